@@ -1,0 +1,35 @@
+//! Which device trains, and why.
+
+use wgpu_optim::Gpu;
+
+use crate::Result;
+use crate::args::DeviceName;
+
+pub(crate) enum Device {
+    Gpu(Gpu),
+    Cpu,
+}
+
+/// The device to train on, and one line that says which and why.
+pub(crate) fn choose(name: DeviceName) -> Result<(Device, String)> {
+    match name {
+        DeviceName::Cpu => Ok((Device::Cpu, "the CPU engine, as --device cpu asks".to_owned())),
+        DeviceName::Gpu => {
+            let gpu = pollster::block_on(Gpu::new())?;
+            let why = if gpu.is_software() { "a software driver, the only adapter here" } else { "a hardware GPU" };
+            let line = format!("{}, {why}", gpu.describe());
+            Ok((Device::Gpu(gpu), line))
+        }
+        DeviceName::Auto => match pollster::block_on(Gpu::hardware()) {
+            Ok(gpu) => {
+                let line = format!("{}, the hardware GPU found here", gpu.describe());
+                Ok((Device::Gpu(gpu), line))
+            }
+            Err(wgpu_optim::Error::NoAdapter { .. }) => {
+                let line = "the CPU engine, as no hardware GPU was found (--device gpu takes a software driver too)";
+                Ok((Device::Cpu, line.to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! The matrix product of the CPU network: safe Rust that the compiler turns into vector instructions.
+
+use std::thread;
+
+/// Rows and columns of the block of results that one inner loop keeps in registers.
+const BLOCK_ROWS: usize = 4;
+const BLOCK_COLUMNS: usize = 8;
+
+/// Multiply-adds that are worth starting a thread for.
+const WORK_PER_THREAD: usize = 2_000_000;
+
+/// A matrix inside a slice; swapping the steps transposes it without moving an element.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_step: usize,
+    column_step: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `data` as `[rows, columns]`, row after row.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} x {columns}");
+        Self { data, rows, columns, row_step: columns, column_step: 1 }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_step: self.column_step,
+            column_step: self.row_step,
+            ..self
+        }
+    }
+
+    /// Copies rows `first..first + N` side by side (`out[k][i]`), zeros beyond the last, so that the inner loop reads
+    /// memory in order whichever way the matrix lies.
+    fn pack_rows<const N: usize>(self, first: usize, out: &mut Vec<[f32; N]>) {
+        for k in 0..self.columns {
+            let at = k * self.column_step;
+            out.push(std::array::from_fn(|i| {
+                if first + i < self.rows { self.data[(first + i) * self.row_step + at] } else { 0.0 }
+            }));
+        }
+    }
+
+    fn packed<const N: usize>(self) -> Vec<[f32; N]> {
+        let mut out = Vec::with_capacity(self.rows.div_ceil(N) * self.columns);
+        for first in (0..self.rows).step_by(N) {
+            self.pack_rows(first, &mut out);
+        }
+        out
+    }
+}
+
+/// `result = a · b`, row after row. Every element is one sum in the order of `k`, whatever the number of threads.
+pub(crate) fn multiply(a: Matrix, b: Matrix, result: &mut [f32]) {
+    assert_eq!(a.columns, b.rows, "the inner dimensions of a product");
+    assert_eq!(result.len(), a.rows * b.columns, "the size of a product");
+    let (depth, columns) = (a.columns, b.columns);
+    if result.is_empty() || depth == 0 {
+        result.fill(0.0);
+        return;
+    }
+    let b_panels: Vec<[f32; BLOCK_COLUMNS]> = b.transposed().packed();
+    let work = a.rows * columns * depth;
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(work / WORK_PER_THREAD).max(1);
+    let rows_per_thread = a.rows.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
+
+    let run = |first_row: usize, result: &mut [f32]| {
+        let mut a_panel: Vec<[f32; BLOCK_ROWS]> = Vec::with_capacity(depth);
+        for (block, rows) in result.chunks_mut(BLOCK_ROWS * columns).enumerate() {
+            a_panel.clear();
+            a.pack_rows(first_row + block * BLOCK_ROWS, &mut a_panel);
+            for (panel, b_panel) in b_panels.chunks_exact(depth).enumerate() {
+                let sums = block_sums(&a_panel, b_panel);
+                let first = panel * BLOCK_COLUMNS;
+                let width = BLOCK_COLUMNS.min(columns - first);
+                for (row, sums) in rows.chunks_exact_mut(columns).zip(&sums) {
+                    row[first..first + width].copy_from_slice(&sums[..width]);
+                }
+            }
+        }
+    };
+    if threads == 1 {
+        run(0, result);
+    } else {
+        thread::scope(|scope| {
+            let mut parts = result.chunks_mut(rows_per_thread * columns).enumerate();
+            let own = parts.next();
+            for (part, rows) in parts {
+                scope.spawn(move || run(part * rows_per_thread, rows));
+            }
+            if let Some((_, rows)) = own {
+                run(0, rows);
+            }
+        });
+    }
+}
+
+fn block_sums(a: &[[f32; BLOCK_ROWS]], b: &[[f32; BLOCK_COLUMNS]]) -> [[f32; BLOCK_COLUMNS]; BLOCK_ROWS] {
+    let mut sums = [[0.0; BLOCK_COLUMNS]; BLOCK_ROWS];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..BLOCK_ROWS {
+            for j in 0..BLOCK_COLUMNS {
+                sums[i][j] += a[i] * b[j];
+            }
+        }
+    }
+    sums
+}

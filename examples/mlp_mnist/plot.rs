@@ -1,0 +1,137 @@
+//! The curves of a run as one SVG of four panels.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::Result;
+use crate::engine::Score;
+use crate::train::{History, TrainPoint};
+
+/// Two colours of Okabe and Ito's palette, distinct for colour-blind eyes and in grey.
+const TRAIN: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+const TEST: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+
+/// Width and height of the drawing, in pixels.
+const SIZE: (u32, u32) = (1_200, 800);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+struct Panel<'a> {
+    title: &'a str,
+    y_label: &'a str,
+    train: Vec<(f64, f64)>,
+    test: Vec<(f64, f64)>,
+}
+
+/// Draws loss, accuracy, learning rate and gradient norm over the steps.
+pub(crate) fn draw(history: &History, path: &Path) -> Result<()> {
+    let svg = render(history).map_err(|error| format!("the curves cannot be drawn: {error}"))?;
+    fs::write(path, svg)
+        .map_err(|error| format!("{} cannot be written: {error}; give --plot another file", path.display()))?;
+    Ok(())
+}
+
+fn render(history: &History) -> Result<String> {
+    let train = |value: fn(&TrainPoint) -> Option<f64>| -> Vec<(f64, f64)> {
+        let point = |point: &TrainPoint| Some((point.step as f64, value(point)?));
+        history.train.iter().filter_map(point).filter(|(_, value)| value.is_finite()).collect()
+    };
+    let tested = |value: fn(&Score) -> f64| -> Vec<(f64, f64)> {
+        history.test.iter().map(|(step, score)| (*step as f64, value(score))).collect()
+    };
+    let panels = [
+        Panel {
+            title: "Loss",
+            y_label: "cross-entropy (nats)",
+            train: train(|point| Some(point.score.loss())),
+            test: tested(Score::loss),
+        },
+        Panel {
+            title: "Accuracy",
+            y_label: "correct (%)",
+            train: train(|point| Some(point.score.accuracy())),
+            test: tested(Score::accuracy),
+        },
+        Panel { title: "Learning rate", y_label: "lr", train: train(|point| Some(point.lr)), test: Vec::new() },
+        Panel {
+            title: "Gradient norm before clipping",
+            y_label: "global norm",
+            train: train(|point| point.grad_norm),
+            test: Vec::new(),
+        },
+    ];
+    let steps = history.test.last().map_or(1, |(step, _)| *step) as f64;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        for (area, panel) in root.split_evenly((2, 2)).iter().zip(&panels) {
+            draw_panel(area, panel, steps)?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+fn draw_panel(area: &Area, panel: &Panel, steps: f64) -> Result<()> {
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .caption(panel.title, ("sans-serif", 22))
+        .x_label_area_size(44)
+        .y_label_area_size(74)
+        .build_cartesian_2d(0.0..steps, range_of(panel))?;
+    chart
+        .configure_mesh()
+        .x_desc("optimizer step")
+        .y_desc(panel.y_label)
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 16))
+        .x_labels(6)
+        .y_labels(6)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&|value| label(*value))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    chart
+        .draw_series(LineSeries::new(panel.train.iter().copied(), TRAIN.stroke_width(2)))?
+        .label("training")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRAIN.stroke_width(2)));
+    if panel.test.is_empty() {
+        return Ok(());
+    }
+    chart.draw_series(LineSeries::new(panel.test.iter().copied(), TEST.stroke_width(2)))?;
+    chart
+        .draw_series(panel.test.iter().map(|&at| Circle::new(at, 4, TEST.filled())))?
+        .label("test")
+        .legend(|(x, y)| Circle::new((x + 9, y), 4, TEST.filled()));
+    let position = if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+    chart
+        .configure_series_labels()
+        .position(position)
+        .label_font(("sans-serif", 16))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    Ok(())
+}
+
+/// From the smallest to the largest value of a panel, with a little air.
+fn range_of(panel: &Panel) -> Range<f64> {
+    let values = || panel.train.iter().chain(&panel.test).map(|(_, value)| *value);
+    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    if low > high {
+        return 0.0..1.0;
+    }
+    let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
+    low - air..high + air
+}
+
+/// Enough digits for neighbouring labels to differ, no more.
+fn label(value: f64) -> String {
+    let value = if value.abs() < 1e-12 { 0.0 } else { value };
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{}", (value * 1e5).round() / 1e5) }
+}

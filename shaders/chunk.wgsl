@@ -1,0 +1,13 @@
+// The part of the flat space that one dispatch handles. Twin: src/gpu/plan.rs.
+
+struct Chunk {
+    // Flat index of the chunk's first element, and number of elements.
+    start: u32,
+    length: u32,
+    // Whether this is the step's first chunk, which also advances the step counter.
+    first: u32,
+    // Where the chunk begins in each bound buffer, in elements: parameters, gradients, then the states.
+    shifts: array<vec4<u32>, 3>,
+}
+
+@group(0) @binding(0) var<uniform> chunk: Chunk;

@@ -1,0 +1,59 @@
+// The record that one step leaves for the next: counters, scalars of the step, statistics.
+// Twin: src/control.rs.
+
+struct Control {
+    // 1 - beta^t of the step that `finish` let through, and of the step after the last applied one.
+    bias_correction: vec4<f32>,
+    upcoming_bias_correction: vec4<f32>,
+    // Applied steps, skipped steps.
+    step: u32,
+    skipped: u32,
+    // Whether `update` may write, and whether `NonFinite::Stop` has stopped all later steps.
+    apply: u32,
+    stopped: u32,
+    lr: f32,
+    inv_scale: f32,
+    clip_coef: f32,
+    grad_norm: f32,
+    // Whether `grad_norm` was measured.
+    measured: u32,
+}
+
+struct ControlBlock {
+    control: Control,
+    // Flat index of the first non-finite gradient: word `t & 1` belongs to applied step t, so that a step can
+    // reset its successor's word while its own is being written.
+    first_nonfinite: array<atomic<u32>, 2>,
+}
+
+// What the host writes for each recorded step.
+struct SlotHead {
+    lr: f32,
+    // 1 / gradient scale, negative to maximize.
+    inv_scale: f32,
+    max_norm: f32,
+    flags: u32,
+}
+
+const CLIP: u32 = 1u;
+const SKIP: u32 = 2u;
+const STOP: u32 = 4u;
+const NONE: u32 = 0xffffffffu;
+// Bits of the absolute value at and above which an f32 is infinite or NaN.
+const INFINITE: u32 = 0x7f800000u;
+
+// beta^(2^k) of up to four betas at 2k, and 1 - beta^(2^k) at 2k + 1.
+@group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 64>;
+
+// 1 - beta^t without cancellation, from the bits of t: 1 - ab = (1 - a) + a (1 - b).
+fn bias_correction(t: u32) -> vec4<f32> {
+    var power = vec4<f32>(1.0);
+    var correction = vec4<f32>(0.0);
+    for (var k = 0u; k < 32u; k++) {
+        if ((t >> k) & 1u) == 1u {
+            correction = correction + power * powers[2u * k + 1u];
+            power = power * powers[2u * k];
+        }
+    }
+    return correction;
+}

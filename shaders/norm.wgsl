@@ -1,0 +1,82 @@
+// Sum of squares and finite check of the gradients: one partial per block of 8,192 elements of the flat space.
+// The tree depends on nothing but the elements' flat indices, so chunking does not change a bit.
+// Twin: src/cpu/norm.rs.
+
+@group(0) @binding(3) var<storage, read_write> partials: array<Partial>;
+
+// Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
+fn load_quad(element: u32) -> vec4<u32> {
+    if element >= chunk.length {
+        return vec4<u32>(0u);
+    }
+    let live = lanes_at(chunk.start + element, chunk.length - element).live;
+    return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
+}
+
+fn squares(bits: vec4<u32>, scale: f32) -> vec4<f32> {
+    let scaled = bitcast<vec4<f32>>(bits) * scale;
+    return scaled * scaled;
+}
+
+fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
+    var first = NONE;
+    for (var lane = 0u; lane < 4u; lane++) {
+        if bits[lane] >= INFINITE {
+            first = min(first, index + lane);
+        }
+    }
+    return first;
+}
+
+@compute @workgroup_size(256)
+fn norm(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = workgroup.y * grid.x + workgroup.x;
+    let element = block * 8192u + lane * 4u;
+    let bits0 = load_quad(element);
+    let bits1 = load_quad(element + 1024u);
+    let bits2 = load_quad(element + 2048u);
+    let bits3 = load_quad(element + 3072u);
+    let bits4 = load_quad(element + 4096u);
+    let bits5 = load_quad(element + 5120u);
+    let bits6 = load_quad(element + 6144u);
+    let bits7 = load_quad(element + 7168u);
+
+    let largest = max(max(max(bits0, bits1), max(bits2, bits3)), max(max(bits4, bits5), max(bits6, bits7)));
+    let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
+    var partial = empty_partial();
+    partial.max_bits = max_bits;
+    if max_bits >= INFINITE {
+        let index = chunk.start + element;
+        partial.first_nonfinite = min(
+            min(
+                min(first_nonfinite(bits0, index), first_nonfinite(bits1, index + 1024u)),
+                min(first_nonfinite(bits2, index + 2048u), first_nonfinite(bits3, index + 3072u)),
+            ),
+            min(
+                min(first_nonfinite(bits4, index + 4096u), first_nonfinite(bits5, index + 5120u)),
+                min(first_nonfinite(bits6, index + 6144u), first_nonfinite(bits7, index + 7168u)),
+            ),
+        );
+    } else {
+        // The largest element becomes 1 to 4 (2^-127 is not a normal f32).
+        partial.exponent = clamp(i32(max_bits >> 23u) - 127, -126, 126);
+        let scale = power_of_two(-partial.exponent);
+        var sum = squares(bits0, scale);
+        sum = sum + squares(bits1, scale);
+        sum = sum + squares(bits2, scale);
+        sum = sum + squares(bits3, scale);
+        sum = sum + squares(bits4, scale);
+        sum = sum + squares(bits5, scale);
+        sum = sum + squares(bits6, scale);
+        sum = sum + squares(bits7, scale);
+        partial.sum = (sum.x + sum.y) + (sum.z + sum.w);
+    }
+    partial = reduce(partial, lane);
+    if lane == 0u && block * 8192u < chunk.length {
+        partials[chunk.start / 8192u + block] = partial;
+    }
+}

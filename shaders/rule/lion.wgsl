@@ -1,0 +1,13 @@
+// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2). Twin: src/rule/lion.rs.
+//   param *= 1 - lr * weight_decay
+//   param -= lr * sign(beta1 * exp_avg + (1 - beta1) * grad), with sign(0) = 0
+//   exp_avg = beta2 * exp_avg + (1 - beta2) * grad
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var new = old;
+    let interpolated = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
+    new.param = old.param * (1.0 - step.lr * step.weight_decay);
+    new.param = new.param - step.lr * sign(interpolated);
+    new.exp_avg = hyper.beta2 * old.exp_avg + hyper.one_minus_beta2 * grad;
+    return new;
+}

@@ -1,0 +1,20 @@
+// SGD with momentum (torch.optim.SGD; Sutskever et al. 2013 for Nesterov). Twin: src/rule/sgd.rs.
+//   step 1: buf = grad; then buf = momentum * buf + (1 - dampening) * grad
+//   param -= lr * buf, or with Nesterov lr * (grad + momentum * buf)
+
+override nesterov: bool;
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var new = old;
+    let decayed = grad + step.weight_decay * old.param;
+    new.momentum_buffer = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * decayed;
+    if step.t == 1u {
+        new.momentum_buffer = decayed;
+    }
+    var direction = new.momentum_buffer;
+    if nesterov {
+        direction = decayed + hyper.momentum * new.momentum_buffer;
+    }
+    new.param = old.param - step.lr * direction;
+    return new;
+}

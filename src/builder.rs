@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use crate::control::{CLIP, SKIP, STOP, SlotHead};
+use crate::cpu::CpuOptimizer;
+use crate::error::check;
+use crate::groups::GroupTable;
+use crate::optimizer::Optimizer;
+use crate::rule::{self, Rule};
+use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
+
+/// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct OptimizerBuilder {
+    rule: Arc<dyn Rule>,
+    schedule: Option<Schedule>,
+    clip: Option<Clip>,
+    nonfinite: Option<NonFinite>,
+    groups: Vec<(String, GroupOptions)>,
+}
+
+impl OptimizerBuilder {
+    pub(crate) fn new(rule: impl Rule + 'static) -> Self {
+        Self { rule: Arc::new(rule), schedule: None, clip: None, nonfinite: None, groups: Vec::new() }
+    }
+
+    /// The learning rate over time. Default: the rule's `lr` throughout.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(schedule);
+        self
+    }
+
+    /// Clips gradients, in three dispatches instead of one. Default: no clipping.
+    pub fn clip(mut self, clip: Clip) -> Self {
+        self.clip = Some(clip);
+        self
+    }
+
+    /// What to do when a gradient is not finite. Default: see [`NonFinite`].
+    pub fn nonfinite(mut self, nonfinite: NonFinite) -> Self {
+        self.nonfinite = Some(nonfinite);
+        self
+    }
+
+    /// Options of one of the layout's groups; given twice, the later ones count. Groups without options take the
+    /// rule's.
+    pub fn group(mut self, name: impl Into<String>, options: GroupOptions) -> Self {
+        self.groups.push((name.into(), options));
+        self
+    }
+
+    /// Makes the optimizer on a device, its states zero and its step 0. The states take the rule's bytes per
+    /// parameter (see each rule) in as many buffers as the device's limits ask for.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::DeviceLimit`], [`Error::RuleInterface`],
+    /// [`Error::Shader`].
+    pub fn build(self, device: &wgpu::Device, layout: &Layout) -> Result<Optimizer, Error> {
+        Optimizer::new(device, &self, layout)
+    }
+
+    /// Makes the optimizer on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::RuleInterface`].
+    pub fn build_cpu(self, layout: &Layout) -> Result<CpuOptimizer, Error> {
+        CpuOptimizer::new(&self, layout)
+    }
+}
+
+/// What both engines know of the steps to come, checked.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) rule: Arc<dyn Rule>,
+    pub(crate) groups: GroupTable,
+    pub(crate) len: usize,
+    schedule: Schedule,
+    clip: Option<Clip>,
+    nonfinite: Option<NonFinite>,
+    /// Whether a gradient scale was ever set: then the finite check belongs to the step.
+    scaled: bool,
+    grad_scale: f32,
+    recorded: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+        let rule = builder.rule.clone();
+        rule::validate(&*rule)?;
+        let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
+        schedule.validate()?;
+        if let Some(clip) = builder.clip {
+            clip.validate()?;
+        }
+        let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay())?;
+        let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
+        Ok(Self { rule, groups, len, schedule, clip, nonfinite, scaled: false, grad_scale: 1.0, recorded: 0 })
+    }
+
+    pub(crate) fn lr(&self) -> f64 {
+        self.schedule.lr(self.recorded)
+    }
+
+    pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
+        let invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
+        check(invertible, "gradient scale", "grad_scale", scale.into(), "positive, with a normal f32 inverse")?;
+        self.grad_scale = scale;
+        self.scaled = true;
+        Ok(())
+    }
+
+    /// A gradient scale kept on the device takes the place of the value.
+    pub(crate) fn set_device_grad_scale(&mut self) {
+        self.grad_scale = 1.0;
+        self.scaled = true;
+    }
+
+    fn nonfinite(&self) -> NonFinite {
+        let measures = self.clip.is_some() || self.scaled;
+        self.nonfinite.unwrap_or(if measures { NonFinite::Skip } else { NonFinite::Propagate })
+    }
+
+    /// Whether the step needs no look at all gradients before it writes.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.len > 0 && self.clip.is_none() && !self.scaled && self.nonfinite() == NonFinite::Propagate
+    }
+
+    /// The scalars of the next step, which is counted as recorded.
+    pub(crate) fn next_slot(&mut self) -> SlotHead {
+        let lr = self.lr() as f32;
+        self.recorded += 1;
+        let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
+        let policy = match self.nonfinite() {
+            NonFinite::Skip => SKIP,
+            NonFinite::Stop => SKIP | STOP,
+            NonFinite::Propagate => 0,
+        };
+        SlotHead {
+            lr,
+            inv_scale: sign / self.grad_scale,
+            max_norm: self.clip.map_or(f32::MAX, Clip::max_norm),
+            flags: policy | if self.clip.is_some() { CLIP } else { 0 },
+        }
+    }
+}

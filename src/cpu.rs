@@ -1,0 +1,149 @@
+//! The step on the CPU: what runs where there is no GPU, and what the kernels are tested against.
+
+mod finish;
+mod norm;
+mod partial;
+mod update;
+
+pub(crate) use norm::NORM_BLOCK;
+use update::{Part, Scalars};
+
+use crate::builder::{OptimizerBuilder, Plan};
+use crate::control::{BiasPowers, ControlBlock, NONE};
+use crate::stats::Stats;
+use crate::{Error, Layout};
+
+/// Elements a thread updates at a time.
+const PART: usize = 16 * NORM_BLOCK;
+
+/// The optimizer over slices of host memory, with the numerics of the kernels.
+///
+/// Made by [`OptimizerBuilder::build_cpu`]; threads by feature `rayon`. Results do not depend on their number.
+///
+/// ```
+/// use wgpu_optim::{Layout, Optimizer, Sgd};
+/// let layout = Layout::flat(3)?;
+/// let mut optimizer = Optimizer::builder(Sgd::default().with_lr(0.5)).build_cpu(&layout)?;
+/// let mut params = [1.0, 2.0, 3.0];
+/// let stats = optimizer.step(&mut params, &[2.0, 0.0, -2.0])?;
+/// assert_eq!(params, [0.0, 2.0, 4.0]);
+/// assert_eq!(stats.step, 1);
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct CpuOptimizer {
+    plan: Plan,
+    powers: BiasPowers,
+    control: ControlBlock,
+    states: Vec<(String, Vec<f32>)>,
+}
+
+impl CpuOptimizer {
+    pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+        let plan = Plan::new(builder, layout)?;
+        let powers = BiasPowers::new(&plan.rule.bias_corrected());
+        let states = plan.rule.states().iter().map(|&name| (name.to_owned(), vec![0.0; plan.len])).collect();
+        Ok(Self { control: ControlBlock::new(&powers), powers, states, plan })
+    }
+
+    /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`]; nothing has changed then.
+    pub fn step(&mut self, params: &mut [f32], grads: &[f32]) -> Result<Stats, Error> {
+        self.check_len("params", params.len())?;
+        self.check_len("grads", grads.len())?;
+        let slot = self.plan.next_slot();
+        let plan = &self.plan;
+        let scalars = if plan.is_bare() {
+            let bad = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
+                update::first_nonfinite(part.grad, part.start, &plan.groups)
+            });
+            let bias_correction = self.control.upcoming_bias_correction;
+            let upcoming = self.powers.bias_correction(self.control.step + 2);
+            update::count_bare(&mut self.control, slot.lr, upcoming, bad.into_iter().min().unwrap_or(NONE));
+            Scalars { lr: slot.lr, scale: [slot.inv_scale, 1.0], bias_correction, t: self.control.step }
+        } else {
+            let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
+                norm::norm(part.grad, part.start, &plan.groups)
+            });
+            finish::finish(&mut self.control, &partials, &slot, &self.powers);
+            let ControlBlock { inv_scale, clip_coef, bias_correction, step, .. } = self.control;
+            Scalars { lr: slot.lr, scale: [inv_scale, clip_coef], bias_correction, t: step }
+        };
+        if plan.is_bare() || self.control.apply != 0 {
+            let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
+            map_parts(parts(PART, params, grads, &mut states), |part| {
+                update::update(&*plan.rule, &plan.groups, &scalars, part);
+            });
+        }
+        Ok(self.stats())
+    }
+
+    /// Statistics of the last step.
+    pub fn stats(&self) -> Stats {
+        Stats::new(&self.control)
+    }
+
+    /// The learning rate that the next step will use.
+    pub fn lr(&self) -> f64 {
+        self.plan.lr()
+    }
+
+    /// Divides all gradients by `scale` from the next step on, as a loss scaler needs. Default 1.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] unless the scale is positive and finite, and so is its inverse.
+    pub fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
+        self.plan.set_grad_scale(scale)
+    }
+
+    /// Lets steps through again after [`NonFinite::Stop`](crate::NonFinite::Stop).
+    pub fn resume(&mut self) {
+        self.control.stopped = 0;
+    }
+
+    /// Names of the states, in the rule's order.
+    pub fn state_names(&self) -> impl Iterator<Item = &str> {
+        self.states.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// One state over the flat space, by the rule's name for it (`exp_avg`, …).
+    pub fn state(&self, name: &str) -> Option<&[f32]> {
+        self.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
+    }
+
+    /// As [`CpuOptimizer::state`], to restore or change.
+    pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        self.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
+    }
+
+    fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
+        let (expected, actual) = (self.plan.len as u64, actual as u64);
+        if expected == actual { Ok(()) } else { Err(Error::LengthMismatch { what, expected, actual }) }
+    }
+}
+
+/// Cuts the flat space into parts of `size` elements. `params` may be empty where only gradients are read.
+fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a mut [&mut [f32]]) -> Vec<Part<'a>> {
+    let mut params = params.chunks_mut(size);
+    let mut states: Vec<_> = states.iter_mut().map(|state| state.chunks_mut(size)).collect();
+    let part = |(i, grad)| Part {
+        start: i * size,
+        param: params.next().unwrap_or_default(),
+        grad,
+        states: states.iter_mut().filter_map(Iterator::next).collect(),
+    };
+    grads.chunks(size).enumerate().map(part).collect()
+}
+
+#[cfg(feature = "rayon")]
+fn map_parts<T: Send>(parts: Vec<Part<'_>>, f: impl Fn(Part<'_>) -> T + Sync + Send) -> Vec<T> {
+    use rayon::prelude::*;
+    parts.into_par_iter().map(f).collect()
+}
+
+#[cfg(not(feature = "rayon"))]
+fn map_parts<T>(parts: Vec<Part<'_>>, f: impl Fn(Part<'_>) -> T) -> Vec<T> {
+    parts.into_iter().map(f).collect()
+}

@@ -1,0 +1,19 @@
+//! The step on the device: what is bound, what is compiled, and in which order it is recorded.
+
+mod adapter;
+mod bindings;
+mod flat;
+mod pipelines;
+mod plan;
+mod shader;
+mod slots;
+
+pub use adapter::Gpu;
+pub(crate) use bindings::{Bindings, Shared, bound, init_buffer};
+pub use flat::FlatBuffer;
+pub(crate) use flat::Piece;
+pub(crate) use flat::check_usage;
+pub(crate) use pipelines::{Kernel, Pipelines, check_limit};
+pub(crate) use plan::{PlanLimits, norm_blocks};
+pub(crate) use shader::check_interface;
+pub(crate) use slots::Slots;

@@ -1,0 +1,103 @@
+use crate::Error;
+
+/// An adapter with a device and its queue, for programs that have none yet.
+///
+/// `WGPU_BACKEND` (`vulkan`, `metal`, `dx12`, `gl`) and `WGPU_ADAPTER_NAME` (part of a name) narrow the choice.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    /// The adapter.
+    pub adapter: wgpu::Adapter,
+    /// A device with the adapter's own limits for buffers and bindings, and wgpu's defaults otherwise.
+    pub device: wgpu::Device,
+    /// The device's queue.
+    pub queue: wgpu::Queue,
+}
+
+impl Gpu {
+    /// The best adapter there is: hardware first, a software driver last.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], which says what to install; [`Error::RequestDevice`].
+    pub async fn new() -> Result<Self, Error> {
+        Self::find("GPU or software Vulkan", |_| true).await
+    }
+
+    /// The best hardware adapter; software drivers do not count.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], which says what is present and what to install; [`Error::RequestDevice`].
+    pub async fn hardware() -> Result<Self, Error> {
+        Self::find("hardware GPU", |info| !is_software(info)).await
+    }
+
+    /// Whether the adapter is a driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        is_software(&self.adapter.get_info())
+    }
+
+    /// Name, kind, API and driver of the adapter in one line.
+    pub fn describe(&self) -> String {
+        describe(&self.adapter.get_info())
+    }
+
+    async fn find(wanted: &'static str, accept: impl Fn(&wgpu::AdapterInfo) -> bool) -> Result<Self, Error> {
+        let adapters = adapters().await;
+        let found = adapters.iter().map(|adapter| describe(&adapter.get_info())).collect();
+        let adapter = adapters
+            .into_iter()
+            .filter(|adapter| accept(&adapter.get_info()))
+            .min_by_key(|adapter| rank(&adapter.get_info()))
+            .ok_or(Error::NoAdapter { wanted, found })?;
+        let available = adapter.limits();
+        let required_limits = wgpu::Limits {
+            max_buffer_size: available.max_buffer_size,
+            max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+            max_storage_buffers_per_shader_stage: available.max_storage_buffers_per_shader_stage,
+            ..wgpu::Limits::default().or_worse_values_from(&available)
+        };
+        let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
+        match adapter.request_device(&descriptor).await {
+            Ok((device, queue)) => Ok(Self { adapter, device, queue }),
+            Err(source) => Err(Error::RequestDevice { adapter: describe(&adapter.get_info()), source }),
+        }
+    }
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    info.device_type == wgpu::DeviceType::Cpu
+}
+
+/// Smaller is better; OpenGL only where nothing else serves the same kind of adapter.
+fn rank(info: &wgpu::AdapterInfo) -> (u8, bool) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    (kind, info.backend == wgpu::Backend::Gl)
+}
+
+fn describe(info: &wgpu::AdapterInfo) -> String {
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    format!("{} ({:?}, {:?}, {})", info.name, info.device_type, info.backend, driver.trim())
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    adapters.retain(|adapter| {
+        let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
+        compute && adapter.get_info().name.to_lowercase().contains(&name)
+    });
+    adapters
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect()
+}

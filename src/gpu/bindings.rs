@@ -1,0 +1,201 @@
+use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferBinding, BufferUsages};
+
+use super::flat::{FlatBuffer, Piece, check_usage};
+use super::pipelines::{Kernel, Pipelines};
+use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
+use super::shader::{GRAD_STREAM, STREAM_BINDING};
+use crate::Error;
+use crate::control::ControlBlock;
+
+/// Elements a workgroup of `update` handles, and of `norm`.
+const UPDATE_ELEMENTS: u64 = 1024;
+const NORM_ELEMENTS: u64 = crate::cpu::NORM_BLOCK as u64;
+/// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
+const CHUNK_STRIDE: u64 = 256;
+/// Bytes of `Control`, the part of the control block that `update` reads.
+const CONTROL_SIZE: u64 = std::mem::offset_of!(ControlBlock, first_nonfinite) as u64;
+
+/// The optimizer's own buffers that every step binds.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) control: Buffer,
+    /// What a bare step writes in place of `control`, which it reads.
+    pub(crate) next: Buffer,
+    pub(crate) groups: Buffer,
+    pub(crate) partials: Buffer,
+    pub(crate) powers: Buffer,
+    /// The states, each in as many buffers as the limits ask for.
+    pub(crate) states: Vec<Vec<Piece>>,
+}
+
+/// One dispatch, ready to be recorded.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) kernel: Kernel,
+    bind_group: BindGroup,
+    grid: [u32; 2],
+}
+
+impl Dispatch {
+    pub(crate) fn record(&self, pipelines: &Pipelines, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(pipelines.get(self.kernel));
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+}
+
+/// Everything a step over one set of parameter and gradient buffers binds.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    params: Vec<Piece>,
+    grads: Vec<Piece>,
+    bare: bool,
+    pub(crate) updates: Vec<Dispatch>,
+    pub(crate) norms: Vec<Dispatch>,
+    pub(crate) copies: Vec<ScratchCopy>,
+    pub(crate) scratch: Option<Buffer>,
+}
+
+impl Bindings {
+    /// Checks the buffers, plans the chunks, and makes what they need.
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        pipelines: &mut Pipelines,
+        shared: &Shared,
+        len: u64,
+        (params, grads): (FlatBuffer<'_>, FlatBuffer<'_>),
+        bare: bool,
+    ) -> Result<Self, Error> {
+        let params = params.pieces("params", len)?;
+        let grads = grads.pieces("grads", len)?;
+        check_aliases(&params, &grads)?;
+        let limits = PlanLimits::new(&device.limits());
+        let norm_plan = (!bare).then(|| NormPlan::new(&grads, len, &limits));
+        for copy in norm_plan.iter().flat_map(|plan| &plan.copies) {
+            let reason = ", because the slices are not cut at multiples of 8,192 elements";
+            check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
+        }
+
+        let mut streams = vec![&params[..], &grads[..]];
+        streams.extend(shared.states.iter().map(|state| &state[..]));
+        let chunks = plan::chunks(&streams, &limits);
+        let uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let uniforms = uniform_buffer(device, &uniforms);
+        let updates = chunks.iter().enumerate().map(|(i, chunk)| {
+            let kernel = match (bare, chunk.aligned) {
+                (true, aligned) => Kernel::UpdateBare { aligned },
+                (false, aligned) => Kernel::Update { aligned },
+            };
+            pipelines.prepare(device, kernel);
+            let mut entries = vec![
+                chunk_entry(&uniforms, i),
+                BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
+                BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
+            ];
+            if bare {
+                entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
+            }
+            entries.extend(stream_entries(chunk, 0));
+            let bind_group = bind_group(device, pipelines, kernel, &entries);
+            Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(UPDATE_ELEMENTS)) }
+        });
+        let updates = updates.collect();
+
+        let mut bindings = Self { params, grads, bare, updates, norms: Vec::new(), copies: Vec::new(), scratch: None };
+        if let Some(norm_plan) = norm_plan {
+            bindings.add_norm(device, pipelines, shared, norm_plan, &limits);
+        }
+        Ok(bindings)
+    }
+
+    fn add_norm(
+        &mut self,
+        device: &wgpu::Device,
+        pipelines: &mut Pipelines,
+        shared: &Shared,
+        norm_plan: NormPlan,
+        limits: &PlanLimits,
+    ) {
+        self.scratch = (norm_plan.scratch_size() > 0).then(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("wgpu-optim cut norm blocks"),
+                size: norm_plan.scratch_size(),
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        let chunks = norm_plan.chunks(&self.grads, self.scratch.as_ref(), limits);
+        let uniforms = chunks.iter().map(|chunk| chunk.uniform(false, GRAD_STREAM)).collect::<Vec<_>>();
+        let uniforms = uniform_buffer(device, &uniforms);
+        let norms = chunks.iter().enumerate().map(|(i, chunk)| {
+            let kernel = Kernel::Norm { aligned: chunk.aligned };
+            pipelines.prepare(device, kernel);
+            let mut entries = vec![
+                chunk_entry(&uniforms, i),
+                BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
+                BindGroupEntry { binding: 3, resource: shared.partials.as_entire_binding() },
+            ];
+            entries.extend(stream_entries(chunk, GRAD_STREAM));
+            let bind_group = bind_group(device, pipelines, kernel, &entries);
+            Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(NORM_ELEMENTS)) }
+        });
+        self.norms = norms.collect();
+        self.copies = norm_plan.copies;
+    }
+
+    /// Whether these bindings were made for the same bytes of the same buffers.
+    pub(crate) fn are_for(&self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, len: u64, bare: bool) -> bool {
+        self.bare == bare && params.is(&self.params, len) && grads.is(&self.grads, len)
+    }
+}
+
+/// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and read in another.
+fn check_aliases(params: &[Piece], grads: &[Piece]) -> Result<(), Error> {
+    let mut written: Vec<&Buffer> = params.iter().map(|piece| &piece.buffer).collect();
+    written.sort();
+    if grads.iter().any(|piece| written.binary_search(&&piece.buffer).is_ok()) {
+        return Err(Error::AliasedBuffers { first: "params", second: "grads" });
+    }
+    Ok(())
+}
+
+fn uniform_buffer(device: &wgpu::Device, uniforms: &[ChunkUniform]) -> Buffer {
+    let mut bytes = vec![0; uniforms.len().max(1) * CHUNK_STRIDE as usize];
+    for (slot, uniform) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(uniforms) {
+        slot[..size_of::<ChunkUniform>()].copy_from_slice(bytemuck::bytes_of(uniform));
+    }
+    init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &bytes)
+}
+
+/// A buffer that begins with `bytes`.
+pub(crate) fn init_buffer(device: &wgpu::Device, label: &str, usage: BufferUsages, bytes: &[u8]) -> Buffer {
+    use wgpu::util::{BufferInitDescriptor, DeviceExt};
+    device.create_buffer_init(&BufferInitDescriptor { label: Some(label), contents: bytes, usage })
+}
+
+/// `size` bytes of a buffer from `offset` on, as a binding.
+pub(crate) fn bound(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
+}
+
+fn chunk_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
+    let size = size_of::<ChunkUniform>() as u64;
+    BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
+}
+
+fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = BindGroupEntry<'_>> {
+    chunk.streams.iter().enumerate().map(move |(i, stream)| BindGroupEntry {
+        binding: STREAM_BINDING + (first_stream + i) as u32,
+        resource: bound(&stream.buffer, stream.offset, stream.size),
+    })
+}
+
+fn bind_group(
+    device: &wgpu::Device,
+    pipelines: &Pipelines,
+    kernel: Kernel,
+    entries: &[BindGroupEntry<'_>],
+) -> BindGroup {
+    let layout = pipelines.layout(kernel);
+    device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("wgpu-optim chunk"), layout, entries })
+}

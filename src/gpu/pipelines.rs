@@ -1,0 +1,156 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
+
+use super::shader::{self, GRAD_STREAM, STREAM_BINDING};
+use crate::Error;
+use crate::rule::Rule;
+
+/// Invocations of a workgroup of every kernel.
+const WORKGROUP: u32 = 256;
+
+/// The kernels; `aligned` ones move four elements per access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kernel {
+    Norm { aligned: bool },
+    Finish,
+    Update { aligned: bool },
+    UpdateBare { aligned: bool },
+}
+
+/// Pipelines of one rule on one device, each made when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Pipelines {
+    rule: Arc<dyn Rule>,
+    norm_layout: BindGroupLayout,
+    finish_layout: BindGroupLayout,
+    update_layout: BindGroupLayout,
+    update_bare_layout: BindGroupLayout,
+    slot_layout: BindGroupLayout,
+    made: HashMap<Kernel, ComputePipeline>,
+}
+
+impl Pipelines {
+    /// Checks the rule's WGSL and the device's limits; makes the layouts.
+    pub(crate) fn new(device: &wgpu::Device, rule: Arc<dyn Rule>) -> Result<Self, Error> {
+        shader::check_source(&*rule, &shader::update(&*rule, true))?;
+        let states = rule.states().len() as u32;
+        let limits = device.limits();
+        for (limit, required, available) in [
+            ("max_storage_buffers_per_shader_stage", 4 + states, limits.max_storage_buffers_per_shader_stage),
+            ("max_compute_invocations_per_workgroup", WORKGROUP, limits.max_compute_invocations_per_workgroup),
+            ("max_compute_workgroup_size_x", WORKGROUP, limits.max_compute_workgroup_size_x),
+            ("max_compute_workgroup_storage_size", WORKGROUP * 16, limits.max_compute_workgroup_storage_size),
+            ("max_compute_workgroups_per_dimension", 1, limits.max_compute_workgroups_per_dimension),
+        ] {
+            check_limit(limit, required.into(), available.into())?;
+        }
+        let uniform = BufferBindingType::Uniform;
+        let (read, write) = (storage(true), storage(false));
+        let mut streams = vec![(STREAM_BINDING, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
+        streams.extend((0..states).map(|i| (STREAM_BINDING + GRAD_STREAM as u32 + 1 + i, write)));
+        let harness = [(0, uniform), (1, uniform), (2, read)];
+        let update = [&harness[..], &streams].concat();
+        let update_bare = [&harness[..], &[(3, write)], &streams].concat();
+        let norm = [(0, uniform), (2, read), (3, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
+        Ok(Self {
+            norm_layout: bind_group_layout(device, &norm, false),
+            finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read)], false),
+            update_layout: bind_group_layout(device, &update, false),
+            update_bare_layout: bind_group_layout(device, &update_bare, false),
+            slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
+            made: HashMap::new(),
+            rule,
+        })
+    }
+
+    /// Layout of bind group 0.
+    pub(crate) fn layout(&self, kernel: Kernel) -> &BindGroupLayout {
+        match kernel {
+            Kernel::Norm { .. } => &self.norm_layout,
+            Kernel::Finish => &self.finish_layout,
+            Kernel::Update { .. } => &self.update_layout,
+            Kernel::UpdateBare { .. } => &self.update_bare_layout,
+        }
+    }
+
+    /// Layout of bind group 1: the step's slot, and the powers of the betas.
+    pub(crate) fn slot_layout(&self) -> &BindGroupLayout {
+        &self.slot_layout
+    }
+
+    /// Makes the pipeline if it is not there yet.
+    pub(crate) fn prepare(&mut self, device: &wgpu::Device, kernel: Kernel) {
+        if self.made.contains_key(&kernel) {
+            return;
+        }
+        let (entry_point, source, constants) = match kernel {
+            Kernel::Norm { aligned } => ("norm", shader::norm(aligned), Vec::new()),
+            Kernel::Finish => ("finish", shader::finish(), Vec::new()),
+            Kernel::Update { aligned } => ("update", shader::update(&*self.rule, aligned), self.rule.constants()),
+            Kernel::UpdateBare { aligned } => {
+                ("update_bare", shader::update(&*self.rule, aligned), self.rule.constants())
+            }
+        };
+        let label = format!("wgpu-optim {} {entry_point}", self.rule.name());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let groups = [Some(self.layout(kernel)), Some(&self.slot_layout)];
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: if entry_point == "norm" { &groups[..1] } else { &groups },
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(entry_point),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Every word of workgroup memory is written before it is read.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        self.made.insert(kernel, pipeline);
+    }
+
+    /// A pipeline that was prepared.
+    pub(crate) fn get(&self, kernel: Kernel) -> &ComputePipeline {
+        &self.made[&kernel]
+    }
+}
+
+pub(crate) fn check_limit(limit: &'static str, required: u64, available: u64) -> Result<(), Error> {
+    if available >= required { Ok(()) } else { Err(Error::DeviceLimit { limit, required, available }) }
+}
+
+fn storage(read_only: bool) -> BufferBindingType {
+    BufferBindingType::Storage { read_only }
+}
+
+fn bind_group_layout(
+    device: &wgpu::Device,
+    bindings: &[(u32, BufferBindingType)],
+    first_is_dynamic: bool,
+) -> BindGroupLayout {
+    let entries: Vec<_> = bindings
+        .iter()
+        .map(|&(binding, ty)| BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: BindingType::Buffer {
+                ty,
+                has_dynamic_offset: first_is_dynamic && binding == 0,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some("wgpu-optim"), entries: &entries };
+    device.create_bind_group_layout(&descriptor)
+}

@@ -1,0 +1,156 @@
+use std::fmt::Write;
+
+use crate::Error;
+use crate::rule::Rule;
+
+const CONTROL: &str = include_str!("../../shaders/control.wgsl");
+const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
+const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
+const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
+const NORM: &str = include_str!("../../shaders/norm.wgsl");
+const FINISH: &str = include_str!("../../shaders/finish.wgsl");
+const UPDATE: &str = include_str!("../../shaders/update.wgsl");
+const F32: &str = include_str!("../../shaders/storage/f32.wgsl");
+const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wgsl");
+
+/// Binding of the first stream; the streams are parameters, gradients, then the states.
+pub(crate) const STREAM_BINDING: u32 = 4;
+/// Number of the gradients among the streams.
+pub(crate) const GRAD_STREAM: usize = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// The declaration and the accessors of one stream.
+fn stream(name: &str, number: usize, access: Access, aligned: bool) -> String {
+    let fragment = if aligned { F32 } else { F32_UNALIGNED };
+    let (load, store) = fragment.split_once("// -- store").unwrap_or((fragment, ""));
+    let (source, mode) = match access {
+        Access::Read => (load.to_owned(), "read"),
+        Access::ReadWrite => (format!("{load}{store}"), "read_write"),
+    };
+    let shift = format!("chunk.shifts[{}].{}", number / 4, ["x", "y", "z", "w"][number % 4]);
+    source
+        .replace("STREAM", name)
+        .replace("BINDING", &(STREAM_BINDING + number as u32).to_string())
+        .replace("ACCESS", mode)
+        .replace("SHIFT", &shift)
+}
+
+/// Names of the read-write streams: parameters and states, with their stream numbers.
+fn element_fields<'a>(states: &[&'a str]) -> Vec<(&'a str, usize)> {
+    let states = states.iter().enumerate().map(|(i, &state)| (state, GRAD_STREAM + 1 + i));
+    std::iter::once(("param", 0)).chain(states).collect()
+}
+
+/// The update kernel around a rule. The rule comes first, so that its line numbers are the user's own.
+pub(crate) fn update(rule: &dyn Rule, aligned: bool) -> String {
+    let states = rule.states();
+    let fields = element_fields(&states);
+    let mut source = format!("{}\n", rule.wgsl());
+    let hyperparameters = rule.hyperparameters();
+    let hyper: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
+    // A struct needs a member.
+    let hyper = if hyper.is_empty() { "unused".to_owned() } else { hyper.join(": f32,\n    ") };
+    let mut members = String::new();
+    let mut loads = String::new();
+    let mut stores = String::new();
+    for (name, number) in fields {
+        source.push_str(&stream(name, number, Access::ReadWrite, aligned));
+        // Writing to a String cannot fail.
+        let _ = writeln!(members, "    {name}: vec4<f32>,");
+        let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
+        let _ = writeln!(
+            stores,
+            "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(new.{name}), live), live);"
+        );
+    }
+    source.push_str(&stream("grad", GRAD_STREAM, Access::Read, aligned));
+    let _ = write!(
+        source,
+        "struct Hyper {{\n    {hyper}: f32,\n}}\n\nstruct Element {{\n{members}}}\n\n\
+         fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
+         fn store_element(element: u32, old: Element, new: Element, live: vec4<bool>) {{\n{stores}}}\n\n"
+    );
+    [&source, CONTROL, CHUNK, GROUPS, UPDATE].join("\n")
+}
+
+/// The kernel that sums squares and looks for non-finite gradients.
+pub(crate) fn norm(aligned: bool) -> String {
+    let grad = stream("grad", GRAD_STREAM, Access::Read, aligned);
+    [NORM, &grad, PARTIAL, CONTROL, CHUNK, GROUPS].join("\n")
+}
+
+/// The kernel that decides on a step.
+pub(crate) fn finish() -> String {
+    [FINISH, PARTIAL, CONTROL].join("\n")
+}
+
+/// Refuses a rule whose interface cannot be composed into a kernel.
+pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
+    let problem = |problem: String| Err(Error::RuleInterface { rule: rule.name().to_owned(), problem });
+    let (states, hyperparameters) = (rule.states(), rule.hyperparameters());
+    let max_states = super::plan::MAX_STREAMS - GRAD_STREAM - 1;
+    if states.len() > max_states {
+        return problem(format!("it has {} states; at most {max_states} are possible", states.len()));
+    }
+    if hyperparameters.len() > super::slots::MAX_HYPERPARAMETERS {
+        let (given, max) = (hyperparameters.len(), super::slots::MAX_HYPERPARAMETERS);
+        return problem(format!("it has {given} hyperparameters; at most {max} are possible"));
+    }
+    if rule.bias_corrected().len() > 4 {
+        return problem(format!("it wants {} bias corrections; at most 4 are possible", rule.bias_corrected().len()));
+    }
+    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
+    for names in [&states, &hyperparameters] {
+        for (i, name) in names.iter().enumerate() {
+            let mut letters = name.chars();
+            let starts = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
+            if !starts || !letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+            {
+                return problem(format!("{name:?} is no name for a WGSL field; allowed: a-z, then a-z, 0-9 and _"));
+            }
+            if names[..i].contains(name) || ["param", "grad"].contains(name) {
+                return problem(format!("the name {name:?} is taken; every state and hyperparameter needs its own"));
+            }
+        }
+    }
+    if let Some((name, value)) = rule.hyperparameters().iter().find(|(_, value)| !value.is_finite()) {
+        return problem(format!("the hyperparameter {name:?} is {value}; it must be finite in f32"));
+    }
+    Ok(())
+}
+
+/// Compiles the kernel on the host, so that a mistake in a rule's WGSL is an error and not wgpu's panic.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
+    use wgpu::naga::{front::wgsl, valid};
+
+    let problem = |message: String| Error::Shader { rule: rule.name().to_owned(), message };
+    let module =
+        wgsl::parse_str(source).map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
+    valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::empty())
+        .validate(&module)
+        .map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
+    let constants = rule.constants();
+    let declared: Vec<&str> = module.overrides.iter().filter_map(|(_, value)| value.name.as_deref()).collect();
+    if let Some((name, _)) = constants.iter().find(|(name, _)| !declared.contains(name)) {
+        return Err(problem(format!("it declares no `override {name}`, which Rule::constants gives a value")));
+    }
+    let missing = module.overrides.iter().find(|(_, value)| {
+        value.init.is_none() && !constants.iter().any(|(name, _)| value.name.as_deref() == Some(name))
+    });
+    match missing.and_then(|(_, value)| value.name.as_deref()) {
+        Some(name) => Err(problem(format!("`override {name}` has no value; give it one in Rule::constants"))),
+        None => Ok(()),
+    }
+}
+
+/// In browsers the compiler's own message goes to the device's error handler.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn check_source(_: &dyn Rule, _: &str) -> Result<(), Error> {
+    Ok(())
+}

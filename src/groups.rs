@@ -1,0 +1,142 @@
+use crate::error::check;
+use crate::layout::Member;
+use crate::{Error, Layout};
+
+/// What a group of tensors or elements does differently. The default changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupOptions {
+    pub(crate) lr_scale: f64,
+    pub(crate) weight_decay: Option<f64>,
+    pub(crate) frozen: bool,
+}
+
+impl Default for GroupOptions {
+    fn default() -> Self {
+        Self { lr_scale: 1.0, weight_decay: None, frozen: false }
+    }
+}
+
+impl GroupOptions {
+    /// Multiplies the learning rate (default 1).
+    #[must_use]
+    pub fn with_lr_scale(mut self, lr_scale: f64) -> Self {
+        self.lr_scale = lr_scale;
+        self
+    }
+
+    /// Replaces the rule's weight decay (default: the rule's own).
+    #[must_use]
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = Some(weight_decay);
+        self
+    }
+
+    /// Leaves parameters and states of the group as they are, and its gradients out of the norm and of the
+    /// check for non-finite values, as a parameter without gradient is in PyTorch.
+    #[must_use]
+    pub fn frozen(mut self) -> Self {
+        self.frozen = true;
+        self
+    }
+
+    pub(crate) fn validate(&self, group: &str) -> Result<(), Error> {
+        let owner = format!("group {group:?}");
+        let allowed = "0 or greater, finite";
+        check(is_rate(self.lr_scale), &owner, "lr_scale", self.lr_scale, allowed)?;
+        let weight_decay = self.weight_decay.unwrap_or(0.0);
+        check(is_rate(weight_decay), &owner, "weight_decay", weight_decay, allowed)
+    }
+}
+
+/// Whether a value can serve as a learning rate, a decay or a scale in f32.
+pub(crate) fn is_rate(value: f64) -> bool {
+    value >= 0.0 && (value as f32).is_finite()
+}
+
+/// One run of elements with the same options, as the kernels see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GroupSpan {
+    pub(crate) end: u32,
+    pub(crate) lr_scale: f32,
+    pub(crate) weight_decay: f32,
+    pub(crate) live: bool,
+}
+
+/// Elements per entry of the index that leads from an element to its span.
+pub(crate) const INDEX_BLOCK: u32 = 1024;
+
+/// The options of every element, in ascending runs. Twin of `shaders/groups.wgsl`.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupTable {
+    spans: Vec<GroupSpan>,
+}
+
+impl GroupTable {
+    pub(crate) fn new(layout: &Layout, options: &[(String, GroupOptions)], weight_decay: f64) -> Result<Self, Error> {
+        for (name, group) in options {
+            group.validate(name)?;
+            if !layout.groups().contains(name) {
+                return Err(Error::UnknownGroup { group: name.clone(), known: layout.groups().to_vec() });
+            }
+        }
+        let of_group: Vec<GroupOptions> = layout
+            .groups()
+            .iter()
+            .map(|name| {
+                let given = options.iter().rev().find(|(group, _)| group == name);
+                given.map_or_else(GroupOptions::default, |(_, options)| options.clone())
+            })
+            .collect();
+        let ungrouped = GroupOptions::default();
+        let mut spans: Vec<GroupSpan> = Vec::new();
+        for span in layout.spans() {
+            let (group, gap) = match span.member {
+                Member::Gap => (&ungrouped, true),
+                Member::Ungrouped => (&ungrouped, false),
+                Member::Group(index) => (&of_group[index], false),
+            };
+            let next = GroupSpan {
+                end: span.end as u32,
+                lr_scale: group.lr_scale as f32,
+                weight_decay: group.weight_decay.unwrap_or(weight_decay) as f32,
+                live: !gap && !group.frozen,
+            };
+            match spans.last_mut() {
+                Some(last) if (GroupSpan { end: next.end, ..*last }) == next => last.end = next.end,
+                _ => spans.push(next),
+            }
+        }
+        Ok(Self { spans })
+    }
+
+    /// The spans that cover `start..end`, each clipped to it, as `(start, end, span)`.
+    pub(crate) fn covering(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, &GroupSpan)> {
+        let first = self.spans.partition_point(|span| span.end <= start);
+        let mut at = start;
+        self.spans[first..].iter().map_while(move |span| {
+            let from = at;
+            at = span.end.min(end);
+            (from < end).then_some((from, at, span))
+        })
+    }
+
+    /// The words of the device's table: where the spans begin, the first span of every block of
+    /// [`INDEX_BLOCK`] elements and of one block more, then four words per span.
+    pub(crate) fn words(&self, len: u32) -> Vec<u32> {
+        let blocks = len.div_ceil(INDEX_BLOCK);
+        let last = self.spans.len().saturating_sub(1);
+        let mut words = vec![blocks + 2];
+        let mut span = 0;
+        for block in 0..=blocks {
+            while span < last && self.spans[span].end <= block.saturating_mul(INDEX_BLOCK) {
+                span += 1;
+            }
+            words.push(span as u32);
+        }
+        for span in &self.spans {
+            let (lr_scale, weight_decay) = (span.lr_scale.to_bits(), span.weight_decay.to_bits());
+            words.extend([span.end, lr_scale, weight_decay, u32::from(span.live)]);
+        }
+        words
+    }
+}

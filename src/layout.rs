@@ -1,0 +1,303 @@
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::Error;
+
+/// Elements a padded tensor's start is a multiple of: 256 bytes, wgpu's default offset alignment of bindings.
+pub const TENSOR_ALIGNMENT: usize = 64;
+
+/// The largest flat space of one optimizer, in elements: flat indices are `u32` on the device.
+pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - (1 << 20);
+
+/// One named tensor of a [`Layout`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    range: Range<usize>,
+    group: Option<String>,
+}
+
+impl Tensor {
+    /// The name it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Its shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Its elements in the flat space.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+    /// Its group, if it was given one.
+    pub fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+}
+
+/// A run of elements that belong to one group, or to none of the tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) end: usize,
+    pub(crate) member: Member,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Member {
+    /// Padding between tensors: never read, never written.
+    Gap,
+    /// Elements without a named group.
+    Ungrouped,
+    /// Index into [`Layout::groups`].
+    Group(usize),
+}
+
+/// Where each tensor lies in the flat space of parameters, and which group each element belongs to.
+///
+/// By default every tensor starts at a multiple of [`TENSOR_ALIGNMENT`] elements, so that each can also be
+/// bound on its own; the gaps are never read or written. [`LayoutBuilder::packed`] leaves no gaps, to match a
+/// buffer that already exists.
+///
+/// ```
+/// use wgpu_optim::Layout;
+/// let layout = Layout::builder()
+///     .tensor("fc1.weight", &[10, 7])
+///     .tensor("fc1.bias", &[10]).group("no_decay")
+///     .build()?;
+/// assert_eq!(layout.tensor("fc1.bias").unwrap().range(), 128..138);
+/// assert_eq!(layout.len(), 192);
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    tensors: Vec<Tensor>,
+    groups: Vec<String>,
+    spans: Vec<Span>,
+    len: usize,
+}
+
+impl Layout {
+    /// Starts an empty layout.
+    pub fn builder() -> LayoutBuilder {
+        LayoutBuilder::default()
+    }
+
+    /// One tensor named `params` of `len` elements, without padding.
+    pub fn flat(len: usize) -> Result<Self, Error> {
+        Self::builder().tensor("params", &[len]).packed().build()
+    }
+
+    /// Elements of the flat space, padding included.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the flat space has no elements (every tensor has a dimension of 0).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes to allocate for parameters or gradients: 4 per element, rounded up to 16 so that the kernels can
+    /// move four elements at a time to the very end. A buffer of exactly `4 * len()` bytes is accepted too; where
+    /// that is no multiple of 16 the kernels fall back to single elements.
+    pub fn buffer_size(&self) -> u64 {
+        (self.len as u64 * 4).next_multiple_of(16)
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// All tensors in the order they were added.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The names of all groups, in the order they first appeared.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+}
+
+/// Builds a [`Layout`]; errors are reported by [`LayoutBuilder::build`].
+#[must_use]
+#[derive(Debug, Clone, Default)]
+pub struct LayoutBuilder {
+    tensors: Vec<(String, Vec<usize>, Option<String>)>,
+    ranges: Vec<(Range<usize>, String)>,
+    packed: bool,
+    group_without_tensor: Option<String>,
+}
+
+impl LayoutBuilder {
+    /// Adds a tensor. `shape` is outermost dimension first; `&[]` is a scalar of one element.
+    pub fn tensor(mut self, name: impl Into<String>, shape: &[usize]) -> Self {
+        self.tensors.push((name.into(), shape.to_vec(), None));
+        self
+    }
+
+    /// Puts the tensor added last into a group.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        let group = group.into();
+        match self.tensors.last_mut() {
+            Some(tensor) => tensor.2 = Some(group),
+            None => self.group_without_tensor = Some(group),
+        }
+        self
+    }
+
+    /// Puts a range of elements of the flat space into a group, whatever tensors it cuts through.
+    /// It takes precedence over the tensors' own groups; ranges must not overlap each other.
+    pub fn range(mut self, elements: Range<usize>, group: impl Into<String>) -> Self {
+        self.ranges.push((elements, group.into()));
+        self
+    }
+
+    /// Leaves no padding between tensors.
+    pub fn packed(mut self) -> Self {
+        self.packed = true;
+        self
+    }
+
+    /// Checks everything and makes the layout.
+    ///
+    /// # Errors
+    /// [`Error::EmptyLayout`], [`Error::DuplicateTensor`], [`Error::GroupWithoutTensor`],
+    /// [`Error::RangeOutOfBounds`], [`Error::OverlappingRanges`], [`Error::LayoutTooLarge`].
+    pub fn build(self) -> Result<Layout, Error> {
+        if let Some(group) = self.group_without_tensor {
+            return Err(Error::GroupWithoutTensor { group });
+        }
+        if self.tensors.is_empty() {
+            return Err(Error::EmptyLayout);
+        }
+        let alignment = if self.packed { 1 } else { TENSOR_ALIGNMENT as u64 };
+        let mut names = HashSet::new();
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        let mut len = 0u64;
+        for (name, shape, group) in self.tensors {
+            if !names.insert(name.clone()) {
+                return Err(Error::DuplicateTensor { name });
+            }
+            let too_large = |len| Error::LayoutTooLarge { len, max: MAX_ELEMENTS };
+            let elements = shape
+                .iter()
+                .try_fold(1u64, |product, &dim| product.checked_mul(dim as u64))
+                .ok_or(too_large(u64::MAX))?;
+            let end = len.checked_add(elements).ok_or(too_large(u64::MAX))?;
+            let padded = end.checked_next_multiple_of(alignment).ok_or(too_large(u64::MAX))?;
+            if padded > MAX_ELEMENTS {
+                return Err(too_large(padded));
+            }
+            tensors.push(Tensor { name, shape, range: len as usize..end as usize, group });
+            len = padded;
+        }
+        let len = len as usize;
+        let ranges = sorted_ranges(self.ranges, len)?;
+
+        let mut groups: Vec<String> = Vec::new();
+        let mut index_of = |name: &str| {
+            groups.iter().position(|group| group == name).unwrap_or_else(|| {
+                groups.push(name.to_owned());
+                groups.len() - 1
+            })
+        };
+        let mut spans = Spans::default();
+        let mut ranges = ranges.iter().peekable();
+        for tensor in &tensors {
+            let own = tensor.group.as_deref().map_or(Member::Ungrouped, |name| Member::Group(index_of(name)));
+            spans.push(tensor.range.start, Member::Gap);
+            let mut at = tensor.range.start;
+            while at < tensor.range.end {
+                while ranges.next_if(|(range, _)| range.end <= at).is_some() {}
+                match ranges.peek() {
+                    Some((range, name)) if range.start <= at => {
+                        at = range.end.min(tensor.range.end);
+                        spans.push(at, Member::Group(index_of(name)));
+                    }
+                    next => {
+                        at = next.map_or(tensor.range.end, |(range, _)| range.start.min(tensor.range.end));
+                        spans.push(at, own);
+                    }
+                }
+            }
+        }
+        spans.push(len, Member::Gap);
+        Ok(Layout { tensors, groups, spans: spans.0, len })
+    }
+}
+
+/// Spans in ascending order; neighbours of one kind are merged, empty ones dropped.
+#[derive(Default)]
+struct Spans(Vec<Span>);
+
+impl Spans {
+    fn push(&mut self, end: usize, member: Member) {
+        match self.0.last_mut() {
+            Some(last) if last.end >= end => {}
+            Some(last) if last.member == member => last.end = end,
+            None if end == 0 => {}
+            _ => self.0.push(Span { end, member }),
+        }
+    }
+}
+
+fn sorted_ranges(mut ranges: Vec<(Range<usize>, String)>, len: usize) -> Result<Vec<(Range<usize>, String)>, Error> {
+    for (range, group) in &ranges {
+        if range.start > range.end || range.end > len {
+            let (start, end, group) = (range.start, range.end, group.clone());
+            return Err(Error::RangeOutOfBounds { group, start, end, len });
+        }
+    }
+    ranges.retain(|(range, _)| !range.is_empty());
+    ranges.sort_by_key(|(range, _)| range.start);
+    for pair in ranges.windows(2) {
+        if pair[1].0.start < pair[0].0.end {
+            return Err(Error::OverlappingRanges {
+                first: pair[0].1.clone(),
+                second: pair[1].1.clone(),
+                element: pair[1].0.start,
+            });
+        }
+    }
+    Ok(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cut_tensors_and_padding_stays_a_gap() {
+        let layout =
+            Layout::builder().tensor("a", &[10]).tensor("b", &[70]).group("g").range(4..66, "r").build().unwrap();
+        let spans: Vec<_> = layout.spans().iter().map(|span| (span.end, span.member)).collect();
+        let [g, r] = ["g", "r"].map(|name| layout.groups().iter().position(|group| group == name).unwrap());
+        assert_eq!(
+            spans,
+            [
+                (4, Member::Ungrouped),
+                (10, Member::Group(r)),
+                (64, Member::Gap),
+                (66, Member::Group(r)),
+                (134, Member::Group(g)),
+                (192, Member::Gap),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_packed_layout_of_one_group_is_one_span() {
+        let layout =
+            Layout::builder().tensor("a", &[3]).tensor("b", &[0, 5]).tensor("c", &[]).packed().build().unwrap();
+        assert_eq!(layout.spans(), [Span { end: 4, member: Member::Ungrouped }]);
+        assert_eq!(layout.buffer_size(), 16);
+    }
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod clip;
+mod control;
+mod cpu;
+mod error;
+mod gpu;
+mod groups;
+mod layout;
+mod optimizer;
+pub mod rule;
+mod schedule;
+mod stats;
+
+pub use builder::OptimizerBuilder;
+pub use clip::{Clip, NonFinite};
+pub use cpu::CpuOptimizer;
+pub use error::Error;
+pub use gpu::{FlatBuffer, Gpu};
+pub use groups::GroupOptions;
+pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
+pub use optimizer::{GradScale, Optimizer};
+pub use rule::{Adam, AdamW, Lion, Rule, Sgd};
+pub use schedule::Schedule;
+pub use stats::{PendingStats, Stats};
+pub use wgpu;

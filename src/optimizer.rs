@@ -1,0 +1,260 @@
+use wgpu::{Buffer, BufferSlice, BufferUsages};
+
+use crate::builder::{OptimizerBuilder, Plan};
+use crate::control::{BiasPowers, ControlBlock, NONE};
+use crate::gpu::{
+    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, Shared, Slots, bound, check_limit, init_buffer,
+    norm_blocks,
+};
+use crate::rule::Rule;
+use crate::stats::{PendingStats, StagingPool};
+use crate::{Error, Layout};
+
+/// Sets of parameter and gradient buffers whose bindings are kept.
+const KEPT_BINDINGS: usize = 2;
+
+/// What gradients are divided by before anything else: the loss scale of mixed-precision training.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum GradScale<'a> {
+    /// A positive value whose inverse is a normal f32.
+    Value(f32),
+    /// The first f32 of a buffer with `STORAGE` usage, read when the step executes.
+    Buffer(&'a Buffer),
+}
+
+impl From<f32> for GradScale<'_> {
+    fn from(scale: f32) -> Self {
+        Self::Value(scale)
+    }
+}
+
+impl<'a> From<&'a Buffer> for GradScale<'a> {
+    fn from(scale: &'a Buffer) -> Self {
+        Self::Buffer(scale)
+    }
+}
+
+/// The optimizer on a device: a rule, its states, and the step counter, all on the GPU.
+///
+/// [`Optimizer::step`] records into the encoder of the training program; it never submits, maps, polls or waits.
+/// Several steps recorded into one submission do what they would do one by one.
+#[derive(Debug)]
+pub struct Optimizer {
+    device: wgpu::Device,
+    plan: Plan,
+    pipelines: Pipelines,
+    shared: Shared,
+    slots: Slots,
+    finish: wgpu::BindGroup,
+    bindings: Vec<Bindings>,
+    staging: StagingPool,
+}
+
+impl Optimizer {
+    /// Starts an optimizer with a rule: a built-in one or anyone's own.
+    pub fn builder(rule: impl Rule + 'static) -> OptimizerBuilder {
+        OptimizerBuilder::new(rule)
+    }
+
+    pub(crate) fn new(device: &wgpu::Device, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+        let plan = Plan::new(builder, layout)?;
+        gpu::check_interface(&*plan.rule)?;
+        let limits = PlanLimits::new(&device.limits());
+        check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
+        check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
+        let mut pipelines = Pipelines::new(device, plan.rule.clone())?;
+        pipelines.prepare(device, Kernel::Finish);
+
+        let powers = BiasPowers::new(&plan.rule.bias_corrected());
+        let block = ControlBlock::new(&powers);
+        let block = bytemuck::bytes_of(&block);
+        let len = plan.len as u64;
+        // An empty flat space has one partial, which must say that nothing is wrong.
+        let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
+        let groups = plan.groups.words(len as u32);
+        for words in [partials.len(), groups.len()] {
+            check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
+        }
+        let words =
+            |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
+        let control_usage =
+            BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let states = plan.rule.states().iter().map(|name| state_pieces(device, name, len)).collect();
+        let shared = Shared {
+            control: init_buffer(device, "wgpu-optim control", control_usage, block),
+            next: init_buffer(device, "wgpu-optim next control", BufferUsages::STORAGE | BufferUsages::COPY_SRC, block),
+            groups: words("wgpu-optim groups", &groups),
+            partials: words("wgpu-optim norm partials", &partials),
+            powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),
+            states,
+        };
+        let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
+        Ok(Self {
+            finish: finish_bind_group(device, &pipelines, &shared, &one),
+            slots: Slots::new(&plan.rule.hyperparameters()),
+            device: device.clone(),
+            plan,
+            pipelines,
+            shared,
+            bindings: Vec::new(),
+            staging: StagingPool::default(),
+        })
+    }
+
+    /// Records one optimizer step: `params` is updated from `grads`, both f32 over the layout's flat space, each
+    /// one buffer, a slice, or a list of slices ([`FlatBuffer`]). They need `STORAGE` usage; gradients in slices
+    /// that are not cut at multiples of 8,192 elements also need `COPY_SRC` where the norm is measured.
+    ///
+    /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
+    /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
+    /// one more per chunk, and the decision one. Chunks are as large as the device's bindings.
+    ///
+    /// Bind groups of the two sets of buffers used last are kept, and with them the buffers.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`]; nothing was recorded or counted then.
+    pub fn step<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        queue: &wgpu::Queue,
+        params: impl Into<FlatBuffer<'a>>,
+        grads: impl Into<FlatBuffer<'a>>,
+    ) -> Result<(), Error> {
+        let bare = self.plan.is_bare();
+        self.bind(params.into(), grads.into(), bare)?;
+        let head = self.plan.next_slot();
+        let layout = self.pipelines.slot_layout();
+        let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, head);
+
+        let bindings = &self.bindings[0];
+        if let Some(scratch) = &bindings.scratch {
+            for copy in &bindings.copies {
+                encoder.copy_buffer_to_buffer(&copy.source, copy.source_offset, scratch, copy.offset, copy.size);
+            }
+        }
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpu-optim step"), timestamp_writes: None };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
+        for norm in &bindings.norms {
+            norm.record(&self.pipelines, &mut pass);
+        }
+        pass.set_bind_group(1, slot, &[offset]);
+        if !bare {
+            pass.set_pipeline(self.pipelines.get(Kernel::Finish));
+            pass.set_bind_group(0, &self.finish, &[]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        for update in &bindings.updates {
+            update.record(&self.pipelines, &mut pass);
+        }
+        drop(pass);
+        if bare {
+            let size = size_of::<ControlBlock>() as u64;
+            encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
+        }
+        Ok(())
+    }
+
+    /// Makes the bindings for these buffers the first of those kept.
+    fn bind(&mut self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, bare: bool) -> Result<(), Error> {
+        let len = self.plan.len as u64;
+        if let Some(kept) = self.bindings.iter().position(|kept| kept.are_for(params, grads, len, bare)) {
+            self.bindings.swap(0, kept);
+            return Ok(());
+        }
+        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, len, (params, grads), bare)?;
+        self.bindings.truncate(KEPT_BINDINGS - 1);
+        self.bindings.insert(0, made);
+        Ok(())
+    }
+
+    /// Asks for the statistics of the last step recorded before: appends a copy of 96 bytes to the encoder.
+    /// The step itself is not delayed, now or later.
+    pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
+        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging)
+    }
+
+    /// The learning rate that the next recorded step will use.
+    pub fn lr(&self) -> f64 {
+        self.plan.lr()
+    }
+
+    /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the
+    /// step executes. Default 1. Once set, steps check for non-finite gradients (see [`NonFinite`](crate::NonFinite)).
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for a value that is not positive or has no normal inverse;
+    /// [`Error::MissingUsage`], [`Error::LengthMismatch`] for a buffer without `STORAGE` or below four bytes.
+    pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
+        let one;
+        let buffer = match scale.into() {
+            GradScale::Value(value) => {
+                self.plan.set_grad_scale(value)?;
+                one = init_buffer(
+                    &self.device,
+                    "wgpu-optim unit scale",
+                    BufferUsages::STORAGE,
+                    bytemuck::bytes_of(&1f32),
+                );
+                &one
+            }
+            GradScale::Buffer(buffer) => {
+                gpu::check_usage("grad_scale", buffer, BufferUsages::STORAGE, "")?;
+                if buffer.size() < 4 {
+                    return Err(Error::LengthMismatch { what: "grad_scale", expected: 1, actual: 0 });
+                }
+                self.plan.set_device_grad_scale();
+                buffer
+            }
+        };
+        self.finish = finish_bind_group(&self.device, &self.pipelines, &self.shared, buffer);
+        Ok(())
+    }
+
+    /// Lets steps through again after [`NonFinite::Stop`](crate::NonFinite::Stop), from the next submission on.
+    pub fn resume(&self, queue: &wgpu::Queue) {
+        let offset = std::mem::offset_of!(ControlBlock, stopped) as u64;
+        queue.write_buffer(&self.shared.control, offset, bytemuck::bytes_of(&0u32));
+    }
+
+    /// Names of the states, in the rule's order.
+    pub fn state_names(&self) -> Vec<&str> {
+        self.plan.rule.states()
+    }
+
+    /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in one or more slices that
+    /// follow each other, with `COPY_SRC`, `COPY_DST` and `STORAGE` usage.
+    pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
+        let state = self.plan.rule.states().iter().position(|&state| state == name)?;
+        Some(self.shared.states[state].iter().map(Piece::slice).collect())
+    }
+}
+
+/// Zeroed buffers for one state, of a multiple of 16 bytes each.
+fn state_pieces(device: &wgpu::Device, name: &str, len: u64) -> Vec<Piece> {
+    let most = device.limits().max_buffer_size / 4 / crate::cpu::NORM_BLOCK as u64 * crate::cpu::NORM_BLOCK as u64;
+    let piece = |start: u64| {
+        let len = most.min(len - start);
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(&format!("wgpu-optim {name}")),
+            size: (len * 4).next_multiple_of(16),
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Piece { buffer, offset: 0, start, len }
+    };
+    (0..len.div_ceil(most)).map(|i| piece(i * most)).collect()
+}
+
+fn finish_bind_group(device: &wgpu::Device, pipelines: &Pipelines, shared: &Shared, scale: &Buffer) -> wgpu::BindGroup {
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("wgpu-optim finish"),
+        layout: pipelines.layout(Kernel::Finish),
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: shared.control.as_entire_binding() },
+            wgpu::BindGroupEntry { binding: 1, resource: shared.partials.as_entire_binding() },
+            wgpu::BindGroupEntry { binding: 2, resource: bound(scale, 0, 4) },
+        ],
+    })
+}

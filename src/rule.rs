@@ -1,0 +1,157 @@
+//! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
+
+mod adam;
+mod lion;
+mod sgd;
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+pub use adam::{Adam, AdamW};
+pub use lion::Lion;
+pub use sgd::Sgd;
+
+use crate::Error;
+use crate::error::check;
+use crate::groups::is_rate;
+
+/// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
+///
+/// The harness around it does everything else: gradient scale, clipping, finite checks, groups, schedules, step
+/// counts and bias corrections, alignment and tails. A rule sees four elements at a time (WGSL) or a slice (Rust),
+/// with the gradient already scaled, clipped and, to maximize, negated.
+///
+/// # The WGSL side
+/// [`Rule::wgsl`] defines `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`, where
+/// - `Element` has `param: vec4<f32>` and one `vec4<f32>` per name in [`Rule::states`];
+/// - `Hyper` has one `f32` per name in [`Rule::hyperparameters`];
+/// - `Step` has `lr: vec4<f32>` and `weight_decay: vec4<f32>` (group options applied),
+///   `bias_correction: vec4<f32>` (1 - βᵗ for each β in [`Rule::bias_corrected`]) and `t: u32` (1 at the first
+///   applied step).
+///
+/// # The Rust side
+/// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule.rs`.
+pub trait Rule: Debug + Send + Sync {
+    /// Name in error messages and labels: `adamw`.
+    fn name(&self) -> &str;
+
+    /// Learning rate where the optimizer has no schedule.
+    fn lr(&self) -> f64;
+
+    /// Weight decay of every group that does not set its own. Default 0.
+    fn weight_decay(&self) -> f64 {
+        0.0
+    }
+
+    /// Whether the gradient is followed upwards. Default false.
+    fn maximize(&self) -> bool {
+        false
+    }
+
+    /// Names of the states, one f32 per parameter each, 0 before the first step. A device with wgpu's default
+    /// limits holds 4 beside parameters and gradients.
+    fn states(&self) -> Vec<&str>;
+
+    /// Hyperparameters the WGSL reads as fields of `Hyper`, rounded to f32. At most 32.
+    fn hyperparameters(&self) -> Vec<(&str, f32)>;
+
+    /// Values of the WGSL's `override` constants. Default none.
+    fn constants(&self) -> Vec<(&str, f64)> {
+        Vec::new()
+    }
+
+    /// The betas whose 1 - βᵗ the rule wants, at most 4. Default none.
+    fn bias_corrected(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Refuses hyperparameters out of range. `lr` and `weight_decay` are checked for every rule.
+    fn validate(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The WGSL that defines `rule`.
+    fn wgsl(&self) -> Cow<'_, str>;
+
+    /// The CPU twin of the WGSL.
+    fn update(&self, elements: Elements<'_>, step: &Step);
+}
+
+/// The scalars of one step, as a rule's CPU twin sees them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Learning rate, the group's scale applied.
+    pub lr: f32,
+    /// Weight decay of the group.
+    pub weight_decay: f32,
+    /// 1 - βᵗ for each β in [`Rule::bias_corrected`]; 1 beyond them.
+    pub bias_correction: [f32; 4],
+    /// Number of this applied step, from 1.
+    pub t: u32,
+}
+
+/// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
+#[derive(Debug)]
+pub struct Elements<'a> {
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    states: &'a mut [&'a mut [f32]],
+}
+
+impl<'a> Elements<'a> {
+    pub(crate) fn new(param: &'a mut [f32], grad: &'a [f32], states: &'a mut [&'a mut [f32]]) -> Self {
+        Self { param, grad, states }
+    }
+
+    /// Calls `f(param, grad, states)` for each element and stores what it gives back, states in the order of
+    /// [`Rule::states`].
+    ///
+    /// # Panics
+    /// If `N` is not the number of the rule's states.
+    pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
+        let len = self.param.len();
+        let grad = &self.grad[..len];
+        let param = self.param;
+        let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
+            panic!("a rule's CPU twin takes exactly the states that the rule declares");
+        };
+        // One length that the compiler can see lets it drop the bounds checks and vectorize.
+        let states = states.each_mut().map(|state| &mut state[..len]);
+        for i in 0..len {
+            let (new_param, new_states) = f(param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+            param[i] = new_param;
+            for s in 0..N {
+                states[s][i] = new_states[s];
+            }
+        }
+    }
+}
+
+/// Checks what every rule has in common.
+pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
+    let allowed = "0 or greater, finite in f32";
+    check(is_rate(rule.lr()), rule.name(), "lr", rule.lr(), allowed)?;
+    check(is_rate(rule.weight_decay()), rule.name(), "weight_decay", rule.weight_decay(), allowed)?;
+    for beta in rule.bias_corrected() {
+        check_beta(rule.name(), "bias_corrected", beta)?;
+    }
+    rule.validate()
+}
+
+/// Refuses a beta outside 0 ≤ β < 1, in f32 too: 0.99999999 would round to 1.
+fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
+    check(beta >= 0.0 && (beta as f32) < 1.0, owner, name, beta, "0 <= beta < 1 (in f32)")
+}
+
+/// One `with_…` method per hyperparameter.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $method:ident($name:ident: $type:ty)),* $(,)?) => {
+        $($(#[$doc])*
+        #[must_use]
+        pub fn $method(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        })*
+    };
+}
+use setters;

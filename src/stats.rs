@@ -1,0 +1,134 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_intrusive::channel::shared::oneshot_channel;
+
+use crate::Error;
+use crate::control::{ControlBlock, NONE};
+
+/// What the last executed step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stats {
+    /// Steps applied so far.
+    pub step: u64,
+    /// Steps refused so far for a non-finite gradient, or because the optimizer is stopped.
+    pub skipped: u64,
+    /// Learning rate of the step.
+    pub lr: f32,
+    /// Euclidean norm of the gradients, after the gradient scale and before clipping; `None` in a bare step, which
+    /// does not measure it. NaN or infinite where a gradient is.
+    pub grad_norm: Option<f32>,
+    /// What all gradients were multiplied by to clip them; 1 where nothing was clipped.
+    pub clip_coef: f32,
+    /// Flat index of the first gradient that was NaN or infinite.
+    pub first_nonfinite: Option<u64>,
+    /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
+    pub stopped: bool,
+}
+
+impl Stats {
+    pub(crate) fn new(block: &ControlBlock) -> Self {
+        let first = block.first_nonfinite[block.step as usize & 1];
+        Self {
+            step: block.step.into(),
+            skipped: block.skipped.into(),
+            lr: block.lr,
+            grad_norm: (block.measured != 0).then_some(block.grad_norm),
+            clip_coef: block.clip_coef,
+            first_nonfinite: (first != NONE).then_some(first.into()),
+            stopped: block.stopped != 0,
+        }
+    }
+}
+
+/// Mappable buffers that earlier requests have done with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StagingPool(Arc<Mutex<Vec<wgpu::Buffer>>>);
+
+impl StagingPool {
+    fn take(&self) -> Option<wgpu::Buffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+    fn give_back(&self, buffer: wgpu::Buffer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// Resolves to `None` if the request was dropped before it could be answered.
+type Mapped = Pin<Box<dyn Future<Output = Option<Result<(), wgpu::BufferAsyncError>>> + Send>>;
+
+/// Statistics on their way from the device: a future, or asked now and then through [`PendingStats::try_take`].
+///
+/// They arrive once the encoder they were recorded into was submitted and the device was polled after that
+/// (`device.poll`, any later `queue.submit`, or the browser's event loop). Nothing waits for them; dropping the
+/// request is free.
+pub struct PendingStats {
+    mapped: Mapped,
+    buffer: wgpu::Buffer,
+    pool: StagingPool,
+}
+
+impl std::fmt::Debug for PendingStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PendingStats").finish_non_exhaustive()
+    }
+}
+
+impl PendingStats {
+    pub(crate) fn record(
+        device: &wgpu::Device,
+        encoder: &mut wgpu::CommandEncoder,
+        control: &wgpu::Buffer,
+        pool: &StagingPool,
+    ) -> Self {
+        let size = size_of::<ControlBlock>() as u64;
+        let buffer = pool.take().unwrap_or_else(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("wgpu-optim statistics"),
+                size,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        });
+        encoder.copy_buffer_to_buffer(control, 0, &buffer, 0, size);
+        let (sender, receiver) = oneshot_channel();
+        encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
+            // The receiver may be gone: nobody has to take the statistics they asked for.
+            let _ = sender.send(result);
+        });
+        Self { mapped: Box::pin(async move { receiver.receive().await }), buffer, pool: pool.clone() }
+    }
+
+    /// The statistics if they have arrived; never blocks. Once it has given them, do not ask again.
+    pub fn try_take(&mut self) -> Option<Result<Stats, Error>> {
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(stats) => Some(stats),
+            Poll::Pending => None,
+        }
+    }
+
+    fn read(&self) -> Result<Stats, Error> {
+        let stats = {
+            let view = self.buffer.slice(..).get_mapped_range();
+            let view = view.map_err(|error| Error::StatsUnreadable(error.to_string()))?;
+            Stats::new(&bytemuck::pod_read_unaligned(&view))
+        };
+        self.buffer.unmap();
+        self.pool.give_back(self.buffer.clone());
+        Ok(stats)
+    }
+}
+
+impl Future for PendingStats {
+    type Output = Result<Stats, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.mapped.as_mut().poll(context).map(|mapped| match mapped {
+            None => Err(Error::StatsDropped),
+            Some(Err(error)) => Err(Error::StatsUnreadable(error.to_string())),
+            Some(Ok(())) => self.read(),
+        })
+    }
+}

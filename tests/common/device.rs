@@ -1,0 +1,43 @@
+//! One device for all tests of a process, and f32 buffers to it and back.
+
+use std::sync::OnceLock;
+
+use wgpu_optim::Gpu;
+use wgpu_optim::wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, MapMode, PollType};
+
+/// Any adapter, software included. Panics without one: a test that needs a device must not pass where there is none.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// A storage buffer that holds `values`, and can be copied from and to.
+pub fn upload(gpu: &Gpu, values: &[f32]) -> Buffer {
+    let buffer = gpu.device.create_buffer(&BufferDescriptor {
+        label: None,
+        size: size_of_val(values) as u64,
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+    buffer
+}
+
+/// What `buffer` holds after everything submitted so far.
+pub fn download(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
+    let staging = gpu.device.create_buffer(&BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    gpu.queue.submit([encoder.finish()]);
+    staging.map_async(MapMode::Read, .., |result| result.expect("a fresh staging buffer maps"));
+    gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");
+    let mapped = staging.get_mapped_range(..);
+    let values = bytemuck::cast_slice(&mapped).to_vec();
+    drop(mapped);
+    values
+}

@@ -1,0 +1,279 @@
+//! Independent oracles: the published equations of every rule, one element at a time, in f64.
+//!
+//! They are written from the papers and PyTorch's documentation and share nothing with the crate; `tests/golden.rs`
+//! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
+//! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// What a step brings to every element.
+pub struct StepScalars {
+    /// Applied steps, this one included: 1 in the first.
+    pub t: u64,
+    pub lr: f64,
+    pub weight_decay: f64,
+}
+
+pub trait Oracle {
+    /// PyTorch's names, in the order of `update`'s `state`, which starts at zero.
+    fn state_names(&self) -> Vec<&'static str>;
+
+    /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
+    fn update(&self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64;
+
+    /// The same with a bound on the error of f32 arithmetic.
+    fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+}
+
+/// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
+pub struct SgdOracle {
+    pub momentum: f64,
+    pub dampening: f64,
+    pub nesterov: bool,
+}
+
+impl SgdOracle {
+    fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
+        let (lr, momentum) = (N::lr(step.lr), N::constant(self.momentum));
+        let grad = grad + N::constant(step.weight_decay) * param;
+        let [buffer] = state else { return param - lr * grad };
+        *buffer = match step.t {
+            1 => grad,
+            _ => momentum * *buffer + N::constant(1.0 - self.dampening) * grad,
+        };
+        let update = if self.nesterov { grad + momentum * *buffer } else { *buffer };
+        param - lr * update
+    }
+}
+
+/// Adam (Kingma and Ba, arXiv 1412.6980) as `torch.optim.Adam` computes it and, `decoupled`, AdamW (arXiv 1711.05101)
+/// as `torch.optim.AdamW` does.
+pub struct AdamOracle {
+    pub betas: (f64, f64),
+    pub eps: f64,
+    pub decoupled: bool,
+    pub amsgrad: bool,
+}
+
+impl AdamOracle {
+    fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
+        let (beta1, beta2) = self.betas;
+        let (lr, weight_decay) = (N::lr(step.lr), N::constant(step.weight_decay));
+        let (param, grad) = if self.decoupled {
+            (param * (N::constant(1.0) - lr * weight_decay), grad)
+        } else {
+            (param, grad + weight_decay * param)
+        };
+        state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
+        state[1] = N::constant(beta2) * state[1] + N::constant(1.0 - beta2) * (grad * grad);
+        if self.amsgrad {
+            state[2] = state[2].max(state[1]);
+        }
+        let second_moment = state[1 + usize::from(self.amsgrad)];
+        let corrected = second_moment.sqrt() / N::bias_correction(beta2, step.t).sqrt();
+        let step_size = lr / N::bias_correction(beta1, step.t);
+        param - step_size * state[0] / (corrected + N::constant(self.eps))
+    }
+}
+
+/// Lion (arXiv 2302.06675, algorithm 2). The sign of 0 is 0.
+pub struct LionOracle {
+    pub betas: (f64, f64),
+}
+
+impl LionOracle {
+    fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
+        let (beta1, beta2) = self.betas;
+        let lr = N::lr(step.lr);
+        let direction = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
+        state[0] = N::constant(beta2) * state[0] + N::constant(1.0 - beta2) * grad;
+        param * (N::constant(1.0) - lr * N::constant(step.weight_decay)) - lr * direction.sign()
+    }
+}
+
+macro_rules! oracle {
+    ($type:ty, $self:ident => $names:expr) => {
+        impl Oracle for $type {
+            fn state_names(&$self) -> Vec<&'static str> {
+                $names
+            }
+
+            fn update(&$self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64 {
+                $self.equations(step, param, grad, state)
+            }
+
+            fn update_rounded(&$self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded {
+                $self.equations(step, param, grad, state)
+            }
+        }
+    };
+}
+
+oracle!(SgdOracle, self => if self.momentum == 0.0 { vec![] } else { vec!["momentum_buffer"] });
+oracle!(AdamOracle, self => {
+    let mut names = vec!["exp_avg", "exp_avg_sq"];
+    names.extend(self.amsgrad.then_some("max_exp_avg_sq"));
+    names
+});
+oracle!(LionOracle, self => vec!["exp_avg"]);
+
+/// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
+pub fn global_norm(grads: &[f32]) -> f64 {
+    grads.iter().map(|&grad| f64::from(grad).powi(2)).sum::<f64>().sqrt()
+}
+
+/// `torch.nn.utils.clip_grad_norm_`.
+pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
+    (max_norm / (norm + 1e-6)).min(1.0)
+}
+
+/// The arithmetic the equations need.
+pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// A hyperparameter, or a number the host makes from one in f64: rounded to f32 once.
+    fn constant(value: f64) -> Self;
+    /// The learning rate: schedule, group's scale and their product are rounded.
+    fn lr(value: f64) -> Self;
+    /// `1 - betaᵗ`.
+    fn bias_correction(beta: f64, t: u64) -> Self;
+    fn sqrt(self) -> Self;
+    fn max(self, other: Self) -> Self;
+    fn sign(self) -> Self;
+}
+
+impl Real for f64 {
+    fn constant(value: f64) -> Self {
+        value
+    }
+
+    fn lr(value: f64) -> Self {
+        value
+    }
+
+    fn bias_correction(beta: f64, t: u64) -> Self {
+        1.0 - beta.powf(t as f64)
+    }
+
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    fn max(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    fn sign(self) -> Self {
+        if self == 0.0 { 0.0 } else { self.signum() }
+    }
+}
+
+/// Half an ULP of f32, relative to the number: what one correctly rounded operation may be off by.
+pub const HALF_ULP: f64 = 1.0 / (1u64 << 24) as f64;
+const SMALLEST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
+
+/// The exact value of an expression, and a bound on how far an f32 evaluation of it on a device may be from that
+/// (Higham, Accuracy and Stability of Numerical Algorithms, 3.3: running error analysis).
+///
+/// Every operation carries the errors of its operands on and adds its own by the WGSL specification: half an ULP for
+/// `+ - *`, 2.5 for `/`, 4.5 for `sqrt` (1 over `inverseSqrt`, itself at 2), and everything for a subnormal result,
+/// which may be flushed to zero. Nothing in it is fitted to a measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounded {
+    pub value: f64,
+    pub error: f64,
+}
+
+impl Rounded {
+    /// An f32 in memory. Loading a subnormal may flush it.
+    pub fn exact(value: f64) -> Self {
+        Self { value, error: 0.0 }.with_ulps(0.0)
+    }
+
+    /// The same value with `ulps` more of error, and with the flush of what may be subnormal.
+    pub fn with_ulps(self, ulps: f64) -> Self {
+        let largest = self.value.abs() + self.error;
+        let flushed = if self.value.abs() - self.error < SMALLEST_NORMAL { largest.min(SMALLEST_NORMAL) } else { 0.0 };
+        Self { value: self.value, error: self.error + 2.0 * ulps * HALF_ULP * largest + flushed }
+    }
+}
+
+impl Add for Rounded {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        if other.value == 0.0 && other.error == 0.0 {
+            return self;
+        }
+        Self { value: self.value + other.value, error: self.error + other.error }.with_ulps(0.5)
+    }
+}
+
+impl Neg for Rounded {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self { value: -self.value, ..self }
+    }
+}
+
+impl Sub for Rounded {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        self + -other
+    }
+}
+
+impl Mul for Rounded {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        if other.value == 1.0 && other.error == 0.0 {
+            return self;
+        }
+        let error = self.value.abs() * other.error + other.value.abs() * self.error + self.error * other.error;
+        Self { value: self.value * other.value, error }.with_ulps(0.5)
+    }
+}
+
+impl Div for Rounded {
+    type Output = Self;
+
+    fn div(self, other: Self) -> Self {
+        let smallest_divisor = other.value.abs() - other.error;
+        assert!(smallest_divisor > 0.0, "the divisor {other:?} may be 0");
+        let value = self.value / other.value;
+        let error = (self.error + value.abs() * other.error) / smallest_divisor;
+        Self { value, error }.with_ulps(2.5)
+    }
+}
+
+impl Real for Rounded {
+    fn constant(value: f64) -> Self {
+        Self { value, error: (f64::from(value as f32) - value).abs() }
+    }
+
+    fn lr(value: f64) -> Self {
+        Self { value, error: 0.0 }.with_ulps(1.5)
+    }
+
+    /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the bits of t, as good as it gets without f64.
+    fn bias_correction(beta: f64, t: u64) -> Self {
+        Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
+    }
+
+    fn sqrt(self) -> Self {
+        let value = self.value.sqrt();
+        let error = self.error.sqrt().min(self.error / value.max(f64::MIN_POSITIVE));
+        Self { value, error }.with_ulps(4.5)
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { value: self.value.max(other.value), error: self.error.max(other.error) }
+    }
+
+    fn sign(self) -> Self {
+        let certain = self.error < self.value.abs() || (self.value == 0.0 && self.error == 0.0);
+        assert!(certain, "the sign of {self:?} hangs on a rounding: no device can be held to it");
+        Self { value: self.value.sign(), error: 0.0 }
+    }
+}

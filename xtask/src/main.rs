@@ -1,0 +1,52 @@
+//! The repository's chores: `cargo xtask test` and `cargo xtask mutants`.
+
+mod mutants;
+mod test;
+mod vulkan;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of the wgpu-optim repository")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Set up what the tests need (a Vulkan driver), then run every test
+    Test {
+        /// Passed on to `cargo test`, e.g. `-- --test rules -- --nocapture`
+        #[arg(last = true)]
+        cargo_test_args: Vec<OsString>,
+    },
+    /// Break the shaders one place at a time and report what no test noticed
+    Mutants(mutants::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
+        Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
+        Chore::Mutants(options) => mutants::run(&options),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The folder of the workspace, wherever the command was called from.
+fn repository() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// The cargo that runs this program, so that a toolchain chosen with `cargo +name` is kept.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

@@ -1,0 +1,173 @@
+//! What became of each breakage.
+
+use std::fmt::{self, Write};
+use std::ops::Range;
+
+use super::Mutant;
+
+/// Characters of a line shown on either side of what differs.
+const CONTEXT: usize = 24;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The test that noticed it.
+    Noticed(String),
+    Survived,
+    /// No longer a valid shader.
+    Invalid,
+    /// The reason given in the shader.
+    Excused(String),
+    NotRun,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Noticed(how) => write!(formatter, "noticed by {how}"),
+            Self::Survived => formatter.write_str("SURVIVED"),
+            Self::Invalid => formatter.write_str("invalid"),
+            Self::Excused(reason) => write!(formatter, "excused: {reason}"),
+            Self::NotRun => formatter.write_str("not run"),
+        }
+    }
+}
+
+pub(crate) struct Report {
+    rows: Vec<(Mutant, Outcome)>,
+}
+
+impl Report {
+    pub(crate) fn new(excused: Vec<Mutant>) -> Self {
+        let rows = excused.into_iter().map(|mutant| {
+            let reason = mutant.excuse.clone().unwrap_or_default();
+            (mutant, Outcome::Excused(reason))
+        });
+        Self { rows: rows.collect() }
+    }
+
+    pub(crate) fn add(&mut self, mutant: Mutant, outcome: Outcome) {
+        self.rows.push((mutant, outcome));
+    }
+
+    pub(crate) fn survivors(&self) -> impl Iterator<Item = &Mutant> {
+        self.rows.iter().filter(|(_, outcome)| *outcome == Outcome::Survived).map(|(mutant, _)| mutant)
+    }
+
+    /// One row for each breakage in the order of the files, aligned.
+    pub(crate) fn table(&self) -> String {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|(mutant, _)| (&mutant.file, mutant.breakage.span.start));
+        let cells = rows.iter().map(|(mutant, outcome)| {
+            let operator = mutant.breakage.operator.name();
+            [format!("{}:{}", mutant.file, mutant.line), operator.to_string(), change(mutant), outcome.to_string()]
+        });
+        let header = ["place", "operator", "change", "outcome"].map(str::to_string);
+        let cells: Vec<_> = [header].into_iter().chain(cells).collect();
+        let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (place, operator, change) = (width(0), width(1), width(2));
+        cells.iter().fold(String::new(), |mut table, row| {
+            let [a, b, c, d] = row;
+            // Writing to a String cannot fail.
+            writeln!(table, "{a:place$}  {b:operator$}  {c:change$}  {d}").ok();
+            table
+        })
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let count = |test: fn(&Outcome) -> bool| self.rows.iter().filter(|(_, outcome)| test(outcome)).count();
+        let mut summary = format!(
+            "{} breakages: {} noticed, {} invalid, {} excused, {} survived\n",
+            self.rows.len(),
+            count(|outcome| matches!(outcome, Outcome::Noticed(_))),
+            count(|outcome| *outcome == Outcome::Invalid),
+            count(|outcome| matches!(outcome, Outcome::Excused(_))),
+            self.survivors().count(),
+        );
+        for mutant in self.survivors() {
+            writeln!(summary, "survived: {}", place(mutant)).ok();
+        }
+        summary
+    }
+}
+
+/// Where and what, in one line.
+pub(crate) fn place(mutant: &Mutant) -> String {
+    format!("{}:{} {}: {}", mutant.file, mutant.line, mutant.breakage.operator.name(), change(mutant))
+}
+
+/// `original → mutated`, cut to the surroundings of what differs.
+fn change(mutant: &Mutant) -> String {
+    let (source, breakage) = (&mutant.source, &mutant.breakage);
+    let Range { start, end } = breakage.span;
+    let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
+    let line_end = source[end..].find('\n').map_or(source.len(), |at| end + at);
+    let after = source[end..line_end].split("//").next().unwrap_or_default();
+    let head = cut(source[line_start..start].trim_start(), 0, CONTEXT);
+    let tail = cut(after.trim_end(), CONTEXT, 0);
+    let whole = |middle: &str| {
+        let line = format!("{head}{}{tail}", cut(middle, CONTEXT, CONTEXT));
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.is_empty() { "(nothing)".to_string() } else { line }
+    };
+    format!("{} → {}", whole(&source[start..end]), whole(&breakage.replacement))
+}
+
+/// At most so many characters from the start and from the end, an ellipsis for the rest.
+fn cut(text: &str, from_start: usize, from_end: usize) -> String {
+    let length = text.chars().count();
+    if length <= from_start + from_end {
+        return text.to_string();
+    }
+    let head = text.chars().take(from_start);
+    let tail = text.chars().skip(length - from_end);
+    head.chain(['…']).chain(tail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operators::breakages;
+    use super::super::wgsl::Shader;
+    use super::*;
+
+    fn mutants(source: &str) -> Vec<Mutant> {
+        let all = breakages(&Shader::parse(source)).into_iter();
+        all.map(|breakage| Mutant {
+            file: "shaders/a.wgsl".into(),
+            line: 2,
+            breakage,
+            source: source.into(),
+            excuse: None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_change_shows_the_line_before_and_after_without_its_comment() {
+        let changes: Vec<_> = mutants("fn f() {\n    a = b - c; // why\n}").iter().map(change).collect();
+        assert_eq!(changes, ["a = b - c; → (nothing)", "a = b - c; → a = b;", "a = b - c; → a = b + c;"]);
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_change() {
+        let change =
+            change(&mutants("fn f() {\n    return abcdefghijklmnopqrstuvwxyz - abcdefghijklmnopqrstuvwxyz;\n}")[1]);
+        assert_eq!(
+            change,
+            "…defghijklmnopqrstuvwxyz - abcdefghijklmnopqrstuvw… → …defghijklmnopqrstuvwxyz + abcdefghijklmnopqrstuvw…"
+        );
+    }
+
+    #[test]
+    fn the_summary_names_the_survivors_and_counts_the_rest() {
+        let [delete, drop, sign] =
+            <[Mutant; 3]>::try_from(mutants("fn f() {\n    a = b - c;\n}")).unwrap_or_else(|_| panic!("three"));
+        let mut report = Report::new(vec![Mutant { excuse: Some("b is 0".into()), ..delete }]);
+        report.add(sign, Outcome::Survived);
+        report.add(drop, Outcome::Noticed("tests/rules.rs: lion".into()));
+        let summary = report.summary();
+        assert!(summary.starts_with("3 breakages: 1 noticed, 0 invalid, 1 excused, 1 survived\n"), "{summary}");
+        assert!(summary.contains("survived: shaders/a.wgsl:2 sign: a = b - c; → a = b + c;"), "{summary}");
+        let table = report.table();
+        assert!(table.contains("excused: b is 0") && table.contains("SURVIVED"), "{table}");
+    }
+}

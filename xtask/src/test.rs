@@ -1,0 +1,110 @@
+//! `cargo xtask test`: a Vulkan driver first, then every test of the workspace.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use crate::vulkan::{Distribution, Machine};
+use crate::{cargo, repository};
+
+/// Returns what `cargo test` returned.
+pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
+    // macOS has Metal and Windows has Direct3D 12 (with WARP, its software adapter) out of the box.
+    let unmet = if cfg!(target_os = "linux") { provide_vulkan() } else { None };
+
+    // `--no-fail-fast`: one run tells everything that is wrong. Examples are built and, where marked `test = true`, tested too.
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(cargo_test_args).current_dir(repository());
+    let status =
+        command.status().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
+    if let (Some(unmet), false) = (unmet, status.success()) {
+        // Said before the tests already, but thousands of lines ago.
+        eprintln!("{unmet}");
+    }
+    Ok(exit_code(status))
+}
+
+/// Installs a driver where there is none and this can be done. What stays missing comes back as a message.
+fn provide_vulkan() -> Option<String> {
+    let machine = Machine::this();
+    let found = machine.search();
+    if found.complete() {
+        return None;
+    }
+    let missing = found.missing();
+    let distribution = machine.distribution();
+    let remedy = match (found.variable, distribution) {
+        (Some(variable), _) => {
+            format!("No installed driver is used while {variable} is set: unset it, or name a driver's manifest in it.")
+        }
+        (None, Distribution::Debian) => match install_by_apt(&missing) {
+            Ok(()) => return None,
+            Err(reason) => format!("{reason} As root, run: {}", distribution.remedy()),
+        },
+        (None, _) => format!("Install: {}", distribution.remedy()),
+    };
+    let unmet = format!("xtask: missing: {missing}. {remedy}\nxtask: tests that need an adapter fail without one.");
+    eprintln!("{unmet}");
+    Some(unmet)
+}
+
+/// Returns why the driver is still missing, if it is.
+fn install_by_apt(missing: &str) -> Result<(), String> {
+    let Some(prefix) = root_prefix() else {
+        return Err("Installing it needs root, or sudo without a password.".to_string());
+    };
+    println!("xtask: missing: {missing}. Installing mesa-vulkan-drivers and libvulkan1 with apt-get.");
+    let apt_get = |arguments: &[&str]| {
+        let words = [prefix, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
+        let status = Command::new(words[0]).args(&words[1..]).status();
+        status.is_ok_and(|status| status.success())
+    };
+    // One unreachable source among several fails the update; the packages may be there all the same.
+    if !apt_get(&["update"]) {
+        eprintln!("xtask: apt-get update failed; trying with the package lists as they are.");
+    }
+    if !apt_get(&["install", "-y", "--no-install-recommends", "mesa-vulkan-drivers", "libvulkan1"]) {
+        return Err("apt-get could not install it (its reason stands above).".to_string());
+    }
+    // Asked anew: the search must agree that the packages brought what was missing.
+    if Machine::this().search().complete() {
+        Ok(())
+    } else {
+        Err("Two packages were installed for it without effect.".to_string())
+    }
+}
+
+/// What to put before a command that needs root: nothing for root itself, else sudo if it asks no password.
+fn root_prefix() -> Option<&'static [&'static str]> {
+    let id = Command::new("id").arg("-u").output().ok()?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Some(&[]);
+    }
+    let sudo = Command::new("sudo").args(["-n", "true"]).output().ok()?;
+    sudo.status.success().then_some(&["sudo", "-n"])
+}
+
+/// The child's own code; where a signal ended it, what a shell would return.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return ExitCode::from(128u8.wrapping_add(signal as u8));
+    }
+    // Windows codes are 32 bits wide: what does not fit must not become 0.
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn code_of(script: &str) -> ExitCode {
+        exit_code(Command::new("sh").args(["-c", script]).status().expect("a shell"))
+    }
+
+    #[test]
+    fn exit_codes_are_passed_on() {
+        assert_eq!(code_of("exit 0"), ExitCode::SUCCESS);
+        assert_eq!(code_of("exit 101"), ExitCode::from(101));
+        assert_eq!(code_of("kill -9 $$"), ExitCode::from(137));
+    }
+}
