@@ -4,6 +4,14 @@
 // states), and the functions `load_element`, `store_element` and `load_grad` over the storage format.
 // The rule is `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`.
 
+// The scalars a rule sees: its group's learning rate and weight decay, 1 - beta^t, and the applied step t.
+struct Step {
+    lr: vec4<f32>,
+    weight_decay: vec4<f32>,
+    bias_correction: vec4<f32>,
+    t: u32,
+}
+
 struct Slot {
     head: SlotHead,
     hyper: Hyper,

@@ -5,7 +5,7 @@ mod bindings;
 mod flat;
 mod pipelines;
 mod plan;
-mod shader;
+pub(crate) mod shader;
 mod slots;
 
 pub use adapter::Gpu;

@@ -13,6 +13,7 @@ pub use sgd::Sgd;
 
 use crate::Error;
 use crate::error::check;
+use crate::gpu::shader;
 use crate::groups::is_rate;
 
 /// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
@@ -155,3 +156,11 @@ macro_rules! setters {
     };
 }
 use setters;
+
+/// The WGSL of every kernel an optimizer with this rule may run, with a label each: for other tools, and for a look.
+pub fn shader_sources(rule: &dyn Rule) -> Vec<(String, String)> {
+    let kernels = [("aligned", true), ("unaligned", false)].into_iter().flat_map(|(label, aligned)| {
+        [(format!("update {label}"), shader::update(rule, aligned)), (format!("norm {label}"), shader::norm(aligned))]
+    });
+    kernels.chain([("finish".to_owned(), shader::finish())]).collect()
+}

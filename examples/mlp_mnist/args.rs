@@ -200,10 +200,61 @@ impl Args {
                 Schedule::warmup_cosine(lr, warmup, total_steps)
             }
         };
-        let max_norm = if self.clip == 0.0 { f32::INFINITY } else { self.clip as f32 };
+        let max_norm = if self.clip == 0.0 { f64::INFINITY } else { self.clip };
         Ok(builder
             .schedule(schedule)
             .clip(Clip::global_norm(max_norm))
             .group(NO_DECAY, GroupOptions::default().with_weight_decay(0.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(flags: &[&str]) -> String {
+        let args = Args::try_parse_from(["mlp_mnist"].iter().chain(flags)).expect("well formed");
+        let checked = args.validate().and_then(|()| args.optimizer(100).map(drop));
+        checked.expect_err("these flags are wrong").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_valid_for_every_rule() {
+        for rule in ["adamw", "adam", "sgd", "lion"] {
+            let args = Args::try_parse_from(["mlp_mnist", "--optimizer", rule]).expect("well formed");
+            args.validate().expect("valid");
+            let layout = wgpu_optim::Layout::builder().tensor("w", &[1]).group(NO_DECAY).build().expect("valid");
+            args.optimizer(100).expect("valid").build_cpu(&layout).expect("valid");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_allowed() {
+        for (flags, found) in [
+            (&["--batch-size", "0"] as &[&str], "--batch-size is 0; give at least 1"),
+            (&["--epochs", "0"], "--epochs is 0; give at least 1"),
+            (&["--max-steps", "0"], "--max-steps is 0; give at least 1"),
+            (&["--hidden", "128,0"], "--hidden has a layer of size 0"),
+            (&["--lr", "-0.1"], "--lr is -0.1; give a finite number of 0 or more"),
+            (&["--lr", "nan"], "--lr is NaN"),
+            (&["--weight-decay", "-1"], "--weight-decay is -1"),
+            (&["--clip", "-1"], "--clip is -1"),
+            (&["--clip", "inf"], "--clip is inf"),
+            (&["--optimizer", "sgd", "--momentum", "1"], "--momentum is 1; give a number from 0 to below 1"),
+            (&["--momentum", "0.9"], "--momentum belongs to --optimizer sgd"),
+            (&["--schedule", "constant", "--warmup", "5"], "--warmup belongs to --schedule warmup-cosine"),
+            (&["--warmup", "101"], "--warmup is 101, but the run has 100 steps"),
+            (&["--plot", "no/such/folder/curves.svg"], "--plot: no/such/folder is not a folder"),
+        ] {
+            let message = refusal(flags);
+            assert!(message.contains(found), "{flags:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn data_and_download_exclude_each_other() {
+        assert!(Args::try_parse_from(["mlp_mnist", "--data", "x", "--download"]).is_err());
+        let args = Args::try_parse_from(["mlp_mnist", "--download", "--epochs", "1"]).expect("well formed");
+        assert_eq!(args.download, Some(None));
     }
 }

@@ -112,3 +112,38 @@ fn block_sums(a: &[[f32; BLOCK_ROWS]], b: &[[f32; BLOCK_COLUMNS]]) -> [[f32; BLO
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small whole numbers, so that every order of summation gives the same f32.
+    fn numbers(rows: usize, columns: usize) -> Vec<f32> {
+        (0..rows * columns).map(|i| (i * 7 % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn products_of_every_shape_and_transposition_are_exact() {
+        // The last shape is large enough for several threads.
+        for [m, n, k] in [[1, 1, 1], [3, 5, 7], [4, 8, 16], [9, 17, 2], [5, 3, 0], [203, 131, 197]] {
+            let (a, b) = (numbers(m, k), numbers(k, n));
+            let (a_columns, b_columns) = (numbers(k, m), numbers(n, k));
+            let at = |data: &[f32], index: usize| f64::from(data[index]);
+            let mut result = vec![f32::NAN; m * n];
+            let mut check = |a_matrix: Matrix, b_matrix: Matrix, term: &dyn Fn(usize, usize, usize) -> f64| {
+                multiply(a_matrix, b_matrix, &mut result);
+                for (index, &found) in result.iter().enumerate() {
+                    let expected: f64 = (0..k).map(|k| term(index / n, index % n, k)).sum();
+                    assert_eq!(f64::from(found), expected, "{m} x {n} x {k}, element {index}");
+                }
+            };
+            check(Matrix::new(&a, m, k), Matrix::new(&b, k, n), &|i, j, l| at(&a, i * k + l) * at(&b, l * n + j));
+            check(Matrix::new(&a_columns, k, m).transposed(), Matrix::new(&b, k, n), &|i, j, l| {
+                at(&a_columns, l * m + i) * at(&b, l * n + j)
+            });
+            check(Matrix::new(&a, m, k), Matrix::new(&b_columns, n, k).transposed(), &|i, j, l| {
+                at(&a, i * k + l) * at(&b_columns, j * k + l)
+            });
+        }
+    }
+}

@@ -39,7 +39,7 @@ struct LayerKernels {
 }
 
 pub(crate) struct GpuEngine {
-    gpu: Gpu,
+    pub(crate) gpu: Gpu,
     optimizer: Optimizer,
     pub(crate) parameters: wgpu::Buffer,
     pub(crate) grads: wgpu::Buffer,
@@ -223,7 +223,7 @@ impl GpuEngine {
     }
 
     /// Moves the reports that have arrived to `arrived`, the oldest first.
-    fn collect(&mut self, poll: wgpu::PollType) -> Result<()> {
+    fn collect(&mut self, poll: PollType) -> Result<()> {
         self.gpu.device.poll(poll)?;
         while let Some(mut pending) = self.reports.pop_front() {
             let Some(report) = pending.try_take()? else {

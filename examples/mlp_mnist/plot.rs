@@ -135,3 +135,44 @@ fn label(value: f64) -> String {
     let value = if value.abs() < 1e-12 { 0.0 } else { value };
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{}", (value * 1e5).round() / 1e5) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(points: u64) -> History {
+        let score = |step| Score { loss_sum: 2.0 * 0.97_f64.powi(step as i32), correct: step.min(90), examples: 100 };
+        let point = |step| TrainPoint { step, score: score(step), lr: 1e-3, grad_norm: Some(1.5) };
+        History {
+            train: (1..=points).map(point).collect(),
+            test: (1..=points).filter(|step| step % 50 == 0).map(|step| (step, score(step))).collect(),
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn the_drawing_has_its_curves_and_its_words() {
+        let svg = render(&history(150)).expect("drawn");
+        for words in ["Loss", "Accuracy", "Learning rate", "Gradient norm", "optimizer step", "correct (%)", "training", "test"] {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        assert_eq!(svg.matches("#0072B2").count() - svg.matches("#D55E00").count(), 1, "{svg}");
+    }
+
+    #[test]
+    fn runs_of_no_points_one_point_and_infinite_norms_are_drawn_too() {
+        let mut infinite = history(3);
+        infinite.train[1].grad_norm = Some(f64::INFINITY);
+        infinite.train[2].grad_norm = None;
+        for history in [history(0), history(1), infinite] {
+            let svg = render(&history).expect("drawn");
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+
+    #[test]
+    fn labels_have_as_many_digits_as_they_need() {
+        let labels = [0.0, -1e-17, 97.5, 2.0, 0.002, 0.0005].map(label);
+        assert_eq!(labels, ["0", "0", "97.5", "2", "0.002", "5.0e-4"]);
+    }
+}

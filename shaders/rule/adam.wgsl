@@ -9,17 +9,17 @@
 override decoupled_weight_decay: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-    var new = old;
+    var updated = old;
     var decayed = grad;
     if decoupled_weight_decay {
-        new.param = old.param * (1.0 - step.lr * step.weight_decay);
+        updated.param = old.param * (1.0 - step.lr * step.weight_decay);
     } else {
         decayed = grad + step.weight_decay * old.param;
     }
-    new.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
-    new.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+    updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
+    updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
     let step_size = step.lr / step.bias_correction.x;
-    let denom = sqrt(second_moment(&new)) / sqrt(step.bias_correction.y) + hyper.eps;
-    new.param = new.param - step_size * (new.exp_avg / denom);
-    return new;
+    let denom = sqrt(second_moment(&updated)) / sqrt(step.bias_correction.y) + hyper.eps;
+    updated.param = updated.param - step_size * (updated.exp_avg / denom);
+    return updated;
 }

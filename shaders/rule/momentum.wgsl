@@ -5,16 +5,16 @@
 override nesterov: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-    var new = old;
+    var updated = old;
     let decayed = grad + step.weight_decay * old.param;
-    new.momentum_buffer = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * decayed;
+    updated.momentum_buffer = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * decayed;
     if step.t == 1u {
-        new.momentum_buffer = decayed;
+        updated.momentum_buffer = decayed;
     }
-    var direction = new.momentum_buffer;
+    var direction = updated.momentum_buffer;
     if nesterov {
-        direction = decayed + hyper.momentum * new.momentum_buffer;
+        direction = decayed + hyper.momentum * updated.momentum_buffer;
     }
-    new.param = old.param - step.lr * direction;
-    return new;
+    updated.param = old.param - step.lr * direction;
+    return updated;
 }

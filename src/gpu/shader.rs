@@ -65,7 +65,7 @@ pub(crate) fn update(rule: &dyn Rule, aligned: bool) -> String {
         let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
         let _ = writeln!(
             stores,
-            "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(new.{name}), live), live);"
+            "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(updated.{name}), live), live);"
         );
     }
     source.push_str(&stream("grad", GRAD_STREAM, Access::Read, aligned));
@@ -73,7 +73,7 @@ pub(crate) fn update(rule: &dyn Rule, aligned: bool) -> String {
         source,
         "struct Hyper {{\n    {hyper}: f32,\n}}\n\nstruct Element {{\n{members}}}\n\n\
          fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
-         fn store_element(element: u32, old: Element, new: Element, live: vec4<bool>) {{\n{stores}}}\n\n"
+         fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n"
     );
     [&source, CONTROL, CHUNK, GROUPS, UPDATE].join("\n")
 }

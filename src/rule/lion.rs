@@ -40,9 +40,9 @@ impl Lion {
     }
 }
 
-/// sign(0) = 0, unlike [`f32::signum`]; NaN stays NaN.
-fn sign(value: f32) -> f32 {
-    if value == 0.0 { 0.0 } else { value.signum() }
+/// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`].
+fn sign_of(value: f32) -> f32 {
+    f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 
 impl Rule for Lion {
@@ -82,7 +82,7 @@ impl Rule for Lion {
         elements.each(|param, grad, [exp_avg]| {
             let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
             let mut new_param = param * (1.0 - step.lr * step.weight_decay);
-            new_param -= step.lr * sign(interpolated);
+            new_param -= step.lr * sign_of(interpolated);
             let new_exp_avg = beta2 * exp_avg + one_minus_beta2 * grad;
             (new_param, [new_exp_avg])
         });

@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use wgpu_optim::Gpu;
-use wgpu_optim::wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, MapMode, PollType};
+use wgpu_optim::wgpu::{
+    Buffer, BufferDescriptor, BufferSlice, BufferUsages, CommandEncoderDescriptor, MapMode, PollType,
+};
 
 /// Any adapter, software included. Panics without one: a test that needs a device must not pass where there is none.
 pub fn gpu() -> &'static Gpu {
@@ -25,18 +27,24 @@ pub fn upload(gpu: &Gpu, values: &[f32]) -> Buffer {
 
 /// What `buffer` holds after everything submitted so far.
 pub fn download(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
+    download_slice(gpu, buffer.slice(..))
+}
+
+/// What a part of a buffer holds after everything submitted so far.
+pub fn download_slice(gpu: &Gpu, slice: BufferSlice<'_>) -> Vec<f32> {
+    let size = slice.size();
     let staging = gpu.device.create_buffer(&BufferDescriptor {
         label: None,
-        size: buffer.size(),
+        size,
         usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, size);
     gpu.queue.submit([encoder.finish()]);
     staging.map_async(MapMode::Read, .., |result| result.expect("a fresh staging buffer maps"));
     gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");
-    let mapped = staging.get_mapped_range(..);
+    let mapped = staging.get_mapped_range(..).expect("mapped");
     let values = bytemuck::cast_slice(&mapped).to_vec();
     drop(mapped);
     values

@@ -102,7 +102,13 @@ macro_rules! oracle {
                 $self.equations(step, param, grad, state)
             }
 
-            fn update_rounded(&$self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded {
+            fn update_rounded(
+                &$self,
+                step: &StepScalars,
+                param: Rounded,
+                grad: Rounded,
+                state: &mut [Rounded],
+            ) -> Rounded {
                 $self.equations(step, param, grad, state)
             }
         }

@@ -5,7 +5,7 @@ use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layou
 use wgpu_optim::{OptimizerBuilder, Schedule, Sgd, Stats};
 
 use super::cases::Case;
-use super::device;
+use super::common::device;
 
 pub trait Engine {
     /// What the next step will use.
@@ -73,10 +73,6 @@ impl Device {
         let params = device::upload(gpu, &extended(&case.param0, buffer_len));
         Self { optimizer, params, len, buffer_len }
     }
-
-    fn download(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
-        device::download(device::gpu(), buffer)
-    }
 }
 
 impl Engine for Device {
@@ -96,17 +92,15 @@ impl Engine for Device {
     }
 
     fn params(&self) -> Vec<f32> {
-        let mut params = self.download(&self.params);
+        let mut params = device::download(device::gpu(), &self.params);
         let behind = params.split_off(self.len);
         assert!(behind.iter().all(|&canary| canary == CANARY), "written behind the parameters: {behind:?}");
         params
     }
 
     fn state(&self, name: &str) -> Vec<f32> {
-        let buffers = self.optimizer.state(name).unwrap_or_else(|| panic!("no state {name}"));
-        let mut values: Vec<f32> = buffers.iter().flat_map(|buffer| self.download(buffer)).collect();
-        values.truncate(self.len);
-        values
+        let slices = self.optimizer.state(name).unwrap_or_else(|| panic!("no state {name}"));
+        slices.into_iter().flat_map(|slice| device::download_slice(device::gpu(), slice)).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
-use super::oracle::{clip_coefficient, global_norm};
+use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;

@@ -119,13 +119,15 @@ fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
         let all: Vec<_> =
             breakages(&shader).into_iter().map(|breakage| (line_of(&source, breakage.span.start), breakage)).collect();
         if let Some(idle) =
-            excuses.iter().find(|excuse| !all.iter().any(|(line, breakage)| excuse.covers(*line, breakage)))
+            excuses.iter().find(|excuse| !all.iter().any(|(line, breakage)| excuse.covers(&source, *line, breakage)))
         {
             return Err(format!("{file}:{}: no breakage fits the scope of the excuse \"{}\"", idle.line, idle.reason));
         }
         for (line, breakage) in all.into_iter().filter(|(line, _)| only_line.is_none_or(|only| only == *line)) {
-            let excuse =
-                excuses.iter().find(|excuse| excuse.covers(line, &breakage)).map(|excuse| excuse.reason.clone());
+            let excuse = excuses
+                .iter()
+                .find(|excuse| excuse.covers(&source, line, &breakage))
+                .map(|excuse| excuse.reason.clone());
             mutants.push(Mutant { file: file.clone(), line, breakage, source: source.clone(), excuse });
         }
     }
@@ -160,7 +162,7 @@ fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Result<HashMap<S
             let executable = bench.build(&stage, false)?;
             let begin = Instant::now();
             match bench.run(&executable, Duration::from_secs(1_800))? {
-                Ending::Passed => println!("unbroken: {stage} passes in {:.1} s", begin.elapsed().as_secs_f64()),
+                Ending::Passed => println!("unbroken: {stage}, {:.1} s", begin.elapsed().as_secs_f64()),
                 Ending::Failed(test) => {
                     return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
                 }

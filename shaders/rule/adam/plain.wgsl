@@ -1,3 +1,3 @@
-fn second_moment(new: ptr<function, Element>) -> vec4<f32> {
-    return (*new).exp_avg_sq;
+fn second_moment(updated: ptr<function, Element>) -> vec4<f32> {
+    return (*updated).exp_avg_sq;
 }

@@ -2,10 +2,10 @@
 //!
 //! ```wgsl
 //! if max_bits >= INFINITE { // equivalent(boundary): the sum of infinities is infinite anyway
-//! // equivalent(<=, drop): why the line below stays the same when `<` becomes `<=` or a term goes
+//! // equivalent(<=, + tail): why the line below stays the same when `<` becomes `<=` or the term goes
 //! ```
 //!
-//! The scope names operators or replacements; without one, every breakage of the line is excused.
+//! The scope names operators, or what is replaced, or what replaces it; without one, every breakage of the line is excused.
 
 use super::operators::Breakage;
 use super::wgsl::Shader;
@@ -19,9 +19,10 @@ pub(crate) struct Excuse {
 }
 
 impl Excuse {
-    pub(crate) fn covers(&self, line: usize, breakage: &Breakage) -> bool {
-        let named = |name: &String| name == breakage.operator.name() || name == breakage.replacement.trim();
-        self.line == line && (self.scope.is_empty() || self.scope.iter().any(named))
+    pub(crate) fn covers(&self, source: &str, line: usize, breakage: &Breakage) -> bool {
+        let (original, replacement) = (&source[breakage.span.clone()], &breakage.replacement);
+        let names = [breakage.operator.name(), original.trim(), replacement.trim()];
+        self.line == line && (self.scope.is_empty() || self.scope.iter().any(|name| names.contains(&name.as_str())))
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
         let excuses = excuses(&shader).expect("well-formed excuses");
         let covered = breakages(&shader).into_iter().filter(|breakage| {
             let line = line_of(source, breakage.span.start);
-            excuses.iter().any(|excuse| excuse.covers(line, breakage))
+            excuses.iter().any(|excuse| excuse.covers(source, line, breakage))
         });
         covered.map(|breakage| format!("{}: {}", breakage.operator.name(), breakage.replacement)).collect()
     }
@@ -86,9 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_an_operator_or_a_replacement() {
+    fn a_scope_is_an_operator_or_a_text_before_or_after() {
         assert_eq!(excused("fn f() {\n  if a < b { // equivalent(<=): c is 0 at b\n } }"), ["boundary: <="]);
         assert_eq!(excused("fn f() {\n  a = b + c; // equivalent(delete, sign): why\n }"), ["delete: ", "sign: -"]);
+        assert_eq!(excused("fn f() {\n  a = b * c + d; // equivalent(* c): c is 1\n }"), ["drop: "]);
     }
 
     #[test]

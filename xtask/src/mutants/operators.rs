@@ -229,7 +229,7 @@ impl<'a> Found<'a> {
                 self.add(Operator::Select, self.shader.span(token..end), swapped);
             }
             ("max" | "min", [left, right]) => {
-                // In a tree of them, the leaves are the hardest to miss, and one swap stands for all.
+                // In a tree of them, a leaf is harder to notice than a branch, and one swap stands for all.
                 let is_inner = |argument: &str| argument.starts_with(&format!("{name}("));
                 let kept = [(left, right), (right, left)].into_iter().filter(|(dropped, _)| !is_inner(dropped));
                 for (_, kept) in kept {

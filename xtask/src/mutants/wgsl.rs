@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn numbers_and_operators_are_whole_tokens() {
         assert_eq!(words("1e-6-x"), ["1e-6", "-", "x"]);
-        assert_eq!(words("0xefu-1u"), ["0xefu", "-", "1u"]);
+        assert_eq!(words("0xe-1u"), ["0xe", "-", "1u"]);
         assert_eq!(words("a<<=b>>c!=-1.5"), ["a", "<<=", "b", ">>", "c", "!=", "-", "1.5"]);
     }
 

@@ -28,6 +28,7 @@ fn assignments_and_calls_are_deleted() {
 fn signs_are_flipped() {
     assert_eq!(broken(Operator::Sign, "let a = b + c;"), ["let a = b - c;"]);
     assert_eq!(broken(Operator::Sign, "a -= (b) - c[d];"), ["a += (b) - c[d];", "a -= (b) + c[d];"]);
+    assert_eq!(broken(Operator::Sign, "a += b;"), ["a -= b;"]);
     assert_eq!(broken(Operator::Sign, "return -a;"), ["return a;"]);
     assert_eq!(broken(Operator::Sign, "let a = f(-b, 1e-6);"), ["let a = f(b, 1e-6);"]);
 }

@@ -1,0 +1,104 @@
+#![allow(dead_code, clippy::unwrap_used, reason = "every test binary uses its part; in tests a panic is the report")]
+
+pub mod device;
+pub mod numbers;
+pub mod oracle;
+
+use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};
+use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
+
+/// An optimizer with its parameters and gradients on a device; one submission per step.
+pub struct Trainer<'a> {
+    pub gpu: &'a Gpu,
+    pub optimizer: Optimizer,
+    pub params: Buffer,
+    pub grads: Buffer,
+}
+
+impl<'a> Trainer<'a> {
+    pub fn new(gpu: &'a Gpu, builder: OptimizerBuilder, layout: &Layout, params: &[f32]) -> Self {
+        let optimizer = builder.build(&gpu.device, layout).unwrap();
+        // A buffer of no bytes cannot be written.
+        let params = if params.is_empty() { &[0.0; 4] } else { params };
+        let grads = vec![0.0; params.len()];
+        Self { gpu, optimizer, params: device::upload(gpu, params), grads: device::upload(gpu, &grads) }
+    }
+
+    pub fn step(&mut self, grads: &[f32]) -> Stats {
+        self.gpu.queue.write_buffer(&self.grads, 0, bytemuck::cast_slice(grads));
+        let mut encoder = encoder(self.gpu);
+        let len = 4 * grads.len() as u64;
+        let (params, grads) = (self.params.slice(..len), self.grads.slice(..len));
+        self.optimizer.step(&mut encoder, &self.gpu.queue, params, grads).unwrap();
+        finish(self.gpu, &self.optimizer, encoder)
+    }
+
+    pub fn params(&self) -> Vec<f32> {
+        device::download(self.gpu, &self.params)
+    }
+
+    pub fn state(&self, name: &str) -> Vec<f32> {
+        state(self.gpu, &self.optimizer, name)
+    }
+
+    /// Everything a step may change, as bits: parameters, then the states.
+    pub fn bits(&self) -> Vec<u32> {
+        let states = self.optimizer.state_names().into_iter().flat_map(|name| self.state(name));
+        self.params().into_iter().chain(states).map(f32::to_bits).collect()
+    }
+}
+
+pub fn encoder(gpu: &Gpu) -> CommandEncoder {
+    gpu.device.create_command_encoder(&CommandEncoderDescriptor::default())
+}
+
+/// Submits, waits, and returns the statistics.
+pub fn finish(gpu: &Gpu, optimizer: &Optimizer, mut encoder: CommandEncoder) -> Stats {
+    let stats = optimizer.stats(&mut encoder);
+    gpu.queue.submit([encoder.finish()]);
+    gpu.device.poll(PollType::wait_indefinitely()).unwrap();
+    pollster::block_on(stats).unwrap()
+}
+
+pub fn state(gpu: &Gpu, optimizer: &Optimizer, name: &str) -> Vec<f32> {
+    let slices = optimizer.state(name).unwrap();
+    slices.iter().flat_map(|slice| device::download_slice(gpu, *slice)).collect()
+}
+
+/// Writes a state of an optimizer on a device.
+pub fn set_state(gpu: &Gpu, optimizer: &Optimizer, name: &str, values: &[f32]) {
+    let mut rest = values;
+    for slice in optimizer.state(name).unwrap() {
+        let (now, later) = rest.split_at(slice.size() as usize / 4);
+        gpu.queue.write_buffer(slice.buffer(), slice.offset(), bytemuck::cast_slice(now));
+        rest = later;
+    }
+}
+
+/// A device with its own limits on the shared adapter.
+pub fn device_with(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
+    let adapter = device::gpu().adapter.clone();
+    let mut required_limits = wgpu::Limits::default();
+    change(&mut required_limits);
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Gpu { adapter, device, queue }
+}
+
+/// A buffer as users make them: exactly as long as asked for, whatever that is.
+pub fn storage(gpu: &Gpu, bytes: u64, usage: BufferUsages) -> Buffer {
+    let usage = usage | BufferUsages::COPY_DST;
+    gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false })
+}
+
+/// The same statistics, whatever the norm's last bits.
+pub fn assert_same_decision(gpu: &Stats, cpu: &Stats) {
+    let decision = |stats: &Stats| (stats.step, stats.skipped, stats.lr, stats.first_nonfinite, stats.stopped);
+    assert_eq!(decision(gpu), decision(cpu));
+    assert_eq!(gpu.grad_norm.is_some(), cpu.grad_norm.is_some());
+}
+
+pub fn cpu_bits(optimizer: &CpuOptimizer, params: &[f32]) -> Vec<u32> {
+    let states = optimizer.state_names().flat_map(|name| optimizer.state(name).unwrap());
+    params.iter().chain(states).map(|value| value.to_bits()).collect()
+}

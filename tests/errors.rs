@@ -1,0 +1,252 @@
+//! Every error is typed, says what was given and allowed, and comes before wgpu sees anything: these tests run on
+//! wgpu's noop backend, which validates and computes nothing, and panics on what it refuses.
+
+mod common;
+
+use common::storage;
+use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
+use wgpu_optim::{
+    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
+    OptimizerBuilder, Schedule, Sgd,
+};
+
+fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
+    let mut required_limits = wgpu::Limits::default();
+    change(&mut required_limits);
+    wgpu::Device::noop(&wgpu::DeviceDescriptor { required_limits, ..Default::default() })
+}
+
+/// The error's message, after a look at its variant.
+macro_rules! refused {
+    ($result:expr, $pattern:pat) => {{
+        let error = $result.err().expect("it must be refused");
+        assert!(matches!(error, $pattern), "{error:?}");
+        error.to_string()
+    }};
+}
+
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn layouts_without_meaning_are_refused() {
+    let message = refused!(Layout::builder().build(), Error::EmptyLayout);
+    assert_says(&message, &["no tensors", ".tensor("]);
+    let twice = Layout::builder().tensor("w", &[1]).tensor("w", &[2]).build();
+    assert_says(&refused!(twice, Error::DuplicateTensor { .. }), &["\"w\"", "unique"]);
+    let groupless = Layout::builder().group("g").tensor("w", &[1]).build();
+    assert_says(&refused!(groupless, Error::GroupWithoutTensor { .. }), &["\"g\"", "after"]);
+    #[allow(clippy::reversed_empty_ranges, reason = "the reversed range is the bad input")]
+    for range in [0..11, 5..4, 11..11] {
+        let outside = Layout::builder().tensor("w", &[10]).packed().range(range, "g").build();
+        assert_says(&refused!(outside, Error::RangeOutOfBounds { .. }), &["0..10"]);
+    }
+    let overlap = Layout::builder().tensor("w", &[10]).range(4..6, "a").range(0..5, "b").build();
+    assert_says(&refused!(overlap, Error::OverlappingRanges { element: 4, .. }), &["\"a\"", "\"b\"", "4"]);
+    for shape in [&[MAX_ELEMENTS as usize + 1][..], &[usize::MAX, 3], &[1 << 40, 1 << 40]] {
+        let large = Layout::builder().tensor("w", shape).packed().build();
+        assert_says(&refused!(large, Error::LayoutTooLarge { .. }), &["several optimizers"]);
+    }
+    assert_eq!(Layout::flat(MAX_ELEMENTS as usize).unwrap().len() as u64, MAX_ELEMENTS);
+}
+
+#[test]
+fn hyperparameters_out_of_range_are_refused_by_both_engines() {
+    let (device, _) = noop(|_| {});
+    let layout = Layout::builder().tensor("w", &[4]).group("g").build().unwrap();
+    let nan = f64::NAN;
+    let mut bad: Vec<(&str, OptimizerBuilder)> = Vec::new();
+    for lr in [-1e-3, nan, f64::INFINITY, 1e39] {
+        bad.push(("lr", Optimizer::builder(Sgd::default().with_lr(lr))));
+        bad.push(("lr", Optimizer::builder(AdamW::default().with_lr(lr))));
+        bad.push(("lr", Optimizer::builder(Sgd::default()).schedule(Schedule::constant(lr))));
+        bad.push(("peak_lr", Optimizer::builder(Sgd::default()).schedule(Schedule::warmup_cosine(lr, 1, 2))));
+    }
+    // 0.99999999 is 1 in f32.
+    for beta in [1.0, 1.5, -0.1, nan, 0.999_999_99] {
+        bad.push(("bet", Optimizer::builder(Adam::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
+        bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
+    }
+    for value in [-1.0, nan, f64::INFINITY] {
+        bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
+        bad.push(("weight_decay", Optimizer::builder(AdamW::default().with_weight_decay(value))));
+        bad.push(("momentum", Optimizer::builder(Sgd::default().with_momentum(value))));
+        let sgd = Optimizer::builder(Sgd::default());
+        bad.push(("lr_scale", sgd.clone().group("g", GroupOptions::default().with_lr_scale(value))));
+        bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
+    }
+    bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
+    bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
+    let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
+    bad.push(("dampening", Optimizer::builder(dampened)));
+    for max_norm in [0.0, -1.0, nan] {
+        bad.push(("max_norm", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(max_norm))));
+    }
+    let sgd = Optimizer::builder(Sgd::default());
+    bad.push(("total_steps", sgd.clone().schedule(Schedule::warmup_cosine(1.0, 0, 0))));
+    bad.push(("total_steps", sgd.clone().schedule(Schedule::warmup_cosine(1.0, 10, 9))));
+    bad.push(("min_lr", sgd.schedule(Schedule::warmup_cosine(1.0, 1, 9).with_min_lr(2.0))));
+    for (name, builder) in bad {
+        for message in [
+            refused!(builder.clone().build(&device, &layout), Error::Hyperparameter { .. }),
+            refused!(builder.clone().build_cpu(&layout), Error::Hyperparameter { .. }),
+        ] {
+            assert_says(&message, &[name, "allowed"]);
+        }
+    }
+}
+
+#[test]
+fn unknown_groups_are_refused_with_those_that_exist() {
+    let layout = Layout::builder().tensor("w", &[4]).group("no_decay").tensor("x", &[4]).group("slow").build().unwrap();
+    let builder = Optimizer::builder(Sgd::default()).group("nodecay", GroupOptions::default());
+    let message = refused!(builder.build_cpu(&layout), Error::UnknownGroup { .. });
+    assert_says(&message, &["\"nodecay\"", "no_decay, slow"]);
+}
+
+#[test]
+fn a_useless_gradient_scale_is_refused() {
+    let (device, _) = noop(|_| {});
+    let layout = Layout::flat(4).unwrap();
+    let mut gpu = Optimizer::builder(Sgd::default()).build(&device, &layout).unwrap();
+    let mut cpu = Optimizer::builder(Sgd::default()).build_cpu(&layout).unwrap();
+    for scale in [0.0, -2.0, f32::NAN, f32::INFINITY, 1e-40, f32::MAX] {
+        refused!(gpu.set_grad_scale(scale), Error::Hyperparameter { .. });
+        refused!(cpu.set_grad_scale(scale), Error::Hyperparameter { .. });
+    }
+    let gpu_of = |usage, size| {
+        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
+    refused!(gpu.set_grad_scale(&gpu_of(BufferUsages::UNIFORM, 4)), Error::MissingUsage { .. });
+    refused!(gpu.set_grad_scale(&gpu_of(BufferUsages::STORAGE, 0)), Error::LengthMismatch { .. });
+}
+
+#[test]
+fn slices_of_the_wrong_length_are_refused_on_the_cpu() {
+    let mut optimizer = Optimizer::builder(Sgd::default()).build_cpu(&Layout::flat(4).unwrap()).unwrap();
+    let mut params = [1.0; 4];
+    let message = refused!(optimizer.step(&mut params, &[1.0; 3]), Error::LengthMismatch { .. });
+    assert_says(&message, &["grads", "3", "4"]);
+    refused!(optimizer.step(&mut params[..3], &[1.0; 4]), Error::LengthMismatch { .. });
+    assert_eq!((params, optimizer.stats().step), ([1.0; 4], 0));
+}
+
+/// A step that must be refused, and must leave the next one as if it had not been called.
+fn refuse_step<'a>(
+    gpu: &Gpu,
+    len: usize,
+    clip: bool,
+    params: impl Into<FlatBuffer<'a>>,
+    grads: impl Into<FlatBuffer<'a>>,
+) -> Error {
+    let builder = Optimizer::builder(Sgd::default()).schedule(Schedule::warmup_cosine(1.0, 4, 9));
+    let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
+    let mut optimizer = builder.build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    let error = optimizer.step(&mut encoder, &gpu.queue, params, grads).expect_err("it must be refused");
+    assert_eq!(optimizer.lr(), 0.0, "a refused step counts for the schedule");
+    error
+}
+
+#[test]
+fn buffers_that_do_not_fit_are_refused() {
+    let gpu = noop_gpu();
+    let make = |elements: u64, usage| storage(&gpu, elements * 4, usage);
+    let good = BufferUsages::STORAGE;
+    let (params, grads) = (make(10, good), make(10, good));
+
+    let error = refuse_step(&gpu, 10, false, &params, &make(9, good));
+    assert!(matches!(error, Error::LengthMismatch { what: "grads", expected: 10, actual: 9 }), "{error:?}");
+    let error = refuse_step(&gpu, 10, false, &make(16, good), &grads);
+    assert!(matches!(error, Error::LengthMismatch { what: "params", expected: 10, actual: 16 }), "{error:?}");
+    let error = refuse_step(&gpu, 10, false, &[params.slice(..20), params.slice(20..36)], &grads);
+    assert!(matches!(error, Error::LengthMismatch { actual: 9, .. }), "{error:?}");
+    let error = refuse_step(&gpu, 10, false, &[], &grads);
+    assert!(matches!(error, Error::LengthMismatch { actual: 0, .. }), "{error:?}");
+
+    let error = refuse_step(&gpu, 10, false, &params, &make(10, BufferUsages::UNIFORM));
+    assert!(matches!(error, Error::MissingUsage { what: "grads", missing: BufferUsages::STORAGE, .. }), "{error:?}");
+    assert_says(&error.to_string(), &["grads", "STORAGE", "BufferDescriptor::usage"]);
+
+    let large = make(20, good);
+    let error = refuse_step(&gpu, 10, false, large.slice(2..42), &grads);
+    assert!(matches!(error, Error::MisalignedSlice { slice: 0, offset: 2, end: 42, .. }), "{error:?}");
+    let error = refuse_step(&gpu, 10, false, &[large.slice(..20), large.slice(16..36)], &grads);
+    assert!(matches!(error, Error::OverlappingSlices { what: "params", first: 0, second: 1 }), "{error:?}");
+
+    let error = refuse_step(&gpu, 10, false, &params, &params);
+    assert!(matches!(error, Error::AliasedBuffers { .. }), "{error:?}");
+    let error = refuse_step(&gpu, 10, false, large.slice(..40), large.slice(40..));
+    assert!(matches!(error, Error::AliasedBuffers { .. }), "one buffer in two roles: {error:?}");
+    assert_says(&error.to_string(), &["params", "grads", "own"]);
+}
+
+#[test]
+fn cut_norm_blocks_need_gradients_that_can_be_copied() {
+    let gpu = noop_gpu();
+    let len = 10_000;
+    let params = storage(&gpu, 40_000, BufferUsages::STORAGE);
+    let grads = storage(&gpu, 40_000, BufferUsages::STORAGE);
+    let cut = [grads.slice(..4_000), grads.slice(4_000..)];
+    let error = refuse_step(&gpu, len, true, &params, &cut);
+    assert!(matches!(error, Error::MissingUsage { missing: BufferUsages::COPY_SRC, .. }), "{error:?}");
+    assert_says(&error.to_string(), &["8,192"]);
+    // Without the norm, and at a multiple of 8,192, no copy is needed.
+    let whole = [grads.slice(..4 * 8192), grads.slice(4 * 8192..)];
+    for (clip, slices) in [(false, cut), (true, whole)] {
+        let builder = Optimizer::builder(Sgd::default());
+        let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
+        let mut optimizer = builder.build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        optimizer.step(&mut encoder, &gpu.queue, &params, &slices).unwrap();
+        gpu.queue.submit([encoder.finish()]);
+    }
+}
+
+#[test]
+fn devices_without_the_needed_limits_are_refused() {
+    let layout = Layout::flat(4).unwrap();
+    type Change = fn(&mut wgpu::Limits);
+    let limits: [(&str, Change); 5] = [
+        ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 5),
+        ("max_compute_invocations_per_workgroup", |limits| limits.max_compute_invocations_per_workgroup = 128),
+        ("max_compute_workgroup_size_x", |limits| limits.max_compute_workgroup_size_x = 128),
+        ("max_compute_workgroup_storage_size", |limits| limits.max_compute_workgroup_storage_size = 1024),
+        ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size = 16 << 10),
+    ];
+    for (name, change) in limits {
+        let (device, _) = noop(change);
+        let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip);
+        let message = refused!(builder.build(&device, &layout), Error::DeviceLimit { .. });
+        assert_says(&message, &[name, "required_limits"]);
+    }
+}
+
+/// wgpu's default limits hold every built-in rule; a rule with more states says what it needs.
+#[test]
+fn the_default_limits_hold_every_rule() {
+    let (device, _) = noop(|_| {});
+    let layout = Layout::flat(4).unwrap();
+    let builder = Optimizer::builder(AdamW::default().with_amsgrad(true)).clip(Clip::global_norm(1.0));
+    assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 3);
+}
+
+fn noop_gpu() -> Gpu {
+    // The adapter is never looked at; what counts is the device.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::NOOP,
+        backend_options: wgpu::BackendOptions {
+            noop: wgpu::NoopBackendOptions { enable: true, ..Default::default() },
+            ..Default::default()
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let (device, queue) = noop(|_| {});
+    Gpu { adapter, device, queue }
+}

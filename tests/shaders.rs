@@ -1,0 +1,78 @@
+//! Every composed shader is valid WGSL and translates to SPIR-V, MSL, HLSL and GLSL, without any device: the evidence
+//! for the platforms that no test machine has.
+
+mod common;
+
+use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use wgpu_optim::rule::shader_sources;
+use wgpu_optim::{Adam, AdamW, Lion, Rule, Sgd};
+
+fn rules() -> Vec<Box<dyn Rule>> {
+    vec![
+        Box::new(Sgd::default()),
+        Box::new(Sgd::default().with_momentum(0.9)),
+        Box::new(Sgd::default().with_momentum(0.9).with_nesterov(true)),
+        Box::new(Adam::default()),
+        Box::new(Adam::default().with_amsgrad(true)),
+        Box::new(AdamW::default()),
+        Box::new(AdamW::default().with_amsgrad(true)),
+        Box::new(Lion::default()),
+    ]
+}
+
+fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
+    Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(module)
+        .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(source)))
+}
+
+#[test]
+fn every_shader_validates_and_translates() {
+    let mut entry_points = Vec::new();
+    for rule in rules() {
+        for (label, source) in shader_sources(&*rule) {
+            let what = format!("{} {label}", rule.name());
+            let module = naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));
+            let info = validate(&module, &what, &source);
+            for entry in &module.entry_points {
+                entry_points.push(entry.name.clone());
+                // `norm` and `finish` know nothing of rules.
+                let constants = if label.starts_with("update") { rule.constants() } else { Vec::new() };
+                let constants = constants.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                let stage = Some((naga::ShaderStage::Compute, entry.name.as_str()));
+                let (module, info) = process_overrides(&module, &info, stage, &constants).unwrap();
+                translate(&module, &info, &entry.name, &what);
+            }
+        }
+    }
+    for kernel in ["norm", "finish", "update", "update_bare"] {
+        assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
+    }
+}
+
+fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) {
+    let stage = naga::ShaderStage::Compute;
+    let options = spv::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned() };
+    let words = spv::write_vec(module, info, &spv::Options::default(), Some(&options)).unwrap();
+    assert_eq!(words[0], 0x0723_0203, "{what} {entry}: SPIR-V's magic number");
+
+    let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+    let pipeline = msl::PipelineOptions { entry_point: Some((stage, entry.to_owned())), ..Default::default() };
+    let (metal, _) = msl::write_string(module, info, &options, &pipeline).unwrap();
+    assert!(metal.contains("kernel void"), "{what} {entry}: {metal}");
+
+    let mut direct3d = String::new();
+    let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+    let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
+    hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
+    assert!(direct3d.contains("numthreads(256, 1, 1)"), "{what} {entry}: {direct3d}");
+
+    let mut opengl = String::new();
+    let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
+    let pipeline = glsl::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned(), multiview: None };
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    glsl::Writer::new(&mut opengl, module, info, &options, &pipeline, policies).unwrap().write().unwrap();
+    assert!(opengl.contains("local_size_x = 256"), "{what} {entry}: {opengl}");
+}
