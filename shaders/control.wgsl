@@ -2,7 +2,8 @@
 // Twin: src/control.rs.
 
 struct Control {
-    // 1 - beta^t of the step that `finish` let through, and of the step after the last applied one.
+    // 1 - beta^t of the step that `finish` let through, and of the one after the last bare step. A bare step never
+    // follows one that `finish` decided on.
     bias_correction: vec4<f32>,
     upcoming_bias_correction: vec4<f32>,
     // Applied steps, skipped steps.

@@ -64,7 +64,6 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
         block.control.apply = 1u;
         block.control.step = step;
         block.control.bias_correction = bias_correction(step);
-        block.control.upcoming_bias_correction = bias_correction(step + 1u);
     }
     atomicStore(&block.first_nonfinite[step & 1u], total.first_nonfinite);
     atomicStore(&block.first_nonfinite[(step + 1u) & 1u], NONE);

@@ -100,8 +100,8 @@ impl Guarded {
 /// nothing around them is touched.
 #[test]
 fn slices_of_many_buffers_act_as_one_flat_buffer() {
-    let gpu = device::gpu();
     const LEN: usize = 30_000;
+    let gpu = device::gpu();
     let cuts: [(&[usize], usize); 6] = [
         (&[LEN], 0),
         (&[LEN], 64),
@@ -178,15 +178,18 @@ fn buffers_may_change_from_step_to_step() {
     let gpu = device::gpu();
     let layout = Layout::flat(100).unwrap();
     let mut optimizer = Optimizer::builder(AdamW::default()).build(&gpu.device, &layout).unwrap();
-    let sets: Vec<_> = (0..3).map(|i| (device::upload(gpu, &random(i, 100)), device::upload(gpu, &random(9, 100)))).collect();
+    let sets: Vec<_> =
+        (0..3).map(|i| (device::upload(gpu, &random(i, 100)), device::upload(gpu, &random(9, 100)))).collect();
     for i in [0, 1, 0, 2, 1, 0] {
         let before = device::download(gpu, &sets[i].0);
-        let others: Vec<_> = (0..3).filter(|&other| other != i).map(|other| device::download(gpu, &sets[other].0)).collect();
+        let others: Vec<_> =
+            (0..3).filter(|&other| other != i).map(|other| device::download(gpu, &sets[other].0)).collect();
         let mut recorded = encoder(gpu);
         optimizer.step(&mut recorded, &gpu.queue, &sets[i].0, &sets[i].1).unwrap();
         finish(gpu, &optimizer, recorded);
         assert_ne!(device::download(gpu, &sets[i].0), before);
-        let after: Vec<_> = (0..3).filter(|&other| other != i).map(|other| device::download(gpu, &sets[other].0)).collect();
+        let after: Vec<_> =
+            (0..3).filter(|&other| other != i).map(|other| device::download(gpu, &sets[other].0)).collect();
         assert_eq!(after, others);
     }
 }

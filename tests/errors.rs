@@ -208,10 +208,11 @@ fn cut_norm_blocks_need_gradients_that_can_be_copied() {
     }
 }
 
+type Change = fn(&mut wgpu::Limits);
+
 #[test]
 fn devices_without_the_needed_limits_are_refused() {
     let layout = Layout::flat(4).unwrap();
-    type Change = fn(&mut wgpu::Limits);
     let limits: [(&str, Change); 5] = [
         ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 5),
         ("max_compute_invocations_per_workgroup", |limits| limits.max_compute_invocations_per_workgroup = 128),

@@ -381,7 +381,10 @@ fn statistics_of_a_dropped_encoder_are_an_error() {
 fn bias_corrections_reach_the_update_over_many_steps() {
     // With a constant gradient the corrected averages are g and g², and each step moves by lr exactly.
     let layout = Layout::flat(4).unwrap();
-    for builder in [Optimizer::builder(AdamW::default().with_weight_decay(0.0).with_lr(0.5)), clipped().nonfinite(NonFinite::Propagate)] {
+    for builder in [
+        Optimizer::builder(AdamW::default().with_weight_decay(0.0).with_lr(0.5)),
+        clipped().nonfinite(NonFinite::Propagate),
+    ] {
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 4]);
         let mut twin = builder.build_cpu(&layout).unwrap();
         let mut twin_params = [0.0; 4];

@@ -121,7 +121,12 @@ impl Args {
         number("lr", self.lr, not_negative, "a finite number of 0 or more, such as 0.001")?;
         number("weight-decay", self.weight_decay, not_negative, "a finite number of 0 or more, such as 0.01")?;
         number("clip", Some(self.clip), not_negative, "a finite norm such as 1, or 0 to only measure it")?;
-        number("momentum", self.momentum, |value| (0.0..1.0).contains(&value), "a number from 0 to below 1, such as 0.9")?;
+        number(
+            "momentum",
+            self.momentum,
+            |value| (0.0..1.0).contains(&value),
+            "a number from 0 to below 1, such as 0.9",
+        )?;
         if self.momentum.is_some() && self.optimizer != Rule::Sgd {
             return Err("--momentum belongs to --optimizer sgd; leave it out with the other rules".into());
         }

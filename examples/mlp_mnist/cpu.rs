@@ -22,7 +22,13 @@ pub(crate) struct Network<'a> {
 impl<'a> Network<'a> {
     pub(crate) fn new(model: &'a Model) -> Self {
         let layers = model.layers.len();
-        Self { model, rows: 0, labels: Vec::new(), activations: vec![Vec::new(); layers + 1], deltas: vec![Vec::new(); layers] }
+        Self {
+            model,
+            rows: 0,
+            labels: Vec::new(),
+            activations: vec![Vec::new(); layers + 1],
+            deltas: vec![Vec::new(); layers],
+        }
     }
 
     /// Takes the batch: pixels as 0 to 1.

@@ -49,13 +49,17 @@ pub(crate) const TEST: Files<'static> = Files { images: "t10k-images-idx3-ubyte"
 /// Reads the four files from `folder`, each with or without `.gz` at its end.
 pub(crate) fn read_folder(folder: &Path) -> Result<Data> {
     if !folder.is_dir() {
-        return Err(format!("{} is not a folder: give --data the folder with the four IDX files", folder.display()).into());
+        return Err(
+            format!("{} is not a folder: give --data the folder with the four IDX files", folder.display()).into()
+        );
     }
     let find = |name: &str| {
         [format!("{name}.gz"), name.to_owned()].into_iter().map(|name| folder.join(name)).find(|path| path.is_file())
     };
-    let missing: Vec<&str> =
-        [TRAIN.images, TRAIN.labels, TEST.images, TEST.labels].into_iter().filter(|name| find(name).is_none()).collect();
+    let missing: Vec<&str> = [TRAIN.images, TRAIN.labels, TEST.images, TEST.labels]
+        .into_iter()
+        .filter(|name| find(name).is_none())
+        .collect();
     if !missing.is_empty() {
         return Err(format!(
             "{} lacks {} (each may end in .gz): put the files there, or let --download fetch them",
@@ -90,7 +94,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("train-labels-idx1-ubyte"), []).expect("written");
         let message = read_folder(folder.path()).expect_err("three files are missing").to_string();
-        assert!(message.contains("lacks train-images-idx3-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"), "{message}");
+        assert!(
+            message.contains("lacks train-images-idx3-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"),
+            "{message}"
+        );
         assert!(message.contains("--download"), "{message}");
         let message = read_folder(&folder.path().join("nowhere")).expect_err("no such folder").to_string();
         assert!(message.contains("nowhere is not a folder"), "{message}");

@@ -27,13 +27,7 @@ impl<'a> Matrix<'a> {
     }
 
     pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_step: self.column_step,
-            column_step: self.row_step,
-            ..self
-        }
+        Self { rows: self.columns, columns: self.rows, row_step: self.column_step, column_step: self.row_step, ..self }
     }
 
     /// Copies rows `first..first + N` side by side (`out[k][i]`), zeros beyond the last, so that the inner loop reads

@@ -68,7 +68,10 @@ impl GpuEngine {
         let rows = batch_size.max(test_batch);
         let most_rows = device.limits().max_compute_workgroups_per_dimension as usize;
         if rows > most_rows {
-            return Err(format!("a batch of {rows} is more than this device's {most_rows}: choose a smaller --batch-size").into());
+            return Err(format!(
+                "a batch of {rows} is more than this device's {most_rows}: choose a smaller --batch-size"
+            )
+            .into());
         }
         for layer in &model.layers {
             check_binding(device, "the activations of a batch", rows * layer.inputs.max(layer.outputs) * 4)?;

@@ -64,7 +64,8 @@ fn run(args: &Args) -> Result<()> {
         max_steps: args.max_steps,
         seed: args.seed,
     };
-    let sizes: Vec<usize> = [data.train.pixels].into_iter().chain(args.hidden.iter().copied()).chain([CLASSES]).collect();
+    let sizes: Vec<usize> =
+        [data.train.pixels].into_iter().chain(args.hidden.iter().copied()).chain([CLASSES]).collect();
     let model = Model::new(&sizes)?;
     let optimizer = args.optimizer(plan.total_steps())?;
     let parameters = model.initial_parameters(args.seed);

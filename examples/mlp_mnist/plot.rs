@@ -108,7 +108,8 @@ fn draw_panel(area: &Area, panel: &Panel, steps: f64) -> Result<()> {
         .draw_series(panel.test.iter().map(|&at| Circle::new(at, 4, TEST.filled())))?
         .label("test")
         .legend(|(x, y)| Circle::new((x + 9, y), 4, TEST.filled()));
-    let position = if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+    let position =
+        if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
     chart
         .configure_series_labels()
         .position(position)
@@ -141,7 +142,8 @@ mod tests {
     use super::*;
 
     fn history(points: u64) -> History {
-        let score = |step| Score { loss_sum: 2.0 * 0.97_f64.powi(step as i32), correct: step.min(90), examples: 100 };
+        let score =
+            |step: u64| Score { loss_sum: 2.0 * 0.97_f64.powi(step as i32), correct: step.min(90), examples: 100 };
         let point = |step| TrainPoint { step, score: score(step), lr: 1e-3, grad_norm: Some(1.5) };
         History {
             train: (1..=points).map(point).collect(),
@@ -153,7 +155,9 @@ mod tests {
     #[test]
     fn the_drawing_has_its_curves_and_its_words() {
         let svg = render(&history(150)).expect("drawn");
-        for words in ["Loss", "Accuracy", "Learning rate", "Gradient norm", "optimizer step", "correct (%)", "training", "test"] {
+        for words in
+            ["Loss", "Accuracy", "Learning rate", "Gradient norm", "optimizer step", "correct (%)", "training", "test"]
+        {
             assert!(svg.contains(words), "{words} is missing");
         }
         assert_eq!(svg.matches("#0072B2").count() - svg.matches("#D55E00").count(), 1, "{svg}");

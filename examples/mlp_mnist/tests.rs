@@ -111,7 +111,8 @@ fn assert_gradients(model: &Model, parameters: &[f32], grads: &[f32], examples: 
         }
     }
     assert_eq!(compared, model.parameters());
-    let used: f32 = model.layout.tensors().iter().flat_map(|tensor| &grads[tensor.range()]).map(|grad| grad.abs()).sum();
+    let used: f32 =
+        model.layout.tensors().iter().flat_map(|tensor| &grads[tensor.range()]).map(|grad| grad.abs()).sum();
     let all: f32 = grads.iter().map(|grad| grad.abs()).sum();
     assert!((used - all).abs() <= 1e-5 * all, "the padding between the tensors was written");
 }

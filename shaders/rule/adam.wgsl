@@ -12,7 +12,8 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     var decayed = grad;
     if decoupled_weight_decay {
-        updated.param = old.param * (1.0 - step.lr * step.weight_decay);
+        // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+        updated.param = old.param - (step.lr * step.weight_decay) * old.param;
     } else {
         decayed = grad + step.weight_decay * old.param;
     }

@@ -11,7 +11,8 @@ fn sign_of(value: vec4<f32>) -> vec4<f32> {
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     let interpolated = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
-    updated.param = old.param * (1.0 - step.lr * step.weight_decay);
+    // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+    updated.param = old.param - (step.lr * step.weight_decay) * old.param;
     updated.param = updated.param - step.lr * sign_of(interpolated);
     updated.exp_avg = hyper.beta2 * old.exp_avg + hyper.one_minus_beta2 * grad;
     return updated;

@@ -53,7 +53,6 @@ pub(crate) fn finish(block: &mut ControlBlock, partials: &[Partial], slot: &Slot
         block.apply = 1;
         block.step += 1;
         block.bias_correction = powers.bias_correction(block.step);
-        block.upcoming_bias_correction = powers.bias_correction(block.step + 1);
     }
     let step = block.step as usize;
     block.first_nonfinite[step & 1] = total.first_nonfinite;

@@ -189,7 +189,7 @@ fn adam<const DECOUPLED_WEIGHT_DECAY: bool>(
     let mut new_param = param;
     let mut decayed = grad;
     if DECOUPLED_WEIGHT_DECAY {
-        new_param = param * (1.0 - step.lr * step.weight_decay);
+        new_param = param - (step.lr * step.weight_decay) * param;
     } else {
         decayed = grad + step.weight_decay * param;
     }

@@ -81,7 +81,7 @@ impl Rule for Lion {
         let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
         elements.each(|param, grad, [exp_avg]| {
             let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
-            let mut new_param = param * (1.0 - step.lr * step.weight_decay);
+            let mut new_param = param - (step.lr * step.weight_decay) * param;
             new_param -= step.lr * sign_of(interpolated);
             let new_exp_avg = beta2 * exp_avg + one_minus_beta2 * grad;
             (new_param, [new_exp_avg])

@@ -3,6 +3,7 @@
 //! Everything happens in a copy of the repository under `target/mutants`. Each breakage is written into the copy's shader, the
 //! tests that could notice it are built and run one binary at a time until one fails, and the shader is mended again.
 
+mod check;
 mod excuse;
 mod operators;
 mod report;
@@ -10,33 +11,32 @@ mod stage;
 mod tree;
 mod wgsl;
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::repository;
+use check::{baseline, check_all};
 use excuse::{excuses, line_of};
 use operators::{Breakage, breakages};
 use report::{Outcome, Report};
-use stage::{Ending, Stage, Workbench};
+use stage::{Stage, Workbench};
 use wgsl::Shader;
 
 /// Validates every composed shader without a device: what fails here is no WGSL and proves nothing about the other tests.
 const VALIDATION: &str = "shaders";
 
 /// The binaries that most often notice, first. All others follow in the order of their names, unit tests last.
-const FIRST: [&str; 3] = ["rules", "norm", "steps"];
+const FIRST: [&str; 5] = ["rules", "step", "norm", "buffers", "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only shaders whose path contains NAME, e.g. `lion` or `rule/`; with `:LINE` behind it, only that line
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     shader: Option<String>,
+    /// Only this test binary besides the validation of the shaders; may be given several times
+    #[arg(long, value_name = "NAME")]
+    test: Vec<String>,
     /// The examples' own shaders too, checked by the tests in the examples
     #[arg(long)]
     examples: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     jobs: u8,
 }
 
-/// A breakage and where it is.
+/// A breakage, where it is, and who could notice it.
 #[derive(Clone)]
 struct Mutant {
     /// Relative to the repository, with forward slashes.
@@ -58,6 +58,7 @@ struct Mutant {
     source: String,
     /// Why tests cannot notice it, if the shader says so.
     excuse: Option<String>,
+    stages: Vec<Stage>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
@@ -90,19 +91,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     baseline(&benches[0], &to_check, options.jobs)?;
 
     let path = folder.join("report.txt");
-    fs::write(&path, report.table()).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    print!("\n{}\n{}", report.table(), report.summary());
+    let text = format!("{}\n{}", report.table(), report.summary());
+    fs::write(&path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    print!("\n{text}");
     Ok(if report.survivors().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
-    let (name, only_line) = match options.shader.as_deref().map(|name| (name, name.rsplit_once(':'))) {
-        Some((_, Some((name, line)))) => (
-            name,
-            Some(line.parse::<usize>().map_err(|_| format!("--shader {name}:{line}: the line is not a number"))?),
-        ),
-        Some((name, None)) => (name, None),
-        None => ("", None),
+    let (name, only_line) = match options.shader.as_deref().unwrap_or_default().split_once(':') {
+        Some((name, line)) => {
+            let line =
+                line.parse::<usize>().map_err(|_| format!("--shader {name}:{line}: the line is not a number"))?;
+            (name, Some(line))
+        }
+        None => (options.shader.as_deref().unwrap_or_default(), None),
     };
     let folders = if options.examples { &["shaders", "examples"][..] } else { &["shaders"] };
     let files = folders.iter().flat_map(|folder| tree::files_below(&tree.join(folder)));
@@ -114,28 +116,36 @@ fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
             continue;
         }
         let source = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let shader = Shader::parse(&source);
-        let excuses = excuses(&shader).map_err(|error| format!("{file}: {error}"))?;
-        let all: Vec<_> =
-            breakages(&shader).into_iter().map(|breakage| (line_of(&source, breakage.span.start), breakage)).collect();
-        if let Some(idle) =
-            excuses.iter().find(|excuse| !all.iter().any(|(line, breakage)| excuse.covers(&source, *line, breakage)))
-        {
-            return Err(format!("{file}:{}: no breakage fits the scope of the excuse \"{}\"", idle.line, idle.reason));
-        }
-        for (line, breakage) in all.into_iter().filter(|(line, _)| only_line.is_none_or(|only| only == *line)) {
-            let excuse = excuses
-                .iter()
-                .find(|excuse| excuse.covers(&source, line, &breakage))
-                .map(|excuse| excuse.reason.clone());
-            mutants.push(Mutant { file: file.clone(), line, breakage, source: source.clone(), excuse });
-        }
+        let found = mutants_of(&file, &source).map_err(|error| format!("{file}:{error}"))?;
+        mutants.extend(found.into_iter().filter(|mutant| only_line.is_none_or(|line| line == mutant.line)));
+    }
+    for mutant in &mut mutants {
+        mutant.stages = stages(tree, &mutant.file, &options.test);
     }
     Ok(mutants)
 }
 
+/// The breakages of one shader, excused where it says so. An error begins with the number of a line.
+fn mutants_of(file: &str, source: &str) -> Result<Vec<Mutant>, String> {
+    let shader = Shader::parse(source);
+    let excuses = excuses(&shader)?;
+    let with_lines = |breakage: Breakage| (line_of(source, breakage.span.start), breakage);
+    let all: Vec<_> = breakages(&shader).into_iter().map(with_lines).collect();
+    for excuse in &excuses {
+        if !all.iter().any(|(line, breakage)| excuse.covers(source, *line, breakage)) {
+            return Err(format!("{}: no breakage fits the scope of this excuse: {}", excuse.line, excuse.reason));
+        }
+    }
+    let mutants = all.into_iter().map(|(line, breakage)| {
+        let excuse = excuses.iter().find(|excuse| excuse.covers(source, line, &breakage));
+        let excuse = excuse.map(|excuse| excuse.reason.clone());
+        Mutant { file: file.to_string(), line, breakage, source: source.to_string(), excuse, stages: Vec::new() }
+    });
+    Ok(mutants.collect())
+}
+
 /// The test binaries that could notice a breakage in a shader, the validation of the library's shaders first.
-fn stages(tree: &Path, file: &str) -> Vec<Stage> {
+fn stages(tree: &Path, file: &str, chosen: &[String]) -> Vec<Stage> {
     if let Some(example) = file.strip_prefix("examples/").and_then(|path| path.split('/').next()) {
         return vec![Stage::Example(example.to_string())];
     }
@@ -148,105 +158,25 @@ fn stages(tree: &Path, file: &str) -> Vec<Stage> {
         None => FIRST.len() + 1,
     };
     names.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
-    names.into_iter().map(Stage::Test).chain([Stage::Lib]).collect()
+    let is_chosen = |name: &String| chosen.is_empty() || name == VALIDATION || chosen.contains(name);
+    let tests = names.into_iter().filter(is_chosen).map(Stage::Test);
+    tests.chain(chosen.is_empty().then_some(Stage::Lib)).collect()
 }
 
-/// Runs every stage unbroken, and tells how long each may take when something is broken.
-fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Result<HashMap<Stage, Duration>, String> {
-    let mut limits = HashMap::new();
-    for mutant in mutants {
-        for stage in stages(&bench.tree, &mutant.file) {
-            if limits.contains_key(&stage) {
-                continue;
-            }
-            let executable = bench.build(&stage, false)?;
-            let begin = Instant::now();
-            match bench.run(&executable, Duration::from_secs(1_800))? {
-                Ending::Passed => println!("unbroken: {stage}, {:.1} s", begin.elapsed().as_secs_f64()),
-                Ending::Failed(test) => {
-                    return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
-                }
-                Ending::TimedOut => {
-                    return Err(format!("{stage} runs for more than half an hour without a breakage"));
-                }
-            }
-            limits.insert(stage, begin.elapsed() * 3 * u32::from(jobs) + Duration::from_secs(30));
-        }
-    }
-    Ok(limits)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn check_all(
-    benches: &[Workbench],
-    mutants: &[Mutant],
-    limits: &HashMap<Stage, Duration>,
-    report: &mut Report,
-) -> Result<(), String> {
-    let next = AtomicUsize::new(0);
-    let (sender, results) = mpsc::channel();
-    thread::scope(|scope| {
-        for bench in benches {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                let mut worker = Worker { bench, limits, noticed_by: HashMap::new() };
-                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begin = Instant::now();
-                    let result = worker.check(mutant).map(|outcome| (mutant.clone(), outcome, begin.elapsed()));
-                    if sender.send(result).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut done = 0;
-        for result in results {
-            // An error ends this loop and drops the receiver, which ends the workers after their current breakage.
-            let (mutant, outcome, elapsed) = result?;
-            done += 1;
-            println!("[{done}/{}] {} {outcome}, {:.1} s", mutants.len(), report::place(&mutant), elapsed.as_secs_f64());
-            report.add(mutant, outcome);
-        }
-        Ok(())
-    })
-}
-
-struct Worker<'a> {
-    bench: &'a Workbench,
-    limits: &'a HashMap<Stage, Duration>,
-    /// How often a stage noticed a breakage of a shader: the same one is likely to notice the next.
-    noticed_by: HashMap<(String, Stage), usize>,
-}
-
-impl Worker<'_> {
-    fn check(&mut self, mutant: &Mutant) -> Result<Outcome, String> {
-        let path = self.bench.tree.join(PathBuf::from(&mutant.file));
-        let write =
-            |text: &str| fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()));
-        write(&mutant.breakage.apply(&mutant.source))?;
-        let outcome = self.run_stages(mutant);
-        write(&mutant.source)?;
-        outcome
+    #[test]
+    fn breakages_carry_the_excuses_of_their_lines() {
+        let mutants = mutants_of("a.wgsl", "fn f() {\n a = b; // equivalent(delete): b is a\n c = d;\n}").expect("two");
+        let excuses: Vec<_> = mutants.iter().map(|mutant| (mutant.line, mutant.excuse.as_deref())).collect();
+        assert_eq!(excuses, [(2, Some("b is a")), (3, None)]);
     }
 
-    fn run_stages(&mut self, mutant: &Mutant) -> Result<Outcome, String> {
-        let validation = Stage::Test(VALIDATION.to_string());
-        let mut stages = stages(&self.bench.tree, &mutant.file);
-        let times_noticed =
-            |stage: &Stage| self.noticed_by.get(&(mutant.file.clone(), stage.clone())).copied().unwrap_or(0);
-        stages.sort_by_key(|stage| (*stage != validation, usize::MAX - times_noticed(stage)));
-        for stage in stages {
-            let executable = self.bench.build(&stage, true)?;
-            let limit = self.limits.get(&stage).copied().unwrap_or(Duration::from_secs(600));
-            let how = match self.bench.run(&executable, limit)? {
-                Ending::Passed => continue,
-                Ending::Failed(_) if stage == validation => return Ok(Outcome::Invalid),
-                Ending::Failed(test) => format!("{stage}: {test}"),
-                Ending::TimedOut => format!("{stage}: no end within {} s", limit.as_secs()),
-            };
-            *self.noticed_by.entry((mutant.file.clone(), stage)).or_default() += 1;
-            return Ok(Outcome::Noticed(how));
-        }
-        Ok(Outcome::Survived)
+    #[test]
+    fn an_excuse_for_nothing_is_an_error() {
+        let error = mutants_of("a.wgsl", "fn f() {\n a = b; // equivalent(sign): why\n}").err().expect("refused");
+        assert!(error.starts_with("2: "), "{error}");
     }
 }

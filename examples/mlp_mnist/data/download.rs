@@ -48,7 +48,9 @@ pub(crate) enum DownloadError {
     Request { url: String, source: ureq::Error },
     #[error("{url} broke off after {received} bytes: {source}; nothing was kept, run the command again")]
     Transfer { url: String, received: usize, source: io::Error },
-    #[error("{url} has the SHA-256 {found}, but {expected} was published; nothing was kept, give another mirror with --url")]
+    #[error(
+        "{url} has the SHA-256 {found}, but {expected} was published; nothing was kept, give another mirror with --url"
+    )]
     Checksum { url: String, found: String, expected: &'static str },
     #[error("{} cannot be written: {source}; give --download a folder you may write to", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -91,9 +93,9 @@ fn fetch(agent: &ureq::Agent, file: Published, base: &str, path: &Path) -> Resul
 
     let style = "{msg} {bytes}/{total_bytes} {bar:30} {bytes_per_sec}";
     let bar = body.content_length().map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    let bar = bar.with_message(file.name).with_style(
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = bar
+        .with_message(file.name)
+        .with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut bytes = Vec::new();
     let transfer = bar.wrap_read(body.into_reader()).take(SIZE_LIMIT).read_to_end(&mut bytes);
     bar.finish_and_clear();
@@ -161,7 +163,8 @@ mod tests {
     }
 
     fn ok(announced: usize, body: &[u8]) -> Vec<u8> {
-        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n").into_bytes();
+        let mut answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n").into_bytes();
         answer.extend_from_slice(body);
         answer
     }
@@ -174,7 +177,8 @@ mod tests {
     };
 
     fn entries(folder: &Path) -> Vec<String> {
-        let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        let name =
+            |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name().to_string_lossy().into_owned();
         fs::read_dir(folder).expect("a folder").map(name).collect()
     }
 

@@ -100,7 +100,12 @@ fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), IdxError> 
     }
     let elements = take(expected)?;
     if elements.len() < expected {
-        return Err(IdxError::Truncated { path: path.to_owned(), shape: shape.to_vec(), expected, found: elements.len() });
+        return Err(IdxError::Truncated {
+            path: path.to_owned(),
+            shape: shape.to_vec(),
+            expected,
+            found: elements.len(),
+        });
     }
     if !take(1)?.is_empty() {
         return Err(IdxError::Trailing { path: path.to_owned(), expected });

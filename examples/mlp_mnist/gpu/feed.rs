@@ -52,9 +52,9 @@ impl Feed {
         check_binding(device, "the images", examples.len() * words * 4)?;
         let mut image_words = Vec::with_capacity(examples.len() * words);
         for image in examples.images.chunks_exact(examples.pixels) {
-            image_words.extend(image.chunks(4).map(|four| {
-                four.iter().rev().fold(0_u32, |word, &pixel| word << 8 | u32::from(pixel))
-            }));
+            image_words.extend(
+                image.chunks(4).map(|four| four.iter().rev().fold(0_u32, |word, &pixel| word << 8 | u32::from(pixel))),
+            );
         }
         let images = upload("images", bytemuck::cast_slice(&image_words), BufferUsages::STORAGE);
         let labels: Vec<u32> = examples.labels.iter().map(|&label| label.into()).collect();

@@ -31,7 +31,7 @@ pub(crate) fn line_of(source: &str, offset: usize) -> usize {
     source[..offset].matches('\n').count() + 1
 }
 
-/// Every excuse in a shader; an error names the line of one that gives no reason.
+/// Every excuse in a shader; an error begins with the line of one that gives no reason.
 pub(crate) fn excuses(shader: &Shader) -> Result<Vec<Excuse>, String> {
     let comments =
         shader.line_comments.iter().filter_map(|(at, text)| Some((*at, text.trim().strip_prefix("equivalent")?)));
@@ -39,7 +39,7 @@ pub(crate) fn excuses(shader: &Shader) -> Result<Vec<Excuse>, String> {
         let own_line = line_of(shader.source, at);
         parse(text)
             .map(|(scope, reason)| Excuse { line: line_it_speaks_of(shader, at, own_line), scope, reason })
-            .ok_or_else(|| format!("line {own_line}: write `// equivalent: reason` or `// equivalent(scope): reason`"))
+            .ok_or_else(|| format!("{own_line}: write `// equivalent: reason` or `// equivalent(scope): reason`"))
     });
     parsed.collect()
 }
@@ -106,7 +106,7 @@ mod tests {
         for comment in ["// equivalent", "// equivalent:", "// equivalent(<=)", "// equivalent(<=): "] {
             let source = format!("fn f() {{\n a = b; {comment}\n}}");
             let error = excuses(&Shader::parse(&source)).expect_err(comment);
-            assert!(error.starts_with("line 2:"), "{error}");
+            assert!(error.starts_with("2: "), "{error}");
         }
     }
 }

@@ -137,6 +137,7 @@ mod tests {
             breakage,
             source: source.into(),
             excuse: None,
+            stages: Vec::new(),
         })
         .collect()
     }
