@@ -44,9 +44,14 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
+    /// Measures once for each engine, name and number of bytes.
     fn run(&mut self, engine: &'static str, name: &str, bytes: u64, mut run: impl FnMut(u64) -> Duration) {
+        if self.times.borrow().contains_key(&(engine, bytes, name.to_owned())) {
+            return;
+        }
         let mut group = self.criterion.benchmark_group(engine);
         group.sample_size(10).throughput(Throughput::Bytes(bytes));
+        group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
         group.bench_function(BenchmarkId::new(name, format!("{} MiB", bytes / MEBI as u64)), |bencher| {
             bencher.iter_custom(|iterations| {
                 let elapsed = run(iterations);

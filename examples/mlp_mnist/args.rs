@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "adamw")]
     pub(crate) optimizer: Rule,
 
-    /// Peak learning rate [default: adamw, adam 0.002, sgd 0.2, lion 0.0004]
+    /// Peak learning rate [default: adamw, adam 0.004, sgd 0.1, lion 0.0004]
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) lr: Option<f64>,
 
@@ -176,8 +176,8 @@ impl Args {
 
     pub(crate) fn lr(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
-            Rule::Adamw | Rule::Adam => 0.002,
-            Rule::Sgd => 0.2,
+            Rule::Adamw | Rule::Adam => 0.004,
+            Rule::Sgd => 0.1,
             Rule::Lion => 0.0004,
         })
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::Result;
@@ -23,6 +24,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 struct Panel<'a> {
     title: &'a str,
     y_label: &'a str,
+    /// Loss and gradient norm fall by orders of magnitude.
+    logarithmic: bool,
     train: Vec<(f64, f64)>,
     test: Vec<(f64, f64)>,
 }
@@ -47,19 +50,28 @@ fn render(history: &History) -> Result<String> {
         Panel {
             title: "Loss",
             y_label: "cross-entropy (nats)",
+            logarithmic: true,
             train: train(|point| Some(point.score.loss())),
             test: tested(Score::loss),
         },
         Panel {
             title: "Accuracy",
             y_label: "correct (%)",
+            logarithmic: false,
             train: train(|point| Some(point.score.accuracy())),
             test: tested(Score::accuracy),
         },
-        Panel { title: "Learning rate", y_label: "lr", train: train(|point| Some(point.lr)), test: Vec::new() },
+        Panel {
+            title: "Learning rate",
+            y_label: "lr",
+            logarithmic: false,
+            train: train(|point| Some(point.lr)),
+            test: Vec::new(),
+        },
         Panel {
             title: "Gradient norm before clipping",
             y_label: "global norm",
+            logarithmic: true,
             train: train(|point| point.grad_norm),
             test: Vec::new(),
         },
@@ -70,20 +82,30 @@ fn render(history: &History) -> Result<String> {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, panel) in root.split_evenly((2, 2)).iter().zip(&panels) {
-            draw_panel(area, panel, steps)?;
+            let Range { start, end } = range_of(panel);
+            if panel.logarithmic {
+                draw_panel(area, panel, steps, (start..end).log_scale())?;
+            } else {
+                draw_panel(area, panel, steps, start..end)?;
+            }
         }
         root.present()?;
     }
     Ok(svg)
 }
 
-fn draw_panel(area: &Area, panel: &Panel, steps: f64) -> Result<()> {
+fn draw_panel<Y>(area: &Area, panel: &Panel, steps: f64, y: Y) -> Result<()>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
     let mut chart = ChartBuilder::on(area)
         .margin(14)
+        .margin_right(24)
         .caption(panel.title, ("sans-serif", 22))
         .x_label_area_size(44)
         .y_label_area_size(74)
-        .build_cartesian_2d(0.0..steps, range_of(panel))?;
+        .build_cartesian_2d(0.0..steps, y)?;
     chart
         .configure_mesh()
         .x_desc("optimizer step")
@@ -125,7 +147,12 @@ fn range_of(panel: &Panel) -> Range<f64> {
     let values = || panel.train.iter().chain(&panel.test).map(|(_, value)| *value);
     let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
     if low > high {
-        return 0.0..1.0;
+        return 0.5..1.0;
+    }
+    if panel.logarithmic {
+        // A loss of exactly 0 has no place on the axis; what lies below the picture is cut off.
+        let low = low.max(high.max(1e-30) * 1e-6);
+        return low / 1.2..high.max(1e-30) * 1.2;
     }
     let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
     low - air..high + air
@@ -160,7 +187,9 @@ mod tests {
         {
             assert!(svg.contains(words), "{words} is missing");
         }
-        assert_eq!(svg.matches("#0072B2").count() - svg.matches("#D55E00").count(), 1, "{svg}");
+        // A line in each panel and two in the legends; the test curve in two panels.
+        let lines = |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
+        assert_eq!([lines("#0072B2"), lines("#D55E00")], [6, 2]);
     }
 
     #[test]
@@ -168,6 +197,7 @@ mod tests {
         let mut infinite = history(3);
         infinite.train[1].grad_norm = Some(f64::INFINITY);
         infinite.train[2].grad_norm = None;
+        infinite.train[2].score.loss_sum = 0.0;
         for history in [history(0), history(1), infinite] {
             let svg = render(&history).expect("drawn");
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");

@@ -59,7 +59,6 @@ pub(crate) fn check_all(
             });
         }
         drop(sender);
-        let results = { results };
         for (done, result) in (1..).zip(results) {
             // An error ends this loop and drops the receiver, which ends the workers after their current breakage.
             let (mutant, outcome, elapsed) = result?;
