@@ -49,7 +49,7 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Makes the optimizer on a device, its states zero and its step 0. The states take the rule's bytes per
+    /// Makes the optimizer on a device, its states as the rule begins and its step 0. The states take the rule's bytes per
     /// parameter (see each rule) in as many buffers as the device's limits ask for.
     ///
     /// # Errors

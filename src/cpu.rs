@@ -42,7 +42,8 @@ impl CpuOptimizer {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let plan = Plan::new(builder, layout)?;
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let states = plan.rule.states().iter().map(|&name| (name.to_owned(), vec![0.0; plan.len])).collect();
+        let state = |&name: &&str| (name.to_owned(), vec![plan.rule.initial_state(name); plan.len]);
+        let states = plan.rule.states().iter().map(state).collect();
         Ok(Self { control: ControlBlock::new(&powers), powers, states, plan })
     }
 

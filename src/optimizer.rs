@@ -80,7 +80,7 @@ impl Optimizer {
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
         let control_usage =
             BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let states = plan.rule.states().iter().map(|name| state_pieces(device, name, len)).collect();
+        let states = plan.rule.states().iter().map(|name| state_pieces(device, name, plan.rule.initial_state(name), len)).collect();
         let shared = Shared {
             control: init_buffer(device, "wgpu-optim control", control_usage, block),
             next: init_buffer(device, "wgpu-optim next control", BufferUsages::STORAGE | BufferUsages::COPY_SRC, block),
@@ -231,8 +231,8 @@ impl Optimizer {
     }
 }
 
-/// Zeroed buffers for one state, of a multiple of 16 bytes each.
-fn state_pieces(device: &wgpu::Device, name: &str, len: u64) -> Vec<Piece> {
+/// Buffers for one state, of a multiple of 16 bytes each.
+fn state_pieces(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<Piece> {
     let most = device.limits().max_buffer_size / 4 / crate::cpu::NORM_BLOCK as u64 * crate::cpu::NORM_BLOCK as u64;
     let piece = |start: u64| {
         let len = most.min(len - start);
@@ -240,11 +240,27 @@ fn state_pieces(device: &wgpu::Device, name: &str, len: u64) -> Vec<Piece> {
             label: Some(&format!("wgpu-optim {name}")),
             size: (len * 4).next_multiple_of(16),
             usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+            mapped_at_creation: initial != 0.0,
         });
+        if initial != 0.0 {
+            fill(&buffer, initial);
+        }
         Piece { buffer, offset: 0, start, len }
     };
     (0..len.div_ceil(most)).map(|i| piece(i * most)).collect()
+}
+
+/// Writes `value` over a buffer that is mapped at creation, and unmaps it.
+fn fill(buffer: &Buffer, value: f32) {
+    let block = [value; 1024];
+    if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
+        let len = view.len();
+        for start in (0..len).step_by(size_of_val(&block)) {
+            let end = len.min(start + size_of_val(&block));
+            view.slice(start..end).copy_from_slice(&bytemuck::cast_slice(&block)[..end - start]);
+        }
+    }
+    buffer.unmap();
 }
 
 fn finish_bind_group(device: &wgpu::Device, pipelines: &Pipelines, shared: &Shared, scale: &Buffer) -> wgpu::BindGroup {

@@ -49,9 +49,14 @@ pub trait Rule: Debug + Send + Sync {
         false
     }
 
-    /// Names of the states, one f32 per parameter each, 0 before the first step. A device with wgpu's default
-    /// limits holds 4 beside parameters and gradients.
+    /// Names of the states, one f32 per parameter each. A device with wgpu's default limits holds 4 beside parameters
+    /// and gradients.
     fn states(&self) -> Vec<&str>;
+
+    /// What a state holds before the first step. Default 0.
+    fn initial_state(&self, _state: &str) -> f32 {
+        0.0
+    }
 
     /// Hyperparameters the WGSL reads as fields of `Hyper`, rounded to f32. At most 32.
     fn hyperparameters(&self) -> Vec<(&str, f32)>;

@@ -188,7 +188,8 @@ mod tests {
             assert!(svg.contains(words), "{words} is missing");
         }
         // A line in each panel and two in the legends; the test curve in two panels.
-        let lines = |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
+        let lines =
+            |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
         assert_eq!([lines("#0072B2"), lines("#D55E00")], [6, 2]);
     }
 
