@@ -2,10 +2,12 @@
 // Twin: src/control.rs.
 
 struct Control {
-    // 1 - beta^t of the step that `finish` let through, and of the one after the last bare step. A bare step never
-    // follows one that `finish` decided on.
+    // 1 - beta^t of the last applied step, and of the one after the last bare step. A bare step never follows one
+    // that `finish` decided on.
     bias_correction: vec4<f32>,
     upcoming_bias_correction: vec4<f32>,
+    // What the rule carries from step to step, as of the last applied one.
+    scalars: vec4<f32>,
     // Applied steps, skipped steps.
     step: u32,
     skipped: u32,

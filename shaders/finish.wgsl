@@ -5,7 +5,6 @@
 @group(0) @binding(1) var<storage, read> partials: array<Partial>;
 // A gradient scale kept on the device; 1 where there is none.
 @group(0) @binding(2) var<storage, read> grad_scale: f32;
-@group(1) @binding(0) var<uniform> slot: SlotHead;
 
 fn clip_coef(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> f32 {
     if total.max_bits > INFINITE {
@@ -17,12 +16,12 @@ fn clip_coef(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> f32 {
     }
     // The norm of huge gradients may itself exceed f32: divide before scaling.
     if total.exponent > 90 {
-        return min(1.0, (slot.max_norm / (root * inv_scale)) * power_of_two(-total.exponent));
+        return min(1.0, (slot.head.max_norm / (root * inv_scale)) * power_of_two(-total.exponent));
     }
-    if grad_norm + 1e-6 <= slot.max_norm {
+    if grad_norm + 1e-6 <= slot.head.max_norm {
         return 1.0;
     }
-    return slot.max_norm / (grad_norm + 1e-6);
+    return slot.head.max_norm / (grad_norm + 1e-6);
 }
 
 @compute @workgroup_size(256)
@@ -35,26 +34,26 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     if lane != 0u {
         return;
     }
-    let inv_scale = slot.inv_scale / grad_scale;
+    let inv_scale = slot.head.inv_scale / grad_scale;
     let root = sqrt(total.sum);
     var grad_norm = root * power_of_two(total.exponent) * abs(inv_scale);
     if total.max_bits >= INFINITE {
         grad_norm = bitcast<f32>(total.max_bits);
     }
-    block.control.lr = slot.lr;
+    block.control.lr = slot.head.lr;
     block.control.inv_scale = inv_scale;
     block.control.grad_norm = grad_norm;
     block.control.measured = 1u;
     block.control.clip_coef = 1.0;
-    if (slot.flags & CLIP) != 0u {
+    if (slot.head.flags & CLIP) != 0u {
         block.control.clip_coef = clip_coef(total, root, grad_norm, abs(inv_scale));
     }
 
     let nonfinite = total.first_nonfinite != NONE;
-    if nonfinite && (slot.flags & STOP) != 0u {
+    if nonfinite && (slot.head.flags & STOP) != 0u {
         block.control.stopped = 1u;
     }
-    let refused = (nonfinite && (slot.flags & SKIP) != 0u) || block.control.stopped != 0u;
+    let refused = (nonfinite && (slot.head.flags & SKIP) != 0u) || block.control.stopped != 0u;
     var step = block.control.step;
     if refused {
         block.control.apply = 0u;
@@ -63,7 +62,10 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
         step += 1u;
         block.control.apply = 1u;
         block.control.step = step;
-        block.control.bias_correction = bias_correction(step);
+        let correction = bias_correction(step);
+        block.control.bias_correction = correction;
+        let scalars = advance(unpack(block.control.scalars), slot.head.lr, slot.hyper, correction, step);
+        block.control.scalars = pack(scalars);
     }
     atomicStore(&block.first_nonfinite[step & 1u], total.first_nonfinite);
     atomicStore(&block.first_nonfinite[(step + 1u) & 1u], NONE);

@@ -1,32 +1,27 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
-// Composed in src/gpu/shader.rs, which declares `Hyper` (the rule's hyperparameters), `Element` (parameter and
-// states), and the functions `load_element`, `store_element` and `load_grad` over the storage format.
-// The rule is `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`.
-
-// The scalars a rule sees: its group's learning rate and weight decay, 1 - beta^t, and the applied step t.
-struct Step {
-    lr: vec4<f32>,
-    weight_decay: vec4<f32>,
-    bias_correction: vec4<f32>,
-    t: u32,
-}
-
-struct Slot {
-    head: SlotHead,
-    hyper: Hyper,
-}
+// Composed in src/gpu/shader.rs, which declares the functions `load_element`, `store_element` and `load_grad` over the
+// storage format, and `apply`: the rule, or one of its further passes.
 
 @group(0) @binding(1) var<uniform> control: Control;
 // What `control` will be after this step; written by the bare step alone, which has no `finish` before it.
 @group(0) @binding(3) var<storage, read_write> next: ControlBlock;
-@group(1) @binding(0) var<uniform> slot: Slot;
 
-fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, scale: vec2<f32>, t: u32, correction: vec4<f32>) {
-    let grad = bitcast<vec4<f32>>(bits) * scale.x * scale.y;
-    let step = Step(slot.head.lr * lanes.lr_scale, lanes.weight_decay, correction, t);
+// What a step has for all elements.
+struct WholeStep {
+    // Inverse gradient scale and clip coefficient.
+    scale: vec2<f32>,
+    t: u32,
+    bias_correction: vec4<f32>,
+    scalars: Scalars,
+}
+
+fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
+    let grad = bitcast<vec4<f32>>(bits) * whole.scale.x * whole.scale.y;
+    let lr = slot.head.lr * lanes.lr_scale;
+    let step = Step(lr, lanes.weight_decay, whole.bias_correction, whole.t, whole.scalars);
     let old = load_element(element);
-    store_element(element, old, rule(old, grad, slot.hyper, step), lanes.live);
+    store_element(element, old, apply(old, grad, slot.hyper, step), lanes.live);
 }
 
 fn element_of(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {
@@ -49,7 +44,8 @@ fn update(
         return;
     }
     let scale = vec2<f32>(control.inv_scale, control.clip_coef);
-    update_elements(element, lanes, load_grad(element), scale, control.step, control.bias_correction);
+    let whole = WholeStep(scale, control.step, control.bias_correction, unpack(control.scalars));
+    update_elements(element, lanes, load_grad(element), whole);
 }
 
 // The whole step in one dispatch: every gradient is applied as it is, and the first chunk counts the step.
@@ -61,10 +57,14 @@ fn update_bare(
 ) {
     let element = element_of(workgroup, grid, lane);
     let t = control.step + 1u;
+    let correction = control.upcoming_bias_correction;
+    let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     if chunk.first != 0u && element == 0u {
         next.control = control;
         next.control.step = t;
+        next.control.bias_correction = correction;
         next.control.upcoming_bias_correction = bias_correction(t + 1u);
+        next.control.scalars = pack(scalars);
         next.control.lr = slot.head.lr;
         next.control.clip_coef = 1.0;
         next.control.measured = 0u;
@@ -86,5 +86,24 @@ fn update_bare(
             }
         }
     }
-    update_elements(element, lanes, bits, vec2<f32>(slot.head.inv_scale, 1.0), t, control.upcoming_bias_correction);
+    update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
+}
+
+// A further pass of the rule over all elements, with `load_grad` giving what it was called with. It counts no step.
+@compute @workgroup_size(256)
+fn update_pass(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let element = element_of(workgroup, grid, lane);
+    if element >= chunk.length {
+        return;
+    }
+    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    if !any(lanes.live) {
+        return;
+    }
+    let whole = WholeStep(vec2<f32>(1.0), control.step, control.bias_correction, unpack(control.scalars));
+    update_elements(element, lanes, load_grad(element), whole);
 }

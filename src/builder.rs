@@ -125,10 +125,26 @@ impl Plan {
         self.len > 0 && self.clip.is_none() && !self.scaled && self.nonfinite() == NonFinite::Propagate
     }
 
+    /// The rule's pass of that name.
+    pub(crate) fn pass(&self, pass: &str) -> Result<&'static str, Error> {
+        let passes = self.rule.passes();
+        passes.iter().copied().find(|&known| known == pass).ok_or_else(|| Error::UnknownPass {
+            rule: self.rule.name().to_owned(),
+            pass: pass.to_owned(),
+            known: passes.iter().map(|&pass| pass.to_owned()).collect(),
+        })
+    }
+
     /// The scalars of the next step, which is counted as recorded.
     pub(crate) fn next_slot(&mut self) -> SlotHead {
-        let lr = self.lr() as f32;
+        let slot = self.slot();
         self.recorded += 1;
+        slot
+    }
+
+    /// The scalars of the next step.
+    pub(crate) fn slot(&self) -> SlotHead {
+        let lr = self.lr() as f32;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
             NonFinite::Skip => SKIP,

@@ -17,6 +17,7 @@ pub(crate) const STOP: u32 = 4;
 pub(crate) struct ControlBlock {
     pub(crate) bias_correction: [f32; 4],
     pub(crate) upcoming_bias_correction: [f32; 4],
+    pub(crate) scalars: [f32; 4],
     pub(crate) step: u32,
     pub(crate) skipped: u32,
     pub(crate) apply: u32,
@@ -33,8 +34,9 @@ pub(crate) struct ControlBlock {
 
 impl ControlBlock {
     /// Before the first step.
-    pub(crate) fn new(powers: &BiasPowers) -> Self {
+    pub(crate) fn new(powers: &BiasPowers, scalars: [f32; 4]) -> Self {
         Self {
+            scalars,
             upcoming_bias_correction: powers.bias_correction(1),
             clip_coef: 1.0,
             first_nonfinite: [NONE; 2],

@@ -6,10 +6,11 @@ mod partial;
 mod update;
 
 pub(crate) use norm::NORM_BLOCK;
-use update::{Part, Scalars};
+use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
+use crate::rule::initial_scalars;
 use crate::stats::Stats;
 use crate::{Error, Layout};
 
@@ -44,7 +45,7 @@ impl CpuOptimizer {
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
         let state = |&name: &&str| (name.to_owned(), vec![plan.rule.initial_state(name); plan.len]);
         let states = plan.rule.states().iter().map(state).collect();
-        Ok(Self { control: ControlBlock::new(&powers), powers, states, plan })
+        Ok(Self { control: ControlBlock::new(&powers, initial_scalars(&*plan.rule)), powers, states, plan })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -56,29 +57,51 @@ impl CpuOptimizer {
         self.check_len("grads", grads.len())?;
         let slot = self.plan.next_slot();
         let plan = &self.plan;
-        let scalars = if plan.is_bare() {
+        let whole = if plan.is_bare() {
             let bad = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
                 update::first_nonfinite(part.grad, part.start, &plan.groups)
             });
             let bias_correction = self.control.upcoming_bias_correction;
             let upcoming = self.powers.bias_correction(self.control.step + 2);
             update::count_bare(&mut self.control, slot.lr, upcoming, bad.into_iter().min().unwrap_or(NONE));
-            Scalars { lr: slot.lr, scale: [slot.inv_scale, 1.0], bias_correction, t: self.control.step }
+            plan.rule.advance(&mut self.control.scalars, slot.lr, bias_correction, self.control.step);
+            let ControlBlock { step, scalars, .. } = self.control;
+            WholeStep { lr: slot.lr, scale: [slot.inv_scale, 1.0], bias_correction, t: step, scalars }
         } else {
             let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
                 norm::norm(part.grad, part.start, &plan.groups)
             });
-            finish::finish(&mut self.control, &partials, &slot, &self.powers);
-            let ControlBlock { inv_scale, clip_coef, bias_correction, step, .. } = self.control;
-            Scalars { lr: slot.lr, scale: [inv_scale, clip_coef], bias_correction, t: step }
+            finish::finish(&mut self.control, &partials, &slot, &self.powers, &*plan.rule);
+            let ControlBlock { inv_scale, clip_coef, bias_correction, step, scalars, .. } = self.control;
+            WholeStep { lr: slot.lr, scale: [inv_scale, clip_coef], bias_correction, t: step, scalars }
         };
         if plan.is_bare() || self.control.apply != 0 {
-            let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
-            map_parts(parts(PART, params, grads, &mut states), |part| {
-                update::update(&*plan.rule, &plan.groups, &scalars, part);
-            });
+            self.update(None, &whole, params, grads);
         }
         Ok(self.stats())
+    }
+
+    /// Runs one of the rule's further passes ([`Rule::passes`](crate::Rule::passes)) over all elements, with `input`
+    /// where a step has gradients, taken as it is. It counts no step, clips and skips nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPass`], [`Error::LengthMismatch`]; nothing has changed then.
+    pub fn run_pass(&mut self, pass: &str, params: &mut [f32], input: &[f32]) -> Result<(), Error> {
+        let pass = self.plan.pass(pass)?;
+        self.check_len("params", params.len())?;
+        self.check_len("input", input.len())?;
+        let ControlBlock { bias_correction, step, scalars, .. } = self.control;
+        let whole = WholeStep { lr: self.plan.slot().lr, scale: [1.0; 2], bias_correction, t: step, scalars };
+        self.update(Some(pass), &whole, params, input);
+        Ok(())
+    }
+
+    fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) {
+        let plan = &self.plan;
+        let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
+        map_parts(parts(PART, params, grads, &mut states), |part| {
+            update::update(&*plan.rule, pass, &plan.groups, whole, part);
+        });
     }
 
     /// Statistics of the last step.

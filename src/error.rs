@@ -153,6 +153,16 @@ pub enum Error {
         /// What is wrong and what is allowed.
         problem: String,
     },
+    /// A rule has no pass of that name.
+    #[error("rule {rule:?} has no pass {pass:?}; it has: {}", list(.known))]
+    UnknownPass {
+        /// The rule's name.
+        rule: String,
+        /// The name given.
+        pass: String,
+        /// The rule's passes.
+        known: Vec<String>,
+    },
     /// The WGSL of a rule does not compile.
     #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
     Shader {

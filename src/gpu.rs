@@ -9,7 +9,7 @@ pub(crate) mod shader;
 mod slots;
 
 pub use adapter::Gpu;
-pub(crate) use bindings::{Bindings, Shared, bound, init_buffer};
+pub(crate) use bindings::{Bindings, Shared, Work, bound, init_buffer};
 pub use flat::FlatBuffer;
 pub(crate) use flat::Piece;
 pub(crate) use flat::check_usage;

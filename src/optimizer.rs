@@ -1,17 +1,17 @@
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::builder::{OptimizerBuilder, Plan};
-use crate::control::{BiasPowers, ControlBlock, NONE};
+use crate::control::{BiasPowers, ControlBlock, NONE, SlotHead};
 use crate::gpu::{
-    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, Shared, Slots, bound, check_limit, init_buffer,
-    norm_blocks,
+    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, Shared, Slots, Work, bound, check_limit,
+    init_buffer, norm_blocks,
 };
-use crate::rule::Rule;
+use crate::rule::{Rule, initial_scalars};
 use crate::stats::{PendingStats, StagingPool};
 use crate::{Error, Layout};
 
 /// Sets of parameter and gradient buffers whose bindings are kept.
-const KEPT_BINDINGS: usize = 2;
+const KEPT_BINDINGS: usize = 3;
 
 /// What gradients are divided by before anything else: the loss scale of mixed-precision training.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ impl Optimizer {
         pipelines.prepare(device, Kernel::Finish);
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let block = ControlBlock::new(&powers);
+        let block = ControlBlock::new(&powers, initial_scalars(&*plan.rule));
         let block = bytemuck::bytes_of(&block);
         let len = plan.len as u64;
         // An empty flat space has one partial, which must say that nothing is wrong.
@@ -80,7 +80,12 @@ impl Optimizer {
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
         let control_usage =
             BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let states = plan.rule.states().iter().map(|name| state_pieces(device, name, plan.rule.initial_state(name), len)).collect();
+        let states = plan
+            .rule
+            .states()
+            .iter()
+            .map(|name| state_pieces(device, name, plan.rule.initial_state(name), len))
+            .collect();
         let shared = Shared {
             control: init_buffer(device, "wgpu-optim control", control_usage, block),
             next: init_buffer(device, "wgpu-optim next control", BufferUsages::STORAGE | BufferUsages::COPY_SRC, block),
@@ -110,7 +115,7 @@ impl Optimizer {
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
     /// one more per chunk, and the decision one. Chunks are as large as the device's bindings.
     ///
-    /// Bind groups of the two sets of buffers used last are kept, and with them the buffers.
+    /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
@@ -122,12 +127,37 @@ impl Optimizer {
         params: impl Into<FlatBuffer<'a>>,
         grads: impl Into<FlatBuffer<'a>>,
     ) -> Result<(), Error> {
-        let bare = self.plan.is_bare();
-        self.bind(params.into(), grads.into(), bare)?;
+        let work = if self.plan.is_bare() { Work::BareStep } else { Work::Step };
+        self.bind(params.into(), grads.into(), work)?;
         let head = self.plan.next_slot();
+        self.record(encoder, queue, head, work);
+        Ok(())
+    }
+
+    /// Records one of the rule's further passes ([`Rule::passes`]) over all elements: `rule`'s form, with `input` where
+    /// a step has gradients, taken as it is. It counts no step, clips and skips nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPass`], and those of [`Optimizer::step`]; nothing was recorded then.
+    pub fn run_pass<'a>(
+        &mut self,
+        pass: &str,
+        encoder: &mut wgpu::CommandEncoder,
+        queue: &wgpu::Queue,
+        params: impl Into<FlatBuffer<'a>>,
+        input: impl Into<FlatBuffer<'a>>,
+    ) -> Result<(), Error> {
+        let work = Work::Pass(self.plan.pass(pass)?);
+        self.bind(params.into(), input.into(), work)?;
+        let head = self.plan.slot();
+        self.record(encoder, queue, head, work);
+        Ok(())
+    }
+
+    /// Records what the first of the kept bindings were made for.
+    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, queue: &wgpu::Queue, head: SlotHead, work: Work) {
         let layout = self.pipelines.slot_layout();
         let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, head);
-
         let bindings = &self.bindings[0];
         if let Some(scratch) = &bindings.scratch {
             for copy in &bindings.copies {
@@ -140,7 +170,7 @@ impl Optimizer {
             norm.record(&self.pipelines, &mut pass);
         }
         pass.set_bind_group(1, slot, &[offset]);
-        if !bare {
+        if work == Work::Step {
             pass.set_pipeline(self.pipelines.get(Kernel::Finish));
             pass.set_bind_group(0, &self.finish, &[]);
             pass.dispatch_workgroups(1, 1, 1);
@@ -149,27 +179,26 @@ impl Optimizer {
             update.record(&self.pipelines, &mut pass);
         }
         drop(pass);
-        if bare {
+        if work == Work::BareStep {
             let size = size_of::<ControlBlock>() as u64;
             encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
         }
-        Ok(())
     }
 
     /// Makes the bindings for these buffers the first of those kept.
-    fn bind(&mut self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, bare: bool) -> Result<(), Error> {
+    fn bind(&mut self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, work: Work) -> Result<(), Error> {
         let len = self.plan.len as u64;
-        if let Some(kept) = self.bindings.iter().position(|kept| kept.are_for(params, grads, len, bare)) {
-            self.bindings.swap(0, kept);
+        if let Some(kept) = self.bindings.iter().position(|kept| kept.are_for(params, grads, len, work)) {
+            self.bindings[..=kept].rotate_right(1);
             return Ok(());
         }
-        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, len, (params, grads), bare)?;
+        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, len, (params, grads), work)?;
         self.bindings.truncate(KEPT_BINDINGS - 1);
         self.bindings.insert(0, made);
         Ok(())
     }
 
-    /// Asks for the statistics of the last step recorded before: appends a copy of 96 bytes to the encoder.
+    /// Asks for the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder.
     /// The step itself is not delayed, now or later.
     pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
         PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging)

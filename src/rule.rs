@@ -27,8 +27,8 @@ use crate::groups::is_rate;
 /// - `Element` has `param: vec4<f32>` and one `vec4<f32>` per name in [`Rule::states`];
 /// - `Hyper` has one `f32` per name in [`Rule::hyperparameters`];
 /// - `Step` has `lr: vec4<f32>` and `weight_decay: vec4<f32>` (group options applied),
-///   `bias_correction: vec4<f32>` (1 - βᵗ for each β in [`Rule::bias_corrected`]) and `t: u32` (1 at the first
-///   applied step).
+///   `bias_correction: vec4<f32>` (1 - βᵗ for each β in [`Rule::bias_corrected`]), `t: u32` (1 at the first applied
+///   step) and `scalars: Scalars` (one `f32` per name in [`Rule::scalars`]).
 ///
 /// # The Rust side
 /// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule.rs`.
@@ -71,6 +71,26 @@ pub trait Rule: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Names of the scalars the rule carries from one applied step to the next, with their values before the first:
+    /// what is neither a hyperparameter nor kept per element. At most 4. Default none.
+    fn scalars(&self) -> Vec<(&str, f32)> {
+        Vec::new()
+    }
+
+    /// Makes the scalars of a step from those of the one before: the CPU twin of the WGSL
+    /// `fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars`, which a rule
+    /// with scalars defines beside `rule`. `lr` is the schedule's, without the groups' scales.
+    fn advance(&self, _scalars: &mut [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
+
+    /// Names of further WGSL functions of the form of `rule`, which [`Optimizer::run_pass`](crate::Optimizer::run_pass)
+    /// applies to all elements between steps. Default none.
+    fn passes(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// The CPU twin of a pass.
+    fn update_pass(&self, _pass: &str, _elements: Elements<'_>, _step: &Step) {}
+
     /// Refuses hyperparameters out of range. `lr` and `weight_decay` are checked for every rule.
     fn validate(&self) -> Result<(), Error> {
         Ok(())
@@ -94,6 +114,8 @@ pub struct Step {
     pub bias_correction: [f32; 4],
     /// Number of this applied step, from 1.
     pub t: u32,
+    /// The rule's own, in the order of [`Rule::scalars`].
+    pub scalars: [f32; 4],
 }
 
 /// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
@@ -133,6 +155,15 @@ impl<'a> Elements<'a> {
     }
 }
 
+/// The values of a rule's scalars before the first step.
+pub(crate) fn initial_scalars(rule: &dyn Rule) -> [f32; 4] {
+    let mut scalars = [0.0; 4];
+    for (scalar, (_, initial)) in scalars.iter_mut().zip(rule.scalars()) {
+        *scalar = initial;
+    }
+    scalars
+}
+
 /// Checks what every rule has in common.
 pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
     let allowed = "0 or greater, finite in f32";
@@ -165,7 +196,10 @@ use setters;
 /// The WGSL of every kernel an optimizer with this rule may run, with a label each: for other tools, and for a look.
 pub fn shader_sources(rule: &dyn Rule) -> Vec<(String, String)> {
     let kernels = [("aligned", true), ("unaligned", false)].into_iter().flat_map(|(label, aligned)| {
-        [(format!("update {label}"), shader::update(rule, aligned)), (format!("norm {label}"), shader::norm(aligned))]
+        let update = (format!("update {label}"), shader::update(rule, "rule", aligned));
+        let pass = move |pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned));
+        let norm = (format!("norm {label}"), shader::norm(aligned));
+        [update, norm].into_iter().chain(rule.passes().into_iter().map(pass))
     });
-    kernels.chain([("finish".to_owned(), shader::finish())]).collect()
+    kernels.chain([("finish".to_owned(), shader::finish(rule))]).collect()
 }

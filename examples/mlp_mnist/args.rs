@@ -105,7 +105,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) device: DeviceName,
 
-    /// Where the curves are drawn, as SVG [default: target/mlp_mnist.svg, without a target folder mlp_mnist.svg]
+    /// Where the curves are drawn, as SVG [default: `mlp_mnist.svg`, in `target` where there is one]
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
 }
@@ -162,12 +162,12 @@ impl Args {
     /// The data set, and a line that says which it is.
     pub(crate) fn load_data(&self) -> Result<(Data, String)> {
         if let Some(folder) = &self.data {
-            return Ok((read_folder(folder)?, folder.display().to_string()));
+            return Ok((read_folder(folder)?, format!("from {}", folder.display())));
         }
         if let Some(folder) = &self.download {
             let folder = folder.clone().unwrap_or_else(download::default_folder);
             let fetched = download::download(&folder, &self.url)?;
-            let origin = format!("MNIST in {} ({fetched} of 4 files fetched, checksums right)", folder.display());
+            let origin = format!("MNIST from {} ({fetched} of 4 files fetched, checksums right)", folder.display());
             return Ok((read_folder(&folder)?, origin));
         }
         let origin = "synthetic digits drawn by the example; --download fetches the real MNIST, --data DIR reads it";

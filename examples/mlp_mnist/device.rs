@@ -16,13 +16,14 @@ pub(crate) fn choose(name: DeviceName) -> Result<(Device, String)> {
         DeviceName::Cpu => Ok((Device::Cpu, "the CPU engine, as --device cpu asks".to_owned())),
         DeviceName::Gpu => {
             let gpu = pollster::block_on(Gpu::new())?;
-            let why = if gpu.is_software() { "a software driver, the only adapter here" } else { "a hardware GPU" };
-            let line = format!("{}, {why}", gpu.describe());
+            let kind =
+                if gpu.is_software() { "a software driver, as there is no hardware GPU" } else { "the hardware GPU" };
+            let line = format!("{}: {kind}", gpu.describe());
             Ok((Device::Gpu(gpu), line))
         }
         DeviceName::Auto => match pollster::block_on(Gpu::hardware()) {
             Ok(gpu) => {
-                let line = format!("{}, the hardware GPU found here", gpu.describe());
+                let line = format!("{}: the hardware GPU that was found", gpu.describe());
                 Ok((Device::Gpu(gpu), line))
             }
             Err(wgpu_optim::Error::NoAdapter { .. }) => {

@@ -2,6 +2,7 @@
 
 mod feed;
 mod kernel;
+mod layer;
 mod tally;
 
 use std::collections::VecDeque;
@@ -13,13 +14,11 @@ use wgpu_optim::{Gpu, Optimizer};
 use crate::Result;
 use crate::data::Data;
 use crate::engine::{Engine, Report, Score};
-use crate::model::{Linear, Model};
+use crate::model::Model;
 use feed::{Feed, check_binding};
 use kernel::{Binding, Kernel};
+use layer::{Layer, LayerBuffers, Shaders};
 use tally::{PendingReport, Tally};
-
-/// Rows and columns of the tile that one workgroup of `linear.wgsl` computes.
-const TILE: usize = 32;
 
 /// Test examples per pass.
 const TEST_BATCH: usize = 500;
@@ -28,22 +27,12 @@ const TEST_BATCH: usize = 500;
 /// device; the steps behind the oldest keep it busy meanwhile.
 const REPORTS_IN_FLIGHT: usize = 4;
 
-/// The kernels of one linear layer.
-struct LayerKernels {
-    shape: Linear,
-    forward: Kernel,
-    grad_weight: Kernel,
-    grad_bias: Kernel,
-    /// The first layer's input needs no gradient.
-    grad_input: Option<Kernel>,
-}
-
 pub(crate) struct GpuEngine {
     pub(crate) gpu: Gpu,
     optimizer: Optimizer,
     pub(crate) parameters: wgpu::Buffer,
     pub(crate) grads: wgpu::Buffer,
-    layers: Vec<LayerKernels>,
+    layers: Vec<Layer>,
     train: Feed,
     train_loss: Kernel,
     train_tally: Tally,
@@ -101,65 +90,19 @@ impl GpuEngine {
         let outputs: Vec<_> = model.layers.iter().map(|layer| storage("outputs", rows * layer.outputs)).collect();
         let deltas: Vec<_> = model.layers.iter().map(|layer| storage("deltas", rows * layer.outputs)).collect();
 
-        let linear = device.create_shader_module(wgpu::include_wgsl!("shaders/linear.wgsl"));
-        let bias = device.create_shader_module(wgpu::include_wgsl!("shaders/bias.wgsl"));
-        let mut layers = Vec::new();
-        for (index, layer) in model.layers.iter().enumerate() {
-            let constants = [("IN", layer.inputs), ("OUT", layer.outputs)];
-            let input = if index == 0 { &x } else { &outputs[index - 1] };
-            let whole = wgpu::Buffer::as_entire_buffer_binding;
-            // Each tensor starts at a multiple of 256 bytes, so it can be bound on its own.
-            let part = |buffer, range: &std::ops::Range<usize>| wgpu::BufferBinding {
-                buffer,
-                offset: range.start as u64 * 4,
-                size: wgpu::BufferSize::new(range.len() as u64 * 4),
+        let shaders = Shaders::new(device);
+        let layers = model.layers.iter().enumerate().map(|(index, shape)| {
+            let buffers = LayerBuffers {
+                parameters: &parameters,
+                grads: &grads,
+                input: if index == 0 { &x } else { &outputs[index - 1] },
+                output: &outputs[index],
+                delta: &deltas[index],
+                input_delta: index.checked_sub(1).map(|before| &deltas[before]),
             };
-            let weight = || Binding::Read(part(&parameters, &layer.weight));
-            let delta = || Binding::Read(whole(&deltas[index]));
-            layers.push(LayerKernels {
-                shape: layer.clone(),
-                forward: Kernel::new(
-                    device,
-                    &linear,
-                    "forward",
-                    &[constants[0], constants[1], ("RELU", layer.relu.into())],
-                    &[
-                        Binding::Read(whole(input)),
-                        weight(),
-                        Binding::ReadWrite(whole(&outputs[index])),
-                        Binding::Read(part(&parameters, &layer.bias)),
-                    ],
-                ),
-                grad_weight: Kernel::new(
-                    device,
-                    &linear,
-                    "grad_weight",
-                    &constants,
-                    &[delta(), Binding::Read(whole(input)), Binding::ReadWrite(part(&grads, &layer.weight))],
-                ),
-                grad_bias: Kernel::new(
-                    device,
-                    &bias,
-                    "grad_bias",
-                    &constants[1..],
-                    &[delta(), Binding::ReadWrite(part(&grads, &layer.bias))],
-                ),
-                grad_input: (index > 0).then(|| {
-                    Kernel::new(
-                        device,
-                        &linear,
-                        "grad_input",
-                        &constants,
-                        &[
-                            delta(),
-                            weight(),
-                            Binding::ReadWrite(whole(&deltas[index - 1])),
-                            Binding::Read(whole(input)),
-                        ],
-                    )
-                }),
-            });
-        }
+            Layer::new(device, &shaders, shape, &buffers)
+        });
+        let layers = layers.collect();
 
         let (Some(logits), Some(delta), Some(last)) = (outputs.last(), deltas.last(), model.layers.last()) else {
             return Err("a network needs at least one layer".into());
@@ -203,9 +146,8 @@ impl GpuEngine {
 
     fn record_forward(&self, pass: &mut wgpu::ComputePass, feed: &Feed, loss: &Kernel, batch: usize) {
         feed.gather(pass, batch);
-        let rows = feed.batches.rows(batch).div_ceil(TILE);
         for layer in &self.layers {
-            layer.forward.dispatch(pass, [layer.shape.outputs.div_ceil(TILE), rows]);
+            layer.forward(pass, feed.batches.rows(batch));
         }
         loss.dispatch(pass, [1, 1]);
     }
@@ -214,14 +156,8 @@ impl GpuEngine {
     pub(crate) fn record_gradients(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.record_forward(&mut pass, &self.train, &self.train_loss, batch);
-        let rows = self.train.batches.rows(batch).div_ceil(TILE);
         for layer in self.layers.iter().rev() {
-            let (inputs, outputs) = (layer.shape.inputs, layer.shape.outputs);
-            layer.grad_weight.dispatch(&mut pass, [inputs.div_ceil(TILE), outputs.div_ceil(TILE)]);
-            layer.grad_bias.dispatch(&mut pass, [outputs.div_ceil(64), 1]);
-            if let Some(grad_input) = &layer.grad_input {
-                grad_input.dispatch(&mut pass, [inputs.div_ceil(TILE), rows]);
-            }
+            layer.backward(&mut pass, self.train.batches.rows(batch));
         }
     }
 

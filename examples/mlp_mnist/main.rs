@@ -16,7 +16,7 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use args::Args;
 use cpu::CpuEngine;
@@ -47,6 +47,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// A choice as it is written on the command line.
+fn name(choice: &impl ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 fn run(args: &Args) -> Result<()> {
     args.validate()?;
     let (data, origin) = args.load_data()?;
@@ -75,10 +80,11 @@ fn run(args: &Args) -> Result<()> {
     println!("device: {why}");
     let names: Vec<String> = sizes.iter().map(ToString::to_string).collect();
     println!(
-        "model: {}, {} parameters; {:?}, lr {}, {} steps of {} examples",
+        "model: {}, {} parameters; {} with {} lr {}, {} steps of {} examples",
         names.join("-"),
         model.parameters(),
-        args.optimizer,
+        name(&args.optimizer),
+        name(&args.schedule),
         args.lr(),
         plan.total_steps(),
         args.batch_size,

@@ -9,7 +9,7 @@ use wgpu_optim::{Error, Layout};
 /// The group of the biases, which weight decay leaves alone.
 pub(crate) const NO_DECAY: &str = "no_decay";
 
-/// y = x · Wᵀ + b, followed by a ReLU in all layers but the last.
+/// y = x · Wᵀ + b; in all layers but the last, negative results become 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
     pub(crate) inputs: usize,

@@ -101,7 +101,8 @@ pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan) -> Result<History> {
         history.test.push((step, test));
         bar.suspend(|| {
             println!(
-                "epoch {}/{}: train loss {:.4}, train accuracy {:.2} %, test loss {:.4}, test accuracy {:.2} %, {:.1} s, {:.0} examples/s",
+                "epoch {}/{}: train loss {:.4}, train accuracy {:.2} %, \
+                 test loss {:.4}, test accuracy {:.2} %, {:.1} s, {:.0} examples/s",
                 epoch + 1,
                 plan.epochs,
                 score.loss(),

@@ -1,5 +1,6 @@
 use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
 use crate::control::{BiasPowers, CLIP, ControlBlock, INFINITE, NONE, SKIP, STOP, SlotHead};
+use crate::rule::Rule;
 
 fn clip_coef(slot: &SlotHead, total: &Partial, root: f32, grad_norm: f32, inv_scale: f32) -> f32 {
     if total.max_bits > INFINITE {
@@ -19,7 +20,13 @@ fn clip_coef(slot: &SlotHead, total: &Partial, root: f32, grad_norm: f32, inv_sc
 
 /// Adds the partials up, decides whether the step is applied, and advances the counters.
 /// Twin of `shaders/finish.wgsl`.
-pub(crate) fn finish(block: &mut ControlBlock, partials: &[Partial], slot: &SlotHead, powers: &BiasPowers) {
+pub(crate) fn finish(
+    block: &mut ControlBlock,
+    partials: &[Partial],
+    slot: &SlotHead,
+    powers: &BiasPowers,
+    rule: &dyn Rule,
+) {
     let mut lane_totals = [EMPTY_PARTIAL; 256];
     for (i, &partial) in partials.iter().enumerate() {
         lane_totals[i % 256] = combine(lane_totals[i % 256], partial);
@@ -53,6 +60,7 @@ pub(crate) fn finish(block: &mut ControlBlock, partials: &[Partial], slot: &Slot
         block.apply = 1;
         block.step += 1;
         block.bias_correction = powers.bias_correction(block.step);
+        rule.advance(&mut block.scalars, slot.lr, block.bias_correction, block.step);
     }
     let step = block.step as usize;
     block.first_nonfinite[step & 1] = total.first_nonfinite;

@@ -14,16 +14,18 @@ pub(crate) struct Part<'a> {
 }
 
 /// The scalars that all parts of a step share.
-pub(crate) struct Scalars {
+pub(crate) struct WholeStep {
     pub(crate) lr: f32,
     /// Inverse gradient scale and clip coefficient.
     pub(crate) scale: [f32; 2],
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
+    pub(crate) scalars: [f32; 4],
 }
 
-/// One optimizer step over a part of the flat space: the harness around a rule. Twin of `shaders/update.wgsl`.
-pub(crate) fn update(rule: &dyn Rule, groups: &GroupTable, scalars: &Scalars, part: Part<'_>) {
+/// One optimizer step over a part of the flat space: the harness around a rule, or around a further `pass` of it.
+/// Twin of `shaders/update.wgsl`.
+pub(crate) fn update(rule: &dyn Rule, pass: Option<&str>, groups: &GroupTable, whole: &WholeStep, part: Part<'_>) {
     let Part { start, param, grad, mut states } = part;
     let mut scaled = [0.0; RUN];
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
@@ -31,20 +33,25 @@ pub(crate) fn update(rule: &dyn Rule, groups: &GroupTable, scalars: &Scalars, pa
             continue;
         }
         let step = Step {
-            lr: scalars.lr * span.lr_scale,
+            lr: whole.lr * span.lr_scale,
             weight_decay: span.weight_decay,
-            bias_correction: scalars.bias_correction,
-            t: scalars.t,
+            bias_correction: whole.bias_correction,
+            t: whole.t,
+            scalars: whole.scalars,
         };
         let (mut from, to) = (from as usize - start, to as usize - start);
         while from < to {
             let run = from..to.min(from + RUN);
             from = run.end;
             for (scaled, grad) in scaled.iter_mut().zip(&grad[run.clone()]) {
-                *scaled = grad * scalars.scale[0] * scalars.scale[1];
+                *scaled = grad * whole.scale[0] * whole.scale[1];
             }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
-            rule.update(Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states), &step);
+            let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
+            match pass {
+                Some(pass) => rule.update_pass(pass, elements, &step),
+                None => rule.update(elements, &step),
+            }
         }
     }
 }
@@ -65,6 +72,7 @@ pub(crate) fn first_nonfinite(grad: &[f32], start: usize, groups: &GroupTable) -
 /// Counts a bare step, which applies every gradient as it is. Twin of the counting in `update_bare`.
 pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4], first_nonfinite: u32) {
     block.step += 1;
+    block.bias_correction = block.upcoming_bias_correction;
     block.upcoming_bias_correction = upcoming;
     block.lr = lr;
     block.clip_coef = 1.0;

@@ -44,12 +44,23 @@ impl Dispatch {
     }
 }
 
+/// What the update dispatches of some bindings do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A step without a look at all gradients first.
+    BareStep,
+    /// A step that `finish` decides on.
+    Step,
+    /// A further pass of the rule.
+    Pass(&'static str),
+}
+
 /// Everything a step over one set of parameter and gradient buffers binds.
 #[derive(Debug)]
 pub(crate) struct Bindings {
     params: Vec<Piece>,
     grads: Vec<Piece>,
-    bare: bool,
+    work: Work,
     pub(crate) updates: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
@@ -64,13 +75,13 @@ impl Bindings {
         shared: &Shared,
         len: u64,
         (params, grads): (FlatBuffer<'_>, FlatBuffer<'_>),
-        bare: bool,
+        work: Work,
     ) -> Result<Self, Error> {
         let params = params.pieces("params", len)?;
         let grads = grads.pieces("grads", len)?;
         check_aliases(&params, &grads)?;
         let limits = PlanLimits::new(&device.limits());
-        let norm_plan = (!bare).then(|| NormPlan::new(&grads, len, &limits));
+        let norm_plan = (work == Work::Step).then(|| NormPlan::new(&grads, len, &limits));
         for copy in norm_plan.iter().flat_map(|plan| &plan.copies) {
             let reason = ", because the slices are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
@@ -82,9 +93,11 @@ impl Bindings {
         let uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
         let uniforms = uniform_buffer(device, &uniforms);
         let updates = chunks.iter().enumerate().map(|(i, chunk)| {
-            let kernel = match (bare, chunk.aligned) {
-                (true, aligned) => Kernel::UpdateBare { aligned },
-                (false, aligned) => Kernel::Update { aligned },
+            let aligned = chunk.aligned;
+            let kernel = match work {
+                Work::BareStep => Kernel::UpdateBare { aligned },
+                Work::Step => Kernel::Update { aligned },
+                Work::Pass(pass) => Kernel::Pass { pass, aligned },
             };
             pipelines.prepare(device, kernel);
             let mut entries = vec![
@@ -92,7 +105,7 @@ impl Bindings {
                 BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
                 BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             ];
-            if bare {
+            if work == Work::BareStep {
                 entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
             }
             entries.extend(stream_entries(chunk, 0));
@@ -101,7 +114,7 @@ impl Bindings {
         });
         let updates = updates.collect();
 
-        let mut bindings = Self { params, grads, bare, updates, norms: Vec::new(), copies: Vec::new(), scratch: None };
+        let mut bindings = Self { params, grads, work, updates, norms: Vec::new(), copies: Vec::new(), scratch: None };
         if let Some(norm_plan) = norm_plan {
             bindings.add_norm(device, pipelines, shared, norm_plan, &limits);
         }
@@ -144,8 +157,8 @@ impl Bindings {
     }
 
     /// Whether these bindings were made for the same bytes of the same buffers.
-    pub(crate) fn are_for(&self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, len: u64, bare: bool) -> bool {
-        self.bare == bare && params.is(&self.params, len) && grads.is(&self.grads, len)
+    pub(crate) fn are_for(&self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, len: u64, work: Work) -> bool {
+        self.work == work && params.is(&self.params, len) && grads.is(&self.grads, len)
     }
 }
 

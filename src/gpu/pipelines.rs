@@ -13,10 +13,21 @@ const WORKGROUP: u32 = 256;
 /// The kernels; `aligned` ones move four elements per access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kernel {
-    Norm { aligned: bool },
+    Norm {
+        aligned: bool,
+    },
     Finish,
-    Update { aligned: bool },
-    UpdateBare { aligned: bool },
+    Update {
+        aligned: bool,
+    },
+    UpdateBare {
+        aligned: bool,
+    },
+    /// A further pass of the rule.
+    Pass {
+        pass: &'static str,
+        aligned: bool,
+    },
 }
 
 /// Pipelines of one rule on one device, each made when it is first needed.
@@ -34,7 +45,9 @@ pub(crate) struct Pipelines {
 impl Pipelines {
     /// Checks the rule's WGSL and the device's limits; makes the layouts.
     pub(crate) fn new(device: &wgpu::Device, rule: Arc<dyn Rule>) -> Result<Self, Error> {
-        shader::check_source(&*rule, &shader::update(&*rule, true))?;
+        for apply in std::iter::once("rule").chain(rule.passes()) {
+            shader::check_source(&*rule, &shader::update(&*rule, apply, true))?;
+        }
         let states = rule.states().len() as u32;
         let limits = device.limits();
         for (limit, required, available) in [
@@ -70,7 +83,7 @@ impl Pipelines {
         match kernel {
             Kernel::Norm { .. } => &self.norm_layout,
             Kernel::Finish => &self.finish_layout,
-            Kernel::Update { .. } => &self.update_layout,
+            Kernel::Update { .. } | Kernel::Pass { .. } => &self.update_layout,
             Kernel::UpdateBare { .. } => &self.update_bare_layout,
         }
     }
@@ -85,14 +98,16 @@ impl Pipelines {
         if self.made.contains_key(&kernel) {
             return;
         }
-        let (entry_point, source, constants) = match kernel {
-            Kernel::Norm { aligned } => ("norm", shader::norm(aligned), Vec::new()),
-            Kernel::Finish => ("finish", shader::finish(), Vec::new()),
-            Kernel::Update { aligned } => ("update", shader::update(&*self.rule, aligned), self.rule.constants()),
-            Kernel::UpdateBare { aligned } => {
-                ("update_bare", shader::update(&*self.rule, aligned), self.rule.constants())
-            }
+        let rule = &*self.rule;
+        let (entry_point, source) = match kernel {
+            Kernel::Norm { aligned } => ("norm", shader::norm(aligned)),
+            Kernel::Finish => ("finish", shader::finish(rule)),
+            Kernel::Update { aligned } => ("update", shader::update(rule, "rule", aligned)),
+            Kernel::UpdateBare { aligned } => ("update_bare", shader::update(rule, "rule", aligned)),
+            Kernel::Pass { pass, aligned } => ("update_pass", shader::update(rule, pass, aligned)),
         };
+        let knows_the_rule = entry_point != "norm";
+        let constants = if knows_the_rule { rule.constants() } else { Vec::new() };
         let label = format!("wgpu-optim {} {entry_point}", self.rule.name());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
@@ -101,7 +116,7 @@ impl Pipelines {
         let groups = [Some(self.layout(kernel)), Some(&self.slot_layout)];
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(&label),
-            bind_group_layouts: if entry_point == "norm" { &groups[..1] } else { &groups },
+            bind_group_layouts: if knows_the_rule { &groups } else { &groups[..1] },
             immediate_size: 0,
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

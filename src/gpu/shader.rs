@@ -4,6 +4,7 @@ use crate::Error;
 use crate::rule::Rule;
 
 const CONTROL: &str = include_str!("../../shaders/control.wgsl");
+const RULE: &str = include_str!("../../shaders/rule.wgsl");
 const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
 const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
@@ -17,6 +18,13 @@ const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wg
 pub(crate) const STREAM_BINDING: u32 = 4;
 /// Number of the gradients among the streams.
 pub(crate) const GRAD_STREAM: usize = 1;
+
+/// For rules that carry no scalars.
+const NO_ADVANCE: &str = "\
+fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
+    return old;
+}
+";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -46,36 +54,63 @@ fn element_fields<'a>(states: &[&'a str]) -> Vec<(&'a str, usize)> {
     std::iter::once(("param", 0)).chain(states).collect()
 }
 
-/// The update kernel around a rule. The rule comes first, so that its line numbers are the user's own.
-pub(crate) fn update(rule: &dyn Rule, aligned: bool) -> String {
-    let states = rule.states();
-    let fields = element_fields(&states);
-    let mut source = format!("{}\n", rule.wgsl());
-    let hyperparameters = rule.hyperparameters();
-    let hyper: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    // A struct needs a member.
-    let hyper = if hyper.is_empty() { "unused".to_owned() } else { hyper.join(": f32,\n    ") };
-    let mut members = String::new();
+/// A struct of numbers; one without members gets one, as WGSL demands.
+fn number_struct(name: &str, members: &[&str]) -> String {
+    let members = if members.is_empty() { &["unused"] } else { members };
+    format!("struct {name} {{\n    {}: f32,\n}}\n", members.join(": f32,\n    "))
+}
+
+/// A rule and the types it names. It comes first, so that its line numbers are the user's own.
+fn rule_and_types(rule: &dyn Rule) -> String {
+    let (hyperparameters, states, scalars) = (rule.hyperparameters(), rule.states(), rule.scalars());
+    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
+    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
+    let fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
+    let lanes = ["x", "y", "z", "w"];
+    let unpacked: Vec<String> = lanes[..scalars.len().max(1)].iter().map(|lane| format!("words.{lane}")).collect();
+    let mut packed: Vec<String> = scalars.iter().map(|name| format!("scalars.{name}")).collect();
+    packed.resize(4, "0.0".to_owned());
+    let conversions = format!(
+        "fn unpack(words: vec4<f32>) -> Scalars {{\n    return Scalars({});\n}}\n\n\
+         fn pack(scalars: Scalars) -> vec4<f32> {{\n    return vec4<f32>({});\n}}\n",
+        unpacked.join(", "),
+        packed.join(", ")
+    );
+    let wgsl = rule.wgsl();
+    let sources = [
+        wgsl.as_ref(),
+        &number_struct("Hyper", &hyperparameters),
+        &number_struct("Scalars", &scalars),
+        &format!("struct Element {{\n    {}: vec4<f32>,\n}}\n", fields.join(": vec4<f32>,\n    ")),
+        &conversions,
+        if scalars.is_empty() { NO_ADVANCE } else { "" },
+        RULE,
+        CONTROL,
+    ];
+    sources.join("\n")
+}
+
+/// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
+pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
+    let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
     let mut loads = String::new();
     let mut stores = String::new();
-    for (name, number) in fields {
-        source.push_str(&stream(name, number, Access::ReadWrite, aligned));
+    for (name, number) in element_fields(&rule.states()) {
+        streams.push_str(&stream(name, number, Access::ReadWrite, aligned));
         // Writing to a String cannot fail.
-        let _ = writeln!(members, "    {name}: vec4<f32>,");
         let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
         let _ = writeln!(
             stores,
             "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(updated.{name}), live), live);"
         );
     }
-    source.push_str(&stream("grad", GRAD_STREAM, Access::Read, aligned));
-    let _ = write!(
-        source,
-        "struct Hyper {{\n    {hyper}: f32,\n}}\n\nstruct Element {{\n{members}}}\n\n\
-         fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
-         fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n"
+    let accessors = format!(
+        "fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
+         fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n\
+         fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
+         return {apply}(old, grad, hyper, step);\n}}\n"
     );
-    [&source, CONTROL, CHUNK, GROUPS, UPDATE].join("\n")
+    [&rule_and_types(rule), &streams, &accessors, CHUNK, GROUPS, UPDATE].join("\n")
 }
 
 /// The kernel that sums squares and looks for non-finite gradients.
@@ -85,8 +120,8 @@ pub(crate) fn norm(aligned: bool) -> String {
 }
 
 /// The kernel that decides on a step.
-pub(crate) fn finish() -> String {
-    [FINISH, PARTIAL, CONTROL].join("\n")
+pub(crate) fn finish(rule: &dyn Rule) -> String {
+    [&rule_and_types(rule), FINISH, PARTIAL].join("\n")
 }
 
 /// Refuses a rule whose interface cannot be composed into a kernel.
@@ -104,8 +139,13 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
     if rule.bias_corrected().len() > 4 {
         return problem(format!("it wants {} bias corrections; at most 4 are possible", rule.bias_corrected().len()));
     }
+    if rule.scalars().len() > 4 {
+        return problem(format!("it has {} scalars; at most 4 are possible", rule.scalars().len()));
+    }
     let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    for names in [&states, &hyperparameters] {
+    let scalars = rule.scalars();
+    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
+    for names in [&states, &hyperparameters, &scalars] {
         for (i, name) in names.iter().enumerate() {
             let mut letters = name.chars();
             let starts = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
@@ -114,7 +154,9 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
                 return problem(format!("{name:?} is no name for a WGSL field; allowed: a-z, then a-z, 0-9 and _"));
             }
             if names[..i].contains(name) || ["param", "grad"].contains(name) {
-                return problem(format!("the name {name:?} is taken; every state and hyperparameter needs its own"));
+                return problem(format!(
+                    "the name {name:?} is taken; every state, hyperparameter and scalar needs its own"
+                ));
             }
         }
     }

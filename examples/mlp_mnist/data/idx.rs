@@ -18,24 +18,35 @@ pub(crate) enum IdxError {
     #[error("{} cannot be read: {source}; check the file and its permissions", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "{} begins with the bytes {found:02x?}, but an IDX file of {dimensions}-dimensional bytes begins with [00, 00, 08, 0{dimensions}]; \
-         is it another of the four files, or a web page saved under this name?",
+        "{} begins with the bytes {found:02x?}, but an IDX file of {dimensions}-dimensional bytes begins with \
+         [00, 00, 08, 0{dimensions}]; is it another of the four files, or a web page saved under this name?",
         path.display()
     )]
     Magic { path: PathBuf, found: [u8; 4], dimensions: u8 },
     #[error("{} ends inside its header of {expected} bytes; fetch the file again", path.display())]
     Header { path: PathBuf, expected: usize },
-    #[error("{} announces {shape:?} elements, more than memory can address; fetch the file again", path.display())]
+    #[error("{} announces {shape:?} elements, more than memory has; fetch the file again", path.display())]
     TooLarge { path: PathBuf, shape: Vec<usize> },
     #[error("{} announces {shape:?} elements, at least one of each is needed; fetch the file again", path.display())]
     Empty { path: PathBuf, shape: Vec<usize> },
-    #[error("{} holds {found} elements where its header announces {expected} ({shape:?}); fetch the file again", path.display())]
+    #[error(
+        "{} holds {found} elements where its header announces {expected} ({shape:?}); fetch the file again",
+        path.display()
+    )]
     Truncated { path: PathBuf, shape: Vec<usize>, expected: usize, found: usize },
-    #[error("{} goes on behind the {expected} elements that its header announces; fetch the file again", path.display())]
+    #[error("{} goes on behind the {expected} elements it announces; fetch the file again", path.display())]
     Trailing { path: PathBuf, expected: usize },
-    #[error("{} gives image {index} the label {label}, but labels go from 0 to {}; is it a data set of more classes?", path.display(), CLASSES - 1)]
+    #[error(
+        "{} gives image {index} the label {label}, but labels go from 0 to {}; is it a data set of more classes?",
+        path.display(),
+        CLASSES - 1
+    )]
     Label { path: PathBuf, index: usize, label: u8 },
-    #[error("{} holds {image_count} images and {} {label_count} labels; use two files of one data set", images.display(), labels.display())]
+    #[error(
+        "{} holds {image_count} images and {} {label_count} labels; use two files of one data set",
+        images.display(),
+        labels.display()
+    )]
     Count { images: PathBuf, image_count: usize, labels: PathBuf, label_count: usize },
 }
 

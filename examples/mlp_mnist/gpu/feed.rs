@@ -19,7 +19,8 @@ pub(super) fn check_binding(device: &wgpu::Device, what: &str, bytes: usize) -> 
         return Ok(());
     }
     Err(format!(
-        "{what} take {} MiB and this device binds at most {} MiB: choose a smaller --batch-size or --hidden, or --device cpu",
+        "{what} take {} MiB and this device binds at most {} MiB: \
+         choose a smaller --batch-size or --hidden, or --device cpu",
         bytes >> 20,
         allowed >> 20,
     )

@@ -1,4 +1,4 @@
-// Collects a batch out of the data set that lies on the device: x[row] = images[order[first + row]] / 255, and its label.
+// Collects a batch out of the data set on the device: x[row] = images[order[first + row]] / 255, and its label.
 
 override PIXELS: u32;
 

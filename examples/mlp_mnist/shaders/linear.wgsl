@@ -3,8 +3,9 @@
 //   grad_weight  dW = dyᵀ · x                                            [OUT, IN]
 //   grad_input   dx = (dy · W) ⊙ [x > 0], x being the ReLU's output      [rows, IN]
 //
-// A workgroup of 8 × 8 threads computes a tile of 32 × 32 results, each thread 4 × 4 of them in registers: eight loads
-// from workgroup memory then feed sixteen multiply-adds. Sums run over k in one fixed order, so reruns agree bit for bit.
+// A workgroup of 8 × 8 threads computes a tile of 32 × 32 results, each thread 4 × 4 of them in registers: eight
+// numbers loaded from workgroup memory then feed sixteen multiply-adds. Sums run over k in one fixed order, so reruns
+// agree bit for bit.
 
 override IN: u32;
 override OUT: u32;

@@ -157,17 +157,20 @@ impl<'a> Found<'a> {
             self.replace_token(Operator::Sign, token, counterpart);
         }
         let dropped = shader.tokens[token - 1].span.end..shader.span(right.clone()).end;
-        // `sum = sum + x` without `+ x` does nothing, as if it were deleted.
-        let left_alone = shader.text(token - 2) == "=" && shader.text(right.end) == ";";
-        if !(left_alone && self.assigns(token - 1)) {
+        if !(shader.text(right.end) == ";" && self.is_assigned_to(token)) {
             self.add(Operator::Drop, dropped, "");
         }
     }
 
-    /// Whether the word at `token` stands on the right of an assignment to itself.
-    fn assigns(&self, token: usize) -> bool {
-        let before = |distance| token.checked_sub(distance).map_or("", |at| self.shader.text(at));
-        before(1) == "=" && before(2) == self.shader.text(token) && ["{", "}", ";"].contains(&before(3))
+    /// Whether what stands left of `token` is all that is assigned to itself: `sum = sum` does nothing, as if deleted.
+    fn is_assigned_to(&self, token: usize) -> bool {
+        let begins = |at: &usize| ["{", "}", ";"].contains(&self.shader.text(*at));
+        let first = (0..token).rev().find(begins).map_or(0, |at| at + 1);
+        let mut assignments = (first..token).filter(|&at| self.shader.text(at) == "=");
+        let Some(equals) = assignments.next().filter(|&at| at > first && at + 1 < token) else {
+            return false;
+        };
+        self.text_of(first..equals) == self.text_of(equals + 1..token)
     }
 
     /// Whether `token` stands between the brackets of an index.

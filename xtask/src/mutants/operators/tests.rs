@@ -99,6 +99,8 @@ fn what_a_smaller_breakage_stands_for_is_left_out() {
     assert_eq!(broken(Operator::Sign, "let a = b + 4u;"), [""; 0]);
     assert_eq!(broken(Operator::Sign, "let a = b[c + d];"), [""; 0]);
     assert_eq!(broken(Operator::Drop, "a = a + b;"), [""; 0]);
+    assert_eq!(broken(Operator::Drop, "a.b[0] = a.b[0] - c.d;"), [""; 0]);
+    assert_eq!(broken(Operator::Drop, "a = a + b + c;"), ["a = a + c;", "a = a + b;"]);
     assert_eq!(broken(Operator::Drop, "a = b + c;"), ["a = b;"]);
     assert_eq!(broken(Operator::Compare, "for (var i = 0u; i < 4u; i++) { }"), [""; 0]);
     assert_eq!(

@@ -1,0 +1,21 @@
+// What a rule is given. Twin: src/rule.rs.
+//
+// Composed in src/gpu/shader.rs, which declares `Hyper` (the rule's hyperparameters), `Element` (parameter and states)
+// and `Scalars` (what the rule carries from step to step), with `pack` and `unpack` for the last.
+// The rule is `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`.
+
+// The scalars of a step: its group's learning rate and weight decay, 1 - beta^t, and the applied step t.
+struct Step {
+    lr: vec4<f32>,
+    weight_decay: vec4<f32>,
+    bias_correction: vec4<f32>,
+    t: u32,
+    scalars: Scalars,
+}
+
+struct Slot {
+    head: SlotHead,
+    hyper: Hyper,
+}
+
+@group(1) @binding(0) var<uniform> slot: Slot;
