@@ -3,24 +3,35 @@ use crate::error::check;
 
 /// Gradient clipping, folded into the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Clip {
-    max_norm: f64,
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub struct Clip(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)
+)]
+enum Kind {
+    GlobalNorm { max_norm: f64 },
 }
 
 impl Clip {
     /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, with the Euclidean norm over every element
     /// that is not frozen: PyTorch's `clip_grad_norm_`. `f64::INFINITY` measures the norm and clips nothing.
     pub fn global_norm(max_norm: f64) -> Self {
-        Self { max_norm }
+        Self(Kind::GlobalNorm { max_norm })
     }
 
     pub(crate) fn validate(self) -> Result<(), Error> {
-        check(self.max_norm > 0.0, "clip", "max_norm", self.max_norm, "greater than 0; infinity measures only")
+        let Kind::GlobalNorm { max_norm } = self.0;
+        check(max_norm > 0.0, "clip", "max_norm", max_norm, "greater than 0; infinity measures only")
     }
 
     /// As the device takes it: the largest finite f32 stands for infinity.
     pub(crate) fn max_norm(self) -> f32 {
-        (self.max_norm as f32).min(f32::MAX)
+        let Kind::GlobalNorm { max_norm } = self.0;
+        (max_norm as f32).min(f32::MAX)
     }
 }
 
@@ -29,6 +40,7 @@ impl Clip {
 /// Unless set, a step that measures the norm anyway (clipping or a gradient scale) takes [`NonFinite::Skip`], and
 /// a bare one takes [`NonFinite::Propagate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum NonFinite {
     /// Leaves every byte of parameters, states and step count as it was, and counts the step as skipped.
     Skip,

@@ -4,6 +4,7 @@ use crate::{Error, Layout};
 
 /// What a group of tensors or elements does differently. The default changes nothing.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GroupOptions {
     pub(crate) lr_scale: f64,
     pub(crate) weight_decay: Option<f64>,

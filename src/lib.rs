@@ -5,6 +5,8 @@
 
 mod builder;
 mod clip;
+#[cfg(feature = "serde")]
+mod config;
 mod control;
 mod cpu;
 mod error;
@@ -18,6 +20,8 @@ mod stats;
 
 pub use builder::OptimizerBuilder;
 pub use clip::{Clip, NonFinite};
+#[cfg(feature = "serde")]
+pub use config::RuleConfig;
 pub use cpu::CpuOptimizer;
 pub use error::Error;
 pub use gpu::{FlatBuffer, Gpu};

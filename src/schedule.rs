@@ -8,12 +8,26 @@ use crate::groups::is_rate;
 ///
 /// Steps count calls of `step` from 0, also those that skip, as PyTorch's schedulers and optax count.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Schedule(Kind);
 
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)
+)]
 enum Kind {
-    Constant { lr: f64 },
-    WarmupCosine { peak_lr: f64, warmup_steps: u64, total_steps: u64, min_lr: f64 },
+    Constant {
+        lr: f64,
+    },
+    WarmupCosine {
+        lr: f64,
+        warmup_steps: u64,
+        total_steps: u64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        min_lr: f64,
+    },
 }
 
 impl Schedule {
@@ -26,7 +40,7 @@ impl Schedule {
     /// at step `total_steps` and stays there. Equals optax's `warmup_cosine_decay_schedule(0, peak_lr,
     /// warmup_steps, total_steps)` and Hugging Face's `get_cosine_schedule_with_warmup`.
     pub fn warmup_cosine(peak_lr: f64, warmup_steps: u64, total_steps: u64) -> Self {
-        Self(Kind::WarmupCosine { peak_lr, warmup_steps, total_steps, min_lr: 0.0 })
+        Self(Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr: 0.0 })
     }
 
     /// The learning rate a decaying schedule ends at instead of 0 (optax's `end_value`). A constant one keeps its own.
@@ -42,7 +56,7 @@ impl Schedule {
     pub fn lr(&self, step: u64) -> f64 {
         match self.0 {
             Kind::Constant { lr } => lr,
-            Kind::WarmupCosine { peak_lr, warmup_steps, total_steps, min_lr } => {
+            Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr } => {
                 if step < warmup_steps {
                     return peak_lr * step as f64 / warmup_steps as f64;
                 }
@@ -59,10 +73,10 @@ impl Schedule {
         let allowed = "0 or greater, finite in f32";
         match self.0 {
             Kind::Constant { lr } => check(is_rate(lr), "constant schedule", "lr", lr, allowed),
-            Kind::WarmupCosine { peak_lr, warmup_steps, total_steps, min_lr } => {
+            Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr } => {
                 let owner = "warmup_cosine schedule";
-                check(is_rate(peak_lr), owner, "peak_lr", peak_lr, allowed)?;
-                check(is_rate(min_lr) && min_lr <= peak_lr, owner, "min_lr", min_lr, "0 to peak_lr")?;
+                check(is_rate(peak_lr), owner, "lr", peak_lr, allowed)?;
+                check(is_rate(min_lr) && min_lr <= peak_lr, owner, "min_lr", min_lr, "0 to lr")?;
                 let total = total_steps as f64;
                 check(
                     total_steps > 0 && total_steps >= warmup_steps,

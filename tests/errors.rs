@@ -63,7 +63,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("lr", Optimizer::builder(Sgd::default().with_lr(lr))));
         bad.push(("lr", Optimizer::builder(AdamW::default().with_lr(lr))));
         bad.push(("lr", Optimizer::builder(Sgd::default()).schedule(Schedule::constant(lr))));
-        bad.push(("peak_lr", Optimizer::builder(Sgd::default()).schedule(Schedule::warmup_cosine(lr, 1, 2))));
+        bad.push(("lr", Optimizer::builder(Sgd::default()).schedule(Schedule::warmup_cosine(lr, 1, 2))));
     }
     // 0.99999999 is 1 in f32.
     for beta in [1.0, 1.5, -0.1, nan, 0.999_999_99] {

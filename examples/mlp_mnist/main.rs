@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<()> {
     println!("device: {why}");
     let names: Vec<String> = sizes.iter().map(ToString::to_string).collect();
     println!(
-        "model: {}, {} parameters; {} with {} lr {}, {} steps of {} examples",
+        "model: {}, {} parameters; {} with {} lr {:?}; steps {}, batch {}",
         names.join("-"),
         model.parameters(),
         name(&args.optimizer),

@@ -10,6 +10,7 @@ use crate::error::check;
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adam {
     /// Learning rate; default 1e-3.
     pub lr: f64,
@@ -30,6 +31,7 @@ pub struct Adam {
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct AdamW {
     /// Learning rate; default 1e-3.
     pub lr: f64,

@@ -10,6 +10,7 @@ use crate::Error;
 ///
 /// State: 4 bytes per parameter (`exp_avg`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Lion {
     /// Learning rate; default 1e-4.
     pub lr: f64,

@@ -1,0 +1,112 @@
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+use wgpu_optim::{Clip, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Schedule};
+
+use super::Error;
+
+/// The configuration file; everything but the optimizer is optional.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    optimizer: Value,
+    schedule: Option<Value>,
+    clip: Option<Clip>,
+    #[serde(default)]
+    groups: Vec<Group>,
+    #[serde(default)]
+    tensors: Vec<Tensor>,
+    nonfinite: Option<NonFinite>,
+}
+
+/// Elements `start` to `end - 1` of the flat space.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    start: usize,
+    end: usize,
+    #[serde(default = "one")]
+    lr_scale: f64,
+    weight_decay: Option<f64>,
+    #[serde(default)]
+    frozen: bool,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+}
+
+impl Config {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// One flat tensor unless the file names others, which must cover the trace's elements.
+    pub(crate) fn layout(&self, len: usize) -> Result<Layout, Error> {
+        let mut layout = Layout::builder().packed();
+        if self.tensors.is_empty() {
+            layout = layout.tensor("param", &[len]);
+        }
+        for Tensor { name, shape } in &self.tensors {
+            layout = layout.tensor(name, shape);
+        }
+        for (i, group) in self.groups.iter().enumerate() {
+            layout = layout.range(group.start..group.end, format!("groups[{i}]"));
+        }
+        let layout = layout.build()?;
+        if layout.len() != len {
+            let tensors = layout.len();
+            return Err(
+                format!("`tensors` of the configuration hold {tensors} elements, `param` of the trace {len}").into()
+            );
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn builder(&self) -> Result<OptimizerBuilder, Error> {
+        let rule: RuleConfig =
+            serde_json::from_value(self.optimizer.clone()).map_err(|error| format!("optimizer: {error}"))?;
+        let mut builder = rule.builder();
+        if let Some(schedule) = &self.schedule {
+            builder = builder.schedule(self.schedule(schedule.clone())?);
+        }
+        if let Some(clip) = self.clip {
+            builder = builder.clip(clip);
+        }
+        if let Some(nonfinite) = self.nonfinite {
+            builder = builder.nonfinite(nonfinite);
+        }
+        for (i, group) in self.groups.iter().enumerate() {
+            let mut options = GroupOptions::default().with_lr_scale(group.lr_scale);
+            if let Some(weight_decay) = group.weight_decay {
+                options = options.with_weight_decay(weight_decay);
+            }
+            // A range that is empty makes no group.
+            if group.start < group.end {
+                builder = builder.group(format!("groups[{i}]"), if group.frozen { options.frozen() } else { options });
+            }
+        }
+        Ok(builder)
+    }
+
+    /// A schedule begins from the optimizer's learning rate unless it names one.
+    fn schedule(&self, mut schedule: Value) -> Result<Schedule, Error> {
+        if let (Some(fields), Some(lr)) = (schedule.as_object_mut(), self.optimizer.get("lr")) {
+            fields.entry("lr").or_insert_with(|| lr.clone());
+        }
+        Ok(serde_json::from_value(schedule).map_err(|error| format!("schedule: {error}"))?)
+    }
+}

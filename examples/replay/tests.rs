@@ -1,0 +1,109 @@
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{Args, Config, Device, Trace, run};
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn safetensors(tensors: &[(&str, Dtype, Vec<u8>)]) -> Vec<u8> {
+    let mut views = Vec::new();
+    for (name, dtype, bytes) in tensors {
+        let elements = bytes.len() / if *dtype == Dtype::F32 { 4 } else { 2 };
+        views.push((*name, TensorView::new(*dtype, vec![elements], bytes).unwrap()));
+    }
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn replay(folder: &Path, config: &str, trace: &[u8], device: Device) -> Result<Vec<u8>, String> {
+    let path = |name: &str| folder.join(name);
+    std::fs::write(path("config.json"), config).unwrap();
+    std::fs::write(path("trace.safetensors"), trace).unwrap();
+    let out = path("out.safetensors");
+    let args = Args { config: path("config.json"), trace: path("trace.safetensors"), out, device, every_step: true };
+    run(&args).map_err(|error| error.to_string())?;
+    Ok(std::fs::read(&args.out).unwrap())
+}
+
+fn tensor(bytes: &[u8], name: &str) -> Vec<f32> {
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data())
+}
+
+const CONFIG: &str = r#"{
+    "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.5},
+    "schedule": {"name": "warmup_cosine", "warmup_steps": 1, "total_steps": 100},
+    "clip": {"name": "global_norm", "max_norm": 1000.0},
+    "groups": [{"start": 2, "end": 3, "lr_scale": 0.5}, {"start": 3, "end": 4, "frozen": true}],
+    "tensors": [{"name": "w", "shape": [2, 2]}],
+    "nonfinite": "skip"
+}"#;
+
+#[test]
+fn a_trace_is_replayed_with_schedule_groups_and_skips_on_both_engines() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = |values: [f32; 4]| values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect();
+    let trace = safetensors(&[
+        ("param", Dtype::F32, floats(&[1.0, 2.0, 3.0, 4.0])),
+        ("grad.0", Dtype::F32, floats(&[8.0; 4])),
+        ("grad.1", Dtype::BF16, half([2.0, 0.0, -2.0, 4.0])),
+        ("grad.2", Dtype::F32, floats(&[f32::NAN, 1.0, 1.0, 1.0])),
+    ]);
+    for device in [Device::Cpu, Device::Gpu] {
+        let out = replay(folder.path(), CONFIG, &trace, device).unwrap();
+        // Step 0 has lr 0 and fills the buffer; step 1 has lr 0.5 and buffer 0.5 * 8 + grad; step 2 is skipped.
+        assert_eq!(tensor(&out, "param.0"), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(tensor(&out, "param"), [1.0 - 3.0, 2.0 - 2.0, 3.0 - 0.5, 4.0]);
+        assert_eq!(tensor(&out, "param.2"), tensor(&out, "param.1"));
+        assert_eq!(tensor(&out, "momentum_buffer"), [6.0, 4.0, 2.0, 0.0]);
+        assert_eq!(tensor(&out, "lr")[..2], [0.0, 0.5]);
+        assert_eq!(tensor(&out, "clip_coef")[..2], [1.0, 1.0]);
+        assert!((tensor(&out, "grad_norm")[0] - 192f32.sqrt()).abs() < 1e-5, "the frozen element does not count");
+        let tensors = SafeTensors::deserialize(&out).unwrap();
+        assert_eq!(tensors.tensor("skipped").unwrap().data(), [0, 0, 1]);
+    }
+}
+
+#[test]
+fn unknown_names_and_keys_are_named_with_what_is_allowed() {
+    let wrong = [
+        (r#"{"optimizer": {"name": "adamx"}}"#, ["adamx", "adamw"]),
+        (r#"{"optimizer": {"name": "adamw", "beta": 1}}"#, ["beta", "betas"]),
+        (r#"{"optimizer": {"name": "sgd"}, "scheduler": {}}"#, ["scheduler", "schedule"]),
+        (r#"{"optimizer": {"name": "sgd"}, "schedule": {"name": "cosin"}}"#, ["cosin", "warmup_cosine"]),
+        (r#"{"optimizer": {"name": "sgd"}, "clip": {"name": "global_norm", "max": 1}}"#, ["max", "max_norm"]),
+        (r#"{"optimizer": {"name": "sgd"}, "nonfinite": "ignore"}"#, ["ignore", "propagate"]),
+        (r#"{"optimizer": {"name": "sgd"}, "groups": [{"start": 0, "end": 1, "lr": 1}]}"#, ["lr", "lr_scale"]),
+        (r#"{"optimizer": {"name": "sgd", "lr": -1.0}}"#, ["-1", "allowed"]),
+        (r#"{"optimizer": {"name": "sgd"}, "tensors": [{"name": "w", "shape": [3]}]}"#, ["3", "4"]),
+        (r#"{"optimizer": {"name": "sgd"}, "groups": [{"start": 2, "end": 9}]}"#, ["2..9", "0..4"]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let trace = safetensors(&[("param", Dtype::F32, floats(&[0.0; 4]))]);
+    for (config, parts) in wrong {
+        let message = replay(folder.path(), config, &trace, Device::Cpu).expect_err(config);
+        assert!(parts.iter().all(|part| message.contains(part)), "{config}: {message}");
+    }
+    assert!(Config::parse("{}").unwrap_err().to_string().contains("optimizer"));
+}
+
+#[test]
+fn traces_with_gaps_strangers_or_wrong_lengths_are_refused() {
+    let param = ("param", Dtype::F32, floats(&[0.0; 4]));
+    let grad = |name| (name, Dtype::F32, floats(&[0.0; 4]));
+    let wrong = [
+        (vec![grad("grad.0")], "param"),
+        (vec![param.clone(), grad("grad.1")], "grad.0"),
+        (vec![param.clone(), grad("grad.0"), grad("grads.1")], "grads.1"),
+        (vec![param.clone(), ("grad.0", Dtype::F32, floats(&[0.0; 3]))], "3"),
+        (vec![param.clone(), ("grad.0", Dtype::I16, vec![0; 8])], "BF16"),
+    ];
+    for (tensors, part) in wrong {
+        let message = Trace::parse(&safetensors(&tensors)).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(Trace::parse(b"no safetensors").is_err());
+}
