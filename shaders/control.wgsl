@@ -2,8 +2,7 @@
 // Twin: src/control.rs.
 
 struct Control {
-    // 1 - beta^t of the last applied step, and of the one after the last bare step. A bare step never follows one
-    // that `finish` decided on.
+    // 1 - beta^t of the last applied step, and of the one after it.
     bias_correction: vec4<f32>,
     upcoming_bias_correction: vec4<f32>,
     // What the rule carries from step to step, as of the last applied one.
@@ -15,11 +14,12 @@ struct Control {
     apply: u32,
     stopped: u32,
     lr: f32,
-    inv_scale: f32,
     clip_coef: f32,
     grad_norm: f32,
-    // Whether `grad_norm` was measured.
-    measured: u32,
+    // MEASURED if `grad_norm` was, INVALID_SCALE if the device's gradient scale was of no use.
+    findings: u32,
+    // What gradients are multiplied by, one factor after the other, to unscale and clip them.
+    grad_factors: vec2<f32>,
 }
 
 struct ControlBlock {
@@ -41,6 +41,8 @@ struct SlotHead {
 const CLIP: u32 = 1u;
 const SKIP: u32 = 2u;
 const STOP: u32 = 4u;
+const MEASURED: u32 = 1u;
+const INVALID_SCALE: u32 = 2u;
 const NONE: u32 = 0xffffffffu;
 // Bits of the absolute value at and above which an f32 is infinite or NaN.
 const INFINITE: u32 = 0x7f800000u;
@@ -48,14 +50,13 @@ const INFINITE: u32 = 0x7f800000u;
 // beta^(2^k) of up to four betas at 2k, and 1 - beta^(2^k) at 2k + 1.
 @group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 64>;
 
-// 1 - beta^t without cancellation, from the bits of t: 1 - ab = (1 - a) + a (1 - b).
+// 1 - beta^t without cancellation, from the bits of t: 1 - ab = (1 - a) + a (1 - b). From the lowest bit up, what was
+// rounded before is multiplied by ever smaller powers.
 fn bias_correction(t: u32) -> vec4<f32> {
-    var power = vec4<f32>(1.0);
     var correction = vec4<f32>(0.0);
     for (var k = 0u; k < 32u; k++) {
         if ((t >> k) & 1u) == 1u {
-            correction = correction + power * powers[2u * k + 1u];
-            power = power * powers[2u * k];
+            correction = powers[2u * k + 1u] + powers[2u * k] * correction;
         }
     }
     return correction;

@@ -3,25 +3,40 @@
 
 @group(0) @binding(0) var<storage, read_write> block: ControlBlock;
 @group(0) @binding(1) var<storage, read> partials: array<Partial>;
-// A gradient scale kept on the device; 1 where there is none.
-@group(0) @binding(2) var<storage, read> grad_scale: f32;
+// Bits of a gradient scale kept on the device; those of 1 where there is none.
+@group(0) @binding(2) var<storage, read> grad_scale: u32;
+// Where a later bare step will look for non-finite gradients.
+@group(0) @binding(3) var<storage, read_write> next: ControlBlock;
 
-fn clip_coef(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> f32 {
+// Gradients and norms times this are out of the middle of f32's range: clip by exponents, not by numbers.
+const HUGE: i32 = 90;
+
+// Clip coefficient, and the two factors that unscale and clip.
+fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> {
     if total.max_bits > INFINITE {
         // NaN, made from the gradient's own bits: an expression might be assumed never to be one.
-        return bitcast<f32>(total.max_bits);
+        let nan = bitcast<f32>(total.max_bits);
+        return vec3<f32>(nan, inv_scale, nan);
     }
     if total.max_bits == INFINITE {
-        return 0.0;
+        return vec3<f32>(0.0, inv_scale, 0.0);
     }
-    // The norm of huge gradients may itself exceed f32: divide before scaling.
-    if total.exponent > 90 {
-        return min(1.0, (slot.head.max_norm / (root * inv_scale)) * power_of_two(-total.exponent));
+    let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
+    let exponent = total.exponent + scale_exponent;
+    if exponent > HUGE {
+        // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of what gradients are multiplied by.
+        let mantissa = inv_scale * power_of_two(-scale_exponent);
+        let coef = (slot.head.max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
+        if coef < 1.0 {
+            return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (slot.head.max_norm / root));
+        }
+        return vec3<f32>(1.0, inv_scale, 1.0);
     }
     if grad_norm + 1e-6 <= slot.head.max_norm {
-        return 1.0;
+        return vec3<f32>(1.0, inv_scale, 1.0);
     }
-    return slot.head.max_norm / (grad_norm + 1e-6);
+    let coef = slot.head.max_norm / (grad_norm + 1e-6);
+    return vec3<f32>(coef, inv_scale, coef);
 }
 
 @compute @workgroup_size(256)
@@ -34,39 +49,50 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     if lane != 0u {
         return;
     }
-    let inv_scale = slot.head.inv_scale / grad_scale;
+    // Positive and normal, and so is its inverse.
+    let invalid_scale = grad_scale < 0x00800000u || grad_scale > 0x7e800000u;
+    let refuses = (slot.head.flags & SKIP) != 0u;
+    var inv_scale = slot.head.inv_scale;
+    if !(invalid_scale && refuses) {
+        inv_scale = slot.head.inv_scale / bitcast<f32>(grad_scale);
+    }
     let root = sqrt(total.sum);
-    var grad_norm = root * power_of_two(total.exponent) * abs(inv_scale);
+    // Half of the exponent before the scale and half after it: neither product leaves the range alone.
+    let first_half = total.exponent / 2;
+    var grad_norm = root * power_of_two(first_half) * abs(inv_scale) * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {
         grad_norm = bitcast<f32>(total.max_bits);
     }
     block.control.lr = slot.head.lr;
-    block.control.inv_scale = inv_scale;
     block.control.grad_norm = grad_norm;
-    block.control.measured = 1u;
-    block.control.clip_coef = 1.0;
+    block.control.findings = MEASURED | select(0u, INVALID_SCALE, invalid_scale);
+    var clipped = vec3<f32>(1.0, inv_scale, 1.0);
     if (slot.head.flags & CLIP) != 0u {
-        block.control.clip_coef = clip_coef(total, root, grad_norm, abs(inv_scale));
+        clipped = clip(total, root, grad_norm, inv_scale);
     }
+    block.control.clip_coef = clipped.x;
+    block.control.grad_factors = clipped.yz;
 
-    let nonfinite = total.first_nonfinite != NONE;
+    let nonfinite = total.first_nonfinite != NONE || invalid_scale;
     if nonfinite && (slot.head.flags & STOP) != 0u {
         block.control.stopped = 1u;
     }
-    let refused = (nonfinite && (slot.head.flags & SKIP) != 0u) || block.control.stopped != 0u;
     var step = block.control.step;
-    if refused {
+    if (nonfinite && refuses) || block.control.stopped != 0u {
         block.control.apply = 0u;
         block.control.skipped += 1u;
     } else {
         step += 1u;
+        let correction = bias_correction(step);
+        let scalars = advance(unpack(block.control.scalars), slot.head.lr, slot.hyper, correction, step);
         block.control.apply = 1u;
         block.control.step = step;
-        let correction = bias_correction(step);
         block.control.bias_correction = correction;
-        let scalars = advance(unpack(block.control.scalars), slot.head.lr, slot.hyper, correction, step);
+        block.control.upcoming_bias_correction = bias_correction(step + 1u);
         block.control.scalars = pack(scalars);
     }
     atomicStore(&block.first_nonfinite[step & 1u], total.first_nonfinite);
     atomicStore(&block.first_nonfinite[(step + 1u) & 1u], NONE);
+    atomicStore(&next.first_nonfinite[0], NONE);
+    atomicStore(&next.first_nonfinite[1], NONE);
 }

@@ -26,21 +26,26 @@ fn find_span(index: u32) -> u32 {
     return groups[0] + low * 4u;
 }
 
-// The options of the elements `index` to `index + 3`, of which the first `count` exist.
+// The options of the elements `index` to `index + 3`, of which the first `count` exist. Written out lane by lane: some
+// compilers of HLSL refuse stores to a component that is chosen at run time.
 fn lanes_at(index: u32, count: u32) -> Lanes {
-    let span = find_span(index);
-    var lanes: Lanes;
-    lanes.live = vec4<bool>(groups[span + 3u] != 0u);
-    lanes.lr_scale = vec4<f32>(bitcast<f32>(groups[span + 1u]));
-    lanes.weight_decay = vec4<f32>(bitcast<f32>(groups[span + 2u]));
-    if groups[span] < index + 4u {
-        for (var lane = 1u; lane < min(count, 4u); lane++) {
-            let own = find_span(index + lane);
-            lanes.live[lane] = groups[own + 3u] != 0u;
-            lanes.lr_scale[lane] = bitcast<f32>(groups[own + 1u]);
-            lanes.weight_decay[lane] = bitcast<f32>(groups[own + 2u]);
-        }
+    let last = index + min(count, 4u) - 1u;
+    let span0 = find_span(index);
+    var span1 = span0;
+    var span2 = span0;
+    var span3 = span0;
+    if groups[span0] <= last {
+        span1 = find_span(min(index + 1u, last));
+        span2 = find_span(min(index + 2u, last));
+        span3 = find_span(last);
     }
-    lanes.live &= vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);
-    return lanes;
+    let live = vec4<u32>(groups[span0 + 3u], groups[span1 + 3u], groups[span2 + 3u], groups[span3 + 3u]);
+    let exists = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);
+    let lr_scale = vec4<u32>(groups[span0 + 1u], groups[span1 + 1u], groups[span2 + 1u], groups[span3 + 1u]);
+    let weight_decay = vec4<u32>(groups[span0 + 2u], groups[span1 + 2u], groups[span2 + 2u], groups[span3 + 2u]);
+    return Lanes(
+        (live != vec4<u32>(0u)) & exists,
+        bitcast<vec4<f32>>(lr_scale),
+        bitcast<vec4<f32>>(weight_decay),
+    );
 }

@@ -1,7 +1,7 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
-// Composed in src/gpu/shader.rs, which declares the functions `load_element`, `store_element` and `load_grad` over the
-// storage format, and `apply`: the rule, or one of its further passes.
+// Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
+// storage format, `element_of`, and `apply`: the rule, or one of its further passes.
 
 @group(0) @binding(1) var<uniform> control: Control;
 // What `control` will be after this step; written by the bare step alone, which has no `finish` before it.
@@ -9,22 +9,22 @@
 
 // What a step has for all elements.
 struct WholeStep {
-    // Inverse gradient scale and clip coefficient.
-    scale: vec2<f32>,
+    // What gradients are multiplied by, one factor after the other.
+    grad_factors: vec2<f32>,
     t: u32,
     bias_correction: vec4<f32>,
     scalars: Scalars,
 }
 
 fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
-    let grad = bitcast<vec4<f32>>(bits) * whole.scale.x * whole.scale.y;
+    let grad = bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y;
     let lr = slot.head.lr * lanes.lr_scale;
     let step = Step(lr, lanes.weight_decay, whole.bias_correction, whole.t, whole.scalars);
-    let old = load_element(element);
-    store_element(element, old, apply(old, grad, slot.hyper, step), lanes.live);
+    let words = read_words(element);
+    write_words(element, words, apply(element_of(words), grad, slot.hyper, step), lanes.live);
 }
 
-fn element_of(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {
+fn first_element(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {
     return ((workgroup.y * grid.x + workgroup.x) * 256u + lane) * 4u;
 }
 
@@ -35,7 +35,7 @@ fn update(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = element_of(workgroup, grid, lane);
+    let element = first_element(workgroup, grid, lane);
     if control.apply == 0u || element >= chunk.length {
         return;
     }
@@ -43,8 +43,7 @@ fn update(
     if !any(lanes.live) {
         return;
     }
-    let scale = vec2<f32>(control.inv_scale, control.clip_coef);
-    let whole = WholeStep(scale, control.step, control.bias_correction, unpack(control.scalars));
+    let whole = WholeStep(control.grad_factors, control.step, control.bias_correction, unpack(control.scalars));
     update_elements(element, lanes, load_grad(element), whole);
 }
 
@@ -55,7 +54,7 @@ fn update_bare(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = element_of(workgroup, grid, lane);
+    let element = first_element(workgroup, grid, lane);
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
@@ -67,7 +66,7 @@ fn update_bare(
         next.control.scalars = pack(scalars);
         next.control.lr = slot.head.lr;
         next.control.clip_coef = 1.0;
-        next.control.measured = 0u;
+        next.control.findings = 0u;
         atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
     }
     if element >= chunk.length {
@@ -96,7 +95,7 @@ fn update_pass(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = element_of(workgroup, grid, lane);
+    let element = first_element(workgroup, grid, lane);
     if element >= chunk.length {
         return;
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use crate::control::{CLIP, SKIP, STOP, SlotHead};
 use crate::cpu::CpuOptimizer;
 use crate::error::check;
+use crate::gpu::shader;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
@@ -87,6 +88,7 @@ impl Plan {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let rule = builder.rule.clone();
         rule::validate(&*rule)?;
+        shader::check_interface(&*rule)?;
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
         if let Some(clip) = builder.clip {
@@ -151,11 +153,12 @@ impl Plan {
             NonFinite::Stop => SKIP | STOP,
             NonFinite::Propagate => 0,
         };
+        let max_norm = self.clip.and_then(Clip::max_norm);
         SlotHead {
             lr,
             inv_scale: sign / self.grad_scale,
-            max_norm: self.clip.map_or(f32::MAX, Clip::max_norm),
-            flags: policy | if self.clip.is_some() { CLIP } else { 0 },
+            max_norm: max_norm.unwrap_or(f32::MAX),
+            flags: policy | if max_norm.is_some() { CLIP } else { 0 },
         }
     }
 }

@@ -25,13 +25,14 @@ impl Clip {
 
     pub(crate) fn validate(self) -> Result<(), Error> {
         let Kind::GlobalNorm { max_norm } = self.0;
-        check(max_norm > 0.0, "clip", "max_norm", max_norm, "greater than 0; infinity measures only")
+        let normal = max_norm as f32 >= f32::MIN_POSITIVE;
+        check(normal, "clip", "max_norm", max_norm, "1.2e-38 (the least normal f32) or more; infinity measures only")
     }
 
-    /// As the device takes it: the largest finite f32 stands for infinity.
-    pub(crate) fn max_norm(self) -> f32 {
+    /// Where to clip, unless the norm is only measured.
+    pub(crate) fn max_norm(self) -> Option<f32> {
         let Kind::GlobalNorm { max_norm } = self.0;
-        (max_norm as f32).min(f32::MAX)
+        max_norm.is_finite().then_some((max_norm as f32).min(f32::MAX))
     }
 }
 

@@ -7,6 +7,9 @@ pub(crate) const INFINITE: u32 = 0x7f80_0000;
 /// Bits of an f32 without its sign.
 pub(crate) const ABSOLUTE: u32 = 0x7fff_ffff;
 
+pub(crate) const MEASURED: u32 = 1;
+pub(crate) const INVALID_SCALE: u32 = 2;
+
 pub(crate) const CLIP: u32 = 1;
 pub(crate) const SKIP: u32 = 2;
 pub(crate) const STOP: u32 = 4;
@@ -23,11 +26,11 @@ pub(crate) struct ControlBlock {
     pub(crate) apply: u32,
     pub(crate) stopped: u32,
     pub(crate) lr: f32,
-    pub(crate) inv_scale: f32,
     pub(crate) clip_coef: f32,
     pub(crate) grad_norm: f32,
-    pub(crate) measured: u32,
-    padding: [u32; 3],
+    pub(crate) findings: u32,
+    pub(crate) grad_factors: [f32; 2],
+    padding: [u32; 2],
     pub(crate) first_nonfinite: [u32; 2],
     padding_of_block: [u32; 2],
 }
@@ -77,13 +80,11 @@ impl BiasPowers {
 
     /// `1 - beta^t`. Twin of the function of the same name in `shaders/control.wgsl`.
     pub(crate) fn bias_correction(&self, t: u32) -> [f32; 4] {
-        let mut power = [1.0f32; 4];
         let mut correction = [0.0f32; 4];
         for k in 0..32 {
             if (t >> k) & 1 == 1 {
-                for lane in 0..4 {
-                    correction[lane] += power[lane] * self.0[2 * k + 1][lane];
-                    power[lane] *= self.0[2 * k][lane];
+                for (lane, correction) in correction.iter_mut().enumerate() {
+                    *correction = self.0[2 * k + 1][lane] + self.0[2 * k][lane] * *correction;
                 }
             }
         }

@@ -66,14 +66,14 @@ impl CpuOptimizer {
             update::count_bare(&mut self.control, slot.lr, upcoming, bad.into_iter().min().unwrap_or(NONE));
             plan.rule.advance(&mut self.control.scalars, slot.lr, bias_correction, self.control.step);
             let ControlBlock { step, scalars, .. } = self.control;
-            WholeStep { lr: slot.lr, scale: [slot.inv_scale, 1.0], bias_correction, t: step, scalars }
+            WholeStep { lr: slot.lr, grad_factors: [slot.inv_scale, 1.0], bias_correction, t: step, scalars }
         } else {
             let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
                 norm::norm(part.grad, part.start, &plan.groups)
             });
             finish::finish(&mut self.control, &partials, &slot, &self.powers, &*plan.rule);
-            let ControlBlock { inv_scale, clip_coef, bias_correction, step, scalars, .. } = self.control;
-            WholeStep { lr: slot.lr, scale: [inv_scale, clip_coef], bias_correction, t: step, scalars }
+            let ControlBlock { grad_factors, bias_correction, step, scalars, .. } = self.control;
+            WholeStep { lr: slot.lr, grad_factors, bias_correction, t: step, scalars }
         };
         if plan.is_bare() || self.control.apply != 0 {
             self.update(None, &whole, params, grads);
@@ -91,7 +91,7 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         self.check_len("input", input.len())?;
         let ControlBlock { bias_correction, step, scalars, .. } = self.control;
-        let whole = WholeStep { lr: self.plan.slot().lr, scale: [1.0; 2], bias_correction, t: step, scalars };
+        let whole = WholeStep { lr: self.plan.slot().lr, grad_factors: [1.0; 2], bias_correction, t: step, scalars };
         self.update(Some(pass), &whole, params, input);
         Ok(())
     }

@@ -14,6 +14,5 @@ pub use flat::FlatBuffer;
 pub(crate) use flat::Piece;
 pub(crate) use flat::check_usage;
 pub(crate) use pipelines::{Kernel, Pipelines, check_limit};
-pub(crate) use plan::{PlanLimits, norm_blocks};
-pub(crate) use shader::check_interface;
+pub(crate) use plan::{PlanLimits, ScratchCopy, norm_blocks};
 pub(crate) use slots::Slots;

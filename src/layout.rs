@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::Error;
@@ -116,7 +116,7 @@ impl Layout {
         &self.tensors
     }
 
-    /// The names of all groups, in the order they first appeared.
+    /// The names of all groups: the tensors' in the order they first appeared, then those of ranges.
     pub fn groups(&self) -> &[String] {
         &self.groups
     }
@@ -200,19 +200,22 @@ impl LayoutBuilder {
             len = padded;
         }
         let len = len as usize;
-        let ranges = sorted_ranges(self.ranges, len)?;
-
         let mut groups: Vec<String> = Vec::new();
-        let mut index_of = |name: &str| {
-            groups.iter().position(|group| group == name).unwrap_or_else(|| {
-                groups.push(name.to_owned());
+        let mut index = HashMap::new();
+        // A group that turns out to hold no element is a group all the same.
+        let named = tensors.iter().filter_map(|tensor| tensor.group.as_ref());
+        for group in named.chain(self.ranges.iter().map(|(_, group)| group)) {
+            index.entry(group.clone()).or_insert_with(|| {
+                groups.push(group.clone());
                 groups.len() - 1
-            })
-        };
+            });
+        }
+        let ranges = sorted_ranges(self.ranges, len)?;
+        let member = |name: &str| index.get(name).copied().map_or(Member::Ungrouped, Member::Group);
         let mut spans = Spans::default();
         let mut ranges = ranges.iter().peekable();
         for tensor in &tensors {
-            let own = tensor.group.as_deref().map_or(Member::Ungrouped, |name| Member::Group(index_of(name)));
+            let own = tensor.group.as_deref().map_or(Member::Ungrouped, member);
             spans.push(tensor.range.start, Member::Gap);
             let mut at = tensor.range.start;
             while at < tensor.range.end {
@@ -220,7 +223,7 @@ impl LayoutBuilder {
                 match ranges.peek() {
                     Some((range, name)) if range.start <= at => {
                         at = range.end.min(tensor.range.end);
-                        spans.push(at, Member::Group(index_of(name)));
+                        spans.push(at, member(name));
                     }
                     next => {
                         at = next.map_or(tensor.range.end, |(range, _)| range.start.min(tensor.range.end));

@@ -3,8 +3,8 @@ use wgpu::{Buffer, BufferSlice, BufferUsages};
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE, SlotHead};
 use crate::gpu::{
-    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, Shared, Slots, Work, bound, check_limit,
-    init_buffer, norm_blocks,
+    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, Slots, Work, bound,
+    check_limit, init_buffer, norm_blocks,
 };
 use crate::rule::{Rule, initial_scalars};
 use crate::stats::{PendingStats, StagingPool};
@@ -59,7 +59,6 @@ impl Optimizer {
 
     pub(crate) fn new(device: &wgpu::Device, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let plan = Plan::new(builder, layout)?;
-        gpu::check_interface(&*plan.rule)?;
         let limits = PlanLimits::new(&device.limits());
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
@@ -75,6 +74,7 @@ impl Optimizer {
         let groups = plan.groups.words(len as u32);
         for words in [partials.len(), groups.len()] {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
+            check_limit("max_buffer_size", words as u64 * 4, device.limits().max_buffer_size)?;
         }
         let words =
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
@@ -159,10 +159,8 @@ impl Optimizer {
         let layout = self.pipelines.slot_layout();
         let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, head);
         let bindings = &self.bindings[0];
-        if let Some(scratch) = &bindings.scratch {
-            for copy in &bindings.copies {
-                encoder.copy_buffer_to_buffer(&copy.source, copy.source_offset, scratch, copy.offset, copy.size);
-            }
+        for ScratchCopy { source, source_offset, target, target_offset, size } in &bindings.copies {
+            encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);
         }
         let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpu-optim step"), timestamp_writes: None };
         let mut pass = encoder.begin_compute_pass(&descriptor);
@@ -300,6 +298,7 @@ fn finish_bind_group(device: &wgpu::Device, pipelines: &Pipelines, shared: &Shar
             wgpu::BindGroupEntry { binding: 0, resource: shared.control.as_entire_binding() },
             wgpu::BindGroupEntry { binding: 1, resource: shared.partials.as_entire_binding() },
             wgpu::BindGroupEntry { binding: 2, resource: bound(scale, 0, 4) },
+            wgpu::BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() },
         ],
     })
 }

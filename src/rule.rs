@@ -31,7 +31,7 @@ use crate::groups::is_rate;
 ///   step) and `scalars: Scalars` (one `f32` per name in [`Rule::scalars`]).
 ///
 /// # The Rust side
-/// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule.rs`.
+/// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule`.
 pub trait Rule: Debug + Send + Sync {
     /// Name in error messages and labels: `adamw`.
     fn name(&self) -> &str;
@@ -58,7 +58,7 @@ pub trait Rule: Debug + Send + Sync {
         0.0
     }
 
-    /// Hyperparameters the WGSL reads as fields of `Hyper`, rounded to f32. At most 32.
+    /// Hyperparameters the WGSL reads as fields of `Hyper`, rounded to f32. At most 60.
     fn hyperparameters(&self) -> Vec<(&str, f32)>;
 
     /// Values of the WGSL's `override` constants. Default none.
@@ -194,12 +194,16 @@ macro_rules! setters {
 use setters;
 
 /// The WGSL of every kernel an optimizer with this rule may run, with a label each: for other tools, and for a look.
-pub fn shader_sources(rule: &dyn Rule) -> Vec<(String, String)> {
+///
+/// # Errors
+/// [`Error::RuleInterface`].
+pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
+    shader::check_interface(rule)?;
     let kernels = [("aligned", true), ("unaligned", false)].into_iter().flat_map(|(label, aligned)| {
         let update = (format!("update {label}"), shader::update(rule, "rule", aligned));
         let pass = move |pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned));
         let norm = (format!("norm {label}"), shader::norm(aligned));
         [update, norm].into_iter().chain(rule.passes().into_iter().map(pass))
     });
-    kernels.chain([("finish".to_owned(), shader::finish(rule))]).collect()
+    Ok(kernels.chain([("finish".to_owned(), shader::finish(rule))]).collect())
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use crate::Error;
-use crate::control::{ControlBlock, NONE};
+use crate::control::{ControlBlock, INVALID_SCALE, MEASURED, NONE};
 
 /// What the last executed step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +22,9 @@ pub struct Stats {
     pub grad_norm: Option<f32>,
     /// What all gradients were multiplied by to clip them; 1 where nothing was clipped.
     pub clip_coef: f32,
+    /// Whether the gradient scale in a device buffer was not positive, or had no normal inverse; such a step counts as
+    /// one with a non-finite gradient.
+    pub invalid_grad_scale: bool,
     /// Flat index of the first gradient that was NaN or infinite.
     pub first_nonfinite: Option<u64>,
     /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
@@ -35,8 +38,9 @@ impl Stats {
             step: block.step.into(),
             skipped: block.skipped.into(),
             lr: block.lr,
-            grad_norm: (block.measured != 0).then_some(block.grad_norm),
+            grad_norm: (block.findings & MEASURED != 0).then_some(block.grad_norm),
             clip_coef: block.clip_coef,
+            invalid_grad_scale: block.findings & INVALID_SCALE != 0,
             first_nonfinite: (first != NONE).then_some(first.into()),
             stopped: block.stopped != 0,
         }
@@ -65,7 +69,8 @@ type Mapped = Pin<Box<dyn Future<Output = Option<Result<(), wgpu::BufferAsyncErr
 /// (`device.poll`, any later `queue.submit`, or the browser's event loop). Nothing waits for them; dropping the
 /// request is free.
 pub struct PendingStats {
-    mapped: Mapped,
+    /// Gone once the statistics were given out.
+    mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
 }
@@ -98,10 +103,10 @@ impl PendingStats {
             // The receiver may be gone: nobody has to take the statistics they asked for.
             let _ = sender.send(result);
         });
-        Self { mapped: Box::pin(async move { receiver.receive().await }), buffer, pool: pool.clone() }
+        Self { mapped: Some(Box::pin(async move { receiver.receive().await })), buffer, pool: pool.clone() }
     }
 
-    /// The statistics if they have arrived; never blocks. Once it has given them, do not ask again.
+    /// The statistics if they have arrived, once; never blocks. `None` before that and after it.
     pub fn try_take(&mut self) -> Option<Result<Stats, Error>> {
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(stats) => Some(stats),
@@ -125,7 +130,10 @@ impl Future for PendingStats {
     type Output = Result<Stats, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.mapped.as_mut().poll(context).map(|mapped| match mapped {
+        let Some(mapped) = &mut self.mapped else { return Poll::Pending };
+        let Poll::Ready(mapped) = mapped.as_mut().poll(context) else { return Poll::Pending };
+        self.mapped = None;
+        Poll::Ready(match mapped {
             None => Err(Error::StatsDropped),
             Some(Err(error)) => Err(Error::StatsUnreadable(error.to_string())),
             Some(Ok(())) => self.read(),

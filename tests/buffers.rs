@@ -3,9 +3,9 @@
 mod common;
 
 use common::numbers::{assert_same_bits, random};
-use common::{Trainer, device, device_with, encoder, finish, storage};
+use common::{Trainer, device, device_with, encoder, finish, state, storage};
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages};
-use wgpu_optim::{AdamW, Clip, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
+use wgpu_optim::{Adam, AdamW, Clip, Gpu, Layout, Lion, Optimizer, OptimizerBuilder, Sgd, Stats};
 
 fn builders() -> [OptimizerBuilder; 2] {
     let bare = Optimizer::builder(AdamW::default().with_lr(0.01).with_amsgrad(true));
@@ -36,6 +36,83 @@ fn chunking_does_not_change_a_single_bit() {
             assert_eq!(stats, expected_stats);
         }
     }
+}
+
+/// Grids of two dimensions, with workgroups to spare, in every kernel and for every rule.
+#[test]
+fn grids_of_two_dimensions_reach_every_element_once() {
+    let small = device_with(|limits| limits.max_compute_workgroups_per_dimension = 20);
+    let rules = [
+        Optimizer::builder(Sgd::default()),
+        Optimizer::builder(Sgd::default().with_momentum(0.9)),
+        Optimizer::builder(Adam::default().with_amsgrad(true)),
+        Optimizer::builder(AdamW::default()),
+        Optimizer::builder(Lion::default()),
+    ];
+    for rule in rules {
+        for builder in [rule.clone(), rule.clip(Clip::global_norm(1.0))] {
+            // `update` has rows of 20 · 1,024 elements, `norm` of 20 · 8,192.
+            for len in [20 * 1024 + 1, 8192 * 21, 8192 * 21 + 1, 8192 * 39 + 5] {
+                let (params, stats) = flat(&small, &builder, len);
+                let (expected, expected_stats) = flat(device::gpu(), &builder, len);
+                assert_same_bits(&params, &expected, &format!("{len} elements"));
+                assert_eq!(stats, expected_stats);
+            }
+        }
+    }
+}
+
+/// A model larger than any buffer: parameters, gradients and states in several each, cut at different places.
+#[test]
+fn models_beyond_the_largest_buffer_span_several() {
+    const LEN: usize = 70_001;
+    let small = device_with(|limits| {
+        limits.max_buffer_size = 100 << 10;
+        limits.max_storage_buffer_binding_size = 64 << 10;
+    });
+    let layout = Layout::flat(LEN).unwrap();
+    let cut = |values: &[f32]| -> Vec<Buffer> {
+        [0..20_001, 20_001..45_000, 45_000..LEN].map(|range| device::upload(&small, &values[range])).to_vec()
+    };
+    for builder in builders() {
+        let mut optimizer = builder.clone().build(&small.device, &layout).unwrap();
+        assert!(optimizer.state("exp_avg").unwrap().len() > 1);
+        let mut whole = Trainer::new(device::gpu(), builder, &layout, &random(1, LEN));
+        let params = cut(&random(1, LEN));
+        for t in 0..3 {
+            let grads = cut(&random(10 + t, LEN));
+            let param_slices: Vec<_> = params.iter().map(|buffer| buffer.slice(..)).collect();
+            let grad_slices: Vec<_> = grads.iter().map(|buffer| buffer.slice(..)).collect();
+            let mut recorded = encoder(&small);
+            optimizer.step(&mut recorded, &small.queue, &param_slices, &grad_slices).unwrap();
+            assert_eq!(finish(&small, &optimizer, recorded), whole.step(&random(10 + t, LEN)));
+        }
+        let updated: Vec<f32> = params.iter().flat_map(|buffer| device::download(&small, buffer)).collect();
+        assert_same_bits(&updated, &whole.params(), "parameters");
+        assert_same_bits(&state(&small, &optimizer, "exp_avg_sq"), &whole.state("exp_avg_sq"), "exp_avg_sq");
+    }
+}
+
+/// Many cut blocks need more scratch memory than one buffer may have.
+#[test]
+fn cut_blocks_fit_small_buffers() {
+    const LEN: usize = 40 * 5000;
+    let small = device_with(|limits| {
+        limits.max_buffer_size = 256 << 10;
+        limits.max_storage_buffer_binding_size = 128 << 10;
+    });
+    let builder = builders()[1].clone();
+    let mut optimizer = builder.clone().build(&small.device, &Layout::flat(LEN).unwrap()).unwrap();
+    let mut whole = Trainer::new(device::gpu(), builder, &Layout::flat(LEN).unwrap(), &random(1, LEN));
+    let cut = |values: &[f32]| values.chunks(5000).map(|part| device::upload(&small, part)).collect::<Vec<_>>();
+    let (params, grads) = (cut(&random(1, LEN)), cut(&random(2, LEN)));
+    let param_slices: Vec<_> = params.iter().map(|buffer| buffer.slice(..)).collect();
+    let grad_slices: Vec<_> = grads.iter().map(|buffer| buffer.slice(..)).collect();
+    let mut recorded = encoder(&small);
+    optimizer.step(&mut recorded, &small.queue, &param_slices, &grad_slices).unwrap();
+    assert_eq!(finish(&small, &optimizer, recorded), whole.step(&random(2, LEN)));
+    let updated: Vec<f32> = params.iter().flat_map(|buffer| device::download(&small, buffer)).collect();
+    assert_same_bits(&updated, &whole.params(), "parameters");
 }
 
 /// One more element than a binding holds, and the first element past it is the bad one.
@@ -152,6 +229,34 @@ fn tails_end_where_the_elements_end() {
                 assert_same_bits(&contents[..len], &expected, &format!("{len} elements, {behind} behind"));
                 assert!(contents[len..].iter().all(|word| word.to_bits() == CANARY.to_bits()), "{len}, {behind}");
             }
+        }
+    }
+}
+
+/// A large chunk whose last elements do not fill a quad is cut in two: both parts, and the norm over them.
+#[test]
+fn long_odd_buffers_end_in_a_chunk_of_their_own() {
+    let gpu = device::gpu();
+    for builder in builders() {
+        for len in [(1 << 16) + 1, 8192 * 9 + 4099, 8192 * 20 + 3] {
+            let (expected, expected_stats) = flat(gpu, &builder, len);
+            let layout = Layout::flat(len).unwrap();
+            let mut optimizer = builder.clone().build(&gpu.device, &layout).unwrap();
+            // Whole buffers of `buffer_size` bytes are accessed four elements at a time throughout.
+            let mut padded = random(1, len);
+            padded.resize(layout.buffer_size() as usize / 4, CANARY);
+            let params = device::upload(gpu, &padded);
+            for t in 0..3 {
+                let mut grads = random(10 + t, len);
+                grads.resize(padded.len(), f32::NAN);
+                let grads = device::upload(gpu, &grads);
+                let mut recorded = encoder(gpu);
+                optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+                assert_eq!(finish(gpu, &optimizer, recorded), expected_stats[t as usize]);
+            }
+            let params = device::download(gpu, &params);
+            assert_same_bits(&params[..len], &expected, &format!("{len} elements"));
+            assert!(params[len..].iter().all(|word| word.to_bits() == CANARY.to_bits()));
         }
     }
 }

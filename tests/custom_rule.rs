@@ -145,12 +145,26 @@ fn an_interface_that_cannot_be_composed_is_refused() {
     for rule in refused {
         let error = build(rule.clone()).expect_err("it must be refused");
         assert!(matches!(error, Error::RuleInterface { .. }), "{rule:?}: {error:?}");
+        let cpu = Optimizer::builder(rule).build_cpu(&Layout::flat(4).unwrap()).unwrap_err();
+        assert_eq!(cpu.to_string(), error.to_string());
     }
     let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
     assert!(unknown.to_string().contains("override speed"), "{unknown}");
-    let wgsl = "override speed: f32;\nfn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }";
-    let missing = build(Odd { wgsl, ..odd() }).unwrap_err();
-    assert!(missing.to_string().contains("override speed"), "{missing}");
+    let with = |declaration: &str| -> &'static str { format!("{declaration}\n{IDENTITY}").leak() };
+    let speed = with("override speed: f32;");
+    let spoiled = [
+        ("speed", Odd { wgsl: speed, ..odd() }),
+        ("speed", Odd { wgsl: speed, constants: vec![("speed", f64::NAN)], ..odd() }),
+        ("speed", Odd { wgsl: with("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
+        ("count", Odd { wgsl: with("override count: u32;"), constants: vec![("count", -1.0)], ..odd() }),
+        ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
+    ];
+    for (name, rule) in spoiled {
+        let error = build(rule).unwrap_err();
+        assert!(matches!(error, Error::Shader { .. }) && error.to_string().contains(name), "{error}");
+    }
+    build(Odd { wgsl: speed, constants: vec![("speed", 1.0)], ..odd() }).unwrap();
+    build(with_states(&["element", "words"])).unwrap();
     assert!(matches!(build(Odd { betas: vec![1.0], ..odd() }), Err(Error::Hyperparameter { .. })));
     // Five states are more than wgpu's default limits bind beside the harness.
     assert!(matches!(build(with_states(&["a", "b", "c", "d", "e"])), Err(Error::DeviceLimit { .. })));

@@ -84,7 +84,8 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
     bad.push(("dampening", Optimizer::builder(dampened)));
-    for max_norm in [0.0, -1.0, nan] {
+    // 1e-50 is 0 in f32.
+    for max_norm in [0.0, -1.0, nan, 1e-50] {
         bad.push(("max_norm", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(max_norm))));
     }
     let sgd = Optimizer::builder(Sgd::default());
@@ -99,6 +100,15 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
             assert_says(&message, &[name, "allowed"]);
         }
     }
+}
+
+/// A group is known even if its range holds no element, or only padding.
+#[test]
+fn groups_without_elements_are_groups() {
+    let layout = Layout::builder().tensor("w", &[4]).range(3..3, "empty").range(40..50, "padding").build().unwrap();
+    let options = GroupOptions::default().with_lr_scale(2.0);
+    let builder = Optimizer::builder(Sgd::default()).group("empty", options.clone()).group("padding", options);
+    builder.build_cpu(&layout).unwrap();
 }
 
 #[test]
@@ -184,6 +194,20 @@ fn buffers_that_do_not_fit_are_refused() {
     let error = refuse_step(&gpu, 10, false, large.slice(..40), large.slice(40..));
     assert!(matches!(error, Error::AliasedBuffers { .. }), "one buffer in two roles: {error:?}");
     assert_says(&error.to_string(), &["params", "grads", "own"]);
+
+    let odd = storage(&gpu, 42, good);
+    let error = refuse_step(&gpu, 10, false, &odd, &grads);
+    assert!(matches!(error, Error::MisalignedSlice { end: 42, .. }), "{error:?}");
+
+    let rule = Sgd::default().with_momentum(0.9);
+    let mut optimizer = Optimizer::builder(rule).build(&gpu.device, &Layout::flat(10).unwrap()).unwrap();
+    let state = optimizer.state("momentum_buffer").unwrap()[0].buffer().clone();
+    let state = state.slice(..40);
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    for (params, grads) in [(params.slice(..), state), (state, grads.slice(..))] {
+        let error = optimizer.step(&mut encoder, &gpu.queue, params, grads).unwrap_err();
+        assert!(matches!(error, Error::AliasedBuffers { second: "a state of the optimizer", .. }), "{error:?}");
+    }
 }
 
 #[test]
@@ -213,11 +237,12 @@ type Change = fn(&mut wgpu::Limits);
 #[test]
 fn devices_without_the_needed_limits_are_refused() {
     let layout = Layout::flat(4).unwrap();
-    let limits: [(&str, Change); 5] = [
+    let limits: [(&str, Change); 6] = [
         ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 5),
         ("max_compute_invocations_per_workgroup", |limits| limits.max_compute_invocations_per_workgroup = 128),
         ("max_compute_workgroup_size_x", |limits| limits.max_compute_workgroup_size_x = 128),
         ("max_compute_workgroup_storage_size", |limits| limits.max_compute_workgroup_storage_size = 1024),
+        ("max_compute_workgroups_per_dimension", |limits| limits.max_compute_workgroups_per_dimension = 2),
         ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size = 16 << 10),
     ];
     for (name, change) in limits {

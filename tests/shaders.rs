@@ -31,7 +31,7 @@ fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
 fn every_shader_validates_and_translates() {
     let mut entry_points = Vec::new();
     for rule in rules() {
-        for (label, source) in shader_sources(&*rule) {
+        for (label, source) in shader_sources(&*rule).unwrap() {
             let what = format!("{} {label}", rule.name());
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));

@@ -45,11 +45,16 @@ fn clipping_scales_the_gradients_by_torchs_coefficient() {
 fn an_infinite_max_norm_measures_and_clips_nothing() {
     let layout = Layout::flat(5).unwrap();
     let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::global_norm(f64::INFINITY));
-    let mut trainer = Trainer::new(device::gpu(), builder, &layout, &[0.0; 5]);
-    let stats = trainer.step(&[3e20, 0.0, 0.0, 0.0, 4e20]);
-    assert_relative_eq!(stats.grad_norm.unwrap(), 5e20, max_relative = 1e-6);
-    assert_eq!(stats.clip_coef, 1.0);
-    assert_eq!(trainer.params()[0], -3e20);
+    for (grads, norm) in [([3e20, 0.0, 0.0, 0.0, 4e20], 5e20), ([3e38, 3e38, 0.0, 0.0, 0.0], f32::INFINITY)] {
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 5]);
+        let stats = trainer.step(&grads);
+        let mut params = [0.0; 5];
+        let cpu = builder.clone().build_cpu(&layout).unwrap().step(&mut params, &grads).unwrap();
+        for (stats, param) in [(stats, trainer.params()[0]), (cpu, params[0])] {
+            assert_relative_eq!(stats.grad_norm.unwrap(), norm, max_relative = 1e-6);
+            assert_eq!((stats.clip_coef, param), (1.0, -grads[0]));
+        }
+    }
 }
 
 #[test]
@@ -335,6 +340,87 @@ fn the_gradient_scale_divides_gradients_and_norm() {
     assert_relative_eq!(stats.grad_norm.unwrap(), expected.grad_norm.unwrap(), max_relative = 1e-6);
 }
 
+/// Unscaled, these gradients or their norm would exceed f32; clipped, they are ordinary numbers.
+#[test]
+fn clipping_comes_before_overflow() {
+    let layout = Layout::flat(2).unwrap();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::global_norm(1.0));
+    let cases =
+        [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30), (1e30, 1e31)];
+    for (scale, grad) in cases {
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
+        trainer.optimizer.set_grad_scale(scale).unwrap();
+        let mut cpu = builder.clone().build_cpu(&layout).unwrap();
+        cpu.set_grad_scale(scale).unwrap();
+        let mut params = [0.0; 2];
+        let engines = [
+            (trainer.step(&[grad, -grad]), trainer.params()),
+            (cpu.step(&mut params, &[grad, -grad]).unwrap(), params.to_vec()),
+        ];
+        let unscaled = f64::from(grad) / f64::from(scale);
+        let expected = unscaled * clip_coefficient(unscaled * 2f64.sqrt(), 1.0);
+        for (stats, params) in engines {
+            assert_eq!((stats.step, stats.skipped), (1, 0));
+            assert_relative_eq!(f64::from(params[0]), -expected, max_relative = 2e-6);
+            assert_relative_eq!(f64::from(params[1]), expected, max_relative = 2e-6);
+        }
+    }
+}
+
+#[test]
+fn a_useless_scale_on_the_device_refuses_the_step() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(4).unwrap();
+    let scale = device::upload(gpu, &[0.0]);
+    for clip in [false, true] {
+        let builder = Optimizer::builder(Sgd::default());
+        let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
+        let mut trainer = Trainer::new(gpu, builder, &layout, &[1.0; 4]);
+        trainer.optimizer.set_grad_scale(&scale).unwrap();
+        let before = trainer.bits();
+        let useless = [0.0, -0.0, -2.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 2f32.powi(127)];
+        for (refused, value) in useless.into_iter().enumerate() {
+            gpu.queue.write_buffer(&scale, 0, bytemuck::bytes_of(&value));
+            let stats = trainer.step(&[1.0, 0.0, -1.0, 2.0]);
+            assert_eq!((stats.step, stats.skipped), (0, refused as u64 + 1), "{value}");
+            assert_eq!((stats.invalid_grad_scale, stats.first_nonfinite), (true, None), "{value}");
+            assert_eq!(trainer.bits(), before, "{value}");
+        }
+        for value in [2.0, f32::MIN_POSITIVE, 2f32.powi(126)] {
+            gpu.queue.write_buffer(&scale, 0, bytemuck::bytes_of(&value));
+            assert!(!trainer.step(&[1e-20, 0.0, 0.0, 0.0]).invalid_grad_scale, "{value}");
+        }
+    }
+}
+
+/// Encoders may be submitted in another order than they were recorded in, also across a change of the step's kind.
+#[test]
+fn a_bare_step_may_run_after_one_that_was_decided_on() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(4).unwrap();
+    let builder = Optimizer::builder(AdamW::default().with_lr(1.0).with_weight_decay(0.0));
+    let mut trainer = Trainer::new(gpu, builder, &layout, &[0.0; 4]);
+    let mut bad = encoder(gpu);
+    let nan = device::upload(gpu, &[1.0, f32::NAN, 1.0, 1.0]);
+    let spoiled = device::upload(gpu, &[0.0; 4]);
+    trainer.optimizer.step(&mut bad, &gpu.queue, &spoiled, &nan).unwrap();
+    let mut bare: Vec<_> = (0..2).map(|_| encoder(gpu)).collect();
+    for encoder in &mut bare {
+        trainer.optimizer.step(encoder, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    }
+    trainer.optimizer.set_grad_scale(1.0).unwrap();
+    let mut decided = encoder(gpu);
+    trainer.optimizer.step(&mut decided, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    gpu.queue.write_buffer(&trainer.grads, 0, bytemuck::cast_slice(&[0.25f32; 4]));
+    let mut stats = vec![finish(gpu, &trainer.optimizer, decided)];
+    stats.extend(bare.into_iter().map(|encoder| finish(gpu, &trainer.optimizer, encoder)));
+    assert_eq!(stats.iter().map(|stats| stats.step).collect::<Vec<_>>(), [1, 2, 3]);
+    // With a constant gradient and exact corrections each step moves by lr.
+    assert_relative_eq!(trainer.params()[0], -3.0, max_relative = 1e-5);
+    assert_eq!(finish(gpu, &trainer.optimizer, bad).first_nonfinite, Some(1));
+    assert_eq!(trainer.step(&[0.25; 4]).first_nonfinite, None);
+}
+
 #[test]
 fn a_gradient_scale_makes_a_bare_optimizer_skip() {
     let layout = Layout::flat(8).unwrap();
@@ -363,6 +449,7 @@ fn asking_for_statistics_changes_nothing_and_never_blocks() {
     gpu.queue.submit([recorded.finish()]);
     gpu.device.poll(PollType::wait_indefinitely()).unwrap();
     assert_eq!(pending.try_take().unwrap().unwrap().step, 1);
+    assert!(pending.try_take().is_none(), "statistics are given out once");
     assert_eq!(later.try_take().unwrap().unwrap().step, 2);
 }
 

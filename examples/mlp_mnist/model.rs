@@ -72,3 +72,36 @@ impl Model {
         parameters
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_start_within_their_bounds_and_padding_at_zero() {
+        let model = Model::new(&[16, 3, 10]).expect("valid");
+        let parameters = model.initial_parameters(1);
+        assert_eq!(parameters.len(), model.layout.len());
+        let mut inside = vec![false; parameters.len()];
+        for layer in &model.layers {
+            let bound = 1.0 / (layer.inputs as f32).sqrt();
+            for element in layer.weight.clone().chain(layer.bias.clone()) {
+                inside[element] = true;
+                assert!(parameters[element] != 0.0 && parameters[element].abs() <= bound);
+            }
+        }
+        let padding = parameters.iter().zip(&inside).filter(|(_, inside)| !**inside);
+        assert!(padding.into_iter().all(|(value, _)| *value == 0.0));
+        assert_eq!(inside.iter().filter(|inside| **inside).count(), model.parameters());
+        assert_ne!(parameters, model.initial_parameters(2));
+    }
+
+    #[test]
+    fn only_hidden_layers_have_a_relu_and_only_biases_escape_weight_decay() {
+        let model = Model::new(&[4, 3, 2, 10]).expect("valid");
+        assert_eq!(model.layers.iter().map(|layer| layer.relu).collect::<Vec<_>>(), [true, true, false]);
+        for tensor in model.layout.tensors() {
+            assert_eq!(tensor.group(), (tensor.shape().len() == 1).then_some(NO_DECAY), "{}", tensor.name());
+        }
+    }
+}

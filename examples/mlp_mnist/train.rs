@@ -123,3 +123,22 @@ fn progress(point: &TrainPoint, rate: f64) -> String {
     let (loss, accuracy) = (point.score.loss(), point.score.accuracy());
     format!("loss {loss:.4}, accuracy {accuracy:.1} %, grad norm {norm}, {rate:.0} examples/s")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_takes_all_examples_in_an_order_of_its_own() {
+        let plan = |seed| Plan { batches: Batches { len: 50, size: 8 }, epochs: 2, max_steps: None, seed };
+        let orders = [plan(1).order(0), plan(1).order(1), plan(9).order(0)];
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..50).collect::<Vec<u32>>());
+        }
+        assert!(orders[0] != orders[1] && orders[0] != orders[2] && orders[1] != orders[2]);
+        assert_eq!(orders[0], plan(1).order(0));
+        assert_eq!(plan(1).total_steps(), 14);
+    }
+}

@@ -1,25 +1,38 @@
 use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
-use crate::control::{BiasPowers, CLIP, ControlBlock, INFINITE, NONE, SKIP, STOP, SlotHead};
+use crate::control::{BiasPowers, CLIP, ControlBlock, INFINITE, MEASURED, NONE, SKIP, STOP, SlotHead};
 use crate::rule::Rule;
 
-fn clip_coef(slot: &SlotHead, total: &Partial, root: f32, grad_norm: f32, inv_scale: f32) -> f32 {
+/// Beyond this the exponents decide about clipping, not the numbers.
+const HUGE: i32 = 90;
+
+/// Clip coefficient, and the two factors that unscale and clip.
+fn clip(slot: &SlotHead, total: &Partial, root: f32, grad_norm: f32, inv_scale: f32) -> (f32, [f32; 2]) {
     if total.max_bits > INFINITE {
-        return f32::from_bits(total.max_bits);
+        let nan = f32::from_bits(total.max_bits);
+        return (nan, [inv_scale, nan]);
     }
     if total.max_bits == INFINITE {
-        return 0.0;
+        return (0.0, [inv_scale, 0.0]);
     }
-    if total.exponent > 90 {
-        return ((slot.max_norm / (root * inv_scale)) * power_of_two(-total.exponent)).min(1.0);
+    let scale_exponent = ((inv_scale.to_bits() >> 23) & 0xff) as i32 - 127;
+    let exponent = total.exponent + scale_exponent;
+    if exponent > HUGE {
+        let mantissa = inv_scale * power_of_two(-scale_exponent);
+        let coef = (slot.max_norm / (root * mantissa.abs())) * power_of_two(-exponent);
+        if coef < 1.0 {
+            return (coef, [power_of_two(-total.exponent), inv_scale.signum() * (slot.max_norm / root)]);
+        }
+        return (1.0, [inv_scale, 1.0]);
     }
     if grad_norm + 1e-6 <= slot.max_norm {
-        return 1.0;
+        return (1.0, [inv_scale, 1.0]);
     }
-    slot.max_norm / (grad_norm + 1e-6)
+    let coef = slot.max_norm / (grad_norm + 1e-6);
+    (coef, [inv_scale, coef])
 }
 
 /// Adds the partials up, decides whether the step is applied, and advances the counters.
-/// Twin of `shaders/finish.wgsl`.
+/// Twin of `shaders/finish.wgsl`, but for the gradient scale kept on a device.
 pub(crate) fn finish(
     block: &mut ControlBlock,
     partials: &[Partial],
@@ -33,36 +46,41 @@ pub(crate) fn finish(
     }
     let total = reduce(lane_totals);
 
+    let refuses = slot.flags & SKIP != 0;
     let inv_scale = slot.inv_scale;
     let root = total.sum.sqrt();
-    let mut grad_norm = root * power_of_two(total.exponent) * inv_scale.abs();
+    let first_half = total.exponent / 2;
+    let mut grad_norm = root * power_of_two(first_half) * inv_scale.abs() * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {
         grad_norm = f32::from_bits(total.max_bits);
     }
     block.lr = slot.lr;
-    block.inv_scale = inv_scale;
     block.grad_norm = grad_norm;
-    block.measured = 1;
-    block.clip_coef = 1.0;
+    block.findings = MEASURED;
+    let mut clipped = (1.0, [inv_scale, 1.0]);
     if slot.flags & CLIP != 0 {
-        block.clip_coef = clip_coef(slot, &total, root, grad_norm, inv_scale.abs());
+        clipped = clip(slot, &total, root, grad_norm, inv_scale);
     }
+    block.clip_coef = clipped.0;
+    block.grad_factors = clipped.1;
 
     let nonfinite = total.first_nonfinite != NONE;
     if nonfinite && slot.flags & STOP != 0 {
         block.stopped = 1;
     }
-    let refused = (nonfinite && slot.flags & SKIP != 0) || block.stopped != 0;
-    if refused {
+    let mut step = block.step;
+    if (nonfinite && refuses) || block.stopped != 0 {
         block.apply = 0;
         block.skipped += 1;
     } else {
+        step += 1;
+        let correction = powers.bias_correction(step);
+        rule.advance(&mut block.scalars, slot.lr, correction, step);
         block.apply = 1;
-        block.step += 1;
-        block.bias_correction = powers.bias_correction(block.step);
-        rule.advance(&mut block.scalars, slot.lr, block.bias_correction, block.step);
+        block.step = step;
+        block.bias_correction = correction;
+        block.upcoming_bias_correction = powers.bias_correction(step + 1);
     }
-    let step = block.step as usize;
-    block.first_nonfinite[step & 1] = total.first_nonfinite;
-    block.first_nonfinite[(step + 1) & 1] = NONE;
+    block.first_nonfinite[step as usize & 1] = total.first_nonfinite;
+    block.first_nonfinite[(step as usize + 1) & 1] = NONE;
 }

@@ -16,8 +16,8 @@ pub(crate) struct Part<'a> {
 /// The scalars that all parts of a step share.
 pub(crate) struct WholeStep {
     pub(crate) lr: f32,
-    /// Inverse gradient scale and clip coefficient.
-    pub(crate) scale: [f32; 2],
+    /// What gradients are multiplied by, one factor after the other.
+    pub(crate) grad_factors: [f32; 2],
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
     pub(crate) scalars: [f32; 4],
@@ -44,7 +44,7 @@ pub(crate) fn update(rule: &dyn Rule, pass: Option<&str>, groups: &GroupTable, w
             let run = from..to.min(from + RUN);
             from = run.end;
             for (scaled, grad) in scaled.iter_mut().zip(&grad[run.clone()]) {
-                *scaled = grad * whole.scale[0] * whole.scale[1];
+                *scaled = grad * whole.grad_factors[0] * whole.grad_factors[1];
             }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
             let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
@@ -76,7 +76,7 @@ pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4], 
     block.upcoming_bias_correction = upcoming;
     block.lr = lr;
     block.clip_coef = 1.0;
-    block.measured = 0;
+    block.findings = 0;
     let step = block.step as usize;
     block.first_nonfinite[step & 1] = first_nonfinite;
     block.first_nonfinite[(step + 1) & 1] = NONE;

@@ -41,26 +41,33 @@ impl Gpu {
     }
 
     async fn find(wanted: &'static str, accept: impl Fn(&wgpu::AdapterInfo) -> bool) -> Result<Self, Error> {
-        let adapters = adapters().await;
+        let mut adapters = adapters().await;
         let found = adapters.iter().map(|adapter| describe(&adapter.get_info())).collect();
-        let adapter = adapters
-            .into_iter()
-            .filter(|adapter| accept(&adapter.get_info()))
-            .min_by_key(|adapter| rank(&adapter.get_info()))
-            .ok_or(Error::NoAdapter { wanted, found })?;
-        let available = adapter.limits();
-        let required_limits = wgpu::Limits {
-            max_buffer_size: available.max_buffer_size,
-            max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
-            max_storage_buffers_per_shader_stage: available.max_storage_buffers_per_shader_stage,
-            ..wgpu::Limits::default().or_worse_values_from(&available)
-        };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
-        match adapter.request_device(&descriptor).await {
-            Ok((device, queue)) => Ok(Self { adapter, device, queue }),
-            Err(source) => Err(Error::RequestDevice { adapter: describe(&adapter.get_info()), source }),
+        adapters.retain(|adapter| accept(&adapter.get_info()));
+        adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+        let mut refused = None;
+        for adapter in adapters {
+            match request_device(&adapter).await {
+                Ok((device, queue)) => return Ok(Self { adapter, device, queue }),
+                Err(source) => {
+                    refused.get_or_insert(Error::RequestDevice { adapter: describe(&adapter.get_info()), source });
+                }
+            }
         }
+        Err(refused.unwrap_or(Error::NoAdapter { wanted, found }))
     }
+}
+
+async fn request_device(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let available = adapter.limits();
+    let required_limits = wgpu::Limits {
+        max_buffer_size: available.max_buffer_size,
+        max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+        max_storage_buffers_per_shader_stage: available.max_storage_buffers_per_shader_stage,
+        ..wgpu::Limits::default().or_worse_values_from(&available)
+    };
+    let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
+    adapter.request_device(&descriptor).await
 }
 
 fn is_software(info: &wgpu::AdapterInfo) -> bool {

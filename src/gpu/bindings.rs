@@ -64,7 +64,6 @@ pub(crate) struct Bindings {
     pub(crate) updates: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
-    pub(crate) scratch: Option<Buffer>,
 }
 
 impl Bindings {
@@ -79,10 +78,19 @@ impl Bindings {
     ) -> Result<Self, Error> {
         let params = params.pieces("params", len)?;
         let grads = grads.pieces("grads", len)?;
-        check_aliases(&params, &grads)?;
+        check_aliases(&params, &grads, &shared.states)?;
         let limits = PlanLimits::new(&device.limits());
-        let norm_plan = (work == Work::Step).then(|| NormPlan::new(&grads, len, &limits));
-        for copy in norm_plan.iter().flat_map(|plan| &plan.copies) {
+        let norm_plan = if work == Work::Step {
+            let scratch = |size| {
+                let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+                let label = Some("wgpu-optim cut norm blocks");
+                device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+            };
+            NormPlan::new(&grads, len, &limits, scratch)
+        } else {
+            NormPlan::default()
+        };
+        for copy in &norm_plan.copies {
             let reason = ", because the slices are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
@@ -114,46 +122,8 @@ impl Bindings {
         });
         let updates = updates.collect();
 
-        let mut bindings = Self { params, grads, work, updates, norms: Vec::new(), copies: Vec::new(), scratch: None };
-        if let Some(norm_plan) = norm_plan {
-            bindings.add_norm(device, pipelines, shared, norm_plan, &limits);
-        }
-        Ok(bindings)
-    }
-
-    fn add_norm(
-        &mut self,
-        device: &wgpu::Device,
-        pipelines: &mut Pipelines,
-        shared: &Shared,
-        norm_plan: NormPlan,
-        limits: &PlanLimits,
-    ) {
-        self.scratch = (norm_plan.scratch_size() > 0).then(|| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("wgpu-optim cut norm blocks"),
-                size: norm_plan.scratch_size(),
-                usage: BufferUsages::STORAGE | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        });
-        let chunks = norm_plan.chunks(&self.grads, self.scratch.as_ref(), limits);
-        let uniforms = chunks.iter().map(|chunk| chunk.uniform(false, GRAD_STREAM)).collect::<Vec<_>>();
-        let uniforms = uniform_buffer(device, &uniforms);
-        let norms = chunks.iter().enumerate().map(|(i, chunk)| {
-            let kernel = Kernel::Norm { aligned: chunk.aligned };
-            pipelines.prepare(device, kernel);
-            let mut entries = vec![
-                chunk_entry(&uniforms, i),
-                BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
-                BindGroupEntry { binding: 3, resource: shared.partials.as_entire_binding() },
-            ];
-            entries.extend(stream_entries(chunk, GRAD_STREAM));
-            let bind_group = bind_group(device, pipelines, kernel, &entries);
-            Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(NORM_ELEMENTS)) }
-        });
-        self.norms = norms.collect();
-        self.copies = norm_plan.copies;
+        let norms = norm_dispatches(device, pipelines, shared, &norm_plan.chunks, &limits);
+        Ok(Self { params, grads, work, updates, norms, copies: norm_plan.copies })
     }
 
     /// Whether these bindings were made for the same bytes of the same buffers.
@@ -162,12 +132,49 @@ impl Bindings {
     }
 }
 
-/// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and read in another.
-fn check_aliases(params: &[Piece], grads: &[Piece]) -> Result<(), Error> {
-    let mut written: Vec<&Buffer> = params.iter().map(|piece| &piece.buffer).collect();
-    written.sort();
-    if grads.iter().any(|piece| written.binary_search(&&piece.buffer).is_ok()) {
-        return Err(Error::AliasedBuffers { first: "params", second: "grads" });
+fn norm_dispatches(
+    device: &wgpu::Device,
+    pipelines: &mut Pipelines,
+    shared: &Shared,
+    chunks: &[Chunk],
+    limits: &PlanLimits,
+) -> Vec<Dispatch> {
+    let uniforms: Vec<_> = chunks.iter().map(|chunk| chunk.uniform(false, GRAD_STREAM)).collect();
+    let uniforms = uniform_buffer(device, &uniforms);
+    let dispatch = |(i, chunk): (usize, &Chunk)| {
+        let kernel = Kernel::Norm { aligned: chunk.aligned };
+        pipelines.prepare(device, kernel);
+        let mut entries = vec![
+            chunk_entry(&uniforms, i),
+            BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
+            BindGroupEntry { binding: 3, resource: shared.partials.as_entire_binding() },
+        ];
+        entries.extend(stream_entries(chunk, GRAD_STREAM));
+        let bind_group = bind_group(device, pipelines, kernel, &entries);
+        Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(NORM_ELEMENTS)) }
+    };
+    chunks.iter().enumerate().map(dispatch).collect()
+}
+
+/// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and bound in another.
+fn check_aliases(params: &[Piece], grads: &[Piece], states: &[Vec<Piece>]) -> Result<(), Error> {
+    let buffers = |pieces: &mut dyn Iterator<Item = &Piece>| {
+        let mut buffers: Vec<Buffer> = pieces.map(|piece| piece.buffer.clone()).collect();
+        buffers.sort();
+        buffers
+    };
+    let written = buffers(&mut params.iter());
+    let own = buffers(&mut states.iter().flatten());
+    let shared =
+        |pieces: &[Piece], with: &[Buffer]| pieces.iter().any(|piece| with.binary_search(&piece.buffer).is_ok());
+    for (pieces, with, first, second) in [
+        (grads, &written, "params", "grads"),
+        (params, &own, "params", "a state of the optimizer"),
+        (grads, &own, "grads", "a state of the optimizer"),
+    ] {
+        if shared(pieces, with) {
+            return Err(Error::AliasedBuffers { first, second });
+        }
     }
     Ok(())
 }

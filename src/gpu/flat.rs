@@ -92,10 +92,14 @@ impl<'a> FlatBuffer<'a> {
 
     /// Checks lengths, alignment, usage and overlaps. Empty slices are dropped.
     pub(crate) fn pieces(self, what: &'static str, len: u64) -> Result<Vec<Piece>, Error> {
-        if let Self::Whole(buffer) = self
-            && !fits_whole(buffer.size(), len)
-        {
-            return Err(Error::LengthMismatch { what, expected: len, actual: buffer.size() / 4 });
+        match self {
+            Self::Whole(buffer) if !buffer.size().is_multiple_of(4) => {
+                return Err(Error::MisalignedSlice { what, slice: 0, offset: 0, end: buffer.size() });
+            }
+            Self::Whole(buffer) if !fits_whole(buffer.size(), len) => {
+                return Err(Error::LengthMismatch { what, expected: len, actual: buffer.size() / 4 });
+            }
+            Self::Whole(_) | Self::Slice(_) | Self::Slices(_) => {}
         }
         let mut pieces: Vec<Piece> = Vec::new();
         let mut start = 0;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
 
+use super::plan;
 use super::shader::{self, GRAD_STREAM, STREAM_BINDING};
 use crate::Error;
 use crate::rule::Rule;
@@ -55,7 +56,7 @@ impl Pipelines {
             ("max_compute_invocations_per_workgroup", WORKGROUP, limits.max_compute_invocations_per_workgroup),
             ("max_compute_workgroup_size_x", WORKGROUP, limits.max_compute_workgroup_size_x),
             ("max_compute_workgroup_storage_size", WORKGROUP * 16, limits.max_compute_workgroup_storage_size),
-            ("max_compute_workgroups_per_dimension", 1, limits.max_compute_workgroups_per_dimension),
+            ("max_compute_workgroups_per_dimension", plan::LEAST_GRID, limits.max_compute_workgroups_per_dimension),
         ] {
             check_limit(limit, required.into(), available.into())?;
         }
@@ -69,7 +70,7 @@ impl Pipelines {
         let norm = [(0, uniform), (2, read), (3, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
         Ok(Self {
             norm_layout: bind_group_layout(device, &norm, false),
-            finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read)], false),
+            finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read), (3, write)], false),
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),

@@ -5,8 +5,14 @@ use crate::cpu::NORM_BLOCK;
 
 /// Elements per norm partial.
 const BLOCK: u64 = NORM_BLOCK as u64;
-/// Largest chunk: its byte count and a grid's overhang stay within u32 element indices.
-const MAX_CHUNK: u64 = 1 << 30;
+/// Largest chunk: byte offsets, which some shading languages compute in u32, stay below 2^32 with a grid's overhang.
+const MAX_CHUNK: u64 = (1 << 30) - (1 << 20);
+/// Elements of a workgroup of `update`.
+const UPDATE_ELEMENTS: u64 = 1024;
+/// The least `max_compute_workgroups_per_dimension`: a norm block is eight workgroups of `update`.
+pub(crate) const LEAST_GRID: u32 = 3;
+/// Chunks of more elements than this get a chunk of their own for a tail that is no multiple of four.
+const WORTH_A_TAIL: u64 = 1 << 16;
 /// Streams a [`ChunkUniform`] has room for.
 pub(crate) const MAX_STREAMS: usize = 12;
 
@@ -35,11 +41,12 @@ impl PlanLimits {
     }
 
     fn max_elements(&self) -> u64 {
-        let elements = ((self.binding - self.alignment - 16) / 4).min(MAX_CHUNK);
-        elements / BLOCK * BLOCK
+        let workgroups = u64::from(self.workgroups_per_dimension).saturating_pow(2);
+        let bound = (self.binding - self.alignment - 16) / 4;
+        bound.min(MAX_CHUNK).min(workgroups.saturating_mul(UPDATE_ELEMENTS)) / BLOCK * BLOCK
     }
 
-    /// A grid of at least `workgroups`, with fewer than one row to spare.
+    /// A grid of at least `workgroups`, with fewer than one row to spare; a chunk needs no more than it allows.
     pub(crate) fn grid(&self, workgroups: u64) -> [u32; 2] {
         let rows = workgroups.div_ceil(self.workgroups_per_dimension.into()).max(1);
         [workgroups.div_ceil(rows) as u32, rows as u32]
@@ -110,6 +117,19 @@ impl Chunk {
     }
 }
 
+/// Adds `start..end`: as one chunk if it can be accessed four elements at a time, or is small; else as a chunk that
+/// ends on a multiple of `unit` elements, and one for the tail.
+fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), unit: u64, pieces: &[&Piece], limits: &PlanLimits) {
+    let chunk = Chunk::new(start, end - start, pieces, limits);
+    let body = Chunk::new(start, (end - start) / unit * unit, pieces, limits);
+    if chunk.aligned || !body.aligned || body.len < WORTH_A_TAIL {
+        chunks.push(chunk);
+        return;
+    }
+    let tail = Chunk::new(start + body.len, chunk.len - body.len, pieces, limits);
+    chunks.extend([body, tail]);
+}
+
 /// Cuts the flat space where any stream changes its buffer, and where the device's limits ask for it.
 /// Every stream covers the same elements.
 pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits) -> Vec<Chunk> {
@@ -126,79 +146,83 @@ pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits) -> Vec<Chunk> {
         let Some(pieces) = pieces else { return chunks };
         let end = pieces.iter().map(|piece| piece.end()).min().unwrap_or(start);
         let end = end.min((start + limits.max_elements()) / BLOCK * BLOCK);
-        chunks.push(Chunk::new(start, end - start, &pieces, limits));
+        push(&mut chunks, (start, end), 4, &pieces, limits);
         start = end;
     }
 }
 
-/// A copy of gradients into the scratch buffer, in bytes.
+/// A copy of gradients into a scratch buffer, in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ScratchCopy {
     pub(crate) source: wgpu::Buffer,
     pub(crate) source_offset: u64,
-    pub(crate) offset: u64,
+    pub(crate) target: wgpu::Buffer,
+    pub(crate) target_offset: u64,
     pub(crate) size: u64,
 }
 
 /// How the norm pass reads the gradients: whole blocks where they lie, and blocks that are cut between buffers
-/// from a scratch buffer into which they are first copied, so that their sums have the same bits.
-#[derive(Debug)]
+/// from scratch buffers into which they are first copied, so that their sums have the same bits.
+#[derive(Debug, Default)]
 pub(crate) struct NormPlan {
-    /// Runs of whole blocks: flat start, elements, index of the piece.
-    pub(crate) runs: Vec<(u64, u64, usize)>,
-    /// Flat start and elements of each cut block, in the order of their places in the scratch buffer.
-    pub(crate) cut: Vec<(u64, u64)>,
+    pub(crate) chunks: Vec<Chunk>,
     pub(crate) copies: Vec<ScratchCopy>,
 }
 
 impl NormPlan {
-    pub(crate) fn new(grads: &[Piece], len: u64, limits: &PlanLimits) -> Self {
-        let mut plan = Self { runs: Vec::new(), cut: Vec::new(), copies: Vec::new() };
+    /// `make_scratch` makes a buffer of so many bytes.
+    pub(crate) fn new(
+        grads: &[Piece],
+        len: u64,
+        limits: &PlanLimits,
+        mut make_scratch: impl FnMut(u64) -> wgpu::Buffer,
+    ) -> Self {
+        let mut plan = Self::default();
         let mut at = 0;
         let mut start = 0;
         while start < len {
             while grads[at].end() <= start {
                 at += 1;
             }
-            let piece_end = grads[at].end();
-            let whole_end = if piece_end == len { len } else { piece_end / BLOCK * BLOCK };
+            let whole_end = whole_blocks_end(&grads[at], len);
             if whole_end > start {
                 let end = whole_end.min(start + limits.max_elements());
-                plan.runs.push((start, end - start, at));
+                push(&mut plan.chunks, (start, end), BLOCK, &[&grads[at]], limits);
                 start = end;
                 continue;
             }
-            let end = (start + BLOCK).min(len);
-            let scratch = plan.cut.len() as u64 * BLOCK * 4;
+            // Blocks that are cut one after the other share a scratch buffer.
+            let most = len.min(start + limits.max_elements());
+            let mut end = (start + BLOCK).min(most);
+            let is_cut = |block| {
+                let mut pieces = grads[at..].iter().take_while(|piece| piece.start <= block);
+                pieces.all(|piece| whole_blocks_end(piece, len) <= block)
+            };
+            while end < most && is_cut(end) {
+                end = (end + BLOCK).min(most);
+            }
+            let scratch = make_scratch(((end - start) * 4).next_multiple_of(16));
             for piece in grads[at..].iter().take_while(|piece| piece.start < end) {
                 let from = piece.start.max(start);
                 plan.copies.push(ScratchCopy {
                     source: piece.buffer.clone(),
                     source_offset: piece.offset + (from - piece.start) * 4,
-                    offset: scratch + (from - start) * 4,
+                    target: scratch.clone(),
+                    target_offset: (from - start) * 4,
                     size: (piece.end().min(end) - from) * 4,
                 });
             }
-            plan.cut.push((start, end - start));
+            let scratch = Piece { buffer: scratch, offset: 0, start, len: end - start };
+            plan.chunks.push(Chunk::new(start, end - start, &[&scratch], limits));
             start = end;
         }
         plan
     }
+}
 
-    /// Bytes of the scratch buffer.
-    pub(crate) fn scratch_size(&self) -> u64 {
-        self.cut.len() as u64 * BLOCK * 4
-    }
-
-    /// The chunks to dispatch; `scratch` is there if any block is cut.
-    pub(crate) fn chunks(&self, grads: &[Piece], scratch: Option<&wgpu::Buffer>, limits: &PlanLimits) -> Vec<Chunk> {
-        let run = |&(start, len, piece): &(u64, u64, usize)| Chunk::new(start, len, &[&grads[piece]], limits);
-        let cut = |(i, &(start, len)): (usize, &(u64, u64))| {
-            let piece = Piece { buffer: scratch?.clone(), offset: i as u64 * BLOCK * 4, start, len };
-            Some(Chunk::new(start, len, &[&piece], limits))
-        };
-        self.runs.iter().map(run).chain(self.cut.iter().enumerate().filter_map(cut)).collect()
-    }
+/// Where the last norm block that lies in `piece` as a whole ends.
+fn whole_blocks_end(piece: &Piece, len: u64) -> u64 {
+    if piece.end() == len { len } else { piece.end() / BLOCK * BLOCK }
 }
 
 /// Norm blocks of a flat space, at least one.

@@ -93,20 +93,24 @@ fn rule_and_types(rule: &dyn Rule) -> String {
 /// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
 pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
     let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
-    let mut loads = String::new();
-    let mut stores = String::new();
+    let mut words = String::new();
+    let mut reads = String::new();
+    let mut casts = String::new();
+    let mut writes = String::new();
     for (name, number) in element_fields(&rule.states()) {
         streams.push_str(&stream(name, number, Access::ReadWrite, aligned));
         // Writing to a String cannot fail.
-        let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
-        let _ = writeln!(
-            stores,
-            "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(updated.{name}), live), live);"
-        );
+        let _ = writeln!(words, "    {name}: vec4<u32>,");
+        let _ = writeln!(reads, "        load_{name}(element),");
+        let _ = writeln!(casts, "        bitcast<vec4<f32>>(words.{name}),");
+        let updated = format!("bitcast<vec4<u32>>(updated.{name})");
+        let _ = writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, live), live);");
     }
     let accessors = format!(
-        "fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
-         fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n\
+        "struct Words {{\n{words}}}\n\n\
+         fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
+         fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n\
+         fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n\n\
          fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
          return {apply}(old, grad, hyper, step);\n}}\n"
     );
@@ -169,26 +173,42 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
 /// Compiles the kernel on the host, so that a mistake in a rule's WGSL is an error and not wgpu's panic.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
-    use wgpu::naga::{front::wgsl, valid};
+    use wgpu::naga::back::pipeline_constants::process_overrides;
+    use wgpu::naga::{ShaderStage, front::wgsl, valid};
 
     let problem = |message: String| Error::Shader { rule: rule.name().to_owned(), message };
     let module =
         wgsl::parse_str(source).map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
-    valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::empty())
+    let info = valid::Validator::new(valid::ValidationFlags::all(), valid::Capabilities::empty())
         .validate(&module)
         .map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
-    let constants = rule.constants();
-    let declared: Vec<&str> = module.overrides.iter().filter_map(|(_, value)| value.name.as_deref()).collect();
-    if let Some((name, _)) = constants.iter().find(|(name, _)| !declared.contains(name)) {
-        return Err(problem(format!("it declares no `override {name}`, which Rule::constants gives a value")));
-    }
-    let missing = module.overrides.iter().find(|(_, value)| {
-        value.init.is_none() && !constants.iter().any(|(name, _)| value.name.as_deref() == Some(name))
+    let last_binding = STREAM_BINDING + 1 + rule.states().len() as u32;
+    let strange = module.global_variables.iter().find(|(_, variable)| {
+        variable.binding.is_some_and(|at| at.group > 1 || at.binding > if at.group == 0 { last_binding } else { 1 })
     });
-    match missing.and_then(|(_, value)| value.name.as_deref()) {
-        Some(name) => Err(problem(format!("`override {name}` has no value; give it one in Rule::constants"))),
-        None => Ok(()),
+    if let Some((_, variable)) = strange {
+        let name = variable.name.as_deref().unwrap_or_default();
+        return Err(problem(format!("it binds {name:?}; a rule is given everything it needs through its arguments")));
     }
+    let constants = rule.constants();
+    for (name, value) in &constants {
+        let declared =
+            module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some(*name) && known.id.is_none());
+        if !declared {
+            return Err(problem(format!("it declares no `override {name}` without @id, which Rule::constants names")));
+        }
+        if !value.is_finite() {
+            return Err(problem(format!(
+                "Rule::constants gives `override {name}` the value {value}; it must be finite"
+            )));
+        }
+    }
+    let constants = constants.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    for entry in ["update", "update_bare"] {
+        process_overrides(&module, &info, Some((ShaderStage::Compute, entry)), &constants)
+            .map_err(|error| problem(format!("an `override` has no usable value in Rule::constants: {error}")))?;
+    }
+    Ok(())
 }
 
 /// In browsers the compiler's own message goes to the device's error handler.

@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     })
 }
 
+/// What tests need beyond the default features: all that adds code, but no further backend (an adapter more, a build of wgpu more).
+const TEST_FEATURES: [&str; 2] = ["--features", "wgpu-optim/serde"];
+
 /// The folder of the workspace, wherever the command was called from.
 fn repository() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));

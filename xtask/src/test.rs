@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode, ExitStatus};
 
 use crate::vulkan::{Distribution, Machine};
-use crate::{cargo, repository};
+use crate::{TEST_FEATURES, cargo, repository};
 
 /// Returns what `cargo test` returned.
 pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
@@ -13,7 +13,12 @@ pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
 
     // `--no-fail-fast`: one run tells everything that is wrong. Examples are built and, where marked `test = true`, tested too.
     let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(cargo_test_args).current_dir(repository());
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(TEST_FEATURES).args(cargo_test_args);
+    command.current_dir(repository());
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Without any, Mesa writes two lines that look like errors for every device.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     let status =
         command.status().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
     if let (Some(unmet), false) = (unmet, status.success()) {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cargo;
+use crate::{TEST_FEATURES, cargo};
 
 /// A test target of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,7 +57,8 @@ impl Workbench {
     /// Builds a stage apart from running it: a failing build is never mistaken for a failing test, and its time does not count.
     pub(crate) fn build(&self, stage: &Stage, quiet: bool) -> Result<PathBuf, String> {
         let mut command = cargo();
-        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]).args(stage.selector());
+        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
+        command.args(TEST_FEATURES).args(stage.selector());
         command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
         // Nobody looks at backtraces here, and links are faster without line tables.
         command.env("CARGO_PROFILE_DEV_DEBUG", "none").stdin(Stdio::null());
