@@ -151,12 +151,16 @@ fn an_interface_that_cannot_be_composed_is_refused() {
     let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
     assert!(unknown.to_string().contains("override speed"), "{unknown}");
     let with = |declaration: &str| -> &'static str { format!("{declaration}\n{IDENTITY}").leak() };
-    let speed = with("override speed: f32;");
+    let fast = |declaration: &str| -> &'static str {
+        let rule = IDENTITY.replace("return old;", "var fast = old; fast.param *= f32(speed); return fast;");
+        format!("{declaration}\n{rule}").leak()
+    };
+    let speed = fast("override speed: f32;");
     let spoiled = [
         ("speed", Odd { wgsl: speed, ..odd() }),
         ("speed", Odd { wgsl: speed, constants: vec![("speed", f64::NAN)], ..odd() }),
-        ("speed", Odd { wgsl: with("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
-        ("count", Odd { wgsl: with("override count: u32;"), constants: vec![("count", -1.0)], ..odd() }),
+        ("speed", Odd { wgsl: fast("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
+        ("speed", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
         ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
     ];
     for (name, rule) in spoiled {

@@ -38,43 +38,31 @@ pub(crate) fn draw(history: &History, path: &Path) -> Result<()> {
     Ok(())
 }
 
+impl<'a> Panel<'a> {
+    /// Leaves out what has no place on the axis: values that are not finite and, on a logarithmic one, zeros.
+    fn new(title: &'a str, y_label: &'a str, logarithmic: bool, curves: [Vec<(f64, f64)>; 2]) -> Self {
+        let [train, test] = curves.map(|mut points| {
+            points.retain(|(_, value)| value.is_finite() && (!logarithmic || *value > 0.0));
+            points
+        });
+        Self { title, y_label, logarithmic, train, test }
+    }
+}
+
 fn render(history: &History) -> Result<String> {
     let train = |value: fn(&TrainPoint) -> Option<f64>| -> Vec<(f64, f64)> {
-        let point = |point: &TrainPoint| Some((point.step as f64, value(point)?));
-        history.train.iter().filter_map(point).filter(|(_, value)| value.is_finite()).collect()
+        history.train.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect()
     };
-    let tested = |value: fn(&Score) -> f64| -> Vec<(f64, f64)> {
-        history.test.iter().map(|(step, score)| (*step as f64, value(score))).collect()
+    let both = |value: fn(&Score) -> f64| -> [Vec<(f64, f64)>; 2] {
+        let train = history.train.iter().map(|point| (point.step as f64, value(&point.score)));
+        let test = history.test.iter().map(|(step, score)| (*step as f64, value(score)));
+        [train.collect(), test.collect()]
     };
     let panels = [
-        Panel {
-            title: "Loss",
-            y_label: "cross-entropy (nats)",
-            logarithmic: true,
-            train: train(|point| Some(point.score.loss())),
-            test: tested(Score::loss),
-        },
-        Panel {
-            title: "Accuracy",
-            y_label: "correct (%)",
-            logarithmic: false,
-            train: train(|point| Some(point.score.accuracy())),
-            test: tested(Score::accuracy),
-        },
-        Panel {
-            title: "Learning rate",
-            y_label: "lr",
-            logarithmic: false,
-            train: train(|point| Some(point.lr)),
-            test: Vec::new(),
-        },
-        Panel {
-            title: "Gradient norm before clipping",
-            y_label: "global norm",
-            logarithmic: true,
-            train: train(|point| point.grad_norm),
-            test: Vec::new(),
-        },
+        Panel::new("Loss", "cross-entropy (nats)", true, both(Score::loss)),
+        Panel::new("Accuracy", "correct (%)", false, both(Score::accuracy)),
+        Panel::new("Learning rate", "lr", false, [train(|point| Some(point.lr)), Vec::new()]),
+        Panel::new("Gradient norm before clipping", "global norm", true, [train(|point| point.grad_norm), Vec::new()]),
     ];
     let steps = history.test.last().map_or(1, |(step, _)| *step) as f64;
     let mut svg = String::new();
@@ -150,9 +138,7 @@ fn range_of(panel: &Panel) -> Range<f64> {
         return 0.5..1.0;
     }
     if panel.logarithmic {
-        // A loss of exactly 0 has no place on the axis; what lies below the picture is cut off.
-        let low = low.max(high.max(1e-30) * 1e-6);
-        return low / 1.2..high.max(1e-30) * 1.2;
+        return low / 1.2..high * 1.2;
     }
     let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
     low - air..high + air
@@ -199,10 +185,21 @@ mod tests {
         infinite.train[1].grad_norm = Some(f64::INFINITY);
         infinite.train[2].grad_norm = None;
         infinite.train[2].score.loss_sum = 0.0;
+        infinite.test = vec![(2, Score { loss_sum: f64::NAN, correct: 1, examples: 10 })];
         for history in [history(0), history(1), infinite] {
             let svg = render(&history).expect("drawn");
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
+    }
+
+    #[test]
+    fn a_panel_keeps_what_has_a_place_on_its_axis() {
+        let points = vec![(1.0, 4.0), (2.0, 0.0), (3.0, f64::NAN), (4.0, f64::INFINITY), (5.0, 0.5)];
+        let panel = |logarithmic| Panel::new("", "", logarithmic, [points.clone(), Vec::new()]);
+        assert_eq!(panel(true).train, [(1.0, 4.0), (5.0, 0.5)]);
+        assert_eq!(panel(false).train, [(1.0, 4.0), (2.0, 0.0), (5.0, 0.5)]);
+        let Range { start, end } = range_of(&panel(true));
+        assert!(0.0 < start && start < 0.5 && 4.0 < end && end < 8.0, "{start} to {end}");
     }
 
     #[test]

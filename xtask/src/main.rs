@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// What tests need beyond the default features: all that adds code, but no further backend (an adapter more, a build of wgpu more).
+/// What tests need beyond the default features: all that adds code, but no further backend (an adapter more, a build of
+/// wgpu more).
 const TEST_FEATURES: [&str; 2] = ["--features", "wgpu-optim/serde"];
 
 /// The folder of the workspace, wherever the command was called from.

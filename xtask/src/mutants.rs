@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: is there a place in the shaders that can be broken without any test noticing?
 //!
-//! Everything happens in a copy of the repository under `target/mutants`. Each breakage is written into the copy's shader, the
-//! tests that could notice it are built and run one binary at a time until one fails, and the shader is mended again.
+//! Everything happens in a copy of the repository under `target/mutants`. Each breakage is written into the copy's
+//! shader, the tests that could notice it are built and run one binary at a time until one fails, and the shader is
+//! mended again.
 
 mod check;
 mod excuse;
@@ -23,7 +24,8 @@ use report::{Outcome, Report};
 use stage::{Stage, Workbench};
 use wgsl::Shader;
 
-/// Validates every composed shader without a device: what fails here is no WGSL and proves nothing about the other tests.
+/// Validates every composed shader without a device: what fails here is no WGSL and proves nothing about the other
+/// tests.
 const VALIDATION: &str = "shaders";
 
 /// The binaries that most often notice, first. All others follow in the order of their names, unit tests last.

@@ -11,7 +11,8 @@ pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
     // macOS has Metal and Windows has Direct3D 12 (with WARP, its software adapter) out of the box.
     let unmet = if cfg!(target_os = "linux") { provide_vulkan() } else { None };
 
-    // `--no-fail-fast`: one run tells everything that is wrong. Examples are built and, where marked `test = true`, tested too.
+    // `--no-fail-fast`: one run tells everything that is wrong. Examples are built and, where marked `test = true`,
+    // tested too.
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(TEST_FEATURES).args(cargo_test_args);
     command.current_dir(repository());

@@ -1,7 +1,8 @@
 //! Is there a Vulkan driver on this machine, and what would bring one?
 //!
-//! Two things are needed: the loader (`libvulkan.so.1`), and at least one manifest (`*.json`) of a driver, in the places where
-//! the loader looks: <https://github.com/KhronosGroup/Vulkan-Loader/blob/main/docs/LoaderDriverInterface.md>.
+//! Two things are needed: the loader (`libvulkan.so.1`), and at least one manifest (`*.json`) of a driver, in the
+//! places where the loader looks:
+//! <https://github.com/KhronosGroup/Vulkan-Loader/blob/main/docs/LoaderDriverInterface.md>.
 
 use std::collections::HashMap;
 use std::fs;

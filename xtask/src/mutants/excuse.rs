@@ -1,11 +1,13 @@
-//! Breakages that change nothing can be excused in the shader itself, with a reason, in a comment behind the line or above it:
+//! Breakages that change nothing can be excused in the shader itself, with a reason, in a comment behind the line or
+//! above it:
 //!
 //! ```wgsl
 //! if max_bits >= INFINITE { // equivalent(boundary): the sum of infinities is infinite anyway
 //! // equivalent(<=, + tail): why the line below stays the same when `<` becomes `<=` or the term goes
 //! ```
 //!
-//! The scope names operators, or what is replaced, or what replaces it; without one, every breakage of the line is excused.
+//! The scope names operators, or what is replaced, or what replaces it; without one, every breakage of the line is
+//! excused.
 
 use super::operators::Breakage;
 use super::wgsl::Shader;

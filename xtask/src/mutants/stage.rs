@@ -54,7 +54,8 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
-    /// Builds a stage apart from running it: a failing build is never mistaken for a failing test, and its time does not count.
+    /// Builds a stage apart from running it: a failing build is never mistaken for a failing test, and its time does
+    /// not count.
     pub(crate) fn build(&self, stage: &Stage, quiet: bool) -> Result<PathBuf, String> {
         let mut command = cargo();
         command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
@@ -84,8 +85,8 @@ impl Workbench {
 
 /// Runs a test binary until its first failing test, its end, or the limit, whichever comes first.
 ///
-/// The binary itself is started, not `cargo test`: it has no children, so that killing it leaves nothing behind, and it stays in
-/// the terminal's process group, so that Ctrl-C ends it together with this program.
+/// The binary itself is started, not `cargo test`: it has no children, so that killing it leaves nothing behind, and it
+/// stays in the terminal's process group, so that Ctrl-C ends it together with this program.
 fn watch(command: &mut Command, limit: Duration) -> Result<Ending, String> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -7,8 +7,8 @@ use std::process::Command;
 
 /// Brings `tree` up to date with the repository's tracked files and those that git does not ignore.
 ///
-/// Only files that differ are written, and as new: cargo rebuilds what depends on them and nothing else, and a shader that an
-/// interrupted run left broken is mended.
+/// Only files that differ are written, and as new: cargo rebuilds what depends on them and nothing else, and a shader
+/// that an interrupted run left broken is mended.
 pub(crate) fn synchronise(repository: &Path, tree: &Path) -> Result<(), String> {
     let files = listed(repository)?;
     for file in &files {

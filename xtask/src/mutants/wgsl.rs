@@ -1,4 +1,5 @@
-//! Just enough of WGSL's grammar to find the places that can be broken: tokens, without comments, with a note of where each stands.
+//! Just enough of WGSL's grammar to find the places that can be broken: tokens, without comments, with a note of where
+//! each stands.
 
 use std::ops::Range;
 
@@ -103,7 +104,8 @@ impl<'a> Shader<'a> {
         KEYWORDS.contains(&self.text(token))
     }
 
-    /// The token after the operand that begins at `token`, where only operators that bind tighter than `precedence` belong to it.
+    /// The token after the operand that begins at `token`, where only operators that bind tighter than `precedence`
+    /// belong to it.
     pub(crate) fn operand_end(&self, token: usize, precedence: u8) -> usize {
         let mut at = token;
         while ["-", "!", "~", "&", "*"].contains(&self.text(at)) {
