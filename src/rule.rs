@@ -1,5 +1,6 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
+mod adagrad;
 mod adam;
 mod lion;
 mod sgd;
@@ -7,6 +8,7 @@ mod sgd;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;
 pub use sgd::Sgd;
@@ -135,9 +137,8 @@ impl<'a> Elements<'a> {
 
 /// Checks what every rule has in common.
 pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
-    let allowed = "0 or greater, finite in f32";
-    check(is_rate(rule.lr()), rule.name(), "lr", rule.lr(), allowed)?;
-    check(is_rate(rule.weight_decay()), rule.name(), "weight_decay", rule.weight_decay(), allowed)?;
+    check_rate(rule.name(), "lr", rule.lr())?;
+    check_rate(rule.name(), "weight_decay", rule.weight_decay())?;
     for beta in rule.bias_corrected() {
         check_beta(rule.name(), "bias_corrected", beta)?;
     }
@@ -147,6 +148,11 @@ pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
 /// Refuses a beta outside 0 ≤ β < 1, in f32 too: 0.99999999 would round to 1.
 fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
     check(beta >= 0.0 && (beta as f32) < 1.0, owner, name, beta, "0 <= beta < 1 (in f32)")
+}
+
+/// Refuses what is negative, or not finite in f32.
+fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> {
+    check(is_rate(value), owner, name, value, "0 or greater, finite in f32")
 }
 
 /// One `with_…` method per hyperparameter.

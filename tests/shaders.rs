@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lion, Rule, Sgd};
+use wgpu_optim::{Adagrad, Adam, AdamW, Lion, Rule, Sgd};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -17,6 +17,8 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Adam::default().with_amsgrad(true)),
         Box::new(AdamW::default()),
         Box::new(AdamW::default().with_amsgrad(true)),
+        Box::new(Adagrad::default()),
+        Box::new(Adagrad::optax()),
         Box::new(Lion::default()),
     ]
 }

@@ -15,8 +15,13 @@ pub struct StepScalars {
 }
 
 pub trait Oracle {
-    /// PyTorch's names, in the order of `update`'s `state`, which starts at zero.
+    /// PyTorch's names, in the order of `update`'s `state`.
     fn state_names(&self) -> Vec<&'static str>;
+
+    /// What `state` holds before the first step.
+    fn initial_state(&self) -> Vec<f64> {
+        vec![0.0; self.state_names().len()]
+    }
 
     /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
     fn update(&self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64;
@@ -92,8 +97,12 @@ impl LionOracle {
 }
 
 macro_rules! oracle {
-    ($type:ty, $self:ident => $names:expr) => {
+    ($type:ty, $self:ident => $names:expr $(, initial: $initial:expr)?) => {
         impl Oracle for $type {
+            $(fn initial_state(&$self) -> Vec<f64> {
+                vec![$initial; $self.state_names().len()]
+            })?
+
             fn state_names(&$self) -> Vec<&'static str> {
                 $names
             }
@@ -122,6 +131,10 @@ oracle!(AdamOracle, self => {
     names
 });
 oracle!(LionOracle, self => vec!["exp_avg"]);
+
+mod adagrad;
+
+pub use adagrad::AdagradOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
