@@ -155,6 +155,25 @@ fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> 
     check(is_rate(value), owner, name, value, "0 or greater, finite in f32")
 }
 
+/// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.
+macro_rules! common_options {
+    ($name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+        fn lr(&self) -> f64 {
+            self.lr
+        }
+        fn weight_decay(&self) -> f64 {
+            self.weight_decay
+        }
+        fn maximize(&self) -> bool {
+            self.maximize
+        }
+    };
+}
+use common_options;
+
 /// One `with_…` method per hyperparameter.
 macro_rules! setters {
     ($($(#[$doc:meta])* $method:ident($name:ident: $type:ty)),* $(,)?) => {

@@ -6,7 +6,7 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
+    Adagrad, Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
     OptimizerBuilder, Schedule, Sgd,
 };
 
@@ -74,6 +74,10 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     }
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
+        bad.push(("lr_decay", Optimizer::builder(Adagrad::default().with_lr_decay(value))));
+        let adagrad = Adagrad::default().with_initial_accumulator_value(value);
+        bad.push(("initial_accumulator_value", Optimizer::builder(adagrad)));
+        bad.push(("eps", Optimizer::builder(Adagrad::default().with_eps(value))));
         bad.push(("weight_decay", Optimizer::builder(AdamW::default().with_weight_decay(value))));
         bad.push(("momentum", Optimizer::builder(Sgd::default().with_momentum(value))));
         let sgd = Optimizer::builder(Sgd::default());

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_rate, setters};
+use super::{Elements, Rule, Step, check_rate, common_options, setters};
 use crate::Error;
 
 /// Adagrad (Duchi et al. 2011, JMLR 12), as `torch.optim.Adagrad`.
@@ -66,18 +66,8 @@ impl Adagrad {
 }
 
 impl Rule for Adagrad {
-    fn name(&self) -> &'static str {
-        "adagrad"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("adagrad");
+
     fn states(&self) -> Vec<&str> {
         vec!["sum"]
     }

@@ -10,7 +10,7 @@ pub struct Case {
     /// File and case, as in `adamw/clip`.
     pub name: String,
     pub rule: String,
-    /// Hyperparameters under PyTorch's names; those left out have PyTorch's defaults.
+    /// Hyperparameters under PyTorch's names; those left out have the framework's defaults.
     options: Value,
     pub steps: usize,
     /// Steps without a non-finite gradient.
@@ -60,6 +60,11 @@ impl Case {
         self.options.get("betas").map_or(default, |betas| (number(&betas[0]), number(&betas[1])))
     }
 
+    /// Whose conventions and defaults the case follows: PyTorch's unless it says otherwise.
+    pub fn convention(&self) -> &str {
+        self.options.get("convention").map_or("torch", |name| name.as_str().expect("a name"))
+    }
+
     pub fn weight_decay(&self) -> f64 {
         self.option("weight_decay", 0.0)
     }
@@ -102,9 +107,11 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
     let param0 = f32s(tensors, &format!("{data}/param0"));
     let elements = param0.len();
     let params = f64s(tensors, &format!("{name}/params")).expect("params");
-    let states = ["momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
-    let states =
-        states.iter().filter_map(|state| Some((state.to_string(), f64s(tensors, &format!("{name}/{state}"))?)));
+    let others = ["params", "lr", "grad_norm", "clip_coef"];
+    let own = tensors.names().into_iter().filter_map(|tensor| tensor.strip_prefix(name)?.strip_prefix('/'));
+    let states = own
+        .filter(|tensor| !others.contains(tensor))
+        .map(|state| (state.to_string(), f64s(tensors, &format!("{name}/{state}")).expect("listed")));
     let whole = Group { elements, lr_scale: 1.0, weight_decay: None, frozen: false };
     let groups = case.get("groups").map_or_else(|| vec![whole], |groups| list(groups).iter().map(read_group).collect());
     assert_eq!(groups.iter().map(|group| group.elements).sum::<usize>(), elements, "{name}: groups cover all elements");

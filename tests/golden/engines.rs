@@ -1,8 +1,8 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite, Optimizer};
-use wgpu_optim::{OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{Adagrad, Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite};
+use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -130,6 +130,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
         }
         "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
+        "adagrad" => Optimizer::builder(adagrad(case)),
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };
@@ -151,4 +152,21 @@ fn builder(case: &Case) -> OptimizerBuilder {
         builder = builder.group(format!("group {index}"), if group.frozen { options.frozen() } else { options });
     }
     builder
+}
+
+fn adagrad(case: &Case) -> Adagrad {
+    let base = match case.convention() {
+        "torch" => Adagrad::default(),
+        "optax" => Adagrad::optax(),
+        other => panic!("no convention {other}"),
+    };
+    Adagrad {
+        lr: case.option("lr", base.lr),
+        lr_decay: case.option("lr_decay", base.lr_decay),
+        weight_decay: case.weight_decay(),
+        initial_accumulator_value: case.option("initial_accumulator_value", base.initial_accumulator_value),
+        eps: case.option("eps", base.eps),
+        maximize: case.flag("maximize"),
+        ..base
+    }
 }

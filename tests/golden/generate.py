@@ -1,4 +1,6 @@
-"""Reference trajectories made by PyTorch and lion-pytorch themselves, in float64.
+"""Reference trajectories made by PyTorch, lion-pytorch and optax themselves, in float64.
+
+Without arguments it makes all files, else those of the rules that are named.
 
 One safetensors file per rule. Its metadata entry "cases" is JSON: per case the hyperparameters, what surrounds the
 optimizer, and the number of applied steps. (One entry, because the writer puts several in random order.) The tensors:
@@ -16,6 +18,7 @@ Every f32 is exact input: frameworks and crate start from the same bits, so that
 
 import json
 import math
+import sys
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -65,7 +68,7 @@ def column_kinds(rule):
         "one spike": lambda r, s: np.where(np.arange(s) == 9, 50.0, 0.0),
         "huge to tiny": lambda r, s: 10.0 ** np.linspace(12, -12, s) * np.sign(r.standard_normal(s)),
     }
-    if rule is Lion:
+    if rule in (Lion, torch.optim.Rprop):
         # A device may flush subnormals, and the sign of a flushed number is 0: no honest reference exists there.
         kinds["barely normal"] = lambda r, s: 1e-33 * r.standard_normal(s)
     else:
@@ -184,7 +187,8 @@ def run(case, param0, grads):
     for name in optimizer.state[params[0]]:
         states = [optimizer.state[param].get(name) for param in params]
         if name == "step":
-            assert all(int(state) == applied for state in states if state is not None)
+            live = [state for state, group in zip(states, groups) if not group.get("frozen")]
+            assert all(int(state) == applied for state in live)
         elif states[0] is not None:
             out[name] = torch.cat([torch.zeros_like(param) if state is None else state
                                    for param, state in zip(params, states)]).detach().numpy()
@@ -314,10 +318,11 @@ def clear_data_set(name, cases):
     raise AssertionError(f"no draw of {name!r} keeps the signs of Lion clear")
 
 
-def main():
+def main(rules, packages):
     folder = Path(__file__).parent
-    sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy")}
-    for rule, cases in CASES.items():
+    sources = {name: version(name) for name in packages}
+    for rule in (rule for rule in rules if rule in (sys.argv[1:] or rules)):
+        cases = rules[rule]
         tensors, described = {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
@@ -342,4 +347,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # By its name, because the modules of cases import it so.
+    import generate
+    import cases_adaptive
+
+    generate.main(generate.CASES, ("torch", "lion-pytorch", "numpy"))
+    generate.main(cases_adaptive.CASES, cases_adaptive.PACKAGES)

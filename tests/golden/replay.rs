@@ -1,8 +1,8 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
-use super::common::oracle::{clip_coefficient, global_norm};
+use super::common::oracle::{AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{Real, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -37,8 +37,20 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         }),
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
+        "adagrad" => Box::new(adagrad(case)),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
+    }
+}
+
+fn adagrad(case: &Case) -> AdagradOracle {
+    let eps_in_root = case.convention() == "optax";
+    let (initial_accumulator_value, eps) = if eps_in_root { (0.1, 1e-7) } else { (0.0, 1e-10) };
+    AdagradOracle {
+        lr_decay: case.option("lr_decay", 0.0),
+        initial_accumulator_value: case.option("initial_accumulator_value", initial_accumulator_value),
+        eps: case.option("eps", eps),
+        eps_in_root,
     }
 }
 
@@ -49,7 +61,8 @@ pub fn replay(case: &Case) -> Replay {
     let groups = case.group_of();
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
-    let mut states = vec![vec![Rounded::exact(0.0); names.len()]; elements];
+    let initial: Vec<Rounded> = oracle.initial_state().into_iter().map(Rounded::constant).collect();
+    let mut states = vec![initial; elements];
     let mut largest = vec![vec![0.0f64; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
