@@ -3,6 +3,7 @@
 mod adagrad;
 mod adam;
 mod lion;
+mod rmsprop;
 mod sgd;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;
+pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
 use crate::Error;
@@ -153,6 +155,11 @@ fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
 /// Refuses what is negative, or not finite in f32.
 fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> {
     check(is_rate(value), owner, name, value, "0 or greater, finite in f32")
+}
+
+/// Refuses what is no weight of a running average; at 1 the average stays as it began.
+fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Error> {
+    check((0.0..=1.0).contains(&weight), owner, name, weight, "0 to 1")
 }
 
 /// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.

@@ -7,7 +7,7 @@ use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     Adagrad, Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
-    OptimizerBuilder, Schedule, Sgd,
+    OptimizerBuilder, RmsProp, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -74,6 +74,9 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     }
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
+        bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
+        bad.push(("eps", Optimizer::builder(RmsProp::default().with_eps(value))));
+        bad.push(("momentum", Optimizer::builder(RmsProp::default().with_momentum(value))));
         bad.push(("lr_decay", Optimizer::builder(Adagrad::default().with_lr_decay(value))));
         let adagrad = Adagrad::default().with_initial_accumulator_value(value);
         bad.push(("initial_accumulator_value", Optimizer::builder(adagrad)));
@@ -84,6 +87,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("lr_scale", sgd.clone().group("g", GroupOptions::default().with_lr_scale(value))));
         bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
     }
+    bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(1.1))));
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);

@@ -3,9 +3,9 @@
 mod common;
 
 use common::numbers::{random, ulps};
-use common::oracle::{AdagradOracle, AdamOracle, LionOracle, Oracle, SgdOracle, StepScalars};
+use common::oracle::{AdagradOracle, AdamOracle, LionOracle, Oracle, RmsPropOracle, SgdOracle, StepScalars};
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
-use wgpu_optim::{Adagrad, Adam, AdamW, Layout, Lion, Optimizer, OptimizerBuilder, Sgd};
+use wgpu_optim::{Adagrad, Adam, AdamW, Layout, Lion, Optimizer, OptimizerBuilder, RmsProp, Sgd};
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
 const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 63, 64, 65, 255, 256, 257, 1023, 1025, 8191, 8193];
@@ -40,6 +40,16 @@ fn cases() -> Vec<Case> {
         eps: 1.0 / 1024.0,
         eps_in_root,
     };
+    let rmsprop = |momentum, centered, optax| RmsPropOracle {
+        alpha: 0.9375,
+        eps: 1.0 / 1024.0,
+        momentum,
+        centered,
+        eps_in_root: optax,
+        lr_in_buffer: optax,
+    };
+    let rmsprop_rule = RmsProp::default().with_lr(0.125).with_alpha(0.9375).with_eps(1.0 / 1024.0);
+    let rmsprop_optax = rmsprop_rule.clone().with_eps_in_root(true).with_lr_in_buffer(true);
     let adagrad_rule = Adagrad::default().with_lr(0.125).with_eps(1.0 / 1024.0);
     vec![
         case("sgd", sgd_rule.clone(), sgd(0.0, 0.0, false)),
@@ -62,6 +72,16 @@ fn cases() -> Vec<Case> {
                 .with_maximize(true),
             adagrad(0.125, 0.5, true),
         ),
+        case("rmsprop", rmsprop_rule.clone().with_weight_decay(0.25), rmsprop(0.0, false, false)),
+        case("rmsprop momentum", rmsprop_rule.clone().with_momentum(0.75), rmsprop(0.75, false, false)),
+        case("rmsprop centered", rmsprop_rule.clone().with_centered(true), rmsprop(0.0, true, false)),
+        case(
+            "rmsprop centered momentum maximize",
+            rmsprop_rule.with_centered(true).with_momentum(0.75).with_weight_decay(0.25).with_maximize(true),
+            rmsprop(0.75, true, false),
+        ),
+        case("rmsprop optax momentum", rmsprop_optax.clone().with_momentum(0.75), rmsprop(0.75, false, true)),
+        case("rmsprop optax centered", rmsprop_optax.with_centered(true), rmsprop(0.0, true, true)),
         case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
     ]
 }
@@ -177,7 +197,7 @@ fn special_values_take_the_same_way_on_both_engines() {
         let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
         for (s, name) in names.iter().enumerate() {
             // Squared gradients are not negative.
-            let squared = name.ends_with("_sq") || ["sum"].contains(name);
+            let squared = name.ends_with("_sq") || ["sum", "square_avg"].contains(name);
             let values: Vec<f32> = stream(2 + s).iter().map(|x| if squared { x.abs() } else { *x }).collect();
             set_state(gpu, &trainer.optimizer, name, &values);
             twin.state_mut(name).unwrap().copy_from_slice(&values);

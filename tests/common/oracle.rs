@@ -133,8 +133,10 @@ oracle!(AdamOracle, self => {
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
 mod adagrad;
+mod rmsprop;
 
 pub use adagrad::AdagradOracle;
+pub use rmsprop::RmsPropOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {

@@ -27,7 +27,8 @@ class OptaxOptimizer(torch.optim.Optimizer):
                 self.name_states(param)
 
     def transformation(self, lr):
-        return self.make(lr, **self.options)
+        options = {self.renamed.get(name, name): value for name, value in self.options.items()}
+        return self.make(lr, **options)
 
     def name_states(self, param):
         named = self.states(self.trees[param])
@@ -44,14 +45,27 @@ class OptaxOptimizer(torch.optim.Optimizer):
 
 
 class OptaxAdagrad(OptaxOptimizer):
-    make = staticmethod(optax.adagrad)
+    make, renamed = staticmethod(optax.adagrad), {}
 
     @staticmethod
     def states(tree):
         return {"sum": tree[0].sum_of_squares}
 
 
-Adagrad = torch.optim.Adagrad
+class OptaxRMSprop(OptaxOptimizer):
+    make, renamed = staticmethod(optax.rmsprop), {"alpha": "decay"}
+
+    @staticmethod
+    def states(tree):
+        states = {"square_avg": tree[0].nu}
+        if hasattr(tree[0], "mu"):
+            states["grad_avg"] = tree[0].mu
+        if hasattr(tree[2], "trace"):
+            states["momentum_buffer"] = -tree[2].trace  # of updates, which have the opposite sign
+        return states
+
+
+Adagrad, RMSprop = torch.optim.Adagrad, torch.optim.RMSprop
 
 CASES = {
     "adagrad": {
@@ -73,5 +87,29 @@ CASES = {
                              groups=[{"elements": 20}, {"elements": 5, "frozen": True},
                                      {"elements": 12, "lr_scale": 0.1}]),
         "long": Case(Adagrad, "tame", {"lr": 0.05, "lr_decay": 1e-3, "weight_decay": 1e-3}, steps=LONG),
+    },
+    "rmsprop": {
+        "default": Case(RMSprop, "mixed", {"lr": 0.01}),
+        "alpha_eps": Case(RMSprop, "mixed", {"lr": 0.02, "alpha": 0.9, "eps": 1e-4}),
+        "weight_decay": Case(RMSprop, "tame", {"lr": 2e-3, "weight_decay": 0.02}),
+        "centered": Case(RMSprop, "mixed", {"lr": 0.01, "centered": True}),
+        "momentum_maximize": Case(RMSprop, "mixed", {"lr": 3e-3, "momentum": 0.9, "maximize": True}),
+        "centered_momentum_weight_decay": Case(
+            RMSprop, "tame", {"lr": 2e-3, "alpha": 0.95, "momentum": 0.8, "centered": True, "weight_decay": 0.01}),
+        "clip_schedule": Case(RMSprop, "swinging", {"momentum": 0.9},
+                              schedule=WARMUP | {"peak": 0.01, "min_lr": 1e-3}, max_norm=1.0),
+        # Slow, as is what decays above: no parameter may reach 0 by L2 decay alone.
+        "groups": Case(RMSprop, "tame", {"lr": 5e-4, "weight_decay": 0.01, "centered": True}, groups=groups(0.03)),
+        "scale_clip": Case(RMSprop, "scaled", {"lr": 0.01, "momentum": 0.5}, grad_scale=1024.0, max_norm=0.5),
+        "optax": Case(OptaxRMSprop, "mixed", {"lr": 0.01, "convention": "optax"}),
+        "optax_centered": Case(
+            OptaxRMSprop, "tame", {"lr": 0.02, "alpha": 0.97, "eps": 1e-4, "centered": True, "convention": "optax"}),
+        "optax_momentum_schedule": Case(
+            OptaxRMSprop, "swinging", {"momentum": 0.9, "eps": 1e-5, "convention": "optax"},
+            schedule=WARMUP | {"peak": 0.01, "min_lr": 1e-3}, max_norm=1.0),
+        "optax_centered_momentum": Case(
+            OptaxRMSprop, "mixed", {"lr": 1e-3, "momentum": 0.7, "centered": True, "convention": "optax"}),
+        # Not centered: some columns hardly vary, and square_avg - grad_avg^2 loses four digits, in float64 as well.
+        "long": Case(RMSprop, "tame", {"lr": 1e-3, "momentum": 0.9}, steps=LONG),
     },
 }

@@ -2,7 +2,7 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{Adagrad, Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite};
-use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -131,6 +131,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
         "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adagrad" => Optimizer::builder(adagrad(case)),
+        "rmsprop" => Optimizer::builder(rmsprop(case)),
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };
@@ -166,6 +167,24 @@ fn adagrad(case: &Case) -> Adagrad {
         weight_decay: case.weight_decay(),
         initial_accumulator_value: case.option("initial_accumulator_value", base.initial_accumulator_value),
         eps: case.option("eps", base.eps),
+        maximize: case.flag("maximize"),
+        ..base
+    }
+}
+
+fn rmsprop(case: &Case) -> RmsProp {
+    let base = match case.convention() {
+        "torch" => RmsProp::default(),
+        "optax" => RmsProp::optax(),
+        other => panic!("no convention {other}"),
+    };
+    RmsProp {
+        lr: case.option("lr", base.lr),
+        alpha: case.option("alpha", base.alpha),
+        eps: case.option("eps", base.eps),
+        weight_decay: case.weight_decay(),
+        momentum: case.option("momentum", base.momentum),
+        centered: case.flag("centered"),
         maximize: case.flag("maximize"),
         ..base
     }

@@ -1,7 +1,9 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{
+    AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded, SgdOracle, StepScalars,
+};
 use super::common::oracle::{Real, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -38,6 +40,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
         "adagrad" => Box::new(adagrad(case)),
+        "rmsprop" => Box::new(rmsprop(case)),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
@@ -51,6 +54,18 @@ fn adagrad(case: &Case) -> AdagradOracle {
         initial_accumulator_value: case.option("initial_accumulator_value", initial_accumulator_value),
         eps: case.option("eps", eps),
         eps_in_root,
+    }
+}
+
+fn rmsprop(case: &Case) -> RmsPropOracle {
+    let optax = case.convention() == "optax";
+    RmsPropOracle {
+        alpha: case.option("alpha", if optax { 0.9 } else { 0.99 }),
+        eps: case.option("eps", 1e-8),
+        momentum: case.option("momentum", 0.0),
+        centered: case.flag("centered"),
+        eps_in_root: optax,
+        lr_in_buffer: optax,
     }
 }
 
