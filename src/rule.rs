@@ -1,5 +1,6 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
+mod adadelta;
 mod adagrad;
 mod adam;
 mod lion;
@@ -9,6 +10,7 @@ mod sgd;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;

@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adagrad, Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
-    OptimizerBuilder, RmsProp, Schedule, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite,
+    Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -77,6 +77,8 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
         bad.push(("eps", Optimizer::builder(RmsProp::default().with_eps(value))));
         bad.push(("momentum", Optimizer::builder(RmsProp::default().with_momentum(value))));
+        bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(value))));
+        bad.push(("eps", Optimizer::builder(Adadelta::default().with_eps(value))));
         bad.push(("lr_decay", Optimizer::builder(Adagrad::default().with_lr_decay(value))));
         let adagrad = Adagrad::default().with_initial_accumulator_value(value);
         bad.push(("initial_accumulator_value", Optimizer::builder(adagrad)));
@@ -88,6 +90,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
     }
     bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(1.1))));
+    bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(1.1))));
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);

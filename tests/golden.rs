@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 6] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop"];
+const RULES: [&str; 7] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -83,6 +83,11 @@ fn the_cpu_engine_follows_rmsprop_of_pytorch_and_optax() {
 }
 
 #[test]
+fn the_cpu_engine_follows_adadelta_of_pytorch() {
+    the_cpu_engine_follows("adadelta");
+}
+
+#[test]
 fn the_device_follows_sgd_of_pytorch() {
     the_device_follows("sgd");
 }
@@ -110,6 +115,11 @@ fn the_device_follows_adagrad_of_pytorch_and_optax() {
 #[test]
 fn the_device_follows_rmsprop_of_pytorch_and_optax() {
     the_device_follows("rmsprop");
+}
+
+#[test]
+fn the_device_follows_adadelta_of_pytorch() {
+    the_device_follows("adadelta");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -132,9 +132,11 @@ oracle!(AdamOracle, self => {
 });
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
+mod adadelta;
 mod adagrad;
 mod rmsprop;
 
+pub use adadelta::AdadeltaOracle;
 pub use adagrad::AdagradOracle;
 pub use rmsprop::RmsPropOracle;
 

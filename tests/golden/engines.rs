@@ -1,7 +1,9 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adagrad, Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite};
+use wgpu_optim::{
+    Adadelta, Adagrad, Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
+};
 use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd, Stats};
 
 use super::cases::Case;
@@ -132,6 +134,10 @@ fn builder(case: &Case) -> OptimizerBuilder {
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adagrad" => Optimizer::builder(adagrad(case)),
         "rmsprop" => Optimizer::builder(rmsprop(case)),
+        "adadelta" => {
+            let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
+            Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
+        }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };

@@ -349,7 +349,7 @@ def main(rules, packages):
 if __name__ == "__main__":
     # By its name, because the modules of cases import it so.
     import generate
-    import cases_adaptive
+    import cases_adagrad
 
     generate.main(generate.CASES, ("torch", "lion-pytorch", "numpy"))
-    generate.main(cases_adaptive.CASES, cases_adaptive.PACKAGES)
+    generate.main(cases_adagrad.CASES, cases_adagrad.PACKAGES)

@@ -2,7 +2,8 @@
 
 use super::cases::Case;
 use super::common::oracle::{
-    AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded, SgdOracle, StepScalars,
+    AdadeltaOracle, AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded, SgdOracle,
+    StepScalars,
 };
 use super::common::oracle::{Real, clip_coefficient, global_norm};
 
@@ -41,6 +42,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "adamw" => Box::new(adam(true)),
         "adagrad" => Box::new(adagrad(case)),
         "rmsprop" => Box::new(rmsprop(case)),
+        "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }

@@ -65,7 +65,7 @@ class OptaxRMSprop(OptaxOptimizer):
         return states
 
 
-Adagrad, RMSprop = torch.optim.Adagrad, torch.optim.RMSprop
+Adagrad, RMSprop, Adadelta = torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adadelta
 
 CASES = {
     "adagrad": {
@@ -111,5 +111,17 @@ CASES = {
             OptaxRMSprop, "mixed", {"lr": 1e-3, "momentum": 0.7, "centered": True, "convention": "optax"}),
         # Not centered: some columns hardly vary, and square_avg - grad_avg^2 loses four digits, in float64 as well.
         "long": Case(RMSprop, "tame", {"lr": 1e-3, "momentum": 0.9}, steps=LONG),
+    },
+    "adadelta": {
+        "default": Case(Adadelta, "mixed", {"lr": 1.0}),
+        "rho_eps": Case(Adadelta, "mixed", {"lr": 0.5, "rho": 0.95, "eps": 1e-3}),
+        "weight_decay": Case(Adadelta, "tame", {"lr": 1.0, "weight_decay": 0.02}),
+        "maximize": Case(Adadelta, "mixed", {"lr": 0.1, "rho": 0.5, "maximize": True}),
+        "clip_schedule": Case(Adadelta, "swinging", {"rho": 0.8},
+                              schedule=WARMUP | {"peak": 2.0, "min_lr": 0.1}, max_norm=1.0),
+        "groups": Case(Adadelta, "tame", {"lr": 0.5, "weight_decay": 0.01}, groups=groups(0.03)),
+        "scale_clip": Case(Adadelta, "scaled", {"lr": 1.0, "eps": 1e-5}, grad_scale=1024.0, max_norm=0.5),
+        # With a small eps every step is made of the roundings of all steps before, and the bounds grow with them.
+        "long": Case(Adadelta, "tame", {"lr": 0.01, "eps": 0.01}, steps=LONG),
     },
 }
