@@ -170,7 +170,7 @@ fn a_thousand_steps_stay_with_the_oracle() {
         let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
         let mut twin_params = params.clone();
         let mut exact: Vec<f64> = params.iter().map(|&param| param.into()).collect();
-        let mut states = vec![case.oracle.initial_state(); LEN];
+        let mut states = vec![vec![case.oracle.initial_state(); case.oracle.state_names().len()]; LEN];
         for t in 1..=1000 {
             let grads = random(t, LEN);
             trainer.step(&grads);

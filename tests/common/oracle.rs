@@ -18,9 +18,9 @@ pub trait Oracle {
     /// PyTorch's names, in the order of `update`'s `state`.
     fn state_names(&self) -> Vec<&'static str>;
 
-    /// What `state` holds before the first step.
-    fn initial_state(&self) -> Vec<f64> {
-        vec![0.0; self.state_names().len()]
+    /// What every state starts at.
+    fn initial_state(&self) -> f64 {
+        0.0
     }
 
     /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
@@ -97,15 +97,15 @@ impl LionOracle {
 }
 
 macro_rules! oracle {
-    ($type:ty, $self:ident => $names:expr $(, initial: $initial:expr)?) => {
+    ($type:ty, $self:ident => $names:expr $(, $initial_state:expr)?) => {
         impl Oracle for $type {
-            $(fn initial_state(&$self) -> Vec<f64> {
-                vec![$initial; $self.state_names().len()]
-            })?
-
             fn state_names(&$self) -> Vec<&'static str> {
                 $names
             }
+
+            $(fn initial_state(&$self) -> f64 {
+                $initial_state
+            })?
 
             fn update(&$self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64 {
                 $self.equations(step, param, grad, state)

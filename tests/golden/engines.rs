@@ -163,9 +163,9 @@ fn builder(case: &Case) -> OptimizerBuilder {
 
 fn adagrad(case: &Case) -> Adagrad {
     let base = match case.convention() {
-        "torch" => Adagrad::default(),
-        "optax" => Adagrad::optax(),
-        other => panic!("no convention {other}"),
+        None => Adagrad::default(),
+        Some("optax") => Adagrad::optax(),
+        Some(other) => panic!("no convention {other}"),
     };
     Adagrad {
         lr: case.option("lr", base.lr),
@@ -180,9 +180,9 @@ fn adagrad(case: &Case) -> Adagrad {
 
 fn rmsprop(case: &Case) -> RmsProp {
     let base = match case.convention() {
-        "torch" => RmsProp::default(),
-        "optax" => RmsProp::optax(),
-        other => panic!("no convention {other}"),
+        None => RmsProp::default(),
+        Some("optax") => RmsProp::optax(),
+        Some(other) => panic!("no convention {other}"),
     };
     RmsProp {
         lr: case.option("lr", base.lr),

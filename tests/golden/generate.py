@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import cases_adagrad
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -306,6 +307,8 @@ CASES = {
         "long": Case(Lion, "long", {"lr": 1e-3, "weight_decay": 0.1}, steps=LONG),
     },
 }
+CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
+MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 def clear_data_set(name, cases):
@@ -318,11 +321,12 @@ def clear_data_set(name, cases):
     raise AssertionError(f"no draw of {name!r} keeps the signs of Lion clear")
 
 
-def main(rules, packages):
+def main():
     folder = Path(__file__).parent
-    sources = {name: version(name) for name in packages}
-    for rule in (rule for rule in rules if rule in (sys.argv[1:] or rules)):
-        cases = rules[rule]
+    for rule in sys.argv[1:] or CASES:
+        cases = CASES[rule]
+        makers = dict.fromkeys(name for case in cases.values() for name in getattr(case.rule, "made_by", MADE_BY))
+        sources = {name: version(name) for name in makers}
         tensors, described = {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
@@ -347,9 +351,4 @@ def main(rules, packages):
 
 
 if __name__ == "__main__":
-    # By its name, because the modules of cases import it so.
-    import generate
-    import cases_adagrad
-
-    generate.main(generate.CASES, ("torch", "lion-pytorch", "numpy"))
-    generate.main(cases_adagrad.CASES, cases_adagrad.PACKAGES)
+    main()

@@ -49,7 +49,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
 }
 
 fn adagrad(case: &Case) -> AdagradOracle {
-    let eps_in_root = case.convention() == "optax";
+    let eps_in_root = case.convention() == Some("optax");
     let (initial_accumulator_value, eps) = if eps_in_root { (0.1, 1e-7) } else { (0.0, 1e-10) };
     AdagradOracle {
         lr_decay: case.option("lr_decay", 0.0),
@@ -60,7 +60,7 @@ fn adagrad(case: &Case) -> AdagradOracle {
 }
 
 fn rmsprop(case: &Case) -> RmsPropOracle {
-    let optax = case.convention() == "optax";
+    let optax = case.convention() == Some("optax");
     RmsPropOracle {
         alpha: case.option("alpha", if optax { 0.9 } else { 0.99 }),
         eps: case.option("eps", 1e-8),
@@ -78,9 +78,9 @@ pub fn replay(case: &Case) -> Replay {
     let groups = case.group_of();
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
-    let initial: Vec<Rounded> = oracle.initial_state().into_iter().map(Rounded::constant).collect();
-    let mut states = vec![initial; elements];
-    let mut largest = vec![vec![0.0f64; elements]; names.len()];
+    let initial_state = Rounded::constant(oracle.initial_state());
+    let mut states = vec![vec![initial_state; names.len()]; elements];
+    let mut largest = vec![vec![initial_state.value; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
         params: vec![],

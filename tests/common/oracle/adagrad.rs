@@ -22,4 +22,4 @@ impl AdagradOracle {
     }
 }
 
-oracle!(AdagradOracle, self => vec!["sum"], initial: self.initial_accumulator_value);
+oracle!(AdagradOracle, self => vec!["sum"], self.initial_accumulator_value);
