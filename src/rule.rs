@@ -3,6 +3,7 @@
 mod adadelta;
 mod adagrad;
 mod adam;
+mod adamax;
 mod lion;
 mod rmsprop;
 mod sgd;
@@ -13,6 +14,7 @@ use std::fmt::Debug;
 pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
+pub use adamax::Adamax;
 pub use lion::Lion;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;

@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite,
-    Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS,
+    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -69,6 +69,8 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     for beta in [1.0, 1.5, -0.1, nan, 0.999_999_99] {
         bad.push(("bet", Optimizer::builder(Adam::default().with_betas((beta, 0.9)))));
         bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(Adamax::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(Adamax::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
     }
@@ -79,6 +81,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("momentum", Optimizer::builder(RmsProp::default().with_momentum(value))));
         bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(value))));
         bad.push(("eps", Optimizer::builder(Adadelta::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(Adamax::default().with_eps(value))));
         bad.push(("lr_decay", Optimizer::builder(Adagrad::default().with_lr_decay(value))));
         let adagrad = Adagrad::default().with_initial_accumulator_value(value);
         bad.push(("initial_accumulator_value", Optimizer::builder(adagrad)));

@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 7] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta"];
+const RULES: [&str; 8] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -88,6 +88,11 @@ fn the_cpu_engine_follows_adadelta_of_pytorch() {
 }
 
 #[test]
+fn the_cpu_engine_follows_adamax_of_pytorch() {
+    the_cpu_engine_follows("adamax");
+}
+
+#[test]
 fn the_device_follows_sgd_of_pytorch() {
     the_device_follows("sgd");
 }
@@ -120,6 +125,11 @@ fn the_device_follows_rmsprop_of_pytorch_and_optax() {
 #[test]
 fn the_device_follows_adadelta_of_pytorch() {
     the_device_follows("adadelta");
+}
+
+#[test]
+fn the_device_follows_adamax_of_pytorch() {
+    the_device_follows("adamax");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

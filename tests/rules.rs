@@ -4,10 +4,10 @@ mod common;
 
 use common::numbers::{random, ulps};
 use common::oracle::{
-    AdadeltaOracle, AdagradOracle, AdamOracle, LionOracle, Oracle, RmsPropOracle, SgdOracle, StepScalars,
+    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, LionOracle, Oracle, RmsPropOracle, SgdOracle, StepScalars,
 };
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
-use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Layout, Lion, Optimizer, OptimizerBuilder, RmsProp, Sgd};
+use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Layout, Lion, Optimizer, OptimizerBuilder, RmsProp, Sgd};
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
 const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 63, 64, 65, 255, 256, 257, 1023, 1025, 8191, 8193];
@@ -58,6 +58,8 @@ fn cases() -> Vec<Case> {
     let rmsprop_optax = rmsprop_rule.clone().with_eps_in_root(true).with_lr_in_buffer(true);
     let adadelta = || AdadeltaOracle { rho: 0.9375, eps: 1.0 / 1024.0 };
     let adadelta_rule = Adadelta::default().with_lr(0.5).with_rho(0.9375).with_eps(1.0 / 1024.0);
+    let adamax = || AdamaxOracle { betas, eps: 1.0 / 1024.0 };
+    let adamax_rule = Adamax::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
     let adagrad_rule = Adagrad::default().with_lr(0.125).with_eps(1.0 / 1024.0);
     vec![
         case("sgd", sgd_rule.clone(), sgd(0.0, 0.0, false)),
@@ -92,6 +94,8 @@ fn cases() -> Vec<Case> {
         case("rmsprop optax centered", rmsprop_optax.with_centered(true), rmsprop(0.0, true, true)),
         case("adadelta", adadelta_rule.clone().with_weight_decay(0.25), adadelta()),
         case("adadelta maximize", adadelta_rule.with_maximize(true), adadelta()),
+        case("adamax", adamax_rule.clone().with_weight_decay(0.25), adamax()),
+        case("adamax maximize", adamax_rule.with_maximize(true), adamax()),
         case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
     ]
 }

@@ -134,10 +134,12 @@ oracle!(LionOracle, self => vec!["exp_avg"]);
 
 mod adadelta;
 mod adagrad;
+mod adamax;
 mod rmsprop;
 
 pub use adadelta::AdadeltaOracle;
 pub use adagrad::AdagradOracle;
+pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.

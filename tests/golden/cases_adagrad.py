@@ -64,6 +64,7 @@ class OptaxRMSprop(OptaxOptimizer):
 
 
 Adagrad, RMSprop, Adadelta = torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adadelta
+Adamax, Rprop = torch.optim.Adamax, torch.optim.Rprop
 
 
 def cases(Case, groups, WARMUP, LONG):
@@ -124,5 +125,18 @@ def cases(Case, groups, WARMUP, LONG):
             "scale_clip": Case(Adadelta, "scaled", {"lr": 1.0, "eps": 1e-5}, grad_scale=1024.0, max_norm=0.5),
             # With a small eps every step is made of the roundings of all steps before, and the bounds grow with them.
             "long": Case(Adadelta, "tame", {"lr": 0.01, "eps": 0.01}, steps=LONG),
+        },
+        "adamax": {
+            "default": Case(Adamax, "mixed", {"lr": 2e-3}),
+            "betas_eps": Case(Adamax, "mixed", {"lr": 0.02, "betas": (0.7, 0.9), "eps": 1e-3}),
+            "no_momentum": Case(Adamax, "mixed", {"lr": 5e-3, "betas": (0.0, 0.99)}),
+            "weight_decay": Case(Adamax, "tame", {"lr": 2e-3, "weight_decay": 0.02}),
+            "maximize": Case(Adamax, "mixed", {"lr": 0.01, "betas": (0.95, 0.98), "maximize": True}),
+            "clip_schedule": Case(Adamax, "swinging", {"eps": 1e-6},
+                                  schedule=WARMUP | {"peak": 0.02, "min_lr": 1e-3}, max_norm=1.0),
+            "groups": Case(Adamax, "tame", {"lr": 3e-3, "weight_decay": 0.01}, groups=groups(0.03)),
+            "scale_clip": Case(Adamax, "scaled", {"lr": 0.02}, grad_scale=1024.0, max_norm=0.5),
+            # Not 2e-3: steps below half an ULP of 1e4, where some parameters start, are all rounded one way.
+            "long": Case(Adamax, "tame", {"lr": 0.02}, steps=LONG),
         },
     }

@@ -2,7 +2,7 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
 };
 use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd, Stats};
 
@@ -138,6 +138,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
         }
+        "adamax" => Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize }),
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };

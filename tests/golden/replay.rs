@@ -2,8 +2,8 @@
 
 use super::cases::Case;
 use super::common::oracle::{
-    AdadeltaOracle, AdagradOracle, AdamOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded, SgdOracle,
-    StepScalars,
+    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded,
+    SgdOracle, StepScalars,
 };
 use super::common::oracle::{Real, clip_coefficient, global_norm};
 
@@ -43,6 +43,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "adagrad" => Box::new(adagrad(case)),
         "rmsprop" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
+        "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
