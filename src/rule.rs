@@ -6,6 +6,7 @@ mod adam;
 mod adamax;
 mod lion;
 mod rmsprop;
+mod rprop;
 mod sgd;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ pub use adam::{Adam, AdamW};
 pub use adamax::Adamax;
 pub use lion::Lion;
 pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 pub use sgd::Sgd;
 
 use crate::Error;
@@ -164,6 +166,11 @@ fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> 
 /// Refuses what is no weight of a running average; at 1 the average stays as it began.
 fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Error> {
     check((0.0..=1.0).contains(&weight), owner, name, weight, "0 to 1")
+}
+
+/// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
+fn sign_of(value: f32) -> f32 {
+    f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 
 /// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.

@@ -7,7 +7,7 @@ use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS,
-    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd,
+    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -91,6 +91,12 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         let sgd = Optimizer::builder(Sgd::default());
         bad.push(("lr_scale", sgd.clone().group("g", GroupOptions::default().with_lr_scale(value))));
         bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
+    }
+    for etas in [(0.0, 1.2), (1.0, 1.2), (nan, 1.2), (0.5, 1.0), (0.5, nan), (0.5, f64::INFINITY)] {
+        bad.push(("etas", Optimizer::builder(Rprop::default().with_etas(etas))));
+    }
+    for step_sizes in [(-1.0, 50.0), (nan, 50.0), (2.0, 1.0), (0.0, nan), (0.0, f64::INFINITY)] {
+        bad.push(("step_sizes", Optimizer::builder(Rprop::default().with_step_sizes(step_sizes))));
     }
     bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(1.1))));
     bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(1.1))));

@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 8] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax"];
+const RULES: [&str; 9] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax", "rprop"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -93,6 +93,11 @@ fn the_cpu_engine_follows_adamax_of_pytorch() {
 }
 
 #[test]
+fn the_cpu_engine_follows_rprop_of_pytorch() {
+    the_cpu_engine_follows("rprop");
+}
+
+#[test]
 fn the_device_follows_sgd_of_pytorch() {
     the_device_follows("sgd");
 }
@@ -130,6 +135,11 @@ fn the_device_follows_adadelta_of_pytorch() {
 #[test]
 fn the_device_follows_adamax_of_pytorch() {
     the_device_follows("adamax");
+}
+
+#[test]
+fn the_device_follows_rprop_of_pytorch() {
+    the_device_follows("rprop");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -4,10 +4,13 @@ mod common;
 
 use common::numbers::{random, ulps};
 use common::oracle::{
-    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, LionOracle, Oracle, RmsPropOracle, SgdOracle, StepScalars,
+    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, LionOracle, Oracle, RmsPropOracle, RpropOracle, SgdOracle,
+    StepScalars,
 };
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
-use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Layout, Lion, Optimizer, OptimizerBuilder, RmsProp, Sgd};
+use wgpu_optim::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Layout, Lion, Optimizer, OptimizerBuilder, RmsProp, Rprop, Sgd,
+};
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
 const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 63, 64, 65, 255, 256, 257, 1023, 1025, 8191, 8193];
@@ -60,6 +63,8 @@ fn cases() -> Vec<Case> {
     let adadelta_rule = Adadelta::default().with_lr(0.5).with_rho(0.9375).with_eps(1.0 / 1024.0);
     let adamax = || AdamaxOracle { betas, eps: 1.0 / 1024.0 };
     let adamax_rule = Adamax::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
+    let rprop = || RpropOracle { etas: (0.5, 1.25), step_sizes: (1.0 / 64.0, 0.25) };
+    let rprop_rule = Rprop::default().with_lr(0.125).with_etas((0.5, 1.25)).with_step_sizes((1.0 / 64.0, 0.25));
     let adagrad_rule = Adagrad::default().with_lr(0.125).with_eps(1.0 / 1024.0);
     vec![
         case("sgd", sgd_rule.clone(), sgd(0.0, 0.0, false)),
@@ -96,6 +101,8 @@ fn cases() -> Vec<Case> {
         case("adadelta maximize", adadelta_rule.with_maximize(true), adadelta()),
         case("adamax", adamax_rule.clone().with_weight_decay(0.25), adamax()),
         case("adamax maximize", adamax_rule.with_maximize(true), adamax()),
+        case("rprop", rprop_rule.clone(), rprop()),
+        case("rprop maximize", rprop_rule.with_maximize(true), rprop()),
         case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
     ]
 }

@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, RmsProp, Rule, Sgd};
+use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, RmsProp, Rprop, Rule, Sgd};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -25,6 +25,7 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(RmsProp::optax().with_centered(true).with_momentum(0.9)),
         Box::new(Adadelta::default()),
         Box::new(Adamax::default()),
+        Box::new(Rprop::default()),
         Box::new(Lion::default()),
     ]
 }

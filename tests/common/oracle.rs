@@ -136,11 +136,13 @@ mod adadelta;
 mod adagrad;
 mod adamax;
 mod rmsprop;
+mod rprop;
 
 pub use adadelta::AdadeltaOracle;
 pub use adagrad::AdagradOracle;
 pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
+pub use rprop::RpropOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
@@ -162,7 +164,9 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn bias_correction(beta: f64, t: u64) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
     fn sign(self) -> Self;
+    fn value(self) -> f64;
 }
 
 impl Real for f64 {
@@ -186,8 +190,16 @@ impl Real for f64 {
         self.max(other)
     }
 
+    fn min(self, other: Self) -> Self {
+        self.min(other)
+    }
+
     fn sign(self) -> Self {
         if self == 0.0 { 0.0 } else { self.signum() }
+    }
+
+    fn value(self) -> f64 {
+        self
     }
 }
 
@@ -296,9 +308,17 @@ impl Real for Rounded {
         Self { value: self.value.max(other.value), error: self.error.max(other.error) }
     }
 
+    fn min(self, other: Self) -> Self {
+        Self { value: self.value.min(other.value), error: self.error.max(other.error) }
+    }
+
     fn sign(self) -> Self {
         let certain = self.error < self.value.abs() || (self.value == 0.0 && self.error == 0.0);
         assert!(certain, "the sign of {self:?} hangs on a rounding: no device can be held to it");
         Self { value: self.value.sign(), error: 0.0 }
+    }
+
+    fn value(self) -> f64 {
+        self.value
     }
 }

@@ -57,12 +57,16 @@ impl Case {
     }
 
     pub fn betas(&self, default: (f64, f64)) -> (f64, f64) {
-        self.options.get("betas").map_or(default, |betas| (number(&betas[0]), number(&betas[1])))
+        self.pair("betas", default)
     }
 
     /// Whose convention the case follows, where its rule has several.
     pub fn convention(&self) -> Option<&str> {
         self.options.get("convention").map(|name| name.as_str().expect("a name"))
+    }
+
+    pub fn pair(&self, name: &str, default: (f64, f64)) -> (f64, f64) {
+        self.options.get(name).map_or(default, |pair| (number(&pair[0]), number(&pair[1])))
     }
 
     pub fn weight_decay(&self) -> f64 {

@@ -139,4 +139,18 @@ def cases(Case, groups, WARMUP, LONG):
             # Not 2e-3: steps below half an ULP of 1e4, where some parameters start, are all rounded one way.
             "long": Case(Adamax, "tame", {"lr": 0.02}, steps=LONG),
         },
+        "rprop": {
+            "default": Case(Rprop, "mixed", {"lr": 0.01}),
+            "etas": Case(Rprop, "mixed", {"lr": 0.1, "etas": (0.7, 1.1)}),
+            "step_sizes": Case(Rprop, "mixed", {"lr": 0.05, "step_sizes": (0.02, 0.3), "maximize": True}),
+            "first_step_too_large": Case(Rprop, "tame", {"lr": 1.0, "step_sizes": (1e-3, 0.5)}),
+            # The lr of the first step is the first step size, 0 here, and those of all others mean nothing.
+            "clip_schedule": Case(Rprop, "swinging", {"step_sizes": (1e-3, 50.0)},
+                                  schedule=WARMUP | {"peak": 0.1, "min_lr": 1e-3}, max_norm=1.0),
+            "groups": Case(Rprop, "tame", {"lr": 0.02},
+                           groups=[{"elements": 17}, {"elements": 4, "frozen": True},
+                                   {"elements": 9, "lr_scale": 0.1}, {"elements": 7, "lr_scale": 3.0}]),
+            "scale_clip": Case(Rprop, "scaled", {"lr": 0.02}, grad_scale=1024.0, max_norm=0.5),
+            "long": Case(Rprop, "tame", {"lr": 0.02}, steps=LONG),
+        },
     }

@@ -4,7 +4,7 @@ use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
     Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
 };
-use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Schedule, Sgd, Stats};
+use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -139,6 +139,10 @@ fn builder(case: &Case) -> OptimizerBuilder {
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
         }
         "adamax" => Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize }),
+        "rprop" => {
+            let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
+            Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
+        }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };

@@ -3,7 +3,7 @@
 use super::cases::Case;
 use super::common::oracle::{
     AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded,
-    SgdOracle, StepScalars,
+    RpropOracle, SgdOracle, StepScalars,
 };
 use super::common::oracle::{Real, clip_coefficient, global_norm};
 
@@ -44,6 +44,10 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "rmsprop" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
         "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
+        "rprop" => {
+            let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
+            Box::new(RpropOracle { etas, step_sizes })
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
