@@ -244,3 +244,20 @@ fn special_values_take_the_same_way_on_both_engines() {
         }
     }
 }
+
+/// A constant gradient has no variance; what rounding leaves of it is below 0 as often as above.
+#[test]
+fn a_centered_rmsprop_takes_no_root_of_a_rounding_error() {
+    const LEN: usize = 64;
+    let gpu = device::gpu();
+    let builder = Optimizer::builder(RmsProp::default().with_alpha(0.9).with_eps(0.125).with_centered(true));
+    let layout = Layout::flat(LEN).unwrap();
+    let (mut params, grads) = (vec![1.0; LEN], random(1, LEN));
+    let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
+    let mut twin = builder.build_cpu(&layout).unwrap();
+    for _ in 0..200 {
+        trainer.step(&grads);
+        twin.step(&mut params, &grads).unwrap();
+    }
+    assert!(params.iter().chain(&trainer.params()).all(|param| param.is_finite() && *param != 1.0));
+}
