@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch and lion-pytorch in float64
-//! (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch and optax in
+//! float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
