@@ -1,14 +1,24 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
+mod adadelta;
+mod adagrad;
 mod adam;
+mod adamax;
 mod lion;
+mod rmsprop;
+mod rprop;
 mod sgd;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use adadelta::Adadelta;
+pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
+pub use adamax::Adamax;
 pub use lion::Lion;
+pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
 pub use sgd::Sgd;
 
 use crate::Error;
@@ -166,9 +176,8 @@ pub(crate) fn initial_scalars(rule: &dyn Rule) -> [f32; 4] {
 
 /// Checks what every rule has in common.
 pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
-    let allowed = "0 or greater, finite in f32";
-    check(is_rate(rule.lr()), rule.name(), "lr", rule.lr(), allowed)?;
-    check(is_rate(rule.weight_decay()), rule.name(), "weight_decay", rule.weight_decay(), allowed)?;
+    check_rate(rule.name(), "lr", rule.lr())?;
+    check_rate(rule.name(), "weight_decay", rule.weight_decay())?;
     for beta in rule.bias_corrected() {
         check_beta(rule.name(), "bias_corrected", beta)?;
     }
@@ -179,6 +188,40 @@ pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
 fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
     check(beta >= 0.0 && (beta as f32) < 1.0, owner, name, beta, "0 <= beta < 1 (in f32)")
 }
+
+/// Refuses what is negative, or not finite in f32.
+fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> {
+    check(is_rate(value), owner, name, value, "0 or greater, finite in f32")
+}
+
+/// Refuses what is no weight of a running average; at 1 the average stays as it began.
+fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Error> {
+    check((0.0..=1.0).contains(&weight), owner, name, weight, "0 to 1")
+}
+
+/// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
+fn sign_of(value: f32) -> f32 {
+    f32::from(value > 0.0) - f32::from(value < 0.0)
+}
+
+/// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.
+macro_rules! common_options {
+    ($name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+        fn lr(&self) -> f64 {
+            self.lr
+        }
+        fn weight_decay(&self) -> f64 {
+            self.weight_decay
+        }
+        fn maximize(&self) -> bool {
+            self.maximize
+        }
+    };
+}
+use common_options;
 
 /// One `with_…` method per hyperparameter.
 macro_rules! setters {

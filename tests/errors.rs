@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
-    OptimizerBuilder, Schedule, Sgd,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS,
+    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -69,17 +69,37 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     for beta in [1.0, 1.5, -0.1, nan, 0.999_999_99] {
         bad.push(("bet", Optimizer::builder(Adam::default().with_betas((beta, 0.9)))));
         bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(Adamax::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(Adamax::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
     }
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
+        bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
+        bad.push(("eps", Optimizer::builder(RmsProp::default().with_eps(value))));
+        bad.push(("momentum", Optimizer::builder(RmsProp::default().with_momentum(value))));
+        bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(value))));
+        bad.push(("eps", Optimizer::builder(Adadelta::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(Adamax::default().with_eps(value))));
+        bad.push(("lr_decay", Optimizer::builder(Adagrad::default().with_lr_decay(value))));
+        let adagrad = Adagrad::default().with_initial_accumulator_value(value);
+        bad.push(("initial_accumulator_value", Optimizer::builder(adagrad)));
+        bad.push(("eps", Optimizer::builder(Adagrad::default().with_eps(value))));
         bad.push(("weight_decay", Optimizer::builder(AdamW::default().with_weight_decay(value))));
         bad.push(("momentum", Optimizer::builder(Sgd::default().with_momentum(value))));
         let sgd = Optimizer::builder(Sgd::default());
         bad.push(("lr_scale", sgd.clone().group("g", GroupOptions::default().with_lr_scale(value))));
         bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
     }
+    for etas in [(0.0, 1.2), (1.0, 1.2), (nan, 1.2), (0.5, 1.0), (0.5, nan), (0.5, f64::INFINITY)] {
+        bad.push(("etas", Optimizer::builder(Rprop::default().with_etas(etas))));
+    }
+    for step_sizes in [(-1.0, 50.0), (nan, 50.0), (2.0, 1.0), (0.0, nan), (0.0, f64::INFINITY)] {
+        bad.push(("step_sizes", Optimizer::builder(Rprop::default().with_step_sizes(step_sizes))));
+    }
+    bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(1.1))));
+    bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(1.1))));
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);

@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch and lion-pytorch in float64
-//! (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch and optax in
+//! float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 4] = ["sgd", "adam", "adamw", "lion"];
+const RULES: [&str; 9] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax", "rprop"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -73,6 +73,31 @@ fn the_cpu_engine_follows_lion_of_lion_pytorch() {
 }
 
 #[test]
+fn the_cpu_engine_follows_adagrad_of_pytorch_and_optax() {
+    the_cpu_engine_follows("adagrad");
+}
+
+#[test]
+fn the_cpu_engine_follows_rmsprop_of_pytorch_and_optax() {
+    the_cpu_engine_follows("rmsprop");
+}
+
+#[test]
+fn the_cpu_engine_follows_adadelta_of_pytorch() {
+    the_cpu_engine_follows("adadelta");
+}
+
+#[test]
+fn the_cpu_engine_follows_adamax_of_pytorch() {
+    the_cpu_engine_follows("adamax");
+}
+
+#[test]
+fn the_cpu_engine_follows_rprop_of_pytorch() {
+    the_cpu_engine_follows("rprop");
+}
+
+#[test]
 fn the_device_follows_sgd_of_pytorch() {
     the_device_follows("sgd");
 }
@@ -90,6 +115,31 @@ fn the_device_follows_adamw_of_pytorch() {
 #[test]
 fn the_device_follows_lion_of_lion_pytorch() {
     the_device_follows("lion");
+}
+
+#[test]
+fn the_device_follows_adagrad_of_pytorch_and_optax() {
+    the_device_follows("adagrad");
+}
+
+#[test]
+fn the_device_follows_rmsprop_of_pytorch_and_optax() {
+    the_device_follows("rmsprop");
+}
+
+#[test]
+fn the_device_follows_adadelta_of_pytorch() {
+    the_device_follows("adadelta");
+}
+
+#[test]
+fn the_device_follows_adamax_of_pytorch() {
+    the_device_follows("adamax");
+}
+
+#[test]
+fn the_device_follows_rprop_of_pytorch() {
+    the_device_follows("rprop");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lion, Rule, Sgd};
+use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, RmsProp, Rprop, Rule, Sgd};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -17,6 +17,15 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Adam::default().with_amsgrad(true)),
         Box::new(AdamW::default()),
         Box::new(AdamW::default().with_amsgrad(true)),
+        Box::new(Adagrad::default()),
+        Box::new(Adagrad::optax()),
+        Box::new(RmsProp::default()),
+        Box::new(RmsProp::default().with_centered(true)),
+        Box::new(RmsProp::default().with_momentum(0.9)),
+        Box::new(RmsProp::optax().with_centered(true).with_momentum(0.9)),
+        Box::new(Adadelta::default()),
+        Box::new(Adamax::default()),
+        Box::new(Rprop::default()),
         Box::new(Lion::default()),
     ]
 }

@@ -1,8 +1,8 @@
 //! Independent oracles: the published equations of every rule, one element at a time, in f64.
 //!
-//! They are written from the papers and PyTorch's documentation and share nothing with the crate; `tests/golden.rs`
-//! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
-//! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
+//! They are written from the papers and the frameworks' documentation and share nothing with the crate;
+//! `tests/golden.rs` holds them against PyTorch, lion-pytorch and optax. Each equation is written once, over [`Real`]:
+//! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -15,8 +15,13 @@ pub struct StepScalars {
 }
 
 pub trait Oracle {
-    /// PyTorch's names, in the order of `update`'s `state`, which starts at zero.
+    /// PyTorch's names, in the order of `update`'s `state`.
     fn state_names(&self) -> Vec<&'static str>;
+
+    /// What every state starts at.
+    fn initial_state(&self) -> f64 {
+        0.0
+    }
 
     /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
     fn update(&self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64;
@@ -92,11 +97,15 @@ impl LionOracle {
 }
 
 macro_rules! oracle {
-    ($type:ty, $self:ident => $names:expr) => {
+    ($type:ty, $self:ident => $names:expr $(, $initial_state:expr)?) => {
         impl Oracle for $type {
             fn state_names(&$self) -> Vec<&'static str> {
                 $names
             }
+
+            $(fn initial_state(&$self) -> f64 {
+                $initial_state
+            })?
 
             fn update(&$self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64 {
                 $self.equations(step, param, grad, state)
@@ -123,6 +132,18 @@ oracle!(AdamOracle, self => {
 });
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
+mod adadelta;
+mod adagrad;
+mod adamax;
+mod rmsprop;
+mod rprop;
+
+pub use adadelta::AdadeltaOracle;
+pub use adagrad::AdagradOracle;
+pub use adamax::AdamaxOracle;
+pub use rmsprop::RmsPropOracle;
+pub use rprop::RpropOracle;
+
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
     grads.iter().map(|&grad| f64::from(grad).powi(2)).sum::<f64>().sqrt()
@@ -143,7 +164,9 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn bias_correction(beta: f64, t: u64) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
     fn sign(self) -> Self;
+    fn value(self) -> f64;
 }
 
 impl Real for f64 {
@@ -167,8 +190,16 @@ impl Real for f64 {
         self.max(other)
     }
 
+    fn min(self, other: Self) -> Self {
+        self.min(other)
+    }
+
     fn sign(self) -> Self {
         if self == 0.0 { 0.0 } else { self.signum() }
+    }
+
+    fn value(self) -> f64 {
+        self
     }
 }
 
@@ -277,9 +308,17 @@ impl Real for Rounded {
         Self { value: self.value.max(other.value), error: self.error.max(other.error) }
     }
 
+    fn min(self, other: Self) -> Self {
+        Self { value: self.value.min(other.value), error: self.error.max(other.error) }
+    }
+
     fn sign(self) -> Self {
         let certain = self.error < self.value.abs() || (self.value == 0.0 && self.error == 0.0);
         assert!(certain, "the sign of {self:?} hangs on a rounding: no device can be held to it");
         Self { value: self.value.sign(), error: 0.0 }
+    }
+
+    fn value(self) -> f64 {
+        self.value
     }
 }

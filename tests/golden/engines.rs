@@ -1,8 +1,10 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite, Optimizer};
-use wgpu_optim::{OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
+};
+use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -130,6 +132,17 @@ fn builder(case: &Case) -> OptimizerBuilder {
         }
         "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
+        "adagrad" => Optimizer::builder(adagrad(case)),
+        "rmsprop" => Optimizer::builder(rmsprop(case)),
+        "adadelta" => {
+            let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
+            Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
+        }
+        "adamax" => Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize }),
+        "rprop" => {
+            let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
+            Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
+        }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };
@@ -151,4 +164,39 @@ fn builder(case: &Case) -> OptimizerBuilder {
         builder = builder.group(format!("group {index}"), if group.frozen { options.frozen() } else { options });
     }
     builder
+}
+
+fn adagrad(case: &Case) -> Adagrad {
+    let base = match case.convention() {
+        None => Adagrad::default(),
+        Some("optax") => Adagrad::optax(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    Adagrad {
+        lr: case.option("lr", base.lr),
+        lr_decay: case.option("lr_decay", base.lr_decay),
+        weight_decay: case.weight_decay(),
+        initial_accumulator_value: case.option("initial_accumulator_value", base.initial_accumulator_value),
+        eps: case.option("eps", base.eps),
+        maximize: case.flag("maximize"),
+        ..base
+    }
+}
+
+fn rmsprop(case: &Case) -> RmsProp {
+    let base = match case.convention() {
+        None => RmsProp::default(),
+        Some("optax") => RmsProp::optax(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    RmsProp {
+        lr: case.option("lr", base.lr),
+        alpha: case.option("alpha", base.alpha),
+        eps: case.option("eps", base.eps),
+        weight_decay: case.weight_decay(),
+        momentum: case.option("momentum", base.momentum),
+        centered: case.flag("centered"),
+        maximize: case.flag("maximize"),
+        ..base
+    }
 }

@@ -1,4 +1,6 @@
-"""Reference trajectories made by PyTorch and lion-pytorch themselves, in float64.
+"""Reference trajectories made by PyTorch, lion-pytorch and optax themselves, in float64.
+
+Without arguments it makes all files, else those of the rules that are named.
 
 One safetensors file per rule. Its metadata entry "cases" is JSON: per case the hyperparameters, what surrounds the
 optimizer, and the number of applied steps. (One entry, because the writer puts several in random order.) The tensors:
@@ -16,11 +18,13 @@ Every f32 is exact input: frameworks and crate start from the same bits, so that
 
 import json
 import math
+import sys
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import cases_adagrad
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -65,7 +69,7 @@ def column_kinds(rule):
         "one spike": lambda r, s: np.where(np.arange(s) == 9, 50.0, 0.0),
         "huge to tiny": lambda r, s: 10.0 ** np.linspace(12, -12, s) * np.sign(r.standard_normal(s)),
     }
-    if rule is Lion:
+    if rule in (Lion, torch.optim.Rprop):
         # A device may flush subnormals, and the sign of a flushed number is 0: no honest reference exists there.
         kinds["barely normal"] = lambda r, s: 1e-33 * r.standard_normal(s)
     else:
@@ -184,7 +188,8 @@ def run(case, param0, grads):
     for name in optimizer.state[params[0]]:
         states = [optimizer.state[param].get(name) for param in params]
         if name == "step":
-            assert all(int(state) == applied for state in states if state is not None)
+            live = [state for state, group in zip(states, groups) if not group.get("frozen")]
+            assert all(int(state) == applied for state in live)
         elif states[0] is not None:
             out[name] = torch.cat([torch.zeros_like(param) if state is None else state
                                    for param, state in zip(params, states)]).detach().numpy()
@@ -302,6 +307,8 @@ CASES = {
         "long": Case(Lion, "long", {"lr": 1e-3, "weight_decay": 0.1}, steps=LONG),
     },
 }
+CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
+MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 def clear_data_set(name, cases):
@@ -316,8 +323,10 @@ def clear_data_set(name, cases):
 
 def main():
     folder = Path(__file__).parent
-    sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy")}
-    for rule, cases in CASES.items():
+    for rule in sys.argv[1:] or CASES:
+        cases = CASES[rule]
+        makers = dict.fromkeys(name for case in cases.values() for name in getattr(case.rule, "made_by", MADE_BY))
+        sources = {name: version(name) for name in makers}
         tensors, described = {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)

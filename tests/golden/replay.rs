@@ -1,8 +1,11 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
-use super::common::oracle::{clip_coefficient, global_norm};
+use super::common::oracle::{
+    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded,
+    RpropOracle, SgdOracle, StepScalars,
+};
+use super::common::oracle::{Real, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -37,8 +40,39 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         }),
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
+        "adagrad" => Box::new(adagrad(case)),
+        "rmsprop" => Box::new(rmsprop(case)),
+        "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
+        "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
+        "rprop" => {
+            let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
+            Box::new(RpropOracle { etas, step_sizes })
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
+    }
+}
+
+fn adagrad(case: &Case) -> AdagradOracle {
+    let eps_in_root = case.convention() == Some("optax");
+    let (initial_accumulator_value, eps) = if eps_in_root { (0.1, 1e-7) } else { (0.0, 1e-10) };
+    AdagradOracle {
+        lr_decay: case.option("lr_decay", 0.0),
+        initial_accumulator_value: case.option("initial_accumulator_value", initial_accumulator_value),
+        eps: case.option("eps", eps),
+        eps_in_root,
+    }
+}
+
+fn rmsprop(case: &Case) -> RmsPropOracle {
+    let optax = case.convention() == Some("optax");
+    RmsPropOracle {
+        alpha: case.option("alpha", if optax { 0.9 } else { 0.99 }),
+        eps: case.option("eps", 1e-8),
+        momentum: case.option("momentum", 0.0),
+        centered: case.flag("centered"),
+        eps_in_root: optax,
+        lr_in_buffer: optax,
     }
 }
 
@@ -49,8 +83,9 @@ pub fn replay(case: &Case) -> Replay {
     let groups = case.group_of();
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
-    let mut states = vec![vec![Rounded::exact(0.0); names.len()]; elements];
-    let mut largest = vec![vec![0.0f64; elements]; names.len()];
+    let initial_state = Rounded::constant(oracle.initial_state());
+    let mut states = vec![vec![initial_state; names.len()]; elements];
+    let mut largest = vec![vec![initial_state.value; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
         params: vec![],
