@@ -160,7 +160,7 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         ("speed", Odd { wgsl: speed, ..odd() }),
         ("speed", Odd { wgsl: speed, constants: vec![("speed", f64::NAN)], ..odd() }),
         ("speed", Odd { wgsl: fast("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
-        ("speed", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
+        ("override", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
         ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
     ];
     for (name, rule) in spoiled {

@@ -72,6 +72,7 @@ pub(crate) fn breakages(shader: &Shader) -> Vec<Breakage> {
             found.constant(token);
         }
     }
+    found.leave_out_coarse_deletions();
     let mut seen = HashSet::new();
     found.breakages.retain(|breakage| seen.insert(breakage.apply(shader.source)));
     found.breakages.sort_by_key(|breakage| breakage.span.start);
@@ -111,6 +112,16 @@ impl<'a> Found<'a> {
         if end > first && shader.text(end) == ";" && !self.is_in_head(first) {
             self.add(Operator::Delete, shader.span(first..end + 1), "");
         }
+    }
+
+    /// Where a statement can be broken within, a wrong value is harder to notice than none.
+    fn leave_out_coarse_deletions(&mut self) {
+        let values = [Operator::Drop, Operator::Constant, Operator::Select];
+        let finer: Vec<_> = self.breakages.iter().filter(|it| values.contains(&it.operator)).cloned().collect();
+        self.breakages.retain(|deletion| {
+            let is_within = |it: &Breakage| deletion.span.start <= it.span.start && it.span.end <= deletion.span.end;
+            deletion.operator != Operator::Delete || !finer.iter().any(is_within)
+        });
     }
 
     /// Whether `token` stands in the head of a `for`.
@@ -192,16 +203,17 @@ impl<'a> Found<'a> {
             "==" => ("!=", ""),
             _ => ("==", ""),
         };
-        // A loop that ends early is harder to notice than one that never begins.
-        if !self.is_in_head(token) {
+        let bound = self.text_of(right.clone());
+        let is_length = ["length", "Length", "count", "end", "len"].iter().any(|name| bound.contains(name));
+        // Nothing done at all is easier to notice than a loop that ends early, or a tail left out.
+        if !self.is_in_head(token) && !(is_length && !boundary.is_empty()) {
             self.replace_token(Operator::Compare, token, opposite);
         }
         if boundary.is_empty() {
             return;
         }
         self.replace_token(Operator::Boundary, token, boundary);
-        let bound = self.text_of(right.clone());
-        if ["length", "Length", "count", "end", "len"].iter().any(|name| bound.contains(name)) {
+        if is_length {
             self.add(Operator::Tail, self.shader.span(right), format!("{bound} - 1u"));
         }
     }
