@@ -16,8 +16,8 @@ use crate::gpu::GpuEngine;
 use crate::model::Model;
 use crate::train::{History, Plan, train};
 
-/// Odd sizes: tiles of 32 are left over on every side, images end inside a word, there is more than one hidden layer.
-const SIZES: [usize; 4] = [37, 45, 18, CLASSES];
+/// Odd sizes: workgroups are left over on every side, images end inside a word, there is more than one hidden layer.
+const SIZES: [usize; 4] = [37, 70, 18, CLASSES];
 const TRAIN: usize = 83;
 /// The last batch has 33 examples.
 const BATCH: usize = 50;

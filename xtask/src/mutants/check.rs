@@ -21,9 +21,9 @@ pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Resul
         if limits.contains_key(stage) {
             continue;
         }
-        let executable = bench.build(stage, false)?;
+        let executables = bench.build(&[stage], false)?;
         let begin = Instant::now();
-        match bench.run(&executable, Duration::from_secs(1_800))? {
+        match bench.run(&executables[0], Duration::from_secs(1_800))? {
             Ending::Passed => println!("unbroken: {stage}, {:.1} s", begin.elapsed().as_secs_f64()),
             Ending::Failed(test) => {
                 return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
@@ -94,17 +94,20 @@ impl<'a> Worker<'a> {
             let noticed = self.noticed.get(&(mutant.file.as_str(), *stage)).copied().unwrap_or(0);
             (!is_validation(stage), usize::MAX - noticed)
         });
-        for stage in stages {
-            let executable = self.bench.build(stage, true)?;
-            let limit = self.limits.get(stage).copied().unwrap_or(Duration::from_secs(600));
-            let how = match self.bench.run(&executable, limit)? {
-                Ending::Passed => continue,
-                Ending::Failed(_) if is_validation(stage) => return Ok(Outcome::Invalid),
-                Ending::Failed(test) => format!("{stage}: {test}"),
-                Ending::TimedOut => format!("{stage}: no end within {} s", limit.as_secs()),
-            };
-            *self.noticed.entry((&mutant.file, stage)).or_default() += 1;
-            return Ok(Outcome::Noticed(how));
+        // The first two are needed nearly always, and link at the same time.
+        let (likely, others) = stages.split_at(stages.len().min(2));
+        for group in [likely].into_iter().chain(others.chunks(1)) {
+            for (stage, executable) in group.iter().zip(self.bench.build(group, true)?) {
+                let limit = self.limits.get(*stage).copied().unwrap_or(Duration::from_secs(600));
+                let how = match self.bench.run(&executable, limit)? {
+                    Ending::Passed => continue,
+                    Ending::Failed(_) if is_validation(stage) => return Ok(Outcome::Invalid),
+                    Ending::Failed(test) => format!("{stage}: {test}"),
+                    Ending::TimedOut => format!("{stage}: no end within {} s", limit.as_secs()),
+                };
+                *self.noticed.entry((&mutant.file, stage)).or_default() += 1;
+                return Ok(Outcome::Noticed(how));
+            }
         }
         Ok(Outcome::Survived)
     }

@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_scope_is_an_operator_or_a_text_before_or_after() {
         assert_eq!(excused("fn f() {\n  if a < b { // equivalent(<=): c is 0 at b\n } }"), ["boundary: <="]);
-        assert_eq!(excused("fn f() {\n  a = b + c; // equivalent(delete, sign): why\n }"), ["delete: ", "sign: -"]);
+        assert_eq!(excused("fn f() {\n  a = -b; // equivalent(delete, sign): why\n }"), ["delete: ", "sign: "]);
         assert_eq!(excused("fn f() {\n  a = b * c + d; // equivalent(* c): c is 1\n }"), ["drop: "]);
     }
 

@@ -204,17 +204,17 @@ impl<'a> Found<'a> {
             _ => ("==", ""),
         };
         let bound = self.text_of(right.clone());
-        let is_length = ["length", "Length", "count", "end", "len"].iter().any(|name| bound.contains(name));
-        // Nothing done at all is easier to notice than a loop that ends early, or a tail left out.
-        if !self.is_in_head(token) && !(is_length && !boundary.is_empty()) {
+        let names = ["length", "Length", "count", "end", "len"];
+        let is_tail = !boundary.is_empty() && names.iter().any(|name| bound.contains(name));
+        if is_tail {
+            self.add(Operator::Tail, self.shader.span(right), format!("{bound} - 1u"));
+        }
+        // Nothing done at all is easier to notice than a tail left out, or a loop that ends early.
+        if !is_tail && !self.is_in_head(token) {
             self.replace_token(Operator::Compare, token, opposite);
         }
-        if boundary.is_empty() {
-            return;
-        }
-        self.replace_token(Operator::Boundary, token, boundary);
-        if is_length {
-            self.add(Operator::Tail, self.shader.span(right), format!("{bound} - 1u"));
+        if !boundary.is_empty() {
+            self.replace_token(Operator::Boundary, token, boundary);
         }
     }
 

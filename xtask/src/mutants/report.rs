@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_change_shows_the_line_before_and_after_without_its_comment() {
         let changes: Vec<_> = mutants("fn f() {\n    a = b - c; // why\n}").iter().map(change).collect();
-        assert_eq!(changes, ["a = b - c; → (nothing)", "a = b - c; → a = b;", "a = b - c; → a = b + c;"]);
+        assert_eq!(changes, ["a = b - c; → a = b;", "a = b - c; → a = b + c;"]);
     }
 
     #[test]
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_summary_names_the_survivors_and_counts_the_rest() {
-        let [delete, drop, sign] =
-            <[Mutant; 3]>::try_from(mutants("fn f() {\n    a = b - c;\n}")).unwrap_or_else(|_| panic!("three"));
+        let [delete, drop, sign] = <[Mutant; 3]>::try_from(mutants("fn f() {\n    f();\n    a = b - c;\n}"))
+            .unwrap_or_else(|_| panic!("three"));
         let mut report = Report::new(vec![Mutant { excuse: Some("b is 0".into()), ..delete }]);
         report.add(sign, Outcome::Survived);
         report.add(drop, Outcome::Noticed("tests/rules.rs: lion".into()));

@@ -26,6 +26,17 @@ impl Stage {
             Self::Example(name) => vec!["--example", name],
         }
     }
+
+    /// What cargo's JSON messages say of its target.
+    fn marks(&self) -> [String; 2] {
+        let (kind, name) = match self {
+            Self::Lib => ("lib", ""),
+            Self::Test(name) => ("test", name.as_str()),
+            Self::Example(name) => ("example", name.as_str()),
+        };
+        let name = if name.is_empty() { String::new() } else { format!(r#""name":"{name}""#) };
+        [format!(r#""kind":["{kind}"]"#), name]
+    }
 }
 
 impl fmt::Display for Stage {
@@ -54,12 +65,12 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
-    /// Builds a stage apart from running it: a failing build is never mistaken for a failing test, and its time does
-    /// not count.
-    pub(crate) fn build(&self, stage: &Stage, quiet: bool) -> Result<PathBuf, String> {
+    /// Builds stages apart from running them: a failing build is never mistaken for a failing test, and its time does
+    /// not count. The executables are in the order of the stages.
+    pub(crate) fn build(&self, stages: &[&Stage], quiet: bool) -> Result<Vec<PathBuf>, String> {
         let mut command = cargo();
-        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
-        command.args(TEST_FEATURES).args(stage.selector());
+        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]).args(TEST_FEATURES);
+        command.args(stages.iter().flat_map(|stage| stage.selector()));
         command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
         // Nobody looks at backtraces here, and links are faster without line tables.
         command.env("CARGO_PROFILE_DEV_DEBUG", "none").stdin(Stdio::null());
@@ -68,17 +79,17 @@ impl Workbench {
         }
         let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if !output.status.success() {
-            return Err(format!("{stage} does not build:\n{}", String::from_utf8_lossy(&output.stderr)));
+            return Err(format!("the tests do not build:\n{}", String::from_utf8_lossy(&output.stderr)));
         }
         let messages = String::from_utf8_lossy(&output.stdout);
-        executable(&messages).ok_or_else(|| format!("cargo names no executable for {stage}"))
+        let found =
+            |stage: &&Stage| executable(&messages, stage).ok_or(format!("cargo names no executable for {stage}"));
+        stages.iter().map(found).collect()
     }
 
     pub(crate) fn run(&self, executable: &Path, limit: Duration) -> Result<Ending, String> {
         let mut command = Command::new(executable);
         command.current_dir(&self.tree).env("CARGO_MANIFEST_DIR", &self.tree).env("RUST_BACKTRACE", "0");
-        // A regression file written for one breakage would be replayed on the next.
-        command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
         watch(&mut command, limit)
     }
 }
@@ -137,9 +148,11 @@ fn failed_test(line: &str) -> Option<&str> {
     line.trim_end().strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
-/// The path in `"executable":"…"` of cargo's JSON messages; one binary is built at a time.
-fn executable(messages: &str) -> Option<PathBuf> {
-    let path = messages.lines().find_map(|line| line.split_once(r#""executable":""#)?.1.split_once('"'));
+/// The path in `"executable":"…"` of cargo's JSON message on a stage.
+fn executable(messages: &str, stage: &Stage) -> Option<PathBuf> {
+    let marks = stage.marks();
+    let mut of_stage = messages.lines().filter(|line| marks.iter().all(|mark| line.contains(mark)));
+    let path = of_stage.find_map(|line| line.split_once(r#""executable":""#)?.1.split_once('"'));
     path.map(|(path, _)| PathBuf::from(path.replace(r"\\", r"\")))
 }
 
@@ -149,10 +162,17 @@ mod tests {
 
     #[test]
     fn the_executable_is_read_from_cargos_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null,\"fresh\":true}\n\
-            {\"reason\":\"compiler-artifact\",\"executable\":\"C:\\\\t\\\\rules-1\",\"fresh\":true}\n{\"reason\":\"build-finished\"}\n";
-        assert_eq!(executable(messages), Some(PathBuf::from(r"C:\t\rules-1")));
-        assert_eq!(executable("{\"executable\":null}\n"), None);
+        let messages = r#"
+            {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"rules"},"executable":null}
+            {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"wgpu_optim"},"executable":"/t/wgpu_optim-1"}
+            {"reason":"compiler-artifact","target":{"kind":["test"],"name":"shaders"},"executable":"/t/shaders-1"}
+            {"reason":"compiler-artifact","target":{"kind":["test"],"name":"rules"},"executable":"C:\\t\\rules-1"}
+            {"reason":"build-finished"}"#;
+        let of = |stage| executable(messages, &stage);
+        assert_eq!(of(Stage::Test("rules".into())), Some(PathBuf::from(r"C:\t\rules-1")));
+        assert_eq!(of(Stage::Test("shaders".into())), Some(PathBuf::from("/t/shaders-1")));
+        assert_eq!(of(Stage::Lib), Some(PathBuf::from("/t/wgpu_optim-1")));
+        assert_eq!(of(Stage::Example("rules".into())), None);
     }
 
     #[cfg(unix)]
