@@ -80,7 +80,12 @@ impl Optimizer {
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
         let control_usage =
             BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let states = plan.rule.states().iter().map(|name| state_pieces(device, name, plan.rule.initial_state(name), len)).collect();
+        let states = plan
+            .rule
+            .states()
+            .iter()
+            .map(|name| state_pieces(device, name, plan.rule.initial_state(name), len))
+            .collect();
         let shared = Shared {
             control: init_buffer(device, "wgpu-optim control", control_usage, block),
             next: init_buffer(device, "wgpu-optim next control", BufferUsages::STORAGE | BufferUsages::COPY_SRC, block),

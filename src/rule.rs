@@ -1,15 +1,27 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
+mod adabelief;
 mod adam;
+mod adan;
+mod ademamix;
 mod lion;
+mod radam;
 mod sgd;
+mod signsgd;
+mod yogi;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use adabelief::AdaBelief;
 pub use adam::{Adam, AdamW};
+pub use adan::Adan;
+pub use ademamix::AdEMAMix;
 pub use lion::Lion;
+pub use radam::RAdam;
 pub use sgd::Sgd;
+pub use signsgd::SignSgd;
+pub use yogi::Yogi;
 
 use crate::Error;
 use crate::error::check;
@@ -148,6 +160,43 @@ pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
 fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
     check(beta >= 0.0 && (beta as f32) < 1.0, owner, name, beta, "0 <= beta < 1 (in f32)")
 }
+
+/// Refuses an addend of a denominator, or of what a root is taken of, below 0.
+fn check_eps(owner: &str, name: &'static str, eps: f64) -> Result<(), Error> {
+    check(eps >= 0.0 && (eps as f32).is_finite(), owner, name, eps, "0 or greater, finite")
+}
+
+/// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
+fn sign_of(value: f32) -> f32 {
+    f32::from(value > 0.0) - f32::from(value < 0.0)
+}
+
+/// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
+fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
+    if one_minus_beta <= 0.5 {
+        return old + one_minus_beta * (value - old);
+    }
+    beta * old + one_minus_beta * value
+}
+
+/// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.
+macro_rules! common_options {
+    ($name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+        fn lr(&self) -> f64 {
+            self.lr
+        }
+        fn weight_decay(&self) -> f64 {
+            self.weight_decay
+        }
+        fn maximize(&self) -> bool {
+            self.maximize
+        }
+    };
+}
+use common_options;
 
 /// One `with_…` method per hyperparameter.
 macro_rules! setters {

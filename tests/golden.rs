@@ -1,4 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch and lion-pytorch in float64
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and
+//! optax in float64
 //! (`tests/golden`).
 //!
 //! # Bounds
@@ -29,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 4] = ["sgd", "adam", "adamw", "lion"];
+const RULES: [&str; 10] = ["sgd", "adam", "adamw", "lion", "radam", "adabelief", "yogi", "adan", "signsgd", "ademamix"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -90,6 +91,66 @@ fn the_device_follows_adamw_of_pytorch() {
 #[test]
 fn the_device_follows_lion_of_lion_pytorch() {
     the_device_follows("lion");
+}
+
+#[test]
+fn the_cpu_engine_follows_radam_of_pytorch() {
+    the_cpu_engine_follows("radam");
+}
+
+#[test]
+fn the_cpu_engine_follows_adabelief_of_optax() {
+    the_cpu_engine_follows("adabelief");
+}
+
+#[test]
+fn the_cpu_engine_follows_yogi_of_optax() {
+    the_cpu_engine_follows("yogi");
+}
+
+#[test]
+fn the_cpu_engine_follows_adan_of_timm_and_optax() {
+    the_cpu_engine_follows("adan");
+}
+
+#[test]
+fn the_cpu_engine_follows_signsgd_of_optax() {
+    the_cpu_engine_follows("signsgd");
+}
+
+#[test]
+fn the_cpu_engine_follows_ademamix_of_optax() {
+    the_cpu_engine_follows("ademamix");
+}
+
+#[test]
+fn the_device_follows_radam_of_pytorch() {
+    the_device_follows("radam");
+}
+
+#[test]
+fn the_device_follows_adabelief_of_optax() {
+    the_device_follows("adabelief");
+}
+
+#[test]
+fn the_device_follows_yogi_of_optax() {
+    the_device_follows("yogi");
+}
+
+#[test]
+fn the_device_follows_adan_of_timm_and_optax() {
+    the_device_follows("adan");
+}
+
+#[test]
+fn the_device_follows_signsgd_of_optax() {
+    the_device_follows("signsgd");
+}
+
+#[test]
+fn the_device_follows_ademamix_of_optax() {
+    the_device_follows("ademamix");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lion, Rule, Sgd};
+use wgpu_optim::{AdEMAMix, AdaBelief, Adam, AdamW, Adan, Lion, RAdam, Rule, Sgd, SignSgd, Yogi};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -18,6 +18,15 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(AdamW::default()),
         Box::new(AdamW::default().with_amsgrad(true)),
         Box::new(Lion::default()),
+        Box::new(RAdam::default()),
+        Box::new(AdaBelief::default()),
+        Box::new(Yogi::default()),
+        Box::new(Adan::default()),
+        Box::new(Adan::optax()),
+        Box::new(SignSgd::default()),
+        Box::new(SignSgd::default().with_momentum(0.9)),
+        Box::new(AdEMAMix::default()),
+        Box::new(AdEMAMix::default().with_t_alpha(Some(100)).with_t_beta3(Some(100))),
     ]
 }
 

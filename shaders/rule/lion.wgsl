@@ -3,11 +3,6 @@
 //   param -= lr * sign(beta1 * exp_avg + (1 - beta1) * grad), with sign(0) = 0
 //   exp_avg = beta2 * exp_avg + (1 - beta2) * grad
 
-// 0 for zero and, as in PyTorch, for NaN, of which the built-in `sign` says nothing.
-fn sign_of(value: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(value > vec4<f32>(0.0)) - vec4<f32>(value < vec4<f32>(0.0));
-}
-
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     let interpolated = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;

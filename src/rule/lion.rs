@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, setters};
+use super::{Elements, Rule, Step, check_beta, setters, sign_of};
 use crate::Error;
 
 /// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
@@ -40,11 +40,6 @@ impl Lion {
     }
 }
 
-/// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`].
-fn sign_of(value: f32) -> f32 {
-    f32::from(value > 0.0) - f32::from(value < 0.0)
-}
-
 impl Rule for Lion {
     fn name(&self) -> &'static str {
         "lion"
@@ -74,7 +69,7 @@ impl Rule for Lion {
         check_beta(self.name(), "betas.1", self.betas.1)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        include_str!("../../shaders/rule/lion.wgsl").into()
+        concat!(include_str!("../../shaders/rule/lion.wgsl"), include_str!("../../shaders/rule/sign.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);

@@ -15,8 +15,19 @@ pub struct StepScalars {
 }
 
 pub trait Oracle {
-    /// PyTorch's names, in the order of `update`'s `state`, which starts at zero.
+    /// PyTorch's names, in the order of `update`'s `state`.
     fn state_names(&self) -> Vec<&'static str>;
+
+    /// What every state starts at.
+    fn initial_state(&self) -> f64 {
+        0.0
+    }
+
+    /// How many ULP of its change a parameter may be off at step t beyond what every rule may: the error of numbers
+    /// that the device makes from t.
+    fn ulps_of_step(&self, _t: u64) -> f64 {
+        0.0
+    }
 
     /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
     fn update(&self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64;
@@ -92,11 +103,13 @@ impl LionOracle {
 }
 
 macro_rules! oracle {
-    ($type:ty, $self:ident => $names:expr) => {
+    ($type:ty, $self:ident => $names:expr $(, $method:item)?) => {
         impl Oracle for $type {
             fn state_names(&$self) -> Vec<&'static str> {
                 $names
             }
+
+            $($method)?
 
             fn update(&$self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64 {
                 $self.equations(step, param, grad, state)
@@ -123,6 +136,20 @@ oracle!(AdamOracle, self => {
 });
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
+mod adabelief;
+mod adan;
+mod ademamix;
+mod radam;
+mod signsgd;
+mod yogi;
+
+pub use adabelief::AdaBeliefOracle;
+pub use adan::AdanOracle;
+pub use ademamix::AdEMAMixOracle;
+pub use radam::RAdamOracle;
+pub use signsgd::SignSgdOracle;
+pub use yogi::YogiOracle;
+
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
     grads.iter().map(|&grad| f64::from(grad).powi(2)).sum::<f64>().sqrt()
@@ -137,10 +164,17 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
 pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// A hyperparameter, or a number the host makes from one in f64: rounded to f32 once.
     fn constant(value: f64) -> Self;
+    /// A number the device makes from t, good to so many ULP.
+    fn of_step(value: f64, ulps: f64) -> Self;
     /// The learning rate: schedule, group's scale and their product are rounded.
     fn lr(value: f64) -> Self;
     /// `1 - betaᵗ`.
     fn bias_correction(beta: f64, t: u64) -> Self;
+    /// `beta * old + (1 - beta) * value`, of which a beta of 0.5 and more takes no part in the rounding: the crate may
+    /// add `(1 - beta) * (value - old)` to the old.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        Self::constant(beta) * old + Self::constant(1.0 - beta) * value
+    }
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn sign(self) -> Self;
@@ -148,6 +182,10 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
 
 impl Real for f64 {
     fn constant(value: f64) -> Self {
+        value
+    }
+
+    fn of_step(value: f64, _ulps: f64) -> Self {
         value
     }
 
@@ -258,6 +296,10 @@ impl Real for Rounded {
         Self { value, error: (f64::from(value as f32) - value).abs() }
     }
 
+    fn of_step(value: f64, ulps: f64) -> Self {
+        Self { value, error: 0.0 }.with_ulps(ulps)
+    }
+
     fn lr(value: f64) -> Self {
         Self { value, error: 0.0 }.with_ulps(1.5)
     }
@@ -265,6 +307,18 @@ impl Real for Rounded {
     /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the bits of t, as good as it gets without f64.
     fn bias_correction(beta: f64, t: u64) -> Self {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
+    }
+
+    /// What errors the operands bring shrinks with the exact average; to it come those of the step from `old`.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        let weight = 1.0 - beta;
+        if beta < 0.5 {
+            return Self::constant(beta) * old + Self::constant(weight) * value;
+        }
+        let brought = beta * old.error + weight * value.error;
+        let distance = Self::exact((value.value - old.value).abs() + old.error + value.error);
+        let step = Self::constant(weight) * distance.with_ulps(0.5);
+        Self { value: beta * old.value + weight * value.value, error: brought + step.error }.with_ulps(0.5)
     }
 
     fn sqrt(self) -> Self {

@@ -60,6 +60,20 @@ impl Case {
         self.options.get("betas").map_or(default, |betas| (number(&betas[0]), number(&betas[1])))
     }
 
+    pub fn three_betas(&self, default: (f64, f64, f64)) -> (f64, f64, f64) {
+        let read = |betas: &Value| (number(&betas[0]), number(&betas[1]), number(&betas[2]));
+        self.options.get("betas").map_or(default, read)
+    }
+
+    pub fn steps_option(&self, name: &str) -> Option<u32> {
+        self.options.get(name).map(|steps| integer(steps).try_into().expect("steps"))
+    }
+
+    /// Whose convention the case follows, where its rule has several.
+    pub fn convention(&self) -> Option<&str> {
+        self.options.get("convention").map(|name| name.as_str().expect("a name"))
+    }
+
     pub fn weight_decay(&self) -> f64 {
         self.option("weight_decay", 0.0)
     }
@@ -102,9 +116,10 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
     let param0 = f32s(tensors, &format!("{data}/param0"));
     let elements = param0.len();
     let params = f64s(tensors, &format!("{name}/params")).expect("params");
-    let states = ["momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+    let of_case = tensors.names().into_iter().filter_map(|key| key.strip_prefix(&format!("{name}/")));
+    let states = of_case.filter(|key| !["params", "lr", "grad_norm", "clip_coef"].contains(key));
     let states =
-        states.iter().filter_map(|state| Some((state.to_string(), f64s(tensors, &format!("{name}/{state}"))?)));
+        states.map(|state| (state.to_string(), f64s(tensors, &format!("{name}/{state}")).expect("a state"))).collect();
     let whole = Group { elements, lr_scale: 1.0, weight_decay: None, frozen: false };
     let groups = case.get("groups").map_or_else(|| vec![whole], |groups| list(groups).iter().map(read_group).collect());
     assert_eq!(groups.iter().map(|group| group.elements).sum::<usize>(), elements, "{name}: groups cover all elements");
@@ -122,7 +137,7 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
         grads: f32s(tensors, &format!("{data}/grads")).chunks(elements).map(<[f32]>::to_vec).collect(),
         param0,
         params: params.chunks(elements).map(<[f64]>::to_vec).collect(),
-        states: states.collect(),
+        states,
         lr: f64s(tensors, &format!("{name}/lr")).expect("lr"),
         grad_norm: f64s(tensors, &format!("{name}/grad_norm")),
         clip_coef: f64s(tensors, &format!("{name}/clip_coef")),

@@ -1,7 +1,8 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{AdEMAMixOracle, AdaBeliefOracle, AdamOracle, AdanOracle, HALF_ULP, LionOracle, Oracle};
+use super::common::oracle::{RAdamOracle, Real, Rounded, SgdOracle, SignSgdOracle, StepScalars, YogiOracle};
 use super::common::oracle::{clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -38,6 +39,34 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        _ => adaptive(case),
+    }
+}
+
+/// The rules of `cases_adaptive.py`.
+fn adaptive(case: &Case) -> Box<dyn Oracle> {
+    let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
+    match case.rule.as_str() {
+        "radam" => Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled: case.flag("decoupled_weight_decay") }),
+        "adabelief" => Box::new(AdaBeliefOracle { betas, eps: eps(1e-16), eps_root: case.option("eps_root", 1e-16) }),
+        "yogi" => {
+            let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
+            Box::new(YogiOracle { betas, eps: eps(1e-3), initial_accumulator_value })
+        }
+        "adan" => {
+            let optax = case.convention() == Some("optax");
+            let (betas, eps_root) = (case.three_betas((0.98, 0.92, 0.99)), case.option("eps_root", 0.0));
+            let no_prox = optax || case.flag("no_prox");
+            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax })
+        }
+        "signsgd" => Box::new(SignSgdOracle { momentum: case.option("momentum", 0.0) }),
+        "ademamix" => Box::new(AdEMAMixOracle {
+            betas: case.three_betas((0.9, 0.999, 0.9999)),
+            alpha: case.option("alpha", 5.0),
+            t_alpha: case.steps_option("t_alpha"),
+            t_beta3: case.steps_option("t_beta3"),
+            eps: eps(1e-8),
+        }),
         other => panic!("no oracle for {other}"),
     }
 }
@@ -49,8 +78,9 @@ pub fn replay(case: &Case) -> Replay {
     let groups = case.group_of();
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
-    let mut states = vec![vec![Rounded::exact(0.0); names.len()]; elements];
-    let mut largest = vec![vec![0.0f64; elements]; names.len()];
+    let initial_state = Rounded::constant(oracle.initial_state());
+    let mut states = vec![vec![initial_state; names.len()]; elements];
+    let mut largest = vec![vec![initial_state.value; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
         params: vec![],
