@@ -3,7 +3,7 @@
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_slow = beta3_t * exp_avg_slow + (1 - beta3_t) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
-//   param -= lr * (exp_avg / (1 - beta1^t) + alpha_t * exp_avg_slow) / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps)
+//   param -= lr * (exp_avg / (1 - beta1^t) + alpha_t * exp_avg_slow) / (sqrt(exp_avg_sq / (1 - beta2^t)) + eps)
 //   alpha_t = min(t * alpha / t_alpha, alpha)
 // `one_minus_slow_beta` is 1 - beta3_t (ademamix/*.wgsl).
 
@@ -15,7 +15,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     updated.exp_avg_sq = average(old.exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
     let alpha = min(f32(step.t) * hyper.alpha_per_step, hyper.alpha);
     let mixed = updated.exp_avg / step.bias_correction.x + alpha * updated.exp_avg_slow;
-    let denom = sqrt(updated.exp_avg_sq) / sqrt(step.bias_correction.y) + hyper.eps;
+    let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y) + hyper.eps;
     let decay = (step.lr * step.weight_decay) * old.param;
     // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
     updated.param = old.param - (decay + step.lr * (mixed / denom));

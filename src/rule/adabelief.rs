@@ -7,7 +7,7 @@ use crate::Error;
 /// was from what its running average had led to expect.
 ///
 /// `exp_avg_var = β₂·exp_avg_var + (1 - β₂)(grad - exp_avg)² + eps_root`;
-/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√exp_avg_var/√(1 - β₂ᵗ) + eps)`. Without the rectification that the authors'
+/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√(exp_avg_var/(1 - β₂ᵗ)) + eps)`. Without the rectification that the authors'
 /// package `adabelief-pytorch` switches on by default; there `eps_root` and `eps` are one.
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_var`).
@@ -87,7 +87,7 @@ impl Rule for AdaBelief {
             let squared_error = prediction_error * prediction_error;
             let new_exp_avg_var = average(exp_avg_var, squared_error, beta2, one_minus_beta2) + eps_root;
             let step_size = step.lr / step.bias_correction[0];
-            let denom = new_exp_avg_var.sqrt() / step.bias_correction[1].sqrt() + eps;
+            let denom = (new_exp_avg_var / step.bias_correction[1]).sqrt() + eps;
             let decay = (step.lr * step.weight_decay) * param;
             let new_param = param - (decay + step_size * (new_exp_avg / denom));
             (new_param, [new_exp_avg, new_exp_avg_var])

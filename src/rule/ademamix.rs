@@ -8,7 +8,7 @@ use crate::error::check;
 /// slower running average of the gradient, which is not bias-corrected.
 ///
 /// `exp_avg_slow = β₃·exp_avg_slow + (1 - β₃)·grad`;
-/// `param -= lr·(exp_avg/(1 - β₁ᵗ) + alpha·exp_avg_slow) / (√exp_avg_sq/√(1 - β₂ᵗ) + eps)` after
+/// `param -= lr·(exp_avg/(1 - β₁ᵗ) + alpha·exp_avg_slow) / (√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` after
 /// `param *= 1 - lr·weight_decay`.
 ///
 /// The paper's warm-ups (section 3) run on the device, from the applied steps and under bitsandbytes' names. `t_alpha`:
@@ -200,7 +200,7 @@ impl Rule for AdEMAMix {
             let new_exp_avg_slow = average(exp_avg_slow, grad, 1.0 - one_minus_beta3, one_minus_beta3);
             let new_exp_avg_sq = average(exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
             let mixed = new_exp_avg / step.bias_correction[0] + alpha * new_exp_avg_slow;
-            let denom = new_exp_avg_sq.sqrt() / step.bias_correction[1].sqrt() + hyper.eps;
+            let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
             let decay = (step.lr * step.weight_decay) * param;
             let new_param = param - (decay + step.lr * (mixed / denom));
             (new_param, [new_exp_avg, new_exp_avg_slow, new_exp_avg_sq])

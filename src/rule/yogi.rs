@@ -7,7 +7,7 @@ use crate::Error;
 /// second moment moves by a share of grad², however far away it is.
 ///
 /// `exp_avg_sq -= (1 - β₂)·sign(exp_avg_sq - grad²)·grad²`;
-/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq/√(1 - β₂ᵗ) + eps)`. As in optax both averages start at
+/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√(exp_avg_sq/(1 - β₂ᵗ)) + eps)`. As in optax both averages start at
 /// `initial_accumulator_value`.
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`).
@@ -93,7 +93,7 @@ impl Rule for Yogi {
             let grad_sq = grad * grad;
             let new_exp_avg_sq = exp_avg_sq - one_minus_beta2 * (sign_of(exp_avg_sq - grad_sq) * grad_sq);
             let step_size = step.lr / step.bias_correction[0];
-            let denom = new_exp_avg_sq.sqrt() / step.bias_correction[1].sqrt() + eps;
+            let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + eps;
             let decay = (step.lr * step.weight_decay) * param;
             let new_param = param - (decay + step_size * (new_exp_avg / denom));
             (new_param, [new_exp_avg, new_exp_avg_sq])
