@@ -23,8 +23,8 @@ pub trait Oracle {
         0.0
     }
 
-    /// How many ULP of its change a parameter may be off at step t beyond what every rule may: the error of numbers
-    /// that the device makes from t.
+    /// How many ULP of its change a parameter may be off at step t beyond what every rule may: roundings that Adam does
+    /// not have.
     fn ulps_of_step(&self, _t: u64) -> f64 {
         0.0
     }
