@@ -4,7 +4,7 @@ mod common;
 
 use common::numbers::{random, ulps};
 use common::oracle::{AdEMAMixOracle, AdaBeliefOracle, AdamOracle, AdanOracle, LionOracle, Oracle, RAdamOracle};
-use common::oracle::{SgdOracle, SignSgdOracle, StepScalars, YogiOracle};
+use common::oracle::{Rounded, SgdOracle, SignSgdOracle, StepScalars, YogiOracle};
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{AdEMAMix, AdaBelief, Adam, AdamW, Adan, Layout, Lion, Optimizer, OptimizerBuilder, RAdam};
 use wgpu_optim::{Sgd, SignSgd, Yogi};
@@ -125,7 +125,7 @@ fn ademamix_cases() -> Vec<Case> {
     cases.map(|case| Case { steps: 7, ..case }).into()
 }
 
-/// NUMERICS: parameters within 4 ULP of max(|p|, |Δp|), states within 4 ULP of their largest term. Inputs of each
+/// NUMERICS: parameters within 4 ULP of max(|p|, |Δp|) or of what WGSL allows, states within 4 ULP of their largest term. Inputs of each
 /// step are what the device held before it, so that errors do not add up.
 #[test]
 fn each_step_agrees_with_twin_and_oracle() {
@@ -162,11 +162,21 @@ fn each_step_agrees_with_twin_and_oracle() {
                     let cancelled = |s: usize| (f64::from(old_states[s][i]) / exact_state[s]).abs();
                     let amplified = (0..names.len()).map(cancelled).filter(|x| x.is_finite()).fold(1.0, f64::max);
                     let scale = old.abs().max((exact - old).abs() * amplified);
+                    // Where terms of the update cancel, or a rule has more roundings than 4 ULP hold, what counts is
+                    // the bound for WGSL's operations, from the same equation.
+                    let bound = || {
+                        let exact = |value: f32| Rounded::exact(value.into());
+                        let mut states: Vec<Rounded> = old_states.iter().map(|state| exact(state[i])).collect();
+                        let (param, grad) = (Rounded::exact(old), Rounded::exact(grad));
+                        case.oracle.update_rounded(&step, param, grad, &mut states).error
+                    };
+                    let off = |from: f64| (f64::from(new_params[i]) - from).abs();
                     let error = ulps(new_params[i], exact, scale);
-                    let allowed = 4.0 + case.oracle.ulps_of_step(t);
-                    assert!(error <= allowed, "{at}: {} for {exact}, {error:.1} ULP", new_params[i]);
+                    let allowed = error <= 4.0 || off(exact) <= bound();
+                    assert!(allowed, "{at}: {} for {exact}, {error:.1} ULP", new_params[i]);
                     let from_twin = ulps(new_params[i], twin_params[i].into(), scale);
-                    assert!(from_twin <= 4.0, "{at}: {} and its twin {}", new_params[i], twin_params[i]);
+                    let allowed = from_twin <= 4.0 || off(twin_params[i].into()) <= 2.0 * bound();
+                    assert!(allowed, "{at}: {} and its twin {}", new_params[i], twin_params[i]);
                     for (s, name) in names.iter().enumerate() {
                         let scale = exact_state[s].abs().max(old_states[s][i].abs().into());
                         let got = new_states[s][i];

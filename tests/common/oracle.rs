@@ -23,12 +23,6 @@ pub trait Oracle {
         0.0
     }
 
-    /// How many ULP of its change a parameter may be off at step t beyond what every rule may: roundings that Adam does
-    /// not have.
-    fn ulps_of_step(&self, _t: u64) -> f64 {
-        0.0
-    }
-
     /// The new parameter. `grad` is unscaled, clipped, and negated where the rule maximizes.
     fn update(&self, step: &StepScalars, param: f64, grad: f64, state: &mut [f64]) -> f64;
 

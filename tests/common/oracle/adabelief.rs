@@ -22,8 +22,4 @@ impl AdaBeliefOracle {
     }
 }
 
-// The error of the gradient has two roundings, which its square doubles, and eps_root adds one: 2.5 ULP, of which the root
-// leaves half, an ULP being up to two of the relative errors that are halved.
-oracle!(AdaBeliefOracle, self => vec!["exp_avg", "exp_avg_var"], fn ulps_of_step(&self, _t: u64) -> f64 {
-    2.5
-});
+oracle!(AdaBeliefOracle, self => vec!["exp_avg", "exp_avg_var"]);
