@@ -6,8 +6,9 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS,
-    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Error, FlatBuffer, Gpu, GroupOptions,
+    Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule, Sgd, SignSgd,
+    Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -74,6 +75,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
     }
+    bad.extend(bad_adaptive());
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
         bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
@@ -129,6 +131,40 @@ fn groups_without_elements_are_groups() {
     let options = GroupOptions::default().with_lr_scale(2.0);
     let builder = Optimizer::builder(Sgd::default()).group("empty", options.clone()).group("padding", options);
     builder.build_cpu(&layout).unwrap();
+}
+
+fn bad_adaptive() -> Vec<(&'static str, OptimizerBuilder)> {
+    let mut bad = Vec::new();
+    for beta in [1.0, 1.5, -0.1, f64::NAN, 0.999_999_99] {
+        bad.push(("bet", Optimizer::builder(RAdam::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(RAdam::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(AdaBelief::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(Yogi::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(Adan::default().with_betas((0.9, 0.9, beta)))));
+        bad.push(("momentum", Optimizer::builder(SignSgd::default().with_momentum(beta))));
+        bad.push(("betas.2", Optimizer::builder(AdEMAMix::default().with_betas((0.9, 0.9, beta)))));
+    }
+    for value in [-1.0, f64::NAN, f64::INFINITY] {
+        bad.push(("eps", Optimizer::builder(RAdam::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(AdaBelief::default().with_eps(value))));
+        bad.push(("eps_root", Optimizer::builder(AdaBelief::default().with_eps_root(value))));
+        bad.push(("eps", Optimizer::builder(Yogi::default().with_eps(value))));
+        let initial = Yogi::default().with_initial_accumulator_value(value);
+        bad.push(("initial_accumulator_value", Optimizer::builder(initial)));
+        bad.push(("eps", Optimizer::builder(Adan::default().with_eps(value))));
+        bad.push(("eps_root", Optimizer::builder(Adan::default().with_eps_root(value))));
+        bad.push(("weight_decay", Optimizer::builder(SignSgd::default().with_weight_decay(value))));
+        bad.push(("eps", Optimizer::builder(AdEMAMix::default().with_eps(value))));
+        bad.push(("alpha", Optimizer::builder(AdEMAMix::default().with_alpha(value))));
+    }
+    for steps in [0, (1 << 24) + 1] {
+        bad.push(("t_alpha", Optimizer::builder(AdEMAMix::default().with_t_alpha(Some(steps)))));
+        bad.push(("t_beta3", Optimizer::builder(AdEMAMix::default().with_t_beta3(Some(steps)))));
+    }
+    let warm = AdEMAMix::default().with_t_beta3(Some(10));
+    bad.push(("betas.0", Optimizer::builder(warm.clone().with_betas((0.4, 0.9, 0.999)))));
+    bad.push(("betas.2", Optimizer::builder(warm.with_betas((0.9, 0.9, 0.8)))));
+    bad
 }
 
 #[test]

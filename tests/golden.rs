@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch and optax in
-//! float64 (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and optax
+//! in float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
@@ -29,7 +29,23 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 9] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax", "rprop"];
+const RULES: [&str; 15] = [
+    "sgd",
+    "adam",
+    "adamw",
+    "lion",
+    "adagrad",
+    "rmsprop",
+    "adadelta",
+    "adamax",
+    "rprop",
+    "radam",
+    "adabelief",
+    "yogi",
+    "adan",
+    "signsgd",
+    "ademamix",
+];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -140,6 +156,66 @@ fn the_device_follows_adamax_of_pytorch() {
 #[test]
 fn the_device_follows_rprop_of_pytorch() {
     the_device_follows("rprop");
+}
+
+#[test]
+fn the_cpu_engine_follows_radam_of_pytorch() {
+    the_cpu_engine_follows("radam");
+}
+
+#[test]
+fn the_cpu_engine_follows_adabelief_of_optax() {
+    the_cpu_engine_follows("adabelief");
+}
+
+#[test]
+fn the_cpu_engine_follows_yogi_of_optax() {
+    the_cpu_engine_follows("yogi");
+}
+
+#[test]
+fn the_cpu_engine_follows_adan_of_timm_and_optax() {
+    the_cpu_engine_follows("adan");
+}
+
+#[test]
+fn the_cpu_engine_follows_signsgd_of_optax() {
+    the_cpu_engine_follows("signsgd");
+}
+
+#[test]
+fn the_cpu_engine_follows_ademamix_of_optax() {
+    the_cpu_engine_follows("ademamix");
+}
+
+#[test]
+fn the_device_follows_radam_of_pytorch() {
+    the_device_follows("radam");
+}
+
+#[test]
+fn the_device_follows_adabelief_of_optax() {
+    the_device_follows("adabelief");
+}
+
+#[test]
+fn the_device_follows_yogi_of_optax() {
+    the_device_follows("yogi");
+}
+
+#[test]
+fn the_device_follows_adan_of_timm_and_optax() {
+    the_device_follows("adan");
+}
+
+#[test]
+fn the_device_follows_signsgd_of_optax() {
+    the_device_follows("signsgd");
+}
+
+#[test]
+fn the_device_follows_ademamix_of_optax() {
+    the_device_follows("ademamix");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -143,6 +143,18 @@ pub use adagrad::AdagradOracle;
 pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
 pub use rprop::RpropOracle;
+mod adabelief;
+mod adan;
+mod ademamix;
+mod radam;
+mod signsgd;
+mod yogi;
+pub use adabelief::AdaBeliefOracle;
+pub use adan::AdanOracle;
+pub use ademamix::AdEMAMixOracle;
+pub use radam::RAdamOracle;
+pub use signsgd::SignSgdOracle;
+pub use yogi::YogiOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
@@ -158,10 +170,17 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
 pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// A hyperparameter, or a number the host makes from one in f64: rounded to f32 once.
     fn constant(value: f64) -> Self;
+    /// A number the device makes from t, good to so many ULP.
+    fn of_step(value: f64, ulps: f64) -> Self;
     /// The learning rate: schedule, group's scale and their product are rounded.
     fn lr(value: f64) -> Self;
     /// `1 - betaᵗ`.
     fn bias_correction(beta: f64, t: u64) -> Self;
+    /// `beta * old + (1 - beta) * value`, of which a beta of 0.5 and more takes no part in the rounding: the crate may
+    /// add `(1 - beta) * (value - old)` to the old.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        Self::constant(beta) * old + Self::constant(1.0 - beta) * value
+    }
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn min(self, other: Self) -> Self;
@@ -171,6 +190,10 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
 
 impl Real for f64 {
     fn constant(value: f64) -> Self {
+        value
+    }
+
+    fn of_step(value: f64, _ulps: f64) -> Self {
         value
     }
 
@@ -289,6 +312,10 @@ impl Real for Rounded {
         Self { value, error: (f64::from(value as f32) - value).abs() }
     }
 
+    fn of_step(value: f64, ulps: f64) -> Self {
+        Self { value, error: 0.0 }.with_ulps(ulps)
+    }
+
     fn lr(value: f64) -> Self {
         Self { value, error: 0.0 }.with_ulps(1.5)
     }
@@ -296,6 +323,18 @@ impl Real for Rounded {
     /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the bits of t, as good as it gets without f64.
     fn bias_correction(beta: f64, t: u64) -> Self {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
+    }
+
+    /// What errors the operands bring shrinks with the exact average; to it come those of the step from `old`.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        let weight = 1.0 - beta;
+        if beta < 0.5 {
+            return Self::constant(beta) * old + Self::constant(weight) * value;
+        }
+        let brought = beta * old.error + weight * value.error;
+        let distance = Self::exact((value.value - old.value).abs() + old.error + value.error);
+        let step = Self::constant(weight) * distance.with_ulps(0.5);
+        Self { value: beta * old.value + weight * value.value, error: brought + step.error }.with_ulps(0.5)
     }
 
     fn sqrt(self) -> Self {

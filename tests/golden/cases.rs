@@ -69,6 +69,15 @@ impl Case {
         self.options.get(name).map_or(default, |pair| (number(&pair[0]), number(&pair[1])))
     }
 
+    pub fn three_betas(&self, default: (f64, f64, f64)) -> (f64, f64, f64) {
+        let read = |betas: &Value| (number(&betas[0]), number(&betas[1]), number(&betas[2]));
+        self.options.get("betas").map_or(default, read)
+    }
+
+    pub fn steps_option(&self, name: &str) -> Option<u32> {
+        self.options.get(name).map(|steps| integer(steps).try_into().expect("steps"))
+    }
+
     pub fn weight_decay(&self) -> f64 {
         self.option("weight_decay", 0.0)
     }

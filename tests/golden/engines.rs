@@ -2,9 +2,9 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, GradScale, GroupOptions,
+    Layout, Lion, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule, Sgd, SignSgd, Stats, Yogi,
 };
-use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -144,7 +144,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
             Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
         }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
-        other => panic!("no rule for {other}"),
+        _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
         let warmup_cosine = Schedule::warmup_cosine(schedule.peak, schedule.warmup, schedule.total_steps);
@@ -198,5 +198,41 @@ fn rmsprop(case: &Case) -> RmsProp {
         centered: case.flag("centered"),
         maximize: case.flag("maximize"),
         ..base
+    }
+}
+
+/// The rules of `cases_adaptive.py`.
+fn adaptive(case: &Case) -> OptimizerBuilder {
+    let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
+    let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
+    match case.rule.as_str() {
+        "radam" => {
+            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
+            Optimizer::builder(RAdam { lr, betas, eps: eps(1e-8), weight_decay, decoupled_weight_decay, maximize })
+        }
+        "adabelief" => {
+            let eps_root = case.option("eps_root", 1e-16);
+            Optimizer::builder(AdaBelief { lr, betas, eps: eps(1e-16), eps_root, weight_decay, maximize })
+        }
+        "yogi" => {
+            let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
+            Optimizer::builder(Yogi { lr, betas, eps: eps(1e-3), initial_accumulator_value, weight_decay, maximize })
+        }
+        "adan" => {
+            let rule = if case.convention() == Some("optax") { Adan::optax() } else { Adan::default() };
+            let (betas, eps_root) = (case.three_betas(rule.betas), case.option("eps_root", rule.eps_root));
+            let no_prox = rule.no_prox || case.flag("no_prox");
+            Optimizer::builder(Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule })
+        }
+        "signsgd" => {
+            let momentum = case.option("momentum", 0.0);
+            Optimizer::builder(SignSgd { lr, momentum, weight_decay, maximize })
+        }
+        "ademamix" => {
+            let (betas, alpha) = (case.three_betas((0.9, 0.999, 0.9999)), case.option("alpha", 5.0));
+            let (t_alpha, t_beta3) = (case.steps_option("t_alpha"), case.steps_option("t_beta3"));
+            Optimizer::builder(AdEMAMix { lr, betas, alpha, t_alpha, t_beta3, eps: eps(1e-8), weight_decay, maximize })
+        }
+        other => panic!("no rule for {other}"),
     }
 }

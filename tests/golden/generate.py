@@ -1,4 +1,4 @@
-"""Reference trajectories made by PyTorch, lion-pytorch and optax themselves, in float64.
+"""Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm, optax.
 
 Without arguments it makes all files, else those of the rules that are named.
 
@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import cases_adagrad
+import cases_adaptive
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -45,7 +46,7 @@ class Case:
     rule: type
     data: str
     options: dict = field(default_factory=dict)
-    maximize_by_negation: bool = False  # Lion has no such option; torch defines maximize as negating the gradient
+    maximize_by_negation: bool = False  # Lion, Adan and optax have no such option; torch defines maximize as negating the gradient
     schedule: dict | None = None
     max_norm: float | None = None
     grad_scale: float | None = None
@@ -69,7 +70,7 @@ def column_kinds(rule):
         "one spike": lambda r, s: np.where(np.arange(s) == 9, 50.0, 0.0),
         "huge to tiny": lambda r, s: 10.0 ** np.linspace(12, -12, s) * np.sign(r.standard_normal(s)),
     }
-    if rule in (Lion, torch.optim.Rprop):
+    if rule in SIGN_BETAS or rule is torch.optim.Rprop:
         # A device may flush subnormals, and the sign of a flushed number is 0: no honest reference exists there.
         kinds["barely normal"] = lambda r, s: 1e-33 * r.standard_normal(s)
     else:
@@ -204,13 +205,24 @@ def checkpoints(case):
     return CHECKPOINTS if case.steps == STEPS else CHECKPOINTS[:1] + [case.steps // 2, case.steps]
 
 
+# The betas of the rules that take signs of averages.
+SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS
+
+
+def signs_are_clear(case, param0, grads):
+    if case.rule in SIGN_BETAS:
+        return lion_signs_are_clear(case, param0, grads)
+    check = getattr(case.rule, "signs_are_clear", None)
+    return check is None or check(case, grads)
+
+
 def lion_signs_are_clear(case, param0, grads):
     """No sign in the case hangs on a rounding: |c| is 0 with nothing ever added to it, or at least 1e-4 of the sum of
     the absolute values of its terms and far from f32's smallest normal number. A momentum in f32 is off by at most
     3 * 2^-24 of that sum per step, over no more than 1 / (1 - beta2) steps: 2e-5 in every case; a clip coefficient by
     2e-6."""
     assert not (case.groups and case.max_norm), "the norm below knows no frozen group"
-    beta1, beta2 = case.options.get("betas", (0.9, 0.99))
+    beta1, beta2 = SIGN_BETAS[case.rule](case.options)
     exp_avg, size = np.zeros(N), np.zeros(N)
     for step in range(case.steps):
         grad = grads[step % len(grads)].astype(np.float64) / (case.grad_scale or 1.0)
@@ -308,17 +320,18 @@ CASES = {
     },
 }
 CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
+CASES |= cases_adaptive.cases(Case, groups, WARMUP, LONG)
 MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 def clear_data_set(name, cases):
-    """The first draw with which no case of the set asks Lion for the sign of a rounding error."""
+    """The first draw with which no case of the set asks a rule for the sign of a rounding error."""
     users = [case for case in cases.values() if case.data == name]
     for attempt in range(10_000):
         param0, grads = data_set(name, users[0].rule, attempt)
-        if users[0].rule is not Lion or all(lion_signs_are_clear(case, param0, grads) for case in users):
+        if all(signs_are_clear(case, param0, grads) for case in users):
             return param0, grads
-    raise AssertionError(f"no draw of {name!r} keeps the signs of Lion clear")
+    raise AssertionError(f"no draw of {name!r} keeps the signs clear")
 
 
 def main():
@@ -332,8 +345,7 @@ def main():
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
         for name, case in cases.items():
             param0, grads = (tensors[f"data/{case.data}/{kind}"] for kind in ("param0", "grads"))
-            if case.rule is Lion:
-                assert lion_signs_are_clear(case, param0, grads)
+            assert signs_are_clear(case, param0, grads)
             results, applied = run(case, param0, grads)
             may_be_nan = {"grad_norm", "clip_coef"}
             assert all(np.isfinite(values).all() for key, values in results.items() if key not in may_be_nan)

@@ -2,10 +2,10 @@
 
 use super::cases::Case;
 use super::common::oracle::{
-    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded,
-    RpropOracle, SgdOracle, StepScalars,
+    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, HALF_ULP,
+    LionOracle, Oracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, SgdOracle, SignSgdOracle, StepScalars,
+    YogiOracle, clip_coefficient, global_norm,
 };
-use super::common::oracle::{Real, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -49,6 +49,34 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             Box::new(RpropOracle { etas, step_sizes })
         }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        _ => adaptive(case),
+    }
+}
+
+/// The rules of `cases_adaptive.py`.
+fn adaptive(case: &Case) -> Box<dyn Oracle> {
+    let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
+    match case.rule.as_str() {
+        "radam" => Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled: case.flag("decoupled_weight_decay") }),
+        "adabelief" => Box::new(AdaBeliefOracle { betas, eps: eps(1e-16), eps_root: case.option("eps_root", 1e-16) }),
+        "yogi" => {
+            let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
+            Box::new(YogiOracle { betas, eps: eps(1e-3), initial_accumulator_value })
+        }
+        "adan" => {
+            let optax = case.convention() == Some("optax");
+            let (betas, eps_root) = (case.three_betas((0.98, 0.92, 0.99)), case.option("eps_root", 0.0));
+            let no_prox = optax || case.flag("no_prox");
+            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax })
+        }
+        "signsgd" => Box::new(SignSgdOracle { momentum: case.option("momentum", 0.0) }),
+        "ademamix" => Box::new(AdEMAMixOracle {
+            betas: case.three_betas((0.9, 0.999, 0.9999)),
+            alpha: case.option("alpha", 5.0),
+            t_alpha: case.steps_option("t_alpha"),
+            t_beta3: case.steps_option("t_beta3"),
+            eps: eps(1e-8),
+        }),
         other => panic!("no oracle for {other}"),
     }
 }
