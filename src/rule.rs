@@ -2,6 +2,7 @@
 
 mod adam;
 mod lion;
+mod nadam;
 mod sgd;
 
 use std::borrow::Cow;
@@ -9,6 +10,7 @@ use std::fmt::Debug;
 
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;
+pub use nadam::NAdam;
 pub use sgd::Sgd;
 
 use crate::Error;

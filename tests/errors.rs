@@ -6,7 +6,7 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
+    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, Optimizer,
     OptimizerBuilder, Schedule, Sgd,
 };
 
@@ -71,6 +71,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
     }
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
@@ -80,6 +81,10 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("lr_scale", sgd.clone().group("g", GroupOptions::default().with_lr_scale(value))));
         bad.push(("weight_decay", sgd.group("g", GroupOptions::default().with_weight_decay(value))));
     }
+    for momentum_decay in [-1e-3, 1e-7, nan, f64::INFINITY] {
+        bad.push(("momentum_decay", Optimizer::builder(NAdam::default().with_momentum_decay(momentum_decay))));
+    }
+    bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);

@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 4] = ["sgd", "adam", "adamw", "lion"];
+const RULES: [&str; 5] = ["sgd", "adam", "adamw", "lion", "nadam"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -90,6 +90,16 @@ fn the_device_follows_adamw_of_pytorch() {
 #[test]
 fn the_device_follows_lion_of_lion_pytorch() {
     the_device_follows("lion");
+}
+
+#[test]
+fn the_cpu_engine_follows_nadam_of_pytorch() {
+    the_cpu_engine_follows("nadam");
+}
+
+#[test]
+fn the_device_follows_nadam_of_pytorch() {
+    the_device_follows("nadam");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -3,9 +3,9 @@
 mod common;
 
 use common::numbers::{random, ulps};
-use common::oracle::{AdamOracle, LionOracle, Oracle, SgdOracle, StepScalars};
+use common::oracle::{AdamOracle, LionOracle, NAdamOracle, Oracle, SgdOracle, StepScalars};
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
-use wgpu_optim::{Adam, AdamW, Layout, Lion, Optimizer, OptimizerBuilder, Sgd};
+use wgpu_optim::{Adam, AdamW, Layout, Lion, NAdam, Optimizer, OptimizerBuilder, Sgd};
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
 const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 63, 64, 65, 255, 256, 257, 1023, 1025, 8191, 8193];
@@ -34,6 +34,9 @@ fn cases() -> Vec<Case> {
     let adamw_rule = AdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let sgd_rule = Sgd::default().with_lr(0.125).with_weight_decay(0.25);
     let momentum_rule = sgd_rule.clone().with_momentum(0.75);
+    let nadam = |momentum_decay, decoupled| NAdamOracle::new(betas, 1.0 / 1024.0, momentum_decay, decoupled);
+    let nadam_rule = NAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
+    let nadamw_rule = nadam_rule.clone().with_decoupled_weight_decay(true);
     vec![
         case("sgd", sgd_rule.clone(), sgd(0.0, 0.0, false)),
         case("sgd maximize", sgd_rule.with_maximize(true), sgd(0.0, 0.0, false)),
@@ -46,6 +49,10 @@ fn cases() -> Vec<Case> {
         case("adamw", adamw_rule.clone(), adam(true, false)),
         case("adamw amsgrad", adamw_rule.with_amsgrad(true), adam(true, true)),
         case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
+        case("nadam", nadam_rule.clone(), nadam(0.004, false)),
+        case("nadam maximize", nadam_rule.with_momentum_decay(0.5).with_maximize(true), nadam(0.5, false)),
+        case("nadam decoupled", nadamw_rule.clone(), nadam(0.004, true)),
+        case("nadam without momentum decay", nadamw_rule.with_momentum_decay(0.0), nadam(0.0, true)),
     ]
 }
 
@@ -85,7 +92,8 @@ fn each_step_agrees_with_twin_and_oracle() {
                     // left, and of Δp in proportion.
                     let cancelled = |s: usize| (f64::from(old_states[s][i]) / exact_state[s]).abs();
                     let amplified = (0..names.len()).map(cancelled).filter(|x| x.is_finite()).fold(1.0, f64::max);
-                    let scale = old.abs().max((exact - old).abs() * amplified);
+                    let largest_term = case.oracle.largest_term(&step, old, grad, &exact_state);
+                    let scale = old.abs().max((exact - old).abs() * amplified).max(largest_term);
                     let error = ulps(new_params[i], exact, scale);
                     assert!(error <= 4.0, "{at}: {} for {exact}, {error:.1} ULP", new_params[i]);
                     let from_twin = ulps(new_params[i], twin_params[i].into(), scale);

@@ -4,7 +4,12 @@
 //! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
 //! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+mod history;
+mod nadam;
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
+
+pub use nadam::NAdamOracle;
 
 /// What a step brings to every element.
 pub struct StepScalars {
@@ -23,6 +28,12 @@ pub trait Oracle {
 
     /// The same with a bound on the error of f32 arithmetic.
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+
+    /// The largest term of the sums that make the new parameter, beside the old one and the change: where these may
+    /// cancel, rounding is relative to them. `state` is the new one. Default: there are none.
+    fn largest_term(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.

@@ -1,8 +1,8 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite, Optimizer};
-use wgpu_optim::{OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NAdam, NonFinite};
+use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -130,6 +130,12 @@ fn builder(case: &Case) -> OptimizerBuilder {
         }
         "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
+        "nadam" => {
+            let momentum_decay = case.option("momentum_decay", 4e-3);
+            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
+            let betas = adam_betas;
+            Optimizer::builder(NAdam { lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize })
+        }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),
     };

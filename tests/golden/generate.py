@@ -10,12 +10,15 @@ optimizer, and the number of applied steps. (One entry, because the writer puts 
     <case>/lr            f64 [steps] or [1]     of every call, skipped ones included; one number if it never changes
     <case>/grad_norm     f64 [steps]            of the unscaled gradient, and
     <case>/clip_coef     f64 [steps]            where the case clips; NaN in skipped steps
+    data/<set>/hessian   f32 [updates, n]       row i is the Hessian estimate given before step "hessian_steps"[i]
+    <case>/eval_params   f64 [n]                at the end, switched to evaluation (schedule-free rules)
 
 Every f32 is exact input: frameworks and crate start from the same bits, so that a difference is the crate's rounding.
 """
 
 import json
 import math
+import sys
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,6 +28,8 @@ import numpy as np
 import torch
 from lion_pytorch import Lion
 from safetensors.numpy import save
+
+import cases_nadam
 
 N = 37
 STEPS = 40
@@ -47,6 +52,7 @@ class Case:
     grad_scale: float | None = None
     groups: list | None = None
     steps: int = STEPS
+    hessian_steps: list | None = None  # steps, from 0, before which the Hessian estimate is updated
 
 
 def column_kinds(rule):
@@ -134,8 +140,9 @@ def warmup_cosine(schedule, step):
     return lowest + (1.0 - lowest) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def run(case, param0, grads):
+def run(case, param0, grads, hessian):
     """Plays a case through the framework; returns the tensors and the number of applied steps."""
+    hessian_at = dict(zip(case.hessian_steps or [], hessian))
     groups = case.groups or [{"elements": N}]
     bounds = np.cumsum([0] + [group["elements"] for group in groups])
     params = [torch.nn.Parameter(torch.from_numpy(param0[a:b]).double()) for a, b in zip(bounds, bounds[1:])]
@@ -155,10 +162,17 @@ def run(case, param0, grads):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(case.schedule, step))
     scaler = torch.amp.GradScaler("cpu", init_scale=case.grad_scale or 1.0, enabled=case.grad_scale is not None)
     scaler.scale(torch.zeros(()))  # creates the scale, as the first loss does
+    if hasattr(optimizer, "train"):
+        optimizer.train()
 
     out = {"lr": [], "params": [], "grad_norm": [], "clip_coef": []}
     applied = 0
     for step in range(case.steps):
+        if step in hessian_at:
+            estimate = torch.from_numpy(hessian_at[step]).double()
+            for param, a, b in zip(params, bounds, bounds[1:]):
+                param.grad = estimate[a:b].clone()
+            optimizer.update_hessian()
         row = torch.from_numpy(grads[step % len(grads)]).double()
         finite = bool(torch.isfinite(row).all())
         for param, group, a, b in zip(params, groups, bounds, bounds[1:]):
@@ -185,9 +199,12 @@ def run(case, param0, grads):
         states = [optimizer.state[param].get(name) for param in params]
         if name == "step":
             assert all(int(state) == applied for state in states if state is not None)
-        elif states[0] is not None:
+        elif states[0] is not None and states[0].ndim > 0:
             out[name] = torch.cat([torch.zeros_like(param) if state is None else state
                                    for param, state in zip(params, states)]).detach().numpy()
+    if hasattr(optimizer, "eval"):
+        optimizer.eval()
+        out["eval_params"] = torch.cat([param.detach() for param in params]).numpy()
     if len(set(out["lr"])) == 1:
         del out["lr"][1:]
     if case.max_norm is None:
@@ -304,6 +321,9 @@ CASES = {
 }
 
 
+CASES |= cases_nadam.cases(Case, groups, WARMUP, LONG)
+
+
 def clear_data_set(name, cases):
     """The first draw with which no case of the set asks Lion for the sign of a rounding error."""
     users = [case for case in cases.values() if case.data == name]
@@ -315,17 +335,20 @@ def clear_data_set(name, cases):
 
 
 def main():
+    """Writes the files of the rules named on the command line, or all."""
     folder = Path(__file__).parent
+    # NAdam keeps its product of momenta in the default type, whatever that of the parameters.
+    torch.set_default_dtype(torch.float64)
     sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy")}
-    for rule, cases in CASES.items():
-        tensors, described = {}, {}
+    for rule in sys.argv[1:] or CASES:
+        cases, tensors, described = CASES[rule], {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
         for name, case in cases.items():
             param0, grads = (tensors[f"data/{case.data}/{kind}"] for kind in ("param0", "grads"))
             if case.rule is Lion:
                 assert lion_signs_are_clear(case, param0, grads)
-            results, applied = run(case, param0, grads)
+            results, applied = run(case, param0, grads, tensors.get(f"data/{case.data}/hessian", []))
             may_be_nan = {"grad_norm", "clip_coef"}
             assert all(np.isfinite(values).all() for key, values in results.items() if key not in may_be_nan)
             tensors |= {f"{name}/{key}": values for key, values in results.items()}
@@ -333,7 +356,7 @@ def main():
                 "data": case.data, "steps": case.steps, "applied": applied, "checkpoints": checkpoints(case),
                 "options": case.options | ({"maximize": True} if case.maximize_by_negation else {}),
                 "schedule": case.schedule, "max_norm": case.max_norm, "grad_scale": case.grad_scale,
-                "groups": case.groups,
+                "groups": case.groups, "hessian_steps": case.hessian_steps,
             }
             described[name] = {key: value for key, value in case_description.items() if value is not None}
         path = folder / f"{rule}.safetensors"

@@ -1,7 +1,7 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, NAdamOracle, Oracle, Rounded, SgdOracle, StepScalars};
 use super::common::oracle::{clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -37,6 +37,11 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         }),
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
+        "nadam" => {
+            let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
+            let momentum_decay = case.option("momentum_decay", 4e-3);
+            Box::new(NAdamOracle::new(betas, eps, momentum_decay, case.flag("decoupled_weight_decay")))
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
