@@ -3,6 +3,7 @@
 mod finish;
 mod norm;
 mod partial;
+mod passes;
 mod update;
 
 pub(crate) use norm::NORM_BLOCK;

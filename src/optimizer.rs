@@ -1,3 +1,5 @@
+mod passes;
+
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::builder::{OptimizerBuilder, Plan};

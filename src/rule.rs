@@ -4,6 +4,7 @@ mod adam;
 mod lion;
 mod nadam;
 mod sgd;
+mod sophia;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ pub use adam::{Adam, AdamW};
 pub use lion::Lion;
 pub use nadam::NAdam;
 pub use sgd::Sgd;
+pub use sophia::{Curvature, Sophia};
 
 use crate::Error;
 use crate::error::check;

@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, Optimizer,
-    OptimizerBuilder, Schedule, Sgd,
+    Adam, AdamW, Clip, Curvature, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite,
+    Optimizer, OptimizerBuilder, Schedule, Sgd, Sophia,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -71,6 +71,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
+        bad.push(("betas.1", Optimizer::builder(Sophia::default().with_betas((0.9, beta)))));
         bad.push(("bet", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
     }
     for value in [-1.0, nan, f64::INFINITY] {
@@ -85,6 +86,16 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("momentum_decay", Optimizer::builder(NAdam::default().with_momentum_decay(momentum_decay))));
     }
     bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
+    for value in [-1.0, nan, f64::INFINITY] {
+        let sophia = |curvature| Optimizer::builder(Sophia::default().with_curvature(curvature));
+        bad.push(("rho", sophia(Curvature::SampledLabels { rho: value, bs: 1.0 })));
+        bad.push(("bs", sophia(Curvature::SampledLabels { rho: 1.0, bs: value })));
+        bad.push(("gamma", sophia(Curvature::Hutchinson { gamma: value, eps: 1.0 })));
+        // 1e-40 may be flushed to zero.
+        for eps in [value, 0.0, 1e-40] {
+            bad.push(("eps", sophia(Curvature::Hutchinson { gamma: 1.0, eps })));
+        }
+    }
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
@@ -104,6 +115,19 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
             assert_says(&message, &[name, "allowed"]);
         }
     }
+}
+
+#[test]
+fn passes_of_other_rules_are_refused() {
+    let gpu = noop_gpu();
+    let layout = Layout::flat(4).unwrap();
+    let [params, estimate] = [0; 2].map(|_| storage(&gpu, 16, BufferUsages::STORAGE));
+    let mut optimizer = Optimizer::builder(Adam::default()).build(&gpu.device, &layout).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    let result = optimizer.update_hessian(&mut encoder, &gpu.queue, &params, &estimate);
+    assert_says(&refused!(result, Error::UnknownPass { .. }), &["\"adam\"", "update_hessian", "none"]);
+    let mut optimizer = Optimizer::builder(Adam::default()).build_cpu(&layout).unwrap();
+    refused!(optimizer.update_hessian(&mut [0.0; 4], &[0.0; 4]), Error::UnknownPass { .. });
 }
 
 #[test]

@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 5] = ["sgd", "adam", "adamw", "lion", "nadam"];
+const RULES: [&str; 7] = ["sgd", "adam", "adamw", "lion", "nadam", "sophia", "sophia_h"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -102,6 +102,18 @@ fn the_device_follows_nadam_of_pytorch() {
     the_device_follows("nadam");
 }
 
+#[test]
+fn the_cpu_engine_follows_sophia_of_its_paper_and_optax() {
+    the_cpu_engine_follows("sophia");
+    the_cpu_engine_follows("sophia_h");
+}
+
+#[test]
+fn the_device_follows_sophia_of_its_paper_and_optax() {
+    the_device_follows("sophia");
+    the_device_follows("sophia_h");
+}
+
 fn the_cpu_engine_follows(rule: &str) {
     for case in cases::read(rule) {
         follow(&case, &mut Cpu::new(&case), "CPU");
@@ -122,6 +134,9 @@ fn follow(case: &Case, engine: &mut dyn Engine, engine_name: &str) {
     let what = format!("{} on {engine_name}", case.name);
     let (mut worst, mut worst_vector, mut checkpoint) = (Worst::default(), 0.0f64, 0);
     for step in 0..case.steps {
+        if let Some(estimate) = case.hessian(step) {
+            engine.update_hessian(estimate);
+        }
         statistics_agree(case, engine, &bounds, step, &format!("{what}, step {step}"));
         if case.checkpoints.get(checkpoint) == Some(&(step + 1)) {
             let what = format!("{what}, params after step {step}");

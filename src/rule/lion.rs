@@ -41,7 +41,7 @@ impl Lion {
 }
 
 /// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`].
-fn sign_of(value: f32) -> f32 {
+pub(super) fn sign_of(value: f32) -> f32 {
     f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 

@@ -6,10 +6,12 @@
 
 mod history;
 mod nadam;
+mod sophia;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub use nadam::NAdamOracle;
+pub use sophia::{Curvature, SophiaOracle};
 
 /// What a step brings to every element.
 pub struct StepScalars {
@@ -33,6 +35,22 @@ pub trait Oracle {
     /// cancel, rounding is relative to them. `state` is the new one. Default: there are none.
     fn largest_term(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
         0.0
+    }
+
+    /// How far the new parameter may be off because scalars of the whole step, which the device carries from step to
+    /// step, are themselves rounded. `state` is the new one. Default: there are none.
+    fn scalar_error(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// Takes an estimate of the Hessian's diagonal in, where the rule has one.
+    fn update_hessian(&self, _estimate: f64, _state: &mut [f64]) {
+        unreachable!("the rule has no Hessian");
+    }
+
+    /// The same with a bound on the error of f32 arithmetic.
+    fn update_hessian_rounded(&self, _estimate: Rounded, _state: &mut [Rounded]) {
+        unreachable!("the rule has no Hessian");
     }
 }
 
@@ -155,6 +173,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn sign(self) -> Self;
+    /// Into -1..1.
+    fn clamp_to_one(self) -> Self;
 }
 
 impl Real for f64 {
@@ -180,6 +200,10 @@ impl Real for f64 {
 
     fn sign(self) -> Self {
         if self == 0.0 { 0.0 } else { self.signum() }
+    }
+
+    fn clamp_to_one(self) -> Self {
+        self.clamp(-1.0, 1.0)
     }
 }
 
@@ -285,12 +309,21 @@ impl Real for Rounded {
     }
 
     fn max(self, other: Self) -> Self {
-        Self { value: self.value.max(other.value), error: self.error.max(other.error) }
+        let (small, large) = if self.value < other.value { (self, other) } else { (other, self) };
+        if large.value - large.error >= small.value + small.error {
+            return large;
+        }
+        Self { value: large.value, error: small.error.max(large.error) }
     }
 
     fn sign(self) -> Self {
         let certain = self.error < self.value.abs() || (self.value == 0.0 && self.error == 0.0);
         assert!(certain, "the sign of {self:?} hangs on a rounding: no device can be held to it");
         Self { value: self.value.sign(), error: 0.0 }
+    }
+    fn clamp_to_one(self) -> Self {
+        // What surely lies outside is ±1 without error; nothing can be off by more than the whole interval.
+        let outside = self.value.abs() - self.error >= 1.0;
+        Self { value: self.value.clamp_to_one(), error: if outside { 0.0 } else { self.error.min(2.0) } }
     }
 }

@@ -2,6 +2,8 @@
 
 from torch.optim import NAdam
 
+PACKAGES = ()
+
 
 def cases(Case, groups, WARMUP, LONG):
     decoupled = {"decoupled_weight_decay": True}

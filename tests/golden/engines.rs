@@ -1,8 +1,8 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NAdam, NonFinite};
-use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, Curvature, GradScale, GroupOptions, Layout, Lion, NAdam, NonFinite};
+use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Sophia, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -11,6 +11,7 @@ pub trait Engine {
     /// What the next step will use.
     fn lr(&self) -> f64;
     fn step(&mut self, grads: &[f32]) -> Stats;
+    fn update_hessian(&mut self, estimate: &[f32]);
     fn params(&self) -> Vec<f32>;
     fn state(&self, name: &str) -> Vec<f32>;
 }
@@ -37,6 +38,10 @@ impl Engine for Cpu {
 
     fn step(&mut self, grads: &[f32]) -> Stats {
         self.optimizer.step(&mut self.params, grads).expect("a step")
+    }
+
+    fn update_hessian(&mut self, estimate: &[f32]) {
+        self.optimizer.update_hessian(&mut self.params, estimate).expect("an update");
     }
 
     fn params(&self) -> Vec<f32> {
@@ -91,6 +96,14 @@ impl Engine for Device {
         pollster::block_on(stats).expect("statistics")
     }
 
+    fn update_hessian(&mut self, estimate: &[f32]) {
+        let gpu = device::gpu();
+        let estimate = device::upload(gpu, &extended(estimate, self.buffer_len));
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.update_hessian(&mut encoder, &gpu.queue, &self.params, &estimate).expect("an update");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
     fn params(&self) -> Vec<f32> {
         let mut params = device::download(device::gpu(), &self.params);
         let behind = params.split_off(self.len);
@@ -135,6 +148,14 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let decoupled_weight_decay = case.flag("decoupled_weight_decay");
             let betas = adam_betas;
             Optimizer::builder(NAdam { lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize })
+        }
+        "sophia" => {
+            let curvature = Curvature::SampledLabels { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) };
+            Optimizer::builder(Sophia { lr, betas: case.betas((0.965, 0.99)), curvature, weight_decay, maximize })
+        }
+        "sophia_h" => {
+            let curvature = Curvature::Hutchinson { gamma: case.option("gamma", 0.01), eps };
+            Optimizer::builder(Sophia { lr, betas: case.betas((0.965, 0.99)), curvature, weight_decay, maximize })
         }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),

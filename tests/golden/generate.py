@@ -1,4 +1,4 @@
-"""Reference trajectories made by PyTorch and lion-pytorch themselves, in float64.
+"""Reference trajectories made by the frameworks themselves, in float64.
 
 One safetensors file per rule. Its metadata entry "cases" is JSON: per case the hyperparameters, what surrounds the
 optimizer, and the number of applied steps. (One entry, because the writer puts several in random order.) The tensors:
@@ -30,6 +30,7 @@ from lion_pytorch import Lion
 from safetensors.numpy import save
 
 import cases_nadam
+import cases_sophia
 
 N = 37
 STEPS = 40
@@ -164,14 +165,18 @@ def run(case, param0, grads, hessian):
     scaler.scale(torch.zeros(()))  # creates the scale, as the first loss does
     if hasattr(optimizer, "train"):
         optimizer.train()
+    if hasattr(optimizer, "give_estimates"):
+        optimizer.give_estimates({param: hessian[:, a:b].astype(np.float64)
+                                  for param, a, b in zip(params, bounds, bounds[1:])})
 
     out = {"lr": [], "params": [], "grad_norm": [], "clip_coef": []}
     applied = 0
     for step in range(case.steps):
         if step in hessian_at:
             estimate = torch.from_numpy(hessian_at[step]).double()
-            for param, a, b in zip(params, bounds, bounds[1:]):
-                param.grad = estimate[a:b].clone()
+            for param, group, a, b in zip(params, groups, bounds, bounds[1:]):
+                if not group.get("frozen"):
+                    param.grad = estimate[a:b].clone()
             optimizer.update_hessian()
         row = torch.from_numpy(grads[step % len(grads)]).double()
         finite = bool(torch.isfinite(row).all())
@@ -321,7 +326,11 @@ CASES = {
 }
 
 
-CASES |= cases_nadam.cases(Case, groups, WARMUP, LONG)
+PACKAGES = {}  # of a rule, beside those of all
+for more in (cases_nadam, cases_sophia):
+    cases_of_more = more.cases(Case, groups, WARMUP, LONG)
+    CASES |= cases_of_more
+    PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)
 
 
 def clear_data_set(name, cases):
@@ -339,11 +348,16 @@ def main():
     folder = Path(__file__).parent
     # NAdam keeps its product of momenta in the default type, whatever that of the parameters.
     torch.set_default_dtype(torch.float64)
-    sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy")}
     for rule in sys.argv[1:] or CASES:
+        sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy", *PACKAGES.get(rule, ()))}
         cases, tensors, described = CASES[rule], {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
+            updates = max(len(case.hessian_steps or []) for case in cases.values() if case.data == name)
+            if updates:
+                # Estimates look like gradients: those of another draw.
+                hessian = data_set(name.removeprefix("scaled_"), next(iter(cases.values())).rule, attempt=1)[1]
+                tensors[f"data/{name}/hessian"] = hessian[:updates].copy()
         for name, case in cases.items():
             param0, grads = (tensors[f"data/{case.data}/{kind}"] for kind in ("param0", "grads"))
             if case.rule is Lion:

@@ -1,7 +1,9 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, NAdamOracle, Oracle, Rounded, SgdOracle, StepScalars};
+use super::common::oracle::{
+    AdamOracle, Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, Rounded, SgdOracle, SophiaOracle, StepScalars,
+};
 use super::common::oracle::{clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -42,6 +44,14 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             let momentum_decay = case.option("momentum_decay", 4e-3);
             Box::new(NAdamOracle::new(betas, eps, momentum_decay, case.flag("decoupled_weight_decay")))
         }
+        "sophia" | "sophia_h" => {
+            let curvature = if case.rule == "sophia" {
+                Curvature::G { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) }
+            } else {
+                Curvature::H { gamma: case.option("gamma", 0.01), eps: case.option("eps", 1e-8) }
+            };
+            Box::new(SophiaOracle { betas: case.betas((0.965, 0.99)), curvature })
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
@@ -66,6 +76,12 @@ pub fn replay(case: &Case) -> Replay {
         clip_coef: vec![],
     };
     for step in 0..case.steps {
+        if let Some(estimate) = case.hessian(step) {
+            let live = states.iter_mut().zip(estimate).zip(&groups).filter(|(_, group)| !group.frozen);
+            for ((state, &estimate), _) in live {
+                oracle.update_hessian_rounded(Rounded::exact(estimate.into()), state);
+            }
+        }
         let norm = norm(case, step);
         let clip_coef = clip(case, norm);
         let factor = case.grad_scale.map_or(clip_coef, |scale| clip_coef / Rounded::exact(scale));

@@ -56,6 +56,17 @@ impl NAdamOracle {
     fn exact(&self, t: u64) -> Momentum<f64> {
         self.exact.at(t, |before| self.momentum(t, before))
     }
+
+    fn rounded(&self, t: u64) -> Momentum<Rounded> {
+        self.rounded.at(t, |before| self.momentum(t, before))
+    }
+
+    /// Absolute values of gradient and running average over the denominator.
+    fn directions(&self, step: &StepScalars, param: f64, grad: f64, state: &[f64]) -> (f64, f64) {
+        let grad = if self.decoupled { grad } else { grad + step.weight_decay * param };
+        let denom = (state[1] / f64::bias_correction(self.betas.1, step.t)).sqrt() + self.eps;
+        (grad.abs() / denom, state[0].abs() / denom)
+    }
 }
 
 impl Oracle for NAdamOracle {
@@ -68,15 +79,19 @@ impl Oracle for NAdamOracle {
     }
 
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded {
-        let momentum = self.rounded.at(step.t, |before| self.momentum(step.t, before));
-        self.equations(momentum, step, param, grad, state)
+        self.equations(self.rounded(step.t), step, param, grad, state)
     }
 
     /// Gradient and running average may pull in opposite directions.
     fn largest_term(&self, step: &StepScalars, param: f64, grad: f64, state: &[f64]) -> f64 {
-        let grad = if self.decoupled { grad } else { grad + step.weight_decay * param };
-        let denom = (state[1] / f64::bias_correction(self.betas.1, step.t)).sqrt() + self.eps;
+        let (of_grad, of_average) = self.directions(step, param, grad, state);
         let momentum = self.exact(step.t);
-        step.lr * (momentum.of_grad * grad).abs().max((momentum.of_average * state[0]).abs()) / denom
+        step.lr * (momentum.of_grad * of_grad).max(momentum.of_average * of_average)
+    }
+
+    fn scalar_error(&self, step: &StepScalars, param: f64, grad: f64, state: &[f64]) -> f64 {
+        let (of_grad, of_average) = self.directions(step, param, grad, state);
+        let momentum = self.rounded(step.t);
+        step.lr * (momentum.of_grad.error * of_grad + momentum.of_average.error * of_average)
     }
 }
