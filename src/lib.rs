@@ -24,7 +24,7 @@ pub use gpu::{FlatBuffer, Gpu};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
-pub use rule::{Adam, AdamW, Curvature, Lion, NAdam, Rule, Sgd, Sophia};
+pub use rule::{Adam, AdamW, Curvature, Lion, NAdam, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Sophia};
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};
 pub use wgpu;

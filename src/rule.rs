@@ -3,6 +3,7 @@
 mod adam;
 mod lion;
 mod nadam;
+mod schedule_free;
 mod sgd;
 mod sophia;
 
@@ -12,6 +13,7 @@ use std::fmt::Debug;
 pub use adam::{Adam, AdamW};
 pub use lion::Lion;
 pub use nadam::NAdam;
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeSgd};
 pub use sgd::Sgd;
 pub use sophia::{Curvature, Sophia};
 

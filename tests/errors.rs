@@ -7,7 +7,7 @@ use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     Adam, AdamW, Clip, Curvature, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite,
-    Optimizer, OptimizerBuilder, Schedule, Sgd, Sophia,
+    Optimizer, OptimizerBuilder, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Sophia,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -86,6 +86,16 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("momentum_decay", Optimizer::builder(NAdam::default().with_momentum_decay(momentum_decay))));
     }
     bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
+    for power in [-1.0, 0.5, 17.0, nan, f64::INFINITY] {
+        bad.push(("r", Optimizer::builder(ScheduleFreeSgd::default().with_r(power))));
+        bad.push(("weight_lr_power", Optimizer::builder(ScheduleFreeAdamW::default().with_weight_lr_power(power))));
+    }
+    for momentum in [0.0, 1.0, -0.5, 1e-40, nan] {
+        bad.push(("momentum", Optimizer::builder(ScheduleFreeSgd::default().with_momentum(momentum))));
+        bad.push(("betas.0", Optimizer::builder(ScheduleFreeAdamW::default().with_betas((momentum, 0.9)))));
+    }
+    bad.push(("eps", Optimizer::builder(ScheduleFreeAdamW::default().with_eps(-1.0))));
+    bad.push(("bet", Optimizer::builder(ScheduleFreeAdamW::default().with_betas((0.9, 1.0)))));
     for value in [-1.0, nan, f64::INFINITY] {
         let sophia = |curvature| Optimizer::builder(Sophia::default().with_curvature(curvature));
         bad.push(("rho", sophia(Curvature::SampledLabels { rho: value, bs: 1.0 })));
@@ -128,6 +138,23 @@ fn passes_of_other_rules_are_refused() {
     assert_says(&refused!(result, Error::UnknownPass { .. }), &["\"adam\"", "update_hessian", "none"]);
     let mut optimizer = Optimizer::builder(Adam::default()).build_cpu(&layout).unwrap();
     refused!(optimizer.update_hessian(&mut [0.0; 4], &[0.0; 4]), Error::UnknownPass { .. });
+    refused!(optimizer.eval(&mut [0.0; 4]), Error::UnknownPass { .. });
+    refused!(optimizer.train(&mut [0.0; 4]), Error::UnknownPass { .. });
+}
+
+#[test]
+fn evaluation_needs_parameters_that_can_be_copied() {
+    let gpu = noop_gpu();
+    let params = storage(&gpu, 16, BufferUsages::STORAGE);
+    let builder = Optimizer::builder(ScheduleFreeSgd::default());
+    let mut optimizer = builder.build(&gpu.device, &Layout::flat(4).unwrap()).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    for result in [optimizer.eval(&mut encoder, &gpu.queue, &params), optimizer.train(&mut encoder, &params)] {
+        let message = refused!(result, Error::MissingUsage { missing: BufferUsages::COPY_SRC, .. });
+        assert_says(&message, &["params", "COPY_SRC", "training parameters"]);
+    }
+    // It was refused, so that the mode has not changed.
+    optimizer.step(&mut encoder, &gpu.queue, &params, &storage(&gpu, 16, BufferUsages::STORAGE)).unwrap();
 }
 
 #[test]

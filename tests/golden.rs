@@ -21,6 +21,7 @@ mod engines;
 mod replay;
 
 use cases::Case;
+use common::numbers::assert_same_bits;
 use common::oracle::{HALF_ULP, Rounded};
 use engines::{Cpu, Device, Engine};
 use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
@@ -29,7 +30,8 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 7] = ["sgd", "adam", "adamw", "lion", "nadam", "sophia", "sophia_h"];
+const RULES: [&str; 9] =
+    ["sgd", "adam", "adamw", "lion", "nadam", "sophia", "sophia_h", "schedule_free_sgd", "schedule_free_adamw"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -37,6 +39,9 @@ fn the_oracles_compute_what_the_frameworks_compute() {
         let replay = replay(&case);
         for (row, (expected, path)) in replay.params.iter().zip(case.params.iter().zip(&replay.paths)) {
             agree(&case, "params", row, expected, path);
+        }
+        if let (Some(expected), Some(path)) = (&case.eval_params, replay.paths.last()) {
+            agree(&case, "eval_params", &replay.eval_params, expected, path);
         }
         assert_eq!(replay.states.len(), case.states.len(), "{}", case.name);
         for ((name, values), largest) in replay.states.iter().zip(&replay.largest_states) {
@@ -114,6 +119,18 @@ fn the_device_follows_sophia_of_its_paper_and_optax() {
     the_device_follows("sophia_h");
 }
 
+#[test]
+fn the_cpu_engine_follows_the_schedulefree_package() {
+    the_cpu_engine_follows("schedule_free_sgd");
+    the_cpu_engine_follows("schedule_free_adamw");
+}
+
+#[test]
+fn the_device_follows_the_schedulefree_package() {
+    the_device_follows("schedule_free_sgd");
+    the_device_follows("schedule_free_adamw");
+}
+
 fn the_cpu_engine_follows(rule: &str) {
     for case in cases::read(rule) {
         follow(&case, &mut Cpu::new(&case), "CPU");
@@ -155,6 +172,13 @@ fn follow(case: &Case, engine: &mut dyn Engine, engine_name: &str) {
     let mut worst_state = Worst::default();
     for (name, values) in &bounds.states {
         worst_state.compare(&engine.state(name), &case.states[*name], values, &format!("{what}, {name}"));
+    }
+    if let Some(expected) = &case.eval_params {
+        let before = engine.params();
+        engine.eval();
+        worst.compare(&engine.params(), expected, &bounds.eval_params, &format!("{what}, eval"));
+        engine.train();
+        assert_same_bits(&engine.params(), &before, &format!("{what}, back in training"));
     }
     let (params, states) = (worst.0, worst_state.0);
     println!("{what}: params {params:.3} and states {states:.3} of their bounds, vector off by {worst_vector:.1e}");

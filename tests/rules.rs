@@ -3,10 +3,11 @@
 mod common;
 
 use common::numbers::{random, ulps};
-use common::oracle;
-use common::oracle::{AdamOracle, LionOracle, NAdamOracle, Oracle, SgdOracle, SophiaOracle, StepScalars};
+use common::oracle::{self, AdamOracle, Averaging, LionOracle, NAdamOracle, Oracle, SgdOracle, SophiaOracle};
+use common::oracle::{ScheduleFreeOracle, StepScalars};
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
-use wgpu_optim::{Adam, AdamW, CpuOptimizer, Curvature, Layout, Lion, NAdam, Optimizer, OptimizerBuilder, Sgd, Sophia};
+use wgpu_optim::{Adam, AdamW, CpuOptimizer, Curvature, Layout, Lion, NAdam, Optimizer, OptimizerBuilder};
+use wgpu_optim::{ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Sophia};
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
 const LENGTHS: [usize; 15] = [0, 1, 3, 4, 5, 63, 64, 65, 255, 256, 257, 1023, 1025, 8191, 8193];
@@ -38,6 +39,13 @@ fn cases() -> Vec<Case> {
     let sophia_rule = Sophia::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25);
     let sophia_g = sophia_rule.clone().with_curvature(Curvature::SampledLabels { rho: 0.125, bs: 6.0 });
     let sophia_h = sophia_rule.with_curvature(Curvature::Hutchinson { gamma: 0.75, eps: 1.0 / 1024.0 });
+    let free_sgd = ScheduleFreeSgd::default().with_lr(0.125).with_momentum(0.875).with_weight_decay(0.25);
+    let free_adamw = ScheduleFreeAdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
+    let free_adamw = free_adamw.with_weight_decay(0.25);
+    let free = |adam, warmup_steps, r, weight_lr_power| {
+        let averaging = Averaging { warmup_steps, r, weight_lr_power };
+        ScheduleFreeOracle::new(0.875, if adam { Some((betas.1, 1.0 / 1024.0)) } else { None }, averaging)
+    };
     let sophia = |curvature| SophiaOracle { betas, curvature };
     let nadam = |momentum_decay, decoupled| NAdamOracle::new(betas, 1.0 / 1024.0, momentum_decay, decoupled);
     let nadam_rule = NAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
@@ -60,12 +68,23 @@ fn cases() -> Vec<Case> {
         case("sophia-g", sophia_g.clone(), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
         case("sophia-g maximize", sophia_g.with_maximize(true), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
         case("sophia-h", sophia_h, sophia(oracle::Curvature::H { gamma: 0.75, eps: 1.0 / 1024.0 })),
+        case("schedule-free sgd", free_sgd.clone(), free(false, 0, 0, 2)),
+        case("schedule-free sgd unweighted", free_sgd.clone().with_weight_lr_power(0.0), free(false, 0, 0, 0)),
+        case("schedule-free sgd warmup", free_sgd.with_warmup_steps(3).with_r(1.0), free(false, 3, 1, 2)),
+        case("schedule-free adamw", free_adamw.clone(), free(true, 0, 0, 2)),
+        case("schedule-free adamw maximize", free_adamw.clone().with_maximize(true), free(true, 0, 0, 2)),
+        case("schedule-free adamw warmup", free_adamw.with_warmup_steps(8).with_r(2.0), free(true, 8, 2, 2)),
         case("nadam without momentum decay", nadamw_rule.with_momentum_decay(0.0), nadam(0.0, true)),
     ]
 }
 
-/// States that a step does not make start with something to divide by: a Hessian of 0 would clip every element.
+/// States that a step does not make from nothing: z starts as the parameters, by which its rounding is measured, and
+/// the Hessian with something to divide by, for 0 would clip every element.
 fn start(names: &[&str], trainer: &Trainer, twin: &mut CpuOptimizer, len: usize) {
+    if names.contains(&"z") {
+        set_state(trainer.gpu, &trainer.optimizer, "z", &trainer.params()[..len]);
+        twin.state_mut("z").unwrap().copy_from_slice(&trainer.params()[..len]);
+    }
     if names.contains(&"hessian") {
         let hessian: Vec<f32> = random(7, len).into_iter().map(f32::abs).collect();
         set_state(trainer.gpu, &trainer.optimizer, "hessian", &hessian);

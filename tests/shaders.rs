@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lion, NAdam, Rule, Sgd, Sophia};
+use wgpu_optim::{Adam, AdamW, Lion, NAdam, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Sophia};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -19,6 +19,8 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(AdamW::default().with_amsgrad(true)),
         Box::new(Lion::default()),
         Box::new(NAdam::default()),
+        Box::new(ScheduleFreeSgd::default()),
+        Box::new(ScheduleFreeAdamW::default().with_r(1.0)),
         Box::new(Sophia::default()),
         Box::new(Sophia::hutchinson()),
     ]

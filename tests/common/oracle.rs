@@ -6,11 +6,13 @@
 
 mod history;
 mod nadam;
+mod schedule_free;
 mod sophia;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 pub use nadam::NAdamOracle;
+pub use schedule_free::{Averaging, ScheduleFreeOracle};
 pub use sophia::{Curvature, SophiaOracle};
 
 /// What a step brings to every element.
@@ -41,6 +43,11 @@ pub trait Oracle {
     /// step, are themselves rounded. `state` is the new one. Default: there are none.
     fn scalar_error(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
         0.0
+    }
+
+    /// The parameter to evaluate with, after at least one step. Default: that of training.
+    fn eval(&self, param: Rounded, _state: &[Rounded]) -> Rounded {
+        param
     }
 
     /// Takes an estimate of the Hessian's diagonal in, where the rule has one.

@@ -2,7 +2,7 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, Curvature, GradScale, GroupOptions, Layout, Lion, NAdam, NonFinite};
-use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Sophia, Stats};
+use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Sophia, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -12,6 +12,8 @@ pub trait Engine {
     fn lr(&self) -> f64;
     fn step(&mut self, grads: &[f32]) -> Stats;
     fn update_hessian(&mut self, estimate: &[f32]);
+    fn eval(&mut self);
+    fn train(&mut self);
     fn params(&self) -> Vec<f32>;
     fn state(&self, name: &str) -> Vec<f32>;
 }
@@ -42,6 +44,14 @@ impl Engine for Cpu {
 
     fn update_hessian(&mut self, estimate: &[f32]) {
         self.optimizer.update_hessian(&mut self.params, estimate).expect("an update");
+    }
+
+    fn eval(&mut self) {
+        self.optimizer.eval(&mut self.params).expect("evaluation");
+    }
+
+    fn train(&mut self) {
+        self.optimizer.train(&mut self.params).expect("training");
     }
 
     fn params(&self) -> Vec<f32> {
@@ -104,6 +114,20 @@ impl Engine for Device {
         gpu.queue.submit([encoder.finish()]);
     }
 
+    fn eval(&mut self) {
+        let gpu = device::gpu();
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.eval(&mut encoder, &gpu.queue, &self.params).expect("evaluation");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    fn train(&mut self) {
+        let gpu = device::gpu();
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.train(&mut encoder, &self.params).expect("training");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
     fn params(&self) -> Vec<f32> {
         let mut params = device::download(device::gpu(), &self.params);
         let behind = params.split_off(self.len);
@@ -156,6 +180,18 @@ fn builder(case: &Case) -> OptimizerBuilder {
         "sophia_h" => {
             let curvature = Curvature::Hutchinson { gamma: case.option("gamma", 0.01), eps };
             Optimizer::builder(Sophia { lr, betas: case.betas((0.965, 0.99)), curvature, weight_decay, maximize })
+        }
+        "schedule_free_sgd" => {
+            let (warmup_steps, r) = (case.option("warmup_steps", 0.0) as u64, case.option("r", 0.0));
+            let (momentum, weight_lr_power) = (case.option("momentum", 0.9), case.option("weight_lr_power", 2.0));
+            let rule = ScheduleFreeSgd { lr, momentum, weight_decay, warmup_steps, r, weight_lr_power, maximize };
+            Optimizer::builder(rule)
+        }
+        "schedule_free_adamw" => {
+            let (warmup_steps, r) = (case.option("warmup_steps", 0.0) as u64, case.option("r", 0.0));
+            let (betas, weight_lr_power) = (adam_betas, case.option("weight_lr_power", 2.0));
+            let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
+            Optimizer::builder(rule)
         }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         other => panic!("no rule for {other}"),

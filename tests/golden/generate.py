@@ -30,6 +30,7 @@ from lion_pytorch import Lion
 from safetensors.numpy import save
 
 import cases_nadam
+import cases_schedule_free
 import cases_sophia
 
 N = 37
@@ -327,7 +328,7 @@ CASES = {
 
 
 PACKAGES = {}  # of a rule, beside those of all
-for more in (cases_nadam, cases_sophia):
+for more in (cases_nadam, cases_sophia, cases_schedule_free):
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)

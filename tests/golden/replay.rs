@@ -1,10 +1,8 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::Case;
-use super::common::oracle::{
-    AdamOracle, Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, Rounded, SgdOracle, SophiaOracle, StepScalars,
-};
-use super::common::oracle::{clip_coefficient, global_norm};
+use super::common::oracle::{AdamOracle, Averaging, Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, Rounded};
+use super::common::oracle::{ScheduleFreeOracle, SgdOracle, SophiaOracle, StepScalars, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -22,6 +20,8 @@ pub struct Replay {
     pub largest_states: Vec<Vec<f64>>,
     pub grad_norm: Vec<f64>,
     pub clip_coef: Vec<f64>,
+    /// At the end, switched to evaluation.
+    pub eval_params: Vec<Rounded>,
 }
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
@@ -52,6 +52,19 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             };
             Box::new(SophiaOracle { betas: case.betas((0.965, 0.99)), curvature })
         }
+        "schedule_free_sgd" | "schedule_free_adamw" => {
+            let averaging = Averaging {
+                warmup_steps: case.option("warmup_steps", 0.0) as u64,
+                r: case.option("r", 0.0) as i32,
+                weight_lr_power: case.option("weight_lr_power", 2.0) as i32,
+            };
+            let betas = case.betas((0.9, 0.999));
+            let (momentum, adam) = match case.rule.as_str() {
+                "schedule_free_sgd" => (case.option("momentum", 0.9), None),
+                _ => (betas.0, Some((betas.1, case.option("eps", 1e-8)))),
+            };
+            Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
         other => panic!("no oracle for {other}"),
     }
@@ -74,6 +87,7 @@ pub fn replay(case: &Case) -> Replay {
         largest_states: vec![],
         grad_norm: vec![],
         clip_coef: vec![],
+        eval_params: vec![],
     };
     for step in 0..case.steps {
         if let Some(estimate) = case.hessian(step) {
@@ -115,6 +129,9 @@ pub fn replay(case: &Case) -> Replay {
         }
     }
     assert_eq!(t, case.applied, "{}", case.name);
+    let elements = params.iter().zip(&states).zip(&groups);
+    let eval = elements.map(|((&param, state), group)| if group.frozen { param } else { oracle.eval(param, state) });
+    out.eval_params = eval.collect();
     let state = |index: usize| states.iter().map(|state| state[index]).collect();
     out.states = names.iter().enumerate().map(|(index, &name)| (name, state(index))).collect();
     out.largest_states = largest;
