@@ -95,14 +95,16 @@ fn evaluation_gives_back_the_training_parameters_to_the_bit() {
             if t == 0 {
                 assert_same_bits(&got[6..], &training[6..], "before the first step all sequences are one");
             }
-            for i in 6..LEN {
-                let state = [Rounded::exact(z[i].into())];
-                let param = Rounded::exact(training[i].into());
-                let still = t == 0 || (100..103).contains(&i);
-                let exact = if still { param.value } else { oracle.eval(param, &state).value };
-                let scale = f64::from(training[i].abs().max(z[i].abs()));
-                assert!(ulps(got[i], exact, scale) <= 4.0, "step {t}, element {i}: {} for {exact}", got[i]);
-                assert!(ulps(params[i], got[i].into(), scale) <= 64.0, "step {t}, element {i} of the twin");
+            let of_engines =
+                [("device", &got, &training, &z[..]), ("CPU", &params, &of_twin, twin.state("z").unwrap())];
+            for (engine, got, training, z) in of_engines {
+                for i in 6..LEN {
+                    let (param, state) = (Rounded::exact(training[i].into()), [Rounded::exact(z[i].into())]);
+                    let still = t == 0 || (100..103).contains(&i);
+                    let exact = if still { param.value } else { oracle.eval(param, &state).value };
+                    let error = ulps(got[i], exact, f64::from(training[i].abs().max(z[i].abs())));
+                    assert!(error <= 4.0, "{engine}, step {t}, element {i}: {} for {exact}", got[i]);
+                }
             }
             // After one step z and y are still close to each other.
             assert!(t < 2 || got[6..].iter().zip(&training[6..]).filter(|(x, y)| x != y).count() > LEN / 4);

@@ -1,4 +1,9 @@
-#![allow(dead_code, clippy::unwrap_used, reason = "every test binary uses its part; in tests a panic is the report")]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    reason = "every test binary uses its part; in tests a panic is the report"
+)]
 
 pub mod device;
 pub mod numbers;

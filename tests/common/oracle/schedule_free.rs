@@ -1,7 +1,7 @@
 use super::history::History;
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// Schedule-free SGD and, with `adam`, AdamW (arXiv 2405.15682) as facebookresearch/schedule_free documents them.
+/// Schedule-free SGD and, with `adam`, AdamW (arXiv 2405.15682) as `facebookresearch/schedule_free` documents them.
 pub struct ScheduleFreeOracle {
     pub momentum: f64,
     /// β₂ and eps.
