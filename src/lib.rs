@@ -29,8 +29,8 @@ pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, RAdam, RmsProp, Rprop, Rule, Sgd, SignSgd,
-    Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, Lion, NAdam, RAdam, RmsProp, Rprop,
+    Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};

@@ -4,13 +4,14 @@ mod common;
 
 use common::numbers::{random, ulps};
 use common::oracle::{
-    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, LionOracle,
-    Oracle, RAdamOracle, RmsPropOracle, Rounded, RpropOracle, SgdOracle, SignSgdOracle, StepScalars, YogiOracle,
+    self, AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle,
+    Averaging, LionOracle, NAdamOracle, Oracle, RAdamOracle, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle,
+    SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle,
 };
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Layout, Lion, Optimizer, OptimizerBuilder,
-    RAdam, RmsProp, Rprop, Sgd, SignSgd, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, CpuOptimizer, Curvature, Layout, Lion, NAdam,
+    Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
@@ -114,6 +115,7 @@ fn cases() -> Vec<Case> {
     .chain(adan_cases())
     .chain(sign_cases())
     .chain(ademamix_cases())
+    .chain(carrying_cases())
     .collect()
 }
 
@@ -183,8 +185,57 @@ fn ademamix_cases() -> Vec<Case> {
     cases.map(|case| Case { steps: 7, ..case }).into()
 }
 
+/// Rules that carry scalars from step to step, or have passes.
+fn carrying_cases() -> Vec<Case> {
+    let betas = (0.875, 0.9375);
+    let sophia_rule = Sophia::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25);
+    let sophia_g = sophia_rule.clone().with_curvature(Curvature::SampledLabels { rho: 0.125, bs: 6.0 });
+    let sophia_h = sophia_rule.with_curvature(Curvature::Hutchinson { gamma: 0.75, eps: 1.0 / 1024.0 });
+    let free_sgd = ScheduleFreeSgd::default().with_lr(0.125).with_momentum(0.875).with_weight_decay(0.25);
+    let free_adamw = ScheduleFreeAdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
+    let free_adamw = free_adamw.with_weight_decay(0.25);
+    let free = |adam, warmup_steps, r, weight_lr_power| {
+        let averaging = Averaging { warmup_steps, r, weight_lr_power };
+        ScheduleFreeOracle::new(0.875, if adam { Some((betas.1, 1.0 / 1024.0)) } else { None }, averaging)
+    };
+    let sophia = |curvature| SophiaOracle { betas, curvature };
+    let nadam = |momentum_decay, decoupled| NAdamOracle::new(betas, 1.0 / 1024.0, momentum_decay, decoupled);
+    let nadam_rule = NAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
+    let nadamw_rule = nadam_rule.clone().with_decoupled_weight_decay(true);
+    vec![
+        case("nadam", nadam_rule.clone(), nadam(0.004, false)),
+        case("nadam maximize", nadam_rule.with_momentum_decay(0.5).with_maximize(true), nadam(0.5, false)),
+        case("nadam decoupled", nadamw_rule.clone(), nadam(0.004, true)),
+        case("sophia-g", sophia_g.clone(), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
+        case("sophia-g maximize", sophia_g.with_maximize(true), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
+        case("sophia-h", sophia_h, sophia(oracle::Curvature::H { gamma: 0.75, eps: 1.0 / 1024.0 })),
+        case("schedule-free sgd", free_sgd.clone(), free(false, 0, 0, 2)),
+        case("schedule-free sgd unweighted", free_sgd.clone().with_weight_lr_power(0.0), free(false, 0, 0, 0)),
+        case("schedule-free sgd warmup", free_sgd.with_warmup_steps(3).with_r(1.0), free(false, 3, 1, 2)),
+        case("schedule-free adamw", free_adamw.clone(), free(true, 0, 0, 2)),
+        case("schedule-free adamw maximize", free_adamw.clone().with_maximize(true), free(true, 0, 0, 2)),
+        case("schedule-free adamw warmup", free_adamw.with_warmup_steps(8).with_r(2.0), free(true, 8, 2, 2)),
+        case("nadam without momentum decay", nadamw_rule.with_momentum_decay(0.0), nadam(0.0, true)),
+    ]
+}
+
+/// States that a step does not make from nothing: z starts as the parameters, by which its rounding is measured, and
+/// the Hessian with something to divide by, for 0 would clip every element.
+fn start(names: &[&str], trainer: &Trainer, twin: &mut CpuOptimizer, len: usize) {
+    if names.contains(&"z") {
+        set_state(trainer.gpu, &trainer.optimizer, "z", &trainer.params()[..len]);
+        twin.state_mut("z").unwrap().copy_from_slice(&trainer.params()[..len]);
+    }
+    if names.contains(&"hessian") {
+        let hessian: Vec<f32> = random(7, len).into_iter().map(f32::abs).collect();
+        set_state(trainer.gpu, &trainer.optimizer, "hessian", &hessian);
+        twin.state_mut("hessian").unwrap().copy_from_slice(&hessian);
+    }
+}
+
 /// NUMERICS: parameters within 4 ULP of max(|p|, |Δp|) or of what WGSL allows, states within 4 ULP of their largest
-/// term. Inputs of each step are what the device held before it, so that errors do not add up.
+/// term. What a rule carries as scalars from step to step is rounded once for all elements, and its bound comes on
+/// top. Inputs of each step are what the device held before it, so that errors do not add up.
 #[test]
 fn each_step_agrees_with_twin_and_oracle() {
     let gpu = device::gpu();
@@ -196,6 +247,7 @@ fn each_step_agrees_with_twin_and_oracle() {
             let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
             let names = case.oracle.state_names();
             assert_eq!(trainer.optimizer.state_names(), names, "{}", case.name);
+            start(&names, &trainer, &mut twin, len);
             for t in 1..=case.steps {
                 let mut grads = random(100 + t, len);
                 // A zero gradient must leave Lion where it is, on fresh states at least.
@@ -219,7 +271,8 @@ fn each_step_agrees_with_twin_and_oracle() {
                     // left, and of Δp in proportion.
                     let cancelled = |s: usize| (f64::from(old_states[s][i]) / exact_state[s]).abs();
                     let amplified = (0..names.len()).map(cancelled).filter(|x| x.is_finite()).fold(1.0, f64::max);
-                    let scale = old.abs().max((exact - old).abs() * amplified);
+                    let largest_term = case.oracle.largest_term(&step, old, grad, &exact_state);
+                    let scale = old.abs().max((exact - old).abs() * amplified).max(largest_term);
                     // Where terms of the update cancel, or a rule has more roundings than 4 ULP hold, what counts is
                     // the bound for WGSL's operations, from the same equation.
                     let bound = || {
@@ -229,7 +282,8 @@ fn each_step_agrees_with_twin_and_oracle() {
                         case.oracle.update_rounded(&step, param, grad, &mut states).error
                     };
                     let off = |from: f64| (f64::from(new_params[i]) - from).abs();
-                    let error = ulps(new_params[i], exact, scale);
+                    let of_scalars = case.oracle.scalar_error(&step, old, grad, &exact_state);
+                    let error = ulps(new_params[i], exact, scale) - ulps(0.0, of_scalars, scale);
                     let allowed = error <= 4.0 || off(exact) <= bound();
                     assert!(allowed, "{at}: {} for {exact}, {error:.1} ULP", new_params[i]);
                     let from_twin = ulps(new_params[i], twin_params[i].into(), scale);
@@ -268,7 +322,14 @@ fn a_thousand_steps_stay_with_the_oracle() {
         let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
         let mut twin_params = params.clone();
         let mut exact: Vec<f64> = params.iter().map(|&param| param.into()).collect();
-        let mut states = vec![vec![case.oracle.initial_state(); case.oracle.state_names().len()]; LEN];
+        let names = case.oracle.state_names();
+        start(&names, &trainer, &mut twin, LEN);
+        let initial = |name: &str, i: usize| match name {
+            "z" | "hessian" => twin.state(name).unwrap()[i].into(),
+            _ => case.oracle.initial_state(),
+        };
+        let initials = |i| names.iter().map(|name| initial(name, i)).collect();
+        let mut states: Vec<Vec<f64>> = (0..LEN).map(initials).collect();
         for t in 1..=1000 {
             let grads = random(t, LEN);
             trainer.step(&grads);

@@ -7,8 +7,8 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, RAdam, RmsProp, Rprop, Rule, Sgd, SignSgd,
-    Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, NAdam, RAdam, RmsProp, Rprop, Rule,
+    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn rules() -> Vec<Box<dyn Rule>> {
@@ -39,6 +39,11 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(SignSgd::default().with_momentum(0.9)),
         Box::new(AdEMAMix::default()),
         Box::new(AdEMAMix::default().with_t_alpha(Some(100)).with_t_beta3(Some(100))),
+        Box::new(NAdam::default()),
+        Box::new(ScheduleFreeSgd::default()),
+        Box::new(ScheduleFreeAdamW::default().with_r(1.0)),
+        Box::new(Sophia::default()),
+        Box::new(Sophia::hutchinson()),
     ]
 }
 

@@ -4,7 +4,16 @@
 //! `tests/golden.rs` holds them against PyTorch, lion-pytorch and optax. Each equation is written once, over [`Real`]:
 //! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+mod history;
+mod nadam;
+mod schedule_free;
+mod sophia;
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
+
+pub use nadam::NAdamOracle;
+pub use schedule_free::{Averaging, ScheduleFreeOracle};
+pub use sophia::{Curvature, SophiaOracle};
 
 /// What a step brings to every element.
 pub struct StepScalars {
@@ -28,6 +37,33 @@ pub trait Oracle {
 
     /// The same with a bound on the error of f32 arithmetic.
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+
+    /// The largest term of the sums that make the new parameter, beside the old one and the change: where these may
+    /// cancel, rounding is relative to them. `state` is the new one. Default: there are none.
+    fn largest_term(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// How far the new parameter may be off because scalars of the whole step, which the device carries from step to
+    /// step, are themselves rounded. `state` is the new one. Default: there are none.
+    fn scalar_error(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// The parameter to evaluate with, after at least one step. Default: that of training.
+    fn eval(&self, param: Rounded, _state: &[Rounded]) -> Rounded {
+        param
+    }
+
+    /// Takes an estimate of the Hessian's diagonal in, where the rule has one.
+    fn update_hessian(&self, _estimate: f64, _state: &mut [f64]) {
+        unreachable!("the rule has no Hessian");
+    }
+
+    /// The same with a bound on the error of f32 arithmetic.
+    fn update_hessian_rounded(&self, _estimate: Rounded, _state: &mut [Rounded]) {
+        unreachable!("the rule has no Hessian");
+    }
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
@@ -186,6 +222,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn min(self, other: Self) -> Self;
     fn sign(self) -> Self;
     fn value(self) -> f64;
+    /// Into -1..1.
+    fn clamp_to_one(self) -> Self;
 }
 
 impl Real for f64 {
@@ -223,6 +261,10 @@ impl Real for f64 {
 
     fn value(self) -> f64 {
         self
+    }
+
+    fn clamp_to_one(self) -> Self {
+        self.clamp(-1.0, 1.0)
     }
 }
 
@@ -344,7 +386,11 @@ impl Real for Rounded {
     }
 
     fn max(self, other: Self) -> Self {
-        Self { value: self.value.max(other.value), error: self.error.max(other.error) }
+        let (small, large) = if self.value < other.value { (self, other) } else { (other, self) };
+        if large.value - large.error >= small.value + small.error {
+            return large;
+        }
+        Self { value: large.value, error: small.error.max(large.error) }
     }
 
     fn min(self, other: Self) -> Self {
@@ -359,5 +405,11 @@ impl Real for Rounded {
 
     fn value(self) -> f64 {
         self.value
+    }
+
+    fn clamp_to_one(self) -> Self {
+        // What surely lies outside is ±1 without error; nothing can be off by more than the whole interval.
+        let outside = self.value.abs() - self.error >= 1.0;
+        Self { value: self.value.clamp_to_one(), error: if outside { 0.0 } else { self.error.min(2.0) } }
     }
 }
