@@ -17,6 +17,7 @@ use crate::error::check;
 ///
 /// State: 12 bytes per parameter (`exp_avg`, `exp_avg_slow`, `exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct AdEMAMix {
     /// Learning rate; default 1e-3.
     pub lr: f64,

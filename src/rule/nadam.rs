@@ -13,6 +13,7 @@ use crate::error::check;
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct NAdam {
     /// Learning rate; default 2e-3.
     pub lr: f64,

@@ -15,6 +15,7 @@ use crate::Error;
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct RAdam {
     /// Learning rate; default 1e-3.
     pub lr: f64,

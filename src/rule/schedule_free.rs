@@ -13,6 +13,7 @@ use crate::error::check;
 ///
 /// State: 4 bytes per parameter (`z`), and 4 more for the training parameters from the first `eval` on.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct ScheduleFreeSgd {
     /// Learning rate; default 1.
     pub lr: f64,
@@ -37,6 +38,7 @@ pub struct ScheduleFreeSgd {
 ///
 /// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and 4 more for the training parameters from the first `eval` on.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct ScheduleFreeAdamW {
     /// Learning rate; default 2.5e-3.
     pub lr: f64,

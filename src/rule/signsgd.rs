@@ -11,6 +11,7 @@ use crate::Error;
 ///
 /// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct SignSgd {
     /// Learning rate; default 1e-3.
     pub lr: f64,

@@ -18,6 +18,7 @@ use crate::groups::is_rate;
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `hessian`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Sophia {
     /// Learning rate; default 1e-4.
     pub lr: f64,
@@ -33,6 +34,8 @@ pub struct Sophia {
 
 /// How [`Sophia`] learns the diagonal of the Hessian.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Curvature {
     /// Sophia-G, the Gauss-Newton-Bartlett estimator: each estimate is the gradient (the mean over a batch) for labels
