@@ -86,8 +86,9 @@ fn belief_cases() -> Vec<Case> {
     ]
 }
 
+/// A beta below 0.5 takes the other form of the average.
 fn adan_cases() -> Vec<Case> {
-    let (betas, eps, eps_root) = ((0.875, 0.75, 0.9375), 1.0 / 1024.0, 1.0 / 65536.0);
+    let (betas, eps, eps_root) = ((0.25, 0.75, 0.9375), 1.0 / 1024.0, 1.0 / 65536.0);
     let rule = Adan::default().with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
     let optax = Adan::optax().with_lr(0.125).with_betas(betas).with_eps(eps).with_eps_root(eps_root);
     let oracle = |eps_root, no_prox, optax| AdanOracle { betas, eps, eps_root, no_prox, optax };

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::{Elements, Rule, Step, average, check_beta, common_options, setters, sign_of};
 use crate::Error;
 
-/// SignSGD and, with momentum, Signum (Bernstein et al. 2018, arXiv 1802.04434), as `optax.sign_sgd` and
+/// `SignSGD` and, with momentum, Signum (Bernstein et al. 2018, arXiv 1802.04434), as `optax.sign_sgd` and
 /// `optax.signum`.
 ///
 /// `param *= 1 - lr·weight_decay`; `param -= lr·sign(grad)` with sign(0) = 0, or with momentum

@@ -1,6 +1,6 @@
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// AdaBelief (arXiv 2010.07468, algorithm 2) with optax's two epsilons.
+/// `AdaBelief` (arXiv 2010.07468, algorithm 2) with optax's two epsilons.
 pub struct AdaBeliefOracle {
     pub betas: (f64, f64),
     pub eps: f64,

@@ -1,6 +1,6 @@
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// AdEMAMix (arXiv 2409.03137, algorithm 1 and section 3).
+/// `AdEMAMix` (arXiv 2409.03137, algorithm 1 and section 3).
 pub struct AdEMAMixOracle {
     pub betas: (f64, f64, f64),
     pub alpha: f64,

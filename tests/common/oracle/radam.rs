@@ -1,6 +1,6 @@
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// RAdam (arXiv 1908.03265) as `torch.optim.RAdam`.
+/// `RAdam` (arXiv 1908.03265) as `torch.optim.RAdam`.
 pub struct RAdamOracle {
     pub betas: (f64, f64),
     pub eps: f64,

@@ -1,6 +1,6 @@
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// SignSGD and Signum (arXiv 1802.04434, algorithms 1 and 2). The sign of 0 is 0.
+/// `SignSGD` and Signum (arXiv 1802.04434, algorithms 1 and 2). The sign of 0 is 0.
 pub struct SignSgdOracle {
     pub momentum: f64,
 }
