@@ -1,6 +1,5 @@
 //! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and
-//! optax in float64
-//! (`tests/golden`).
+//! optax in float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:

@@ -1,7 +1,7 @@
 //! Independent oracles: the published equations of every rule, one element at a time, in f64.
 //!
 //! They are written from the papers and PyTorch's documentation and share nothing with the crate; `tests/golden.rs`
-//! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
+//! holds them against the frameworks. Each equation is written once, over [`Real`]: with `f64` it gives the
 //! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
