@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     scaled: bool,
     grad_scale: f32,
     recorded: u64,
+    /// Whether the parameters are those for evaluation, and no step may be taken.
+    pub(crate) evaluating: bool,
 }
 
 impl Plan {
@@ -96,7 +98,8 @@ impl Plan {
         }
         let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay())?;
         let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
-        Ok(Self { rule, groups, len, schedule, clip, nonfinite, scaled: false, grad_scale: 1.0, recorded: 0 })
+        let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
+        Ok(Self { rule, groups, len, schedule, clip, nonfinite, scaled, grad_scale, recorded, evaluating })
     }
 
     pub(crate) fn lr(&self) -> f64 {
@@ -125,6 +128,11 @@ impl Plan {
     /// Whether the step needs no look at all gradients before it writes.
     pub(crate) fn is_bare(&self) -> bool {
         self.len > 0 && self.clip.is_none() && !self.scaled && self.nonfinite() == NonFinite::Propagate
+    }
+
+    /// Refuses what needs training parameters between `eval` and `train`.
+    pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
+        if self.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
     }
 
     /// The rule's pass of that name.

@@ -3,6 +3,7 @@
 mod finish;
 mod norm;
 mod partial;
+mod passes;
 mod update;
 
 pub(crate) use norm::NORM_BLOCK;
@@ -37,6 +38,8 @@ pub struct CpuOptimizer {
     powers: BiasPowers,
     control: ControlBlock,
     states: Vec<(String, Vec<f32>)>,
+    /// What `eval` keeps for `train`.
+    training_params: Vec<f32>,
 }
 
 impl CpuOptimizer {
@@ -45,14 +48,16 @@ impl CpuOptimizer {
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
         let state = |&name: &&str| (name.to_owned(), vec![plan.rule.initial_state(name); plan.len]);
         let states = plan.rule.states().iter().map(state).collect();
-        Ok(Self { control: ControlBlock::new(&powers, initial_scalars(&*plan.rule)), powers, states, plan })
+        let control = ControlBlock::new(&powers, initial_scalars(&*plan.rule));
+        Ok(Self { control, powers, states, plan, training_params: Vec::new() })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`]; nothing has changed then.
+    /// [`Error::LengthMismatch`], [`Error::EvaluationMode`]; nothing has changed then.
     pub fn step(&mut self, params: &mut [f32], grads: &[f32]) -> Result<Stats, Error> {
+        self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
         let slot = self.plan.next_slot();

@@ -163,6 +163,14 @@ pub enum Error {
         /// The rule's passes.
         known: Vec<String>,
     },
+    /// A step, or a second `eval`, between `eval` and `train`.
+    #[error(
+        "{call} was called while the parameters are those for evaluation; call `train` first, which brings the training parameters back"
+    )]
+    EvaluationMode {
+        /// What was called.
+        call: &'static str,
+    },
     /// The WGSL of a rule does not compile.
     #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
     Shader {

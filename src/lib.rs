@@ -28,7 +28,10 @@ pub use gpu::{FlatBuffer, Gpu};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
-pub use rule::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, RmsProp, Rprop, Rule, Sgd};
+pub use rule::{
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, Lion, NAdam, RAdam, RmsProp, Rprop,
+    Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+};
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};
 pub use wgpu;

@@ -1,3 +1,5 @@
+mod passes;
+
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::builder::{OptimizerBuilder, Plan};
@@ -48,6 +50,8 @@ pub struct Optimizer {
     slots: Slots,
     finish: wgpu::BindGroup,
     bindings: Vec<Bindings>,
+    /// What `eval` keeps for `train`; empty before the first.
+    training_params: Vec<Piece>,
     staging: StagingPool,
 }
 
@@ -103,6 +107,7 @@ impl Optimizer {
             pipelines,
             shared,
             bindings: Vec::new(),
+            training_params: Vec::new(),
             staging: StagingPool::default(),
         })
     }
@@ -119,7 +124,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`]; nothing was recorded or counted then.
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::EvaluationMode`]; nothing was recorded or
+    /// counted then.
     pub fn step<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -127,6 +133,7 @@ impl Optimizer {
         params: impl Into<FlatBuffer<'a>>,
         grads: impl Into<FlatBuffer<'a>>,
     ) -> Result<(), Error> {
+        self.plan.check_training("step")?;
         let work = if self.plan.is_bare() { Work::BareStep } else { Work::Step };
         self.bind(params.into(), grads.into(), work)?;
         let head = self.plan.next_slot();

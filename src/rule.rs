@@ -1,25 +1,43 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
+mod adabelief;
 mod adadelta;
 mod adagrad;
 mod adam;
 mod adamax;
+mod adan;
+mod ademamix;
 mod lion;
+mod nadam;
+mod radam;
 mod rmsprop;
 mod rprop;
+mod schedule_free;
 mod sgd;
+mod signsgd;
+mod sophia;
+mod yogi;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use adabelief::AdaBelief;
 pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
 pub use adamax::Adamax;
+pub use adan::Adan;
+pub use ademamix::AdEMAMix;
 pub use lion::Lion;
+pub use nadam::NAdam;
+pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeSgd};
 pub use sgd::Sgd;
+pub use signsgd::SignSgd;
+pub use sophia::{Curvature, Sophia};
+pub use yogi::Yogi;
 
 use crate::Error;
 use crate::error::check;
@@ -202,6 +220,14 @@ fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Erro
 /// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
 fn sign_of(value: f32) -> f32 {
     f32::from(value > 0.0) - f32::from(value < 0.0)
+}
+
+/// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
+fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
+    if one_minus_beta <= 0.5 {
+        return old + one_minus_beta * (value - old);
+    }
+    beta * old + one_minus_beta * value
 }
 
 /// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.

@@ -6,8 +6,9 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS,
-    NonFinite, Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer, Gpu,
+    GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop,
+    Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -73,7 +74,10 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("betas.1", Optimizer::builder(Adamax::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
+        bad.push(("betas.1", Optimizer::builder(Sophia::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
     }
+    bad.extend(bad_adaptive());
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
         bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
@@ -100,6 +104,30 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     }
     bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(1.1))));
     bad.push(("rho", Optimizer::builder(Adadelta::default().with_rho(1.1))));
+    for momentum_decay in [-1e-3, 1e-7, nan, f64::INFINITY] {
+        bad.push(("momentum_decay", Optimizer::builder(NAdam::default().with_momentum_decay(momentum_decay))));
+    }
+    bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
+    for power in [-1.0, 0.5, 17.0, nan, f64::INFINITY] {
+        bad.push(("r", Optimizer::builder(ScheduleFreeSgd::default().with_r(power))));
+        bad.push(("weight_lr_power", Optimizer::builder(ScheduleFreeAdamW::default().with_weight_lr_power(power))));
+    }
+    for momentum in [0.0, 1.0, -0.5, 1e-40, nan] {
+        bad.push(("momentum", Optimizer::builder(ScheduleFreeSgd::default().with_momentum(momentum))));
+        bad.push(("betas.0", Optimizer::builder(ScheduleFreeAdamW::default().with_betas((momentum, 0.9)))));
+    }
+    bad.push(("eps", Optimizer::builder(ScheduleFreeAdamW::default().with_eps(-1.0))));
+    bad.push(("bet", Optimizer::builder(ScheduleFreeAdamW::default().with_betas((0.9, 1.0)))));
+    for value in [-1.0, nan, f64::INFINITY] {
+        let sophia = |curvature| Optimizer::builder(Sophia::default().with_curvature(curvature));
+        bad.push(("rho", sophia(Curvature::SampledLabels { rho: value, bs: 1.0 })));
+        bad.push(("bs", sophia(Curvature::SampledLabels { rho: 1.0, bs: value })));
+        bad.push(("gamma", sophia(Curvature::Hutchinson { gamma: value, eps: 1.0 })));
+        // 1e-40 may be flushed to zero.
+        for eps in [value, 0.0, 1e-40] {
+            bad.push(("eps", sophia(Curvature::Hutchinson { gamma: 1.0, eps })));
+        }
+    }
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
@@ -129,6 +157,70 @@ fn groups_without_elements_are_groups() {
     let options = GroupOptions::default().with_lr_scale(2.0);
     let builder = Optimizer::builder(Sgd::default()).group("empty", options.clone()).group("padding", options);
     builder.build_cpu(&layout).unwrap();
+}
+
+fn bad_adaptive() -> Vec<(&'static str, OptimizerBuilder)> {
+    let mut bad = Vec::new();
+    for beta in [1.0, 1.5, -0.1, f64::NAN, 0.999_999_99] {
+        bad.push(("bet", Optimizer::builder(RAdam::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(RAdam::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(AdaBelief::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(Yogi::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(Adan::default().with_betas((0.9, 0.9, beta)))));
+        bad.push(("momentum", Optimizer::builder(SignSgd::default().with_momentum(beta))));
+        bad.push(("betas.2", Optimizer::builder(AdEMAMix::default().with_betas((0.9, 0.9, beta)))));
+    }
+    for value in [-1.0, f64::NAN, f64::INFINITY] {
+        bad.push(("eps", Optimizer::builder(RAdam::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(AdaBelief::default().with_eps(value))));
+        bad.push(("eps_root", Optimizer::builder(AdaBelief::default().with_eps_root(value))));
+        bad.push(("eps", Optimizer::builder(Yogi::default().with_eps(value))));
+        let initial = Yogi::default().with_initial_accumulator_value(value);
+        bad.push(("initial_accumulator_value", Optimizer::builder(initial)));
+        bad.push(("eps", Optimizer::builder(Adan::default().with_eps(value))));
+        bad.push(("eps_root", Optimizer::builder(Adan::default().with_eps_root(value))));
+        bad.push(("weight_decay", Optimizer::builder(SignSgd::default().with_weight_decay(value))));
+        bad.push(("eps", Optimizer::builder(AdEMAMix::default().with_eps(value))));
+        bad.push(("alpha", Optimizer::builder(AdEMAMix::default().with_alpha(value))));
+    }
+    for steps in [0, (1 << 24) + 1] {
+        bad.push(("t_alpha", Optimizer::builder(AdEMAMix::default().with_t_alpha(Some(steps)))));
+        bad.push(("t_beta3", Optimizer::builder(AdEMAMix::default().with_t_beta3(Some(steps)))));
+    }
+    let warm = AdEMAMix::default().with_t_beta3(Some(10));
+    bad.push(("betas.0", Optimizer::builder(warm.clone().with_betas((0.4, 0.9, 0.999)))));
+    bad.push(("betas.2", Optimizer::builder(warm.with_betas((0.9, 0.9, 0.8)))));
+    bad
+}
+
+#[test]
+fn passes_of_other_rules_are_refused() {
+    let gpu = noop_gpu();
+    let layout = Layout::flat(4).unwrap();
+    let [params, estimate] = [0; 2].map(|_| storage(&gpu, 16, BufferUsages::STORAGE));
+    let mut optimizer = Optimizer::builder(Adam::default()).build(&gpu.device, &layout).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    let result = optimizer.update_hessian(&mut encoder, &gpu.queue, &params, &estimate);
+    assert_says(&refused!(result, Error::UnknownPass { .. }), &["\"adam\"", "update_hessian", "none"]);
+    let mut optimizer = Optimizer::builder(Adam::default()).build_cpu(&layout).unwrap();
+    refused!(optimizer.update_hessian(&mut [0.0; 4], &[0.0; 4]), Error::UnknownPass { .. });
+    refused!(optimizer.eval(&mut [0.0; 4]), Error::UnknownPass { .. });
+    refused!(optimizer.train(&mut [0.0; 4]), Error::UnknownPass { .. });
+}
+
+#[test]
+fn evaluation_needs_parameters_that_can_be_copied() {
+    let gpu = noop_gpu();
+    let params = storage(&gpu, 16, BufferUsages::STORAGE);
+    let builder = Optimizer::builder(ScheduleFreeSgd::default());
+    let mut optimizer = builder.build(&gpu.device, &Layout::flat(4).unwrap()).unwrap();
+    let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+    for result in [optimizer.eval(&mut encoder, &gpu.queue, &params), optimizer.train(&mut encoder, &params)] {
+        let message = refused!(result, Error::MissingUsage { missing: BufferUsages::COPY_SRC, .. });
+        assert_says(&message, &["params", "COPY_SRC", "training parameters"]);
+    }
+    // It was refused, so that the mode has not changed.
+    optimizer.step(&mut encoder, &gpu.queue, &params, &storage(&gpu, 16, BufferUsages::STORAGE)).unwrap();
 }
 
 #[test]

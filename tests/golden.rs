@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch and optax in
-//! float64 (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and optax
+//! in float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
@@ -21,6 +21,7 @@ mod engines;
 mod replay;
 
 use cases::Case;
+use common::numbers::assert_same_bits;
 use common::oracle::{HALF_ULP, Rounded};
 use engines::{Cpu, Device, Engine};
 use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
@@ -29,7 +30,28 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 9] = ["sgd", "adam", "adamw", "lion", "adagrad", "rmsprop", "adadelta", "adamax", "rprop"];
+const RULES: [&str; 20] = [
+    "sgd",
+    "adam",
+    "adamw",
+    "lion",
+    "adagrad",
+    "rmsprop",
+    "adadelta",
+    "adamax",
+    "rprop",
+    "radam",
+    "adabelief",
+    "yogi",
+    "adan",
+    "signsgd",
+    "ademamix",
+    "nadam",
+    "sophia",
+    "sophia_h",
+    "schedule_free_sgd",
+    "schedule_free_adamw",
+];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -37,6 +59,9 @@ fn the_oracles_compute_what_the_frameworks_compute() {
         let replay = replay(&case);
         for (row, (expected, path)) in replay.params.iter().zip(case.params.iter().zip(&replay.paths)) {
             agree(&case, "params", row, expected, path);
+        }
+        if let (Some(expected), Some(path)) = (&case.eval_params, replay.paths.last()) {
+            agree(&case, "eval_params", &replay.eval_params, expected, path);
         }
         assert_eq!(replay.states.len(), case.states.len(), "{}", case.name);
         for ((name, values), largest) in replay.states.iter().zip(&replay.largest_states) {
@@ -142,6 +167,100 @@ fn the_device_follows_rprop_of_pytorch() {
     the_device_follows("rprop");
 }
 
+#[test]
+fn the_cpu_engine_follows_radam_of_pytorch() {
+    the_cpu_engine_follows("radam");
+}
+
+#[test]
+fn the_cpu_engine_follows_adabelief_of_optax() {
+    the_cpu_engine_follows("adabelief");
+}
+
+#[test]
+fn the_cpu_engine_follows_yogi_of_optax() {
+    the_cpu_engine_follows("yogi");
+}
+
+#[test]
+fn the_cpu_engine_follows_adan_of_timm_and_optax() {
+    the_cpu_engine_follows("adan");
+}
+
+#[test]
+fn the_cpu_engine_follows_signsgd_of_optax() {
+    the_cpu_engine_follows("signsgd");
+}
+
+#[test]
+fn the_cpu_engine_follows_ademamix_of_optax() {
+    the_cpu_engine_follows("ademamix");
+}
+
+#[test]
+fn the_device_follows_radam_of_pytorch() {
+    the_device_follows("radam");
+}
+
+#[test]
+fn the_device_follows_adabelief_of_optax() {
+    the_device_follows("adabelief");
+}
+
+#[test]
+fn the_device_follows_yogi_of_optax() {
+    the_device_follows("yogi");
+}
+
+#[test]
+fn the_device_follows_adan_of_timm_and_optax() {
+    the_device_follows("adan");
+}
+
+#[test]
+fn the_device_follows_signsgd_of_optax() {
+    the_device_follows("signsgd");
+}
+
+#[test]
+fn the_device_follows_ademamix_of_optax() {
+    the_device_follows("ademamix");
+}
+
+#[test]
+fn the_cpu_engine_follows_nadam_of_pytorch() {
+    the_cpu_engine_follows("nadam");
+}
+
+#[test]
+fn the_device_follows_nadam_of_pytorch() {
+    the_device_follows("nadam");
+}
+
+#[test]
+fn the_cpu_engine_follows_sophia_of_its_paper_and_optax() {
+    the_cpu_engine_follows("sophia");
+    the_cpu_engine_follows("sophia_h");
+}
+
+#[test]
+fn the_device_follows_sophia_of_its_paper_and_optax() {
+    the_device_follows("sophia");
+    the_device_follows("sophia_h");
+}
+
+#[test]
+fn the_cpu_engine_follows_the_schedulefree_package() {
+    the_cpu_engine_follows("schedule_free_sgd");
+    the_cpu_engine_follows("schedule_free_adamw");
+}
+
+#[test]
+fn the_device_follows_the_schedulefree_package() {
+    the_device_follows("schedule_free_sgd");
+    the_device_follows("schedule_free_adamw");
+}
+
 fn the_cpu_engine_follows(rule: &str) {
     for case in cases::read(rule) {
         follow(&case, &mut Cpu::new(&case), "CPU");
@@ -162,6 +281,9 @@ fn follow(case: &Case, engine: &mut dyn Engine, engine_name: &str) {
     let what = format!("{} on {engine_name}", case.name);
     let (mut worst, mut worst_vector, mut checkpoint) = (Worst::default(), 0.0f64, 0);
     for step in 0..case.steps {
+        if let Some(estimate) = case.hessian(step) {
+            engine.update_hessian(estimate);
+        }
         statistics_agree(case, engine, &bounds, step, &format!("{what}, step {step}"));
         if case.checkpoints.get(checkpoint) == Some(&(step + 1)) {
             let what = format!("{what}, params after step {step}");
@@ -180,6 +302,13 @@ fn follow(case: &Case, engine: &mut dyn Engine, engine_name: &str) {
     let mut worst_state = Worst::default();
     for (name, values) in &bounds.states {
         worst_state.compare(&engine.state(name), &case.states[*name], values, &format!("{what}, {name}"));
+    }
+    if let Some(expected) = &case.eval_params {
+        let before = engine.params();
+        engine.eval();
+        worst.compare(&engine.params(), expected, &bounds.eval_params, &format!("{what}, eval"));
+        engine.train();
+        assert_same_bits(&engine.params(), &before, &format!("{what}, back in training"));
     }
     let (params, states) = (worst.0, worst_state.0);
     println!("{what}: params {params:.3} and states {states:.3} of their bounds, vector off by {worst_vector:.1e}");

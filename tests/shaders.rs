@@ -6,7 +6,10 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adadelta, Adagrad, Adam, AdamW, Adamax, Lion, RmsProp, Rprop, Rule, Sgd};
+use wgpu_optim::{
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, NAdam, RAdam, RmsProp, Rprop, Rule,
+    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -27,6 +30,20 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Adamax::default()),
         Box::new(Rprop::default()),
         Box::new(Lion::default()),
+        Box::new(RAdam::default()),
+        Box::new(AdaBelief::default()),
+        Box::new(Yogi::default()),
+        Box::new(Adan::default()),
+        Box::new(Adan::optax()),
+        Box::new(SignSgd::default()),
+        Box::new(SignSgd::default().with_momentum(0.9)),
+        Box::new(AdEMAMix::default()),
+        Box::new(AdEMAMix::default().with_t_alpha(Some(100)).with_t_beta3(Some(100))),
+        Box::new(NAdam::default()),
+        Box::new(ScheduleFreeSgd::default()),
+        Box::new(ScheduleFreeAdamW::default().with_r(1.0)),
+        Box::new(Sophia::default()),
+        Box::new(Sophia::hutchinson()),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::Error;
 ///
 /// State: 8 bytes per parameter (`square_avg`, `acc_delta`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adadelta {
     /// Learning rate; default 1.
     pub lr: f64,

@@ -9,6 +9,7 @@ use crate::Error;
 ///
 /// State: 4 bytes per parameter (`sum`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adagrad {
     /// Learning rate; default 1e-2.
     pub lr: f64,

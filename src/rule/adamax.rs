@@ -10,6 +10,7 @@ use crate::Error;
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_inf`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adamax {
     /// Learning rate; default 2e-3.
     pub lr: f64,

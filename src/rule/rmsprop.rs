@@ -13,6 +13,7 @@ use crate::Error;
 /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
 /// (`momentum_buffer`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
 pub struct RmsProp {
     /// Learning rate; default 1e-2.

@@ -15,6 +15,7 @@ use crate::groups::is_rate;
 ///
 /// State: 8 bytes per parameter (`prev`, the last gradient; `step_size`).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Rprop {
     /// First step size; default 1e-2.
     pub lr: f64,

@@ -4,7 +4,16 @@
 //! `tests/golden.rs` holds them against PyTorch, lion-pytorch and optax. Each equation is written once, over [`Real`]:
 //! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+mod history;
+mod nadam;
+mod schedule_free;
+mod sophia;
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
+
+pub use nadam::NAdamOracle;
+pub use schedule_free::{Averaging, ScheduleFreeOracle};
+pub use sophia::{Curvature, SophiaOracle};
 
 /// What a step brings to every element.
 pub struct StepScalars {
@@ -28,6 +37,33 @@ pub trait Oracle {
 
     /// The same with a bound on the error of f32 arithmetic.
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+
+    /// The largest term of the sums that make the new parameter, beside the old one and the change: where these may
+    /// cancel, rounding is relative to them. `state` is the new one. Default: there are none.
+    fn largest_term(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// How far the new parameter may be off because scalars of the whole step, which the device carries from step to
+    /// step, are themselves rounded. `state` is the new one. Default: there are none.
+    fn scalar_error(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
+        0.0
+    }
+
+    /// The parameter to evaluate with, after at least one step. Default: that of training.
+    fn eval(&self, param: Rounded, _state: &[Rounded]) -> Rounded {
+        param
+    }
+
+    /// Takes an estimate of the Hessian's diagonal in, where the rule has one.
+    fn update_hessian(&self, _estimate: f64, _state: &mut [f64]) {
+        unreachable!("the rule has no Hessian");
+    }
+
+    /// The same with a bound on the error of f32 arithmetic.
+    fn update_hessian_rounded(&self, _estimate: Rounded, _state: &mut [Rounded]) {
+        unreachable!("the rule has no Hessian");
+    }
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
@@ -143,6 +179,18 @@ pub use adagrad::AdagradOracle;
 pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
 pub use rprop::RpropOracle;
+mod adabelief;
+mod adan;
+mod ademamix;
+mod radam;
+mod signsgd;
+mod yogi;
+pub use adabelief::AdaBeliefOracle;
+pub use adan::AdanOracle;
+pub use ademamix::AdEMAMixOracle;
+pub use radam::RAdamOracle;
+pub use signsgd::SignSgdOracle;
+pub use yogi::YogiOracle;
 
 /// The Euclidean norm. Squares of f32 neither overflow nor vanish in f64.
 pub fn global_norm(grads: &[f32]) -> f64 {
@@ -158,19 +206,32 @@ pub fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
 pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// A hyperparameter, or a number the host makes from one in f64: rounded to f32 once.
     fn constant(value: f64) -> Self;
+    /// A number the device makes from t, good to so many ULP.
+    fn of_step(value: f64, ulps: f64) -> Self;
     /// The learning rate: schedule, group's scale and their product are rounded.
     fn lr(value: f64) -> Self;
     /// `1 - betaᵗ`.
     fn bias_correction(beta: f64, t: u64) -> Self;
+    /// `beta * old + (1 - beta) * value`, of which a beta of 0.5 and more takes no part in the rounding: the crate may
+    /// add `(1 - beta) * (value - old)` to the old.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        Self::constant(beta) * old + Self::constant(1.0 - beta) * value
+    }
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn min(self, other: Self) -> Self;
     fn sign(self) -> Self;
     fn value(self) -> f64;
+    /// Into -1..1.
+    fn clamp_to_one(self) -> Self;
 }
 
 impl Real for f64 {
     fn constant(value: f64) -> Self {
+        value
+    }
+
+    fn of_step(value: f64, _ulps: f64) -> Self {
         value
     }
 
@@ -200,6 +261,10 @@ impl Real for f64 {
 
     fn value(self) -> f64 {
         self
+    }
+
+    fn clamp_to_one(self) -> Self {
+        self.clamp(-1.0, 1.0)
     }
 }
 
@@ -289,6 +354,10 @@ impl Real for Rounded {
         Self { value, error: (f64::from(value as f32) - value).abs() }
     }
 
+    fn of_step(value: f64, ulps: f64) -> Self {
+        Self { value, error: 0.0 }.with_ulps(ulps)
+    }
+
     fn lr(value: f64) -> Self {
         Self { value, error: 0.0 }.with_ulps(1.5)
     }
@@ -298,6 +367,18 @@ impl Real for Rounded {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
     }
 
+    /// What errors the operands bring shrinks with the exact average; to it come those of the step from `old`.
+    fn average(beta: f64, old: Self, value: Self) -> Self {
+        let weight = 1.0 - beta;
+        if beta < 0.5 {
+            return Self::constant(beta) * old + Self::constant(weight) * value;
+        }
+        let brought = beta * old.error + weight * value.error;
+        let distance = Self::exact((value.value - old.value).abs() + old.error + value.error);
+        let step = Self::constant(weight) * distance.with_ulps(0.5);
+        Self { value: beta * old.value + weight * value.value, error: brought + step.error }.with_ulps(0.5)
+    }
+
     fn sqrt(self) -> Self {
         let value = self.value.sqrt();
         let error = self.error.sqrt().min(self.error / value.max(f64::MIN_POSITIVE));
@@ -305,7 +386,11 @@ impl Real for Rounded {
     }
 
     fn max(self, other: Self) -> Self {
-        Self { value: self.value.max(other.value), error: self.error.max(other.error) }
+        let (small, large) = if self.value < other.value { (self, other) } else { (other, self) };
+        if large.value - large.error >= small.value + small.error {
+            return large;
+        }
+        Self { value: large.value, error: small.error.max(large.error) }
     }
 
     fn min(self, other: Self) -> Self {
@@ -320,5 +405,11 @@ impl Real for Rounded {
 
     fn value(self) -> f64 {
         self.value
+    }
+
+    fn clamp_to_one(self) -> Self {
+        // What surely lies outside is ±1 without error; nothing can be off by more than the whole interval.
+        let outside = self.value.abs() - self.error >= 1.0;
+        Self { value: self.value.clamp_to_one(), error: if outside { 0.0 } else { self.error.min(2.0) } }
     }
 }

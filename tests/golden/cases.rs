@@ -30,6 +30,10 @@ pub struct Case {
     /// Of every step, where the case clips.
     pub grad_norm: Option<Vec<f64>>,
     pub clip_coef: Option<Vec<f64>>,
+    /// Estimates of the Hessian's diagonal, by the step before which they are given.
+    hessians: BTreeMap<usize, Vec<f32>>,
+    /// At the end, switched to evaluation.
+    pub eval_params: Option<Vec<f64>>,
 }
 
 pub struct WarmupCosine {
@@ -69,6 +73,15 @@ impl Case {
         self.options.get(name).map_or(default, |pair| (number(&pair[0]), number(&pair[1])))
     }
 
+    pub fn three_betas(&self, default: (f64, f64, f64)) -> (f64, f64, f64) {
+        let read = |betas: &Value| (number(&betas[0]), number(&betas[1]), number(&betas[2]));
+        self.options.get("betas").map_or(default, read)
+    }
+
+    pub fn steps_option(&self, name: &str) -> Option<u32> {
+        self.options.get(name).map(|steps| integer(steps).try_into().expect("steps"))
+    }
+
     pub fn weight_decay(&self) -> f64 {
         self.option("weight_decay", 0.0)
     }
@@ -76,6 +89,11 @@ impl Case {
     /// What step `step`, counted from 0, is given: multiplied by `grad_scale` where there is one.
     pub fn grads(&self, step: usize) -> &[f32] {
         &self.grads[step % self.grads.len()]
+    }
+
+    /// The Hessian estimate that is given before step `step`.
+    pub fn hessian(&self, step: usize) -> Option<&[f32]> {
+        self.hessians.get(&step).map(Vec::as_slice)
     }
 
     /// The first bad element of the gradient of a step that is to be skipped.
@@ -111,10 +129,16 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
     let param0 = f32s(tensors, &format!("{data}/param0"));
     let elements = param0.len();
     let params = f64s(tensors, &format!("{name}/params")).expect("params");
-    let of_case = tensors.names().into_iter().filter_map(|key| key.strip_prefix(&format!("{name}/")));
-    let states = of_case.filter(|key| !["params", "lr", "grad_norm", "clip_coef"].contains(key));
-    let states =
-        states.map(|state| (state.to_string(), f64s(tensors, &format!("{name}/{state}")).expect("a state"))).collect();
+    let others = ["params", "eval_params", "lr", "grad_norm", "clip_coef"];
+    let of_case = tensors.names().into_iter().filter_map(|tensor| tensor.strip_prefix(&format!("{name}/")));
+    let states = of_case
+        .filter(|state| !others.contains(state))
+        .filter_map(|state| Some((state.to_owned(), f64s(tensors, &format!("{name}/{state}"))?)))
+        .collect();
+    let hessian_steps = case.get("hessian_steps").map_or(&[][..], list);
+    let hessian_steps: Vec<usize> = hessian_steps.iter().map(|step| integer(step) as usize).collect();
+    let hessians = if hessian_steps.is_empty() { vec![] } else { f32s(tensors, &format!("{data}/hessian")) };
+    let hessians = hessians.chunks(elements).map(<[f32]>::to_vec);
     let whole = Group { elements, lr_scale: 1.0, weight_decay: None, frozen: false };
     let groups = case.get("groups").map_or_else(|| vec![whole], |groups| list(groups).iter().map(read_group).collect());
     assert_eq!(groups.iter().map(|group| group.elements).sum::<usize>(), elements, "{name}: groups cover all elements");
@@ -136,6 +160,8 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
         lr: f64s(tensors, &format!("{name}/lr")).expect("lr"),
         grad_norm: f64s(tensors, &format!("{name}/grad_norm")),
         clip_coef: f64s(tensors, &format!("{name}/clip_coef")),
+        hessians: hessian_steps.into_iter().zip(hessians).collect(),
+        eval_params: f64s(tensors, &format!("{name}/eval_params")),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    Adadelta, Adagrad, Adam, AdamW, Adamax, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
+    GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule,
+    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
-use wgpu_optim::{Optimizer, OptimizerBuilder, RmsProp, Rprop, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -13,6 +14,9 @@ pub trait Engine {
     /// What the next step will use.
     fn lr(&self) -> f64;
     fn step(&mut self, grads: &[f32]) -> Stats;
+    fn update_hessian(&mut self, estimate: &[f32]);
+    fn eval(&mut self);
+    fn train(&mut self);
     fn params(&self) -> Vec<f32>;
     fn state(&self, name: &str) -> Vec<f32>;
 }
@@ -39,6 +43,18 @@ impl Engine for Cpu {
 
     fn step(&mut self, grads: &[f32]) -> Stats {
         self.optimizer.step(&mut self.params, grads).expect("a step")
+    }
+
+    fn update_hessian(&mut self, estimate: &[f32]) {
+        self.optimizer.update_hessian(&mut self.params, estimate).expect("an update");
+    }
+
+    fn eval(&mut self) {
+        self.optimizer.eval(&mut self.params).expect("evaluation");
+    }
+
+    fn train(&mut self) {
+        self.optimizer.train(&mut self.params).expect("training");
     }
 
     fn params(&self) -> Vec<f32> {
@@ -93,6 +109,28 @@ impl Engine for Device {
         pollster::block_on(stats).expect("statistics")
     }
 
+    fn update_hessian(&mut self, estimate: &[f32]) {
+        let gpu = device::gpu();
+        let estimate = device::upload(gpu, &extended(estimate, self.buffer_len));
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.update_hessian(&mut encoder, &gpu.queue, &self.params, &estimate).expect("an update");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    fn eval(&mut self) {
+        let gpu = device::gpu();
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.eval(&mut encoder, &gpu.queue, &self.params).expect("evaluation");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
+    fn train(&mut self) {
+        let gpu = device::gpu();
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        self.optimizer.train(&mut encoder, &self.params).expect("training");
+        gpu.queue.submit([encoder.finish()]);
+    }
+
     fn params(&self) -> Vec<f32> {
         let mut params = device::download(device::gpu(), &self.params);
         let behind = params.split_off(self.len);
@@ -143,8 +181,34 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
         }
+        "nadam" => {
+            let momentum_decay = case.option("momentum_decay", 4e-3);
+            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
+            let betas = adam_betas;
+            Optimizer::builder(NAdam { lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize })
+        }
+        "sophia" => {
+            let curvature = Curvature::SampledLabels { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) };
+            Optimizer::builder(Sophia { lr, betas: case.betas((0.965, 0.99)), curvature, weight_decay, maximize })
+        }
+        "sophia_h" => {
+            let curvature = Curvature::Hutchinson { gamma: case.option("gamma", 0.01), eps };
+            Optimizer::builder(Sophia { lr, betas: case.betas((0.965, 0.99)), curvature, weight_decay, maximize })
+        }
+        "schedule_free_sgd" => {
+            let (warmup_steps, r) = (case.option("warmup_steps", 0.0) as u64, case.option("r", 0.0));
+            let (momentum, weight_lr_power) = (case.option("momentum", 0.9), case.option("weight_lr_power", 2.0));
+            let rule = ScheduleFreeSgd { lr, momentum, weight_decay, warmup_steps, r, weight_lr_power, maximize };
+            Optimizer::builder(rule)
+        }
+        "schedule_free_adamw" => {
+            let (warmup_steps, r) = (case.option("warmup_steps", 0.0) as u64, case.option("r", 0.0));
+            let (betas, weight_lr_power) = (adam_betas, case.option("weight_lr_power", 2.0));
+            let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
+            Optimizer::builder(rule)
+        }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
-        other => panic!("no rule for {other}"),
+        _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
         let warmup_cosine = Schedule::warmup_cosine(schedule.peak, schedule.warmup, schedule.total_steps);
@@ -198,5 +262,41 @@ fn rmsprop(case: &Case) -> RmsProp {
         centered: case.flag("centered"),
         maximize: case.flag("maximize"),
         ..base
+    }
+}
+
+/// The rules of `cases_adaptive.py`.
+fn adaptive(case: &Case) -> OptimizerBuilder {
+    let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
+    let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
+    match case.rule.as_str() {
+        "radam" => {
+            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
+            Optimizer::builder(RAdam { lr, betas, eps: eps(1e-8), weight_decay, decoupled_weight_decay, maximize })
+        }
+        "adabelief" => {
+            let eps_root = case.option("eps_root", 1e-16);
+            Optimizer::builder(AdaBelief { lr, betas, eps: eps(1e-16), eps_root, weight_decay, maximize })
+        }
+        "yogi" => {
+            let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
+            Optimizer::builder(Yogi { lr, betas, eps: eps(1e-3), initial_accumulator_value, weight_decay, maximize })
+        }
+        "adan" => {
+            let rule = if case.convention() == Some("optax") { Adan::optax() } else { Adan::default() };
+            let (betas, eps_root) = (case.three_betas(rule.betas), case.option("eps_root", rule.eps_root));
+            let no_prox = rule.no_prox || case.flag("no_prox");
+            Optimizer::builder(Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule })
+        }
+        "signsgd" => {
+            let momentum = case.option("momentum", 0.0);
+            Optimizer::builder(SignSgd { lr, momentum, weight_decay, maximize })
+        }
+        "ademamix" => {
+            let (betas, alpha) = (case.three_betas((0.9, 0.999, 0.9999)), case.option("alpha", 5.0));
+            let (t_alpha, t_beta3) = (case.steps_option("t_alpha"), case.steps_option("t_beta3"));
+            Optimizer::builder(AdEMAMix { lr, betas, alpha, t_alpha, t_beta3, eps: eps(1e-8), weight_decay, maximize })
+        }
+        other => panic!("no rule for {other}"),
     }
 }

@@ -1,4 +1,4 @@
-"""Reference trajectories made by PyTorch, lion-pytorch and optax themselves, in float64.
+"""Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm, optax.
 
 Without arguments it makes all files, else those of the rules that are named.
 
@@ -12,6 +12,8 @@ optimizer, and the number of applied steps. (One entry, because the writer puts 
     <case>/lr            f64 [steps] or [1]     of every call, skipped ones included; one number if it never changes
     <case>/grad_norm     f64 [steps]            of the unscaled gradient, and
     <case>/clip_coef     f64 [steps]            where the case clips; NaN in skipped steps
+    data/<set>/hessian   f32 [updates, n]       row i is the Hessian estimate given before step "hessian_steps"[i]
+    <case>/eval_params   f64 [n]                at the end, switched to evaluation (schedule-free rules)
 
 Every f32 is exact input: frameworks and crate start from the same bits, so that a difference is the crate's rounding.
 """
@@ -25,10 +27,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import cases_adagrad
+import cases_adaptive
 import numpy as np
 import torch
 from lion_pytorch import Lion
 from safetensors.numpy import save
+
+import cases_nadam
+import cases_schedule_free
+import cases_sophia
 
 N = 37
 STEPS = 40
@@ -45,12 +52,13 @@ class Case:
     rule: type
     data: str
     options: dict = field(default_factory=dict)
-    maximize_by_negation: bool = False  # Lion has no such option; torch defines maximize as negating the gradient
+    maximize_by_negation: bool = False  # Lion, Adan and optax have no such option; torch defines maximize as negating the gradient
     schedule: dict | None = None
     max_norm: float | None = None
     grad_scale: float | None = None
     groups: list | None = None
     steps: int = STEPS
+    hessian_steps: list | None = None  # steps, from 0, before which the Hessian estimate is updated
 
 
 def column_kinds(rule):
@@ -69,7 +77,7 @@ def column_kinds(rule):
         "one spike": lambda r, s: np.where(np.arange(s) == 9, 50.0, 0.0),
         "huge to tiny": lambda r, s: 10.0 ** np.linspace(12, -12, s) * np.sign(r.standard_normal(s)),
     }
-    if rule in (Lion, torch.optim.Rprop):
+    if rule in SIGN_BETAS or rule is torch.optim.Rprop:
         # A device may flush subnormals, and the sign of a flushed number is 0: no honest reference exists there.
         kinds["barely normal"] = lambda r, s: 1e-33 * r.standard_normal(s)
     else:
@@ -138,8 +146,9 @@ def warmup_cosine(schedule, step):
     return lowest + (1.0 - lowest) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def run(case, param0, grads):
+def run(case, param0, grads, hessian):
     """Plays a case through the framework; returns the tensors and the number of applied steps."""
+    hessian_at = dict(zip(case.hessian_steps or [], hessian))
     groups = case.groups or [{"elements": N}]
     bounds = np.cumsum([0] + [group["elements"] for group in groups])
     params = [torch.nn.Parameter(torch.from_numpy(param0[a:b]).double()) for a, b in zip(bounds, bounds[1:])]
@@ -159,10 +168,21 @@ def run(case, param0, grads):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(case.schedule, step))
     scaler = torch.amp.GradScaler("cpu", init_scale=case.grad_scale or 1.0, enabled=case.grad_scale is not None)
     scaler.scale(torch.zeros(()))  # creates the scale, as the first loss does
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    if hasattr(optimizer, "give_estimates"):
+        optimizer.give_estimates({param: hessian[:, a:b].astype(np.float64)
+                                  for param, a, b in zip(params, bounds, bounds[1:])})
 
     out = {"lr": [], "params": [], "grad_norm": [], "clip_coef": []}
     applied = 0
     for step in range(case.steps):
+        if step in hessian_at:
+            estimate = torch.from_numpy(hessian_at[step]).double()
+            for param, group, a, b in zip(params, groups, bounds, bounds[1:]):
+                if not group.get("frozen"):
+                    param.grad = estimate[a:b].clone()
+            optimizer.update_hessian()
         row = torch.from_numpy(grads[step % len(grads)]).double()
         finite = bool(torch.isfinite(row).all())
         for param, group, a, b in zip(params, groups, bounds, bounds[1:]):
@@ -190,9 +210,12 @@ def run(case, param0, grads):
         if name == "step":
             live = [state for state, group in zip(states, groups) if not group.get("frozen")]
             assert all(int(state) == applied for state in live)
-        elif states[0] is not None:
+        elif states[0] is not None and states[0].ndim > 0:
             out[name] = torch.cat([torch.zeros_like(param) if state is None else state
                                    for param, state in zip(params, states)]).detach().numpy()
+    if hasattr(optimizer, "eval"):
+        optimizer.eval()
+        out["eval_params"] = torch.cat([param.detach() for param in params]).numpy()
     if len(set(out["lr"])) == 1:
         del out["lr"][1:]
     if case.max_norm is None:
@@ -204,13 +227,24 @@ def checkpoints(case):
     return CHECKPOINTS if case.steps == STEPS else CHECKPOINTS[:1] + [case.steps // 2, case.steps]
 
 
+# The betas of the rules that take signs of averages.
+SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS
+
+
+def signs_are_clear(case, param0, grads):
+    if case.rule in SIGN_BETAS:
+        return lion_signs_are_clear(case, param0, grads)
+    check = getattr(case.rule, "signs_are_clear", None)
+    return check is None or check(case, grads)
+
+
 def lion_signs_are_clear(case, param0, grads):
     """No sign in the case hangs on a rounding: |c| is 0 with nothing ever added to it, or at least 1e-4 of the sum of
     the absolute values of its terms and far from f32's smallest normal number. A momentum in f32 is off by at most
     3 * 2^-24 of that sum per step, over no more than 1 / (1 - beta2) steps: 2e-5 in every case; a clip coefficient by
     2e-6."""
     assert not (case.groups and case.max_norm), "the norm below knows no frozen group"
-    beta1, beta2 = case.options.get("betas", (0.9, 0.99))
+    beta1, beta2 = SIGN_BETAS[case.rule](case.options)
     exp_avg, size = np.zeros(N), np.zeros(N)
     for step in range(case.steps):
         grad = grads[step % len(grads)].astype(np.float64) / (case.grad_scale or 1.0)
@@ -308,33 +342,49 @@ CASES = {
     },
 }
 CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
+CASES |= cases_adaptive.cases(Case, groups, WARMUP, LONG)
 MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
+PACKAGES = {}  # of a rule, beside those of all
+for more in (cases_nadam, cases_sophia, cases_schedule_free):
+    cases_of_more = more.cases(Case, groups, WARMUP, LONG)
+    CASES |= cases_of_more
+    PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)
+
+
 def clear_data_set(name, cases):
-    """The first draw with which no case of the set asks Lion for the sign of a rounding error."""
+    """The first draw with which no case of the set asks a rule for the sign of a rounding error."""
     users = [case for case in cases.values() if case.data == name]
     for attempt in range(10_000):
         param0, grads = data_set(name, users[0].rule, attempt)
-        if users[0].rule is not Lion or all(lion_signs_are_clear(case, param0, grads) for case in users):
+        if all(signs_are_clear(case, param0, grads) for case in users):
             return param0, grads
-    raise AssertionError(f"no draw of {name!r} keeps the signs of Lion clear")
+    raise AssertionError(f"no draw of {name!r} keeps the signs clear")
 
 
 def main():
+    """Writes the files of the rules named on the command line, or all."""
     folder = Path(__file__).parent
+    # NAdam keeps its product of momenta in the default type, whatever that of the parameters.
+    torch.set_default_dtype(torch.float64)
     for rule in sys.argv[1:] or CASES:
         cases = CASES[rule]
-        makers = dict.fromkeys(name for case in cases.values() for name in getattr(case.rule, "made_by", MADE_BY))
+        of_all = (*MADE_BY, *PACKAGES.get(rule, ()))
+        makers = dict.fromkeys(name for case in cases.values() for name in getattr(case.rule, "made_by", of_all))
         sources = {name: version(name) for name in makers}
         tensors, described = {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
+            updates = max(len(case.hessian_steps or []) for case in cases.values() if case.data == name)
+            if updates:
+                # Estimates look like gradients: those of another draw.
+                hessian = data_set(name.removeprefix("scaled_"), next(iter(cases.values())).rule, attempt=1)[1]
+                tensors[f"data/{name}/hessian"] = hessian[:updates].copy()
         for name, case in cases.items():
             param0, grads = (tensors[f"data/{case.data}/{kind}"] for kind in ("param0", "grads"))
-            if case.rule is Lion:
-                assert lion_signs_are_clear(case, param0, grads)
-            results, applied = run(case, param0, grads)
+            assert signs_are_clear(case, param0, grads)
+            results, applied = run(case, param0, grads, tensors.get(f"data/{case.data}/hessian", []))
             may_be_nan = {"grad_norm", "clip_coef"}
             assert all(np.isfinite(values).all() for key, values in results.items() if key not in may_be_nan)
             tensors |= {f"{name}/{key}": values for key, values in results.items()}
@@ -342,7 +392,7 @@ def main():
                 "data": case.data, "steps": case.steps, "applied": applied, "checkpoints": checkpoints(case),
                 "options": case.options | ({"maximize": True} if case.maximize_by_negation else {}),
                 "schedule": case.schedule, "max_norm": case.max_norm, "grad_scale": case.grad_scale,
-                "groups": case.groups,
+                "groups": case.groups, "hessian_steps": case.hessian_steps,
             }
             described[name] = {key: value for key, value in case_description.items() if value is not None}
         path = folder / f"{rule}.safetensors"

@@ -2,10 +2,10 @@
 
 use super::cases::Case;
 use super::common::oracle::{
-    AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, HALF_ULP, LionOracle, Oracle, RmsPropOracle, Rounded,
-    RpropOracle, SgdOracle, StepScalars,
+    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
+    Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle,
+    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm,
 };
-use super::common::oracle::{Real, clip_coefficient, global_norm};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -23,6 +23,8 @@ pub struct Replay {
     pub largest_states: Vec<Vec<f64>>,
     pub grad_norm: Vec<f64>,
     pub clip_coef: Vec<f64>,
+    /// At the end, switched to evaluation.
+    pub eval_params: Vec<Rounded>,
 }
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
@@ -48,7 +50,61 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Box::new(RpropOracle { etas, step_sizes })
         }
+        "nadam" => {
+            let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
+            let momentum_decay = case.option("momentum_decay", 4e-3);
+            Box::new(NAdamOracle::new(betas, eps, momentum_decay, case.flag("decoupled_weight_decay")))
+        }
+        "sophia" | "sophia_h" => {
+            let curvature = if case.rule == "sophia" {
+                Curvature::G { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) }
+            } else {
+                Curvature::H { gamma: case.option("gamma", 0.01), eps: case.option("eps", 1e-8) }
+            };
+            Box::new(SophiaOracle { betas: case.betas((0.965, 0.99)), curvature })
+        }
+        "schedule_free_sgd" | "schedule_free_adamw" => {
+            let averaging = Averaging {
+                warmup_steps: case.option("warmup_steps", 0.0) as u64,
+                r: case.option("r", 0.0) as i32,
+                weight_lr_power: case.option("weight_lr_power", 2.0) as i32,
+            };
+            let betas = case.betas((0.9, 0.999));
+            let (momentum, adam) = match case.rule.as_str() {
+                "schedule_free_sgd" => (case.option("momentum", 0.9), None),
+                _ => (betas.0, Some((betas.1, case.option("eps", 1e-8)))),
+            };
+            Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
+        }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        _ => adaptive(case),
+    }
+}
+
+/// The rules of `cases_adaptive.py`.
+fn adaptive(case: &Case) -> Box<dyn Oracle> {
+    let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
+    match case.rule.as_str() {
+        "radam" => Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled: case.flag("decoupled_weight_decay") }),
+        "adabelief" => Box::new(AdaBeliefOracle { betas, eps: eps(1e-16), eps_root: case.option("eps_root", 1e-16) }),
+        "yogi" => {
+            let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
+            Box::new(YogiOracle { betas, eps: eps(1e-3), initial_accumulator_value })
+        }
+        "adan" => {
+            let optax = case.convention() == Some("optax");
+            let (betas, eps_root) = (case.three_betas((0.98, 0.92, 0.99)), case.option("eps_root", 0.0));
+            let no_prox = optax || case.flag("no_prox");
+            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax })
+        }
+        "signsgd" => Box::new(SignSgdOracle { momentum: case.option("momentum", 0.0) }),
+        "ademamix" => Box::new(AdEMAMixOracle {
+            betas: case.three_betas((0.9, 0.999, 0.9999)),
+            alpha: case.option("alpha", 5.0),
+            t_alpha: case.steps_option("t_alpha"),
+            t_beta3: case.steps_option("t_beta3"),
+            eps: eps(1e-8),
+        }),
         other => panic!("no oracle for {other}"),
     }
 }
@@ -94,8 +150,15 @@ pub fn replay(case: &Case) -> Replay {
         largest_states: vec![],
         grad_norm: vec![],
         clip_coef: vec![],
+        eval_params: vec![],
     };
     for step in 0..case.steps {
+        if let Some(estimate) = case.hessian(step) {
+            let live = states.iter_mut().zip(estimate).zip(&groups).filter(|(_, group)| !group.frozen);
+            for ((state, &estimate), _) in live {
+                oracle.update_hessian_rounded(Rounded::exact(estimate.into()), state);
+            }
+        }
         let norm = norm(case, step);
         let clip_coef = clip(case, norm);
         let factor = case.grad_scale.map_or(clip_coef, |scale| clip_coef / Rounded::exact(scale));
@@ -129,6 +192,9 @@ pub fn replay(case: &Case) -> Replay {
         }
     }
     assert_eq!(t, case.applied, "{}", case.name);
+    let elements = params.iter().zip(&states).zip(&groups);
+    let eval = elements.map(|((&param, state), group)| if group.frozen { param } else { oracle.eval(param, state) });
+    out.eval_params = eval.collect();
     let state = |index: usize| states.iter().map(|state| state[index]).collect();
     out.states = names.iter().enumerate().map(|(index, &name)| (name, state(index))).collect();
     out.largest_states = largest;

@@ -1,0 +1,35 @@
+// Adan (Xie et al. 2022, arXiv 2208.06677; sail-sg/Adan, timm.optim.Adan). Twin: src/rule/adan.rs.
+//   diff = grad - previous grad, 0 at the first step
+//   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
+//   exp_avg_diff = beta2 * exp_avg_diff + (1 - beta2) * diff
+//   exp_avg_sq = beta3 * exp_avg_sq + (1 - beta3) * (grad + diff_weight * diff)^2
+//   update = (exp_avg / (1 - beta1^t) + diff_weight * exp_avg_diff / (1 - beta2^t))
+//            / (sqrt(exp_avg_sq / (1 - beta3^t) + eps_root) + eps)
+//   param = (param - lr * update) / (1 + lr * weight_decay), or no_prox: param *= 1 - lr * weight_decay, then the update
+// diff_weight is beta2, or 1 - beta2 in optax.
+
+override no_prox: bool;
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    var diff = grad + old.neg_pre_grad;
+    if step.t == 1u {
+        diff = vec4<f32>(0.0);
+    }
+    updated.exp_avg = average(old.exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
+    updated.exp_avg_diff = average(old.exp_avg_diff, diff, hyper.beta2, hyper.one_minus_beta2);
+    let lookahead = grad + hyper.diff_weight * diff;
+    updated.exp_avg_sq = average(old.exp_avg_sq, lookahead * lookahead, hyper.beta3, hyper.one_minus_beta3);
+    updated.neg_pre_grad = -grad;
+    let momentum = updated.exp_avg / step.bias_correction.x;
+    let change = hyper.diff_weight * (updated.exp_avg_diff / step.bias_correction.y);
+    let denom = sqrt(updated.exp_avg_sq / step.bias_correction.z + hyper.eps_root) + hyper.eps;
+    let decay = step.lr * step.weight_decay;
+    var change_of_param = decay * old.param + step.lr * ((momentum + change) / denom);
+    if !no_prox {
+        change_of_param = change_of_param / (1.0 + decay);
+    }
+    // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
+    updated.param = old.param - change_of_param;
+    return updated;
+}

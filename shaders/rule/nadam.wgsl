@@ -1,0 +1,44 @@
+// NAdam (Dozat 2016, "Incorporating Nesterov Momentum into Adam"; torch.optim.NAdam). Twin: src/rule/nadam.rs.
+//   mu_t = beta1 * (1 - 0.96^(t * momentum_decay) / 2)
+//   grad += weight_decay * param, or decoupled: param *= 1 - lr * weight_decay
+//   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
+//   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
+//   denom = sqrt(exp_avg_sq / (1 - beta2^t)) + eps
+//   param -= lr * (1 - mu_t) / (1 - mu_1 ... mu_t) * grad / denom
+//   param -= lr * mu_(t+1) / (1 - mu_1 ... mu_(t+1)) * exp_avg / denom
+
+override decoupled_weight_decay: bool;
+
+// The shares of gradient and running average in a step. With q = 0.96^momentum_decay, bias_correction.z is 1 - q^t,
+// and every 1 - ... below is a sum of positive terms: nothing cancels. Without momentum decay, half_decay is 0.
+fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
+    let upcoming = bias_correction.z + (1.0 - bias_correction.z) * hyper.one_minus_q;
+    let mu = hyper.beta1 * (0.5 + hyper.half_decay * bias_correction.z);
+    let mu_next = hyper.beta1 * (0.5 + hyper.half_decay * upcoming);
+    let one_minus_mu = hyper.one_minus_beta1 + hyper.beta1 * (0.5 - hyper.half_decay * bias_correction.z);
+    let one_minus_mu_next = hyper.one_minus_beta1 + hyper.beta1 * (0.5 - hyper.half_decay * upcoming);
+    var scalars = old;
+    scalars.mu_product = old.mu_product * mu;
+    scalars.one_minus_mu_product = old.one_minus_mu_product + old.mu_product * one_minus_mu;
+    let one_minus_next_product = scalars.one_minus_mu_product + scalars.mu_product * one_minus_mu_next;
+    scalars.grad_share = one_minus_mu / scalars.one_minus_mu_product;
+    scalars.exp_avg_share = mu_next / one_minus_next_product;
+    return scalars;
+}
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    var decayed = grad;
+    if decoupled_weight_decay {
+        // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+        updated.param = old.param - (step.lr * step.weight_decay) * old.param;
+    } else {
+        decayed = grad + step.weight_decay * old.param;
+    }
+    updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
+    updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+    let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y) + hyper.eps;
+    let direction = step.scalars.grad_share * (decayed / denom) + step.scalars.exp_avg_share * (updated.exp_avg / denom);
+    updated.param = updated.param - step.lr * direction;
+    return updated;
+}

@@ -1,0 +1,51 @@
+// RAdam (Liu et al. 2020, arXiv 1908.03265; torch.optim.RAdam). Twin: src/rule/radam.rs.
+//   grad += weight_decay * param, or decoupled: param *= 1 - lr * weight_decay
+//   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
+//   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
+//   rho_inf = 2 / (1 - beta2) - 1; rho = rho_inf - 2 t beta2^t / (1 - beta2^t)
+//   rho > 5: rect = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
+//            param -= lr / (1 - beta1^t) * exp_avg * rect * sqrt(1 - beta2^t) / (sqrt(exp_avg_sq) + eps)
+//   else:    param -= lr / (1 - beta1^t) * exp_avg
+
+override decoupled_weight_decay: bool;
+
+// rho. In its formula about rho_inf - t of rho_inf cancels as long as x = -t ln beta2 is small; there
+// rho = rho_offset + (2 / -ln beta2) (1 - x / (e^x - 1)), whose Taylor series has t as its first term.
+fn sma_length(hyper: Hyper, step: Step) -> f32 {
+    let t = f32(step.t);
+    let x = t * hyper.minus_ln_beta2;
+    if x <= 2.0 {
+        let x2 = x * x;
+        let end = 1.0 / 23950080.0 - x2 * (691.0 / 653837184000.0 - x2 * (1.0 / 37362124800.0));
+        let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
+        let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
+        return hyper.rho_offset + t * (1.0 - x * series);
+    }
+    // The square of beta2^(t / 2) keeps the digits of beta2^t that 1 - beta2^t has lost.
+    let root = 1.0 - step.bias_correction.z;
+    return hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
+}
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    var decay = vec4<f32>(0.0);
+    var decayed = grad;
+    if decoupled_weight_decay {
+        decay = (step.lr * step.weight_decay) * old.param;
+    } else {
+        decayed = grad + step.weight_decay * old.param;
+    }
+    updated.exp_avg = average(old.exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
+    updated.exp_avg_sq = average(old.exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
+    let rho = sma_length(hyper, step);
+    var step_size = step.lr / step.bias_correction.x;
+    var direction = updated.exp_avg;
+    if rho > 5.0 {
+        let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
+        step_size = step_size * sqrt(rect * step.bias_correction.y);
+        direction = updated.exp_avg / (sqrt(updated.exp_avg_sq) + hyper.eps);
+    }
+    // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
+    updated.param = old.param - (decay + step_size * direction);
+    return updated;
+}

@@ -1,0 +1,38 @@
+// Sophia (Liu et al. 2023, arXiv 2305.14342). Twin: src/rule/sophia.rs.
+//   now and then: hessian = beta2 * hessian + (1 - beta2) * estimate, in Sophia-G the square of the sampled gradient
+//   param *= 1 - lr * weight_decay
+//   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
+//   Sophia-G (the authors' SophiaG): param -= lr * clamp(exp_avg / (rho * bs * hessian + 1e-15), -1, 1)
+//   Sophia-H (optax.contrib.sophia): param -= lr * clamp(exp_avg / (1 - beta1^t) / max(gamma * hessian, eps), -1, 1)
+
+override hutchinson: bool;
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+    updated.param = old.param - (step.lr * step.weight_decay) * old.param;
+    updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
+    var momentum = updated.exp_avg;
+    var denom = hyper.hessian_scale * old.hessian;
+    if hutchinson {
+        momentum = momentum / step.bias_correction.x;
+        denom = max(denom, vec4<f32>(hyper.eps));
+    } else {
+        denom = denom + hyper.eps;
+    }
+    // Never the quotient where it is clipped: by a denominator of 1e-15 it might exceed f32.
+    let clipped = select(momentum / denom, sign(momentum), abs(momentum) >= denom);
+    updated.param = updated.param - step.lr * clipped;
+    return updated;
+}
+
+// `grad` is the estimate: a gradient of sampled labels (G), or u * (Hessian u) for a random u (H).
+fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    var estimate = grad * grad;
+    if hutchinson {
+        estimate = grad;
+    }
+    updated.hessian = hyper.beta2 * old.hessian + hyper.one_minus_beta2 * estimate;
+    return updated;
+}
