@@ -96,7 +96,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let text = format!("{}\n{}", report.table(), report.summary());
     fs::write(&path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     print!("\n{text}");
-    Ok(if report.survivors().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.unnoticed().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {

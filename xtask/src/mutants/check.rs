@@ -28,6 +28,7 @@ pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Resul
             Ending::Failed(test) => {
                 return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
             }
+            Ending::Killed => return Err(format!("{stage} was killed from outside")),
             Ending::TimedOut => return Err(format!("{stage} runs for more than half an hour without a breakage")),
         }
         limits.insert(stage.clone(), begin.elapsed() * 3 * u32::from(jobs) + Duration::from_secs(30));
@@ -101,6 +102,7 @@ impl<'a> Worker<'a> {
                 let limit = self.limits.get(*stage).copied().unwrap_or(Duration::from_secs(600));
                 let how = match self.bench.run(&executable, limit)? {
                     Ending::Passed => continue,
+                    Ending::Killed => return Ok(Outcome::Undecided(format!("{stage} was killed from outside"))),
                     Ending::Failed(_) if is_validation(stage) => return Ok(Outcome::Invalid),
                     Ending::Failed(test) => format!("{stage}: {test}"),
                     Ending::TimedOut => format!("{stage}: no end within {} s", limit.as_secs()),

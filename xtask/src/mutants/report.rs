@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     /// The test that noticed it.
     Noticed(String),
     Survived,
+    /// Why the tests did not get to say.
+    Undecided(String),
     /// No longer a valid shader.
     Invalid,
     /// The reason given in the shader.
@@ -25,6 +27,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Noticed(how) => write!(formatter, "noticed by {how}"),
             Self::Survived => formatter.write_str("SURVIVED"),
+            Self::Undecided(why) => write!(formatter, "UNDECIDED: {why}"),
             Self::Invalid => formatter.write_str("invalid"),
             Self::Excused(reason) => write!(formatter, "excused: {reason}"),
             Self::NotRun => formatter.write_str("not run"),
@@ -49,8 +52,9 @@ impl Report {
         self.rows.push((mutant, outcome));
     }
 
-    pub(crate) fn survivors(&self) -> impl Iterator<Item = &Mutant> {
-        self.rows.iter().filter(|(_, outcome)| *outcome == Outcome::Survived).map(|(mutant, _)| mutant)
+    /// What no test has noticed.
+    pub(crate) fn unnoticed(&self) -> impl Iterator<Item = &(Mutant, Outcome)> {
+        self.rows.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Survived | Outcome::Undecided(_)))
     }
 
     /// One row for each breakage in the order of the files, aligned.
@@ -76,15 +80,16 @@ impl Report {
     pub(crate) fn summary(&self) -> String {
         let count = |test: fn(&Outcome) -> bool| self.rows.iter().filter(|(_, outcome)| test(outcome)).count();
         let mut summary = format!(
-            "{} breakages: {} noticed, {} invalid, {} excused, {} survived\n",
+            "{} breakages: {} noticed, {} invalid, {} excused, {} survived, {} undecided\n",
             self.rows.len(),
             count(|outcome| matches!(outcome, Outcome::Noticed(_))),
             count(|outcome| *outcome == Outcome::Invalid),
             count(|outcome| matches!(outcome, Outcome::Excused(_))),
-            self.survivors().count(),
+            count(|outcome| *outcome == Outcome::Survived),
+            count(|outcome| matches!(outcome, Outcome::Undecided(_))),
         );
-        for mutant in self.survivors() {
-            writeln!(summary, "survived: {}", place(mutant)).ok();
+        for (mutant, outcome) in self.unnoticed() {
+            writeln!(summary, "{outcome}: {}", place(mutant)).ok();
         }
         summary
     }
@@ -163,11 +168,16 @@ mod tests {
         let [delete, drop, sign] = <[Mutant; 3]>::try_from(mutants("fn f() {\n    f();\n    a = b - c;\n}"))
             .unwrap_or_else(|_| panic!("three"));
         let mut report = Report::new(vec![Mutant { excuse: Some("b is 0".into()), ..delete }]);
+        report.add(sign.clone(), Outcome::Undecided("killed".into()));
         report.add(sign, Outcome::Survived);
         report.add(drop, Outcome::Noticed("tests/rules.rs: lion".into()));
         let summary = report.summary();
-        assert!(summary.starts_with("3 breakages: 1 noticed, 0 invalid, 1 excused, 1 survived\n"), "{summary}");
-        assert!(summary.contains("survived: shaders/a.wgsl:2 sign: a = b - c; → a = b + c;"), "{summary}");
+        assert!(
+            summary.starts_with("4 breakages: 1 noticed, 0 invalid, 1 excused, 1 survived, 1 undecided\n"),
+            "{summary}"
+        );
+        assert!(summary.contains("SURVIVED: shaders/a.wgsl:2 sign: a = b - c; → a = b + c;"), "{summary}");
+        assert_eq!(report.unnoticed().count(), 2);
         let table = report.table();
         assert!(table.contains("excused: b is 0") && table.contains("SURVIVED"), "{table}");
     }

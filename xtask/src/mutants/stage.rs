@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ pub(crate) enum Ending {
     /// The first test that failed, or how the process ended without naming one.
     Failed(String),
     TimedOut,
+    /// Somebody else ended it, which says nothing about the tests.
+    Killed,
 }
 
 /// A copy of the repository with a build folder of its own.
@@ -114,10 +116,10 @@ fn watch(command: &mut Command, limit: Duration) -> Result<Ending, String> {
             Err(RecvTimeoutError::Timeout) => break Ending::TimedOut,
             Err(RecvTimeoutError::Disconnected) => {
                 let status = child.wait().map_err(|error| format!("cannot wait for a test: {error}"))?;
-                return Ok(if status.success() {
-                    Ending::Passed
-                } else {
-                    Ending::Failed(format!("the process: {status}"))
+                return Ok(match status {
+                    _ if status.success() => Ending::Passed,
+                    _ if is_killed(status) => Ending::Killed,
+                    _ => Ending::Failed(format!("the process: {status}")),
                 });
             }
         }
@@ -126,6 +128,15 @@ fn watch(command: &mut Command, limit: Duration) -> Result<Ending, String> {
     child.kill().ok();
     child.wait().map_err(|error| format!("cannot wait for a test: {error}"))?;
     Ok(ending)
+}
+
+/// Whether a signal from outside ended it: hang-up, interrupt, kill (also for want of memory), terminate.
+fn is_killed(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status)
+        .is_some_and(|signal| [1, 2, 9, 15].contains(&signal));
+    #[cfg(not(unix))]
+    return false;
 }
 
 fn lines_of(child: &mut Child) -> Receiver<String> {
@@ -201,10 +212,11 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn passing_and_crashing_are_told_apart() {
+    fn passing_crashing_and_being_killed_are_told_apart() {
         let limit = Duration::from_secs(60);
         assert_eq!(watched("echo 'test a ... ok'", limit).0, Ending::Passed);
-        assert!(matches!(watched("kill -9 $$", limit).0, Ending::Failed(how) if how.contains("signal")));
+        assert!(matches!(watched("kill -6 $$", limit).0, Ending::Failed(how) if how.contains("signal")));
+        assert_eq!(watched("kill -15 $$", limit).0, Ending::Killed);
         assert!(
             matches!(watched("echo 'test result: FAILED. 1 failed'; exit 101", limit).0, Ending::Failed(how) if how.contains("101"))
         );
