@@ -26,26 +26,28 @@ fn find_span(index: u32) -> u32 {
     return groups[0] + low * 4u;
 }
 
+// The span of the element after one in `span`: no span is empty, so it is that one or the next.
+fn following_span(span: u32, index: u32, exists: bool) -> u32 {
+    return select(span, span + 4u, exists && groups[span] <= index);
+}
+
 // The options of the elements `index` to `index + 3`, of which the first `count` exist. Written out lane by lane: some
 // compilers of HLSL refuse stores to a component that is chosen at run time.
 fn lanes_at(index: u32, count: u32) -> Lanes {
-    let last = index + min(count, 4u) - 1u;
-    let span0 = find_span(index);
-    var span1 = span0;
-    var span2 = span0;
-    var span3 = span0;
-    if groups[span0] <= last {
-        span1 = find_span(min(index + 1u, last));
-        span2 = find_span(min(index + 2u, last));
-        span3 = find_span(last);
-    }
-    let live = vec4<u32>(groups[span0 + 3u], groups[span1 + 3u], groups[span2 + 3u], groups[span3 + 3u]);
     let exists = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);
+    let span0 = find_span(index);
+    if groups[span0] >= index + min(count, 4u) {
+        return Lanes(
+            vec4<bool>(groups[span0 + 3u] != 0u) & exists,
+            vec4<f32>(bitcast<f32>(groups[span0 + 1u])),
+            vec4<f32>(bitcast<f32>(groups[span0 + 2u])),
+        );
+    }
+    let span1 = following_span(span0, index + 1u, exists.y);
+    let span2 = following_span(span1, index + 2u, exists.z);
+    let span3 = following_span(span2, index + 3u, exists.w);
+    let live = vec4<u32>(groups[span0 + 3u], groups[span1 + 3u], groups[span2 + 3u], groups[span3 + 3u]);
     let lr_scale = vec4<u32>(groups[span0 + 1u], groups[span1 + 1u], groups[span2 + 1u], groups[span3 + 1u]);
     let weight_decay = vec4<u32>(groups[span0 + 2u], groups[span1 + 2u], groups[span2 + 2u], groups[span3 + 2u]);
-    return Lanes(
-        (live != vec4<u32>(0u)) & exists,
-        bitcast<vec4<f32>>(lr_scale),
-        bitcast<vec4<f32>>(weight_decay),
-    );
+    return Lanes((live != vec4<u32>(0u)) & exists, bitcast<vec4<f32>>(lr_scale), bitcast<vec4<f32>>(weight_decay));
 }

@@ -26,24 +26,14 @@ fn combine(a: Partial, b: Partial) -> Partial {
     return Partial(exponent, sum, max(a.max_bits, b.max_bits), min(a.first_nonfinite, b.first_nonfinite));
 }
 
-fn halve(lane: u32, stride: u32) {
-    workgroupBarrier();
-    if lane < stride {
-        lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);
-    }
-}
-
-// The sum over the workgroup, as a tree of fixed shape; valid in lane 0. Unrolled: compilers of HLSL want barriers
-// outside of loops they cannot count.
+// The sum over the workgroup, as a tree of fixed shape; valid in lane 0.
 fn reduce(partial: Partial, lane: u32) -> Partial {
     lane_partials[lane] = partial;
-    halve(lane, 128u);
-    halve(lane, 64u);
-    halve(lane, 32u);
-    halve(lane, 16u);
-    halve(lane, 8u);
-    halve(lane, 4u);
-    halve(lane, 2u);
-    halve(lane, 1u);
+    for (var stride = 128u; stride > 0u; stride /= 2u) {
+        workgroupBarrier();
+        if lane < stride {
+            lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);
+        }
+    }
     return lane_partials[lane];
 }
