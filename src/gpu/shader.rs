@@ -173,8 +173,8 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
 /// Compiles the kernel on the host, so that a mistake in a rule's WGSL is an error and not wgpu's panic.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
-    use wgpu::naga::back::pipeline_constants::process_overrides;
-    use wgpu::naga::{ShaderStage, front::wgsl, valid};
+    use naga::back::pipeline_constants::process_overrides;
+    use naga::{ShaderStage, front::wgsl, valid};
 
     let problem = |message: String| Error::Shader { rule: rule.name().to_owned(), message };
     let module =
