@@ -51,13 +51,12 @@ const INFINITE: u32 = 0x7f800000u;
 @group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 64>;
 
 // 1 - beta^t without cancellation, from the bits of t: 1 - ab = (1 - a) + a (1 - b). From the lowest bit up, what was
-// rounded before is multiplied by ever smaller powers.
+// rounded before is multiplied by ever smaller powers. Without a branch: see rule.wgsl.
 fn bias_correction(t: u32) -> vec4<f32> {
     var correction = vec4<f32>(0.0);
     for (var k = 0u; k < 32u; k++) {
-        if ((t >> k) & 1u) == 1u {
-            correction = powers[2u * k + 1u] + powers[2u * k] * correction;
-        }
+        let with_bit = powers[2u * k + 1u] + powers[2u * k] * correction;
+        correction = select(correction, with_bit, ((t >> k) & 1u) == 1u);
     }
     return correction;
 }

@@ -3,6 +3,9 @@
 // Composed in src/gpu/shader.rs, which declares `Hyper` (the rule's hyperparameters), `Element` (parameter and states)
 // and `Scalars` (what the rule carries from step to step), with `pack` and `unpack` for the last.
 // The rule is `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`.
+//
+// What changes from step to step is chosen by `select` and not by `if`: lavapipe compiles a shader anew for every value
+// of a uniform that a branch depends on.
 
 // The scalars of a step: its group's learning rate and weight decay, 1 - beta^t, and the applied step t.
 struct Step {

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod bindings;
+mod cache;
 mod flat;
 mod pipelines;
 mod plan;

@@ -12,10 +12,7 @@ override no_prox: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
-    var diff = grad + old.neg_pre_grad;
-    if step.t == 1u {
-        diff = vec4<f32>(0.0);
-    }
+    let diff = select(grad + old.neg_pre_grad, vec4<f32>(0.0), step.t == 1u);
     updated.exp_avg = average(old.exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
     updated.exp_avg_diff = average(old.exp_avg_diff, diff, hyper.beta2, hyper.one_minus_beta2);
     let lookahead = grad + hyper.diff_weight * diff;

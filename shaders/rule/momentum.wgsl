@@ -7,10 +7,8 @@ override nesterov: bool;
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     let decayed = grad + step.weight_decay * old.param;
-    updated.momentum_buffer = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * decayed;
-    if step.t == 1u {
-        updated.momentum_buffer = decayed;
-    }
+    let averaged = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * decayed;
+    updated.momentum_buffer = select(averaged, decayed, step.t == 1u);
     var direction = updated.momentum_buffer;
     if nesterov {
         direction = decayed + hyper.momentum * updated.momentum_buffer;

@@ -14,16 +14,15 @@ override decoupled_weight_decay: bool;
 fn sma_length(hyper: Hyper, step: Step) -> f32 {
     let t = f32(step.t);
     let x = t * hyper.minus_ln_beta2;
-    if x <= 2.0 {
-        let x2 = x * x;
-        let end = 1.0 / 23950080.0 - x2 * (691.0 / 653837184000.0 - x2 * (1.0 / 37362124800.0));
-        let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
-        let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
-        return hyper.rho_offset + t * (1.0 - x * series);
-    }
+    let x2 = x * x;
+    let end = 1.0 / 23950080.0 - x2 * (691.0 / 653837184000.0 - x2 * (1.0 / 37362124800.0));
+    let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
+    let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
+    let early = hyper.rho_offset + t * (1.0 - x * series);
     // The square of beta2^(t / 2) keeps the digits of beta2^t that 1 - beta2^t has lost.
     let root = 1.0 - step.bias_correction.z;
-    return hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
+    let late = hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
+    return select(late, early, x <= 2.0);
 }
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
@@ -38,13 +37,12 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     updated.exp_avg = average(old.exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
     updated.exp_avg_sq = average(old.exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
     let rho = sma_length(hyper, step);
+    let adaptive = rho > 5.0;
+    let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
     var step_size = step.lr / step.bias_correction.x;
-    var direction = updated.exp_avg;
-    if rho > 5.0 {
-        let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
-        step_size = step_size * sqrt(rect * step.bias_correction.y);
-        direction = updated.exp_avg / (sqrt(updated.exp_avg_sq) + hyper.eps);
-    }
+    step_size = select(step_size, step_size * sqrt(rect * step.bias_correction.y), adaptive);
+    let normalized = updated.exp_avg / (sqrt(updated.exp_avg_sq) + hyper.eps);
+    let direction = select(updated.exp_avg, normalized, adaptive);
     // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
     updated.param = old.param - (decay + step_size * direction);
     return updated;

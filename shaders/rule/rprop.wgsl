@@ -7,14 +7,12 @@
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
-    if step.t == 1u {
-        updated.step_size = step.lr;
-    }
+    let step_size = select(old.step_size, step.lr, step.t == 1u);
     // Of the signs and not the numbers, whose product may vanish.
     let agreement = sign_of(grad) * sign_of(old.prev);
     var eta = select(vec4<f32>(1.0), vec4<f32>(hyper.eta_plus), agreement > vec4<f32>(0.0));
     eta = select(eta, vec4<f32>(hyper.eta_minus), agreement < vec4<f32>(0.0));
-    let largest = min(updated.step_size * eta, vec4<f32>(hyper.step_size_max));
+    let largest = min(step_size * eta, vec4<f32>(hyper.step_size_max));
     updated.step_size = max(largest, vec4<f32>(hyper.step_size_min));
     updated.prev = select(grad, vec4<f32>(0.0), agreement < vec4<f32>(0.0));
     updated.param = old.param - sign_of(updated.prev) * updated.step_size;

@@ -16,29 +16,23 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
     var scalars = old;
     scalars.warmup = min(f32(t) * hyper.inverse_warmup_steps, 1.0);
     scalars.lr_max = max(old.lr_max, lr * scalars.warmup);
-    if scalars.lr_max == 0.0 && weight_lr_power > 0u {
-        // All weights so far are 0.
-        return scalars;
-    }
     var before = old.weight_sum;
     for (var i = 0u; i < r; i++) {
         before = before * (f32(t - 1u) / f32(t));
     }
-    if scalars.lr_max > old.lr_max {
-        for (var i = 0u; i < weight_lr_power; i++) {
-            before = before * (old.lr_max / scalars.lr_max);
-        }
+    let shrinking = select(1.0, old.lr_max / scalars.lr_max, scalars.lr_max > old.lr_max);
+    for (var i = 0u; i < weight_lr_power; i++) {
+        before = before * shrinking;
     }
-    scalars.weight_sum = before + 1.0;
-    scalars.average_share = 1.0 / scalars.weight_sum;
+    let weightless = scalars.lr_max == 0.0 && weight_lr_power > 0u;
+    scalars.weight_sum = select(before + 1.0, old.weight_sum, weightless);
+    scalars.average_share = select(1.0 / (before + 1.0), old.average_share, weightless);
     return scalars;
 }
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
-    if step.t == 1u {
-        updated.z = old.param;
-    }
+    updated.z = select(old.z, old.param, step.t == 1u);
     let lr = step.lr * step.scalars.warmup;
     let decayed = gradient(&updated, grad, hyper, step) + step.weight_decay * old.param;
     // 1 - beta (1 - c), without cancellation.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
 
+use super::cache::{PipelineCache, PipelineKey};
 use super::plan;
 use super::shader::{self, GRAD_STREAM, STREAM_BINDING};
 use crate::Error;
@@ -31,10 +32,11 @@ pub(crate) enum Kernel {
     },
 }
 
-/// Pipelines of one rule on one device, each made when it is first needed.
+/// Pipelines of one rule on one device, each made when it is first needed, unless another optimizer has it already.
 #[derive(Debug)]
 pub(crate) struct Pipelines {
     rule: Arc<dyn Rule>,
+    cache: Arc<PipelineCache>,
     norm_layout: BindGroupLayout,
     finish_layout: BindGroupLayout,
     update_layout: BindGroupLayout,
@@ -74,6 +76,7 @@ impl Pipelines {
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
+            cache: PipelineCache::of(device),
             made: HashMap::new(),
             rule,
         })
@@ -109,28 +112,35 @@ impl Pipelines {
         };
         let knows_the_rule = entry_point != "norm";
         let constants = if knows_the_rule { rule.constants() } else { Vec::new() };
-        let label = format!("wgpu-optim {} {entry_point}", self.rule.name());
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
-        let groups = [Some(self.layout(kernel)), Some(&self.slot_layout)];
-        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: if knows_the_rule { &groups } else { &groups[..1] },
-            immediate_size: 0,
-        });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some(entry_point),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &constants,
-                // Every word of workgroup memory is written before it is read.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
+        let key = PipelineKey {
+            entry_point,
+            constants: constants.iter().map(|&(name, value)| (name.to_owned(), value.to_bits())).collect(),
+            source: source.clone(),
+        };
+        let pipeline = self.cache.get(key, || {
+            let label = format!("wgpu-optim {} {entry_point}", rule.name());
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            });
+            let groups = [Some(self.layout(kernel)), Some(&self.slot_layout)];
+            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: if knows_the_rule { &groups } else { &groups[..1] },
+                immediate_size: 0,
+            });
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some(entry_point),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    // Every word of workgroup memory is written before it is read.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
         });
         self.made.insert(kernel, pipeline);
     }
