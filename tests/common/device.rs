@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use wgpu_optim::{Gpu, Layout, Optimizer, Sgd};
 use wgpu_optim::wgpu::{
     Buffer, BufferDescriptor, BufferSlice, BufferUsages, CommandEncoderDescriptor, MapMode, PollType,
 };
+use wgpu_optim::{Gpu, Layout, Optimizer, Sgd};
 
 /// Any adapter, software included. Panics without one: a test that needs a device must not pass where there is none.
 pub fn gpu() -> &'static Gpu {
