@@ -1,9 +1,9 @@
 //! `cargo xtask mutants`: is there a place in the shaders that can be broken without any test noticing?
 //!
-//! Everything happens in a copy of the repository under `target/mutants`. Each breakage is written into the copy's
-//! shader, the tests that could notice it are built and run one binary at a time until one fails, and the shader is
-//! mended again.
+//! The tests are built once, from a copy of the repository under `target/mutants`. Each breakage is written into the
+//! built binaries, which are run one at a time until a test fails, and the shader in them is mended again.
 
+mod binary;
 mod check;
 mod excuse;
 mod operators;
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     /// Print the breakages and run nothing
     #[arg(long)]
     list: bool,
-    /// Breakages checked at a time, each in a copy and a build folder of its own
+    /// Breakages checked at a time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
 }
@@ -65,15 +65,10 @@ struct Mutant {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let folder = repository().join("target/mutants");
-    let benches: Vec<_> = (1..=options.jobs)
-        .map(|job| folder.join(job.to_string()))
-        .map(|folder| Workbench { tree: folder.join("tree"), target: folder.join("target") })
-        .collect();
+    let bench = Workbench { tree: folder.join("tree"), target: folder.join("target") };
     // Only what is copied now is read from here on, so that editing can go on during a run.
-    for bench in &benches {
-        tree::synchronise(&repository(), &bench.tree)?;
-    }
-    let mutants = find_mutants(&benches[0].tree, options)?;
+    tree::synchronise(&repository(), &bench.tree)?;
+    let mutants = find_mutants(&bench.tree, options)?;
     if mutants.is_empty() {
         return Err("no shader has a place to break; see `cargo xtask mutants --help` on --shader".to_string());
     }
@@ -87,10 +82,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let limits = baseline(&benches[0], &to_check, options.jobs)?;
-    check_all(&benches, &to_check, &limits, &mut report)?;
+    let built = baseline(&bench, &to_check, options.jobs)?;
+    check_all(&bench, &to_check, &built, options.jobs, &mut report)?;
     // Had the disk filled up or the driver died, every later breakage would look noticed.
-    baseline(&benches[0], &to_check, options.jobs)?;
+    baseline(&bench, &to_check, options.jobs)?;
 
     let path = folder.join("report.txt");
     let text = format!("{}\n{}", report.table(), report.summary());

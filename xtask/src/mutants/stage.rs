@@ -67,26 +67,20 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
-    /// Builds stages apart from running them: a failing build is never mistaken for a failing test, and its time does
-    /// not count. The executables are in the order of the stages.
-    pub(crate) fn build(&self, stages: &[&Stage], quiet: bool) -> Result<Vec<PathBuf>, String> {
+    /// Builds a stage apart from running it: a failing build is never mistaken for a failing test, and its time does
+    /// not count. Returns the executable.
+    pub(crate) fn build(&self, stage: &Stage) -> Result<PathBuf, String> {
         let mut command = cargo();
         command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]).args(TEST_FEATURES);
-        command.args(stages.iter().flat_map(|stage| stage.selector()));
-        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
-        // Nobody looks at backtraces here, and links are faster without line tables.
-        command.env("CARGO_PROFILE_DEV_DEBUG", "none").stdin(Stdio::null());
-        if !quiet {
-            command.stderr(Stdio::inherit());
-        }
+        command.args(stage.selector()).current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        // Nobody looks at backtraces here.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "none").stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
         if !output.status.success() {
-            return Err(format!("the tests do not build:\n{}", String::from_utf8_lossy(&output.stderr)));
+            return Err(format!("{stage} does not build"));
         }
         let messages = String::from_utf8_lossy(&output.stdout);
-        let found =
-            |stage: &&Stage| executable(&messages, stage).ok_or(format!("cargo names no executable for {stage}"));
-        stages.iter().map(found).collect()
+        executable(&messages, stage).ok_or(format!("cargo names no executable for {stage}"))
     }
 
     pub(crate) fn run(&self, executable: &Path, limit: Duration) -> Result<Ending, String> {
