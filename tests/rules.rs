@@ -120,6 +120,49 @@ fn cases() -> Vec<Case> {
 }
 
 /// The first rectified step is the sixth with a β₂ of 0.9375, and the 32nd leaves the series behind.
+/// The first word of a case's name, as a module's name.
+fn rule_of(case: &Case) -> String {
+    case.name.split(' ').next().unwrap_or_default().replace('-', "_")
+}
+
+fn cases_of(rule: &str) -> Vec<Case> {
+    cases().into_iter().filter(|case| rule_of(case) == rule).collect()
+}
+
+macro_rules! tests_of {
+    ($($rule:ident)*) => {
+        const RULES: &[&str] = &[$(stringify!($rule)),*];
+        $(mod $rule {
+            #[test]
+            fn each_step_agrees_with_twin_and_oracle() {
+                super::each_step_agrees_with_twin_and_oracle(stringify!($rule));
+            }
+
+            #[test]
+            fn a_thousand_steps_stay_with_the_oracle() {
+                super::a_thousand_steps_stay_with_the_oracle(stringify!($rule));
+            }
+
+            #[test]
+            fn special_values_take_the_same_way_on_both_engines() {
+                super::special_values_take_the_same_way_on_both_engines(stringify!($rule));
+            }
+        })*
+    };
+}
+
+tests_of! {
+    adabelief adadelta adagrad adam adamax adamw adan ademamix lion momentum nadam nesterov radam rmsprop rprop
+    schedule_free sgd signsgd signum sophia_g sophia_h yogi
+}
+
+#[test]
+fn every_case_is_tested_and_every_rule_has_cases() {
+    let tested: Vec<String> = cases().iter().map(rule_of).collect();
+    assert!(tested.iter().all(|rule| RULES.contains(&&**rule)), "{tested:?}");
+    assert!(RULES.iter().all(|rule| tested.iter().any(|tested| tested == rule)), "{tested:?}");
+}
+
 fn radam_cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
     let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled };
@@ -236,10 +279,9 @@ fn start(names: &[&str], trainer: &Trainer, twin: &mut CpuOptimizer, len: usize)
 /// NUMERICS: parameters within 4 ULP of max(|p|, |Δp|) or of what WGSL allows, states within 4 ULP of their largest
 /// term. What a rule carries as scalars from step to step is rounded once for all elements, and its bound comes on
 /// top. Inputs of each step are what the device held before it, so that errors do not add up.
-#[test]
-fn each_step_agrees_with_twin_and_oracle() {
+fn each_step_agrees_with_twin_and_oracle(rule: &str) {
     let gpu = device::gpu();
-    for case in cases() {
+    for case in cases_of(rule) {
         for len in LENGTHS {
             let layout = Layout::flat(len).unwrap();
             let mut params = random(1, len);
@@ -311,11 +353,10 @@ fn each_step_agrees_with_twin_and_oracle() {
 }
 
 /// NUMERICS: relative error of the parameter vector at most 1e-5 after 1,000 steps without re-synchronising.
-#[test]
-fn a_thousand_steps_stay_with_the_oracle() {
+fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
     const LEN: usize = 67;
     let gpu = device::gpu();
-    for case in cases() {
+    for case in cases_of(rule) {
         let layout = Layout::flat(LEN).unwrap();
         let params = random(1, LEN);
         let mut trainer = Trainer::new(gpu, case.builder.clone(), &layout, &params);
@@ -350,12 +391,11 @@ fn a_thousand_steps_stay_with_the_oracle() {
 
 /// NaN, infinities, subnormals and both zeros in each of parameter, gradient and states: the device and its twin
 /// agree on what they become, up to flushed subnormals and the payload of NaN.
-#[test]
-fn special_values_take_the_same_way_on_both_engines() {
+fn special_values_take_the_same_way_on_both_engines(rule: &str) {
     let gpu = device::gpu();
     let special =
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -1e-40, 0.0, -0.0, 1.5, f32::MAX, f32::MIN_POSITIVE];
-    for case in cases() {
+    for case in cases_of(rule) {
         let names = case.oracle.state_names();
         let streams = 2 + names.len();
         let len = special.len() * streams;

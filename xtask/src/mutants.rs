@@ -28,8 +28,11 @@ use wgsl::Shader;
 /// tests.
 const VALIDATION: &str = "shaders";
 
+/// Its tests of a rule have the rule's name.
+const RULES: &str = "rules";
+
 /// The binaries that most often notice, first. All others follow in the order of their names, unit tests last.
-const FIRST: [&str; 5] = ["rules", "step", "norm", "buffers", "golden"];
+const FIRST: [&str; 5] = [RULES, "step", "norm", "buffers", "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::binary::{Binary, fit};
 use super::report::{Outcome, Report, place};
 use super::stage::{Ending, Stage, Workbench};
-use super::{Mutant, VALIDATION};
+use super::{Mutant, RULES, VALIDATION};
 
 /// The executable of each stage, and how long it may take when something is broken.
 pub(crate) type Built = HashMap<Stage, (PathBuf, Duration)>;
@@ -25,7 +25,7 @@ pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Resul
         }
         let executable = bench.build(stage)?;
         let begin = Instant::now();
-        match bench.run(&executable, Duration::from_secs(1_800))? {
+        match bench.run(&executable, "", Duration::from_secs(1_800))? {
             Ending::Passed => println!("unbroken: {stage}, {:.1} s", begin.elapsed().as_secs_f64()),
             Ending::Failed(test) => {
                 return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
@@ -94,9 +94,14 @@ impl<'a> Worker<'a> {
             let noticed = self.noticed.get(&(mutant.file.as_str(), *stage)).copied().unwrap_or(0);
             (!is_validation(stage), usize::MAX - noticed)
         });
+        // A rule's own tests first, which have its name.
+        let rule = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
+        let own = rule.as_deref().map_or("", |name| name.trim_end_matches(".wgsl"));
+        let runs = stages.iter().flat_map(|&stage| [(stage, own), (stage, "")]);
+        let runs = runs.filter(|(stage, filter)| filter.is_empty() || **stage == Stage::Test(RULES.to_string()));
         let mut is_built_in = false;
-        for stage in stages {
-            let Some(ending) = self.run(mutant, stage, &broken)? else { continue };
+        for (stage, filter) in runs {
+            let Some(ending) = self.run(mutant, stage, filter, &broken)? else { continue };
             is_built_in = true;
             let how = match ending {
                 Ending::Passed => continue,
@@ -112,7 +117,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Runs a stage with the breakage in it; `None` where the shader is not in its binary.
-    fn run(&mut self, mutant: &Mutant, stage: &'a Stage, broken: &str) -> Result<Option<Ending>, String> {
+    fn run(&mut self, mutant: &Mutant, stage: &'a Stage, filter: &str, broken: &str) -> Result<Option<Ending>, String> {
         let Some((executable, limit)) = self.built.get(stage) else {
             return Err(format!("{stage} was not built"));
         };
@@ -123,7 +128,7 @@ impl<'a> Worker<'a> {
         if !binary.write(&mutant.file, &mutant.source, broken)? {
             return Ok(None);
         }
-        let ending = self.bench.run(&binary.path, *limit);
+        let ending = self.bench.run(&binary.path, filter, *limit);
         binary.write(&mutant.file, &mutant.source, &mutant.source)?;
         ending.map(Some)
     }

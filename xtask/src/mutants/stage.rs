@@ -83,8 +83,10 @@ impl Workbench {
         executable(&messages, stage).ok_or(format!("cargo names no executable for {stage}"))
     }
 
-    pub(crate) fn run(&self, executable: &Path, limit: Duration) -> Result<Ending, String> {
+    /// Runs the tests whose names contain `filter`.
+    pub(crate) fn run(&self, executable: &Path, filter: &str, limit: Duration) -> Result<Ending, String> {
         let mut command = Command::new(executable);
+        command.args(["--test-threads", "1", filter]);
         command.current_dir(&self.tree).env("CARGO_MANIFEST_DIR", &self.tree).env("RUST_BACKTRACE", "0");
         watch(&mut command, limit)
     }
