@@ -7,7 +7,9 @@ use crate::gpu::shader;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
-use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::verify;
+use crate::{Clip, Error, Gpu, GroupOptions, Layout, NonFinite, Schedule};
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
 #[must_use]
@@ -66,6 +68,26 @@ impl OptimizerBuilder {
     /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::RuleInterface`].
     pub fn build_cpu(self, layout: &Layout) -> Result<CpuOptimizer, Error> {
         CpuOptimizer::new(&self, layout)
+    }
+}
+
+impl OptimizerBuilder {
+    /// Compares the rule's WGSL with its Rust, and its passes likewise: twelve steps on the device and on the CPU, each
+    /// from the same parameters and states, over gradients that are random, zero, constant, of alternating sign, rare,
+    /// of 1e15, of 1e-15 and subnormal. Values may differ by 64 ULP of the largest of old value, new value and step.
+    /// For tests of rules of your own. Schedule, clipping and groups take no part. It waits for the device, which
+    /// browsers do not allow.
+    ///
+    /// # Errors
+    /// [`Error::RuleMismatch`] with the first difference, and those of [`OptimizerBuilder::build`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn verify(&self, gpu: &Gpu) -> Result<(), Error> {
+        let alone = Self { rule: self.rule.clone(), schedule: None, clip: None, nonfinite: None, groups: Vec::new() };
+        verify::verify(&alone, gpu)
+    }
+
+    pub(crate) fn rule(&self) -> &dyn Rule {
+        &*self.rule
     }
 }
 

@@ -63,6 +63,29 @@ pub enum RuleConfig {
 }
 
 impl RuleConfig {
+    /// The names that are known.
+    pub const NAMES: [&str; 19] = [
+        "sgd",
+        "adam",
+        "adamw",
+        "lion",
+        "adagrad",
+        "rmsprop",
+        "adadelta",
+        "adamax",
+        "nadam",
+        "radam",
+        "adabelief",
+        "yogi",
+        "adan",
+        "ademamix",
+        "sophia",
+        "rprop",
+        "signsgd",
+        "schedule_free_sgd",
+        "schedule_free_adamw",
+    ];
+
     /// Starts an optimizer with the rule.
     pub fn builder(self) -> OptimizerBuilder {
         match self {
@@ -96,28 +119,7 @@ mod tests {
     /// Every name, every default, and no key of another's.
     #[test]
     fn every_rule_is_known_by_its_name() {
-        let names = [
-            "sgd",
-            "adam",
-            "adamw",
-            "lion",
-            "adagrad",
-            "rmsprop",
-            "adadelta",
-            "adamax",
-            "nadam",
-            "radam",
-            "adabelief",
-            "yogi",
-            "adan",
-            "ademamix",
-            "sophia",
-            "rprop",
-            "signsgd",
-            "schedule_free_sgd",
-            "schedule_free_adamw",
-        ];
-        for name in names {
+        for name in RuleConfig::NAMES {
             let text = format!(r#"{{"name": "{name}"}}"#);
             let rule: RuleConfig = serde_json::from_str(&text).expect(name);
             let written = serde_json::to_value(&rule).expect(name);

@@ -179,6 +179,29 @@ pub enum Error {
         /// The compiler's message with the source lines it speaks of.
         message: String,
     },
+    /// A rule's WGSL and its Rust give different results; see
+    /// [`OptimizerBuilder::verify`](crate::OptimizerBuilder::verify).
+    #[error(
+        "rule {rule:?}: in step {step}, `{function}` makes {stream} {device:e} in WGSL and {cpu:e} in Rust, of parameter {param:e} and gradient {grad:e}: both must compute the same, statement by statement"
+    )]
+    RuleMismatch {
+        /// The rule's name.
+        rule: String,
+        /// The WGSL function: `rule`, or a pass.
+        function: String,
+        /// `param`, or the state.
+        stream: String,
+        /// Number of the step, from 1.
+        step: u32,
+        /// The parameter before the step.
+        param: f32,
+        /// The gradient.
+        grad: f32,
+        /// What the WGSL made.
+        device: f32,
+        /// What the Rust made.
+        cpu: f32,
+    },
     /// No adapter fits.
     #[error("no {wanted} adapter was found (present: {}); install a driver: on Debian and Ubuntu `apt install mesa-vulkan-drivers`, on Fedora `dnf install mesa-vulkan-drivers`, on NVIDIA cards the vendor's driver with its Vulkan ICD; or use the CPU engine", list(.found))]
     NoAdapter {
@@ -198,9 +221,9 @@ pub enum Error {
     /// The encoder that carried a statistics request was dropped without being submitted.
     #[error("the statistics were recorded into an encoder that was never submitted; submit it, or ask again")]
     StatsDropped,
-    /// The statistics could not be mapped.
-    #[error("the statistics could not be read back: {0}; the device may be lost")]
-    StatsUnreadable(String),
+    /// Statistics, or a buffer, could not be mapped.
+    #[error("the device's memory could not be read back: {0}; the device may be lost")]
+    Unreadable(String),
 }
 
 fn list(names: &[String]) -> String {

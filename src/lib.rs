@@ -17,6 +17,8 @@ mod optimizer;
 pub mod rule;
 mod schedule;
 mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+mod verify;
 
 pub use builder::OptimizerBuilder;
 pub use clip::{Clip, NonFinite};
@@ -29,8 +31,8 @@ pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, Lion, NAdam, RAdam, RmsProp, Rprop,
-    Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lion, NAdam, RAdam,
+    RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};

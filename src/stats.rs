@@ -117,7 +117,7 @@ impl PendingStats {
     fn read(&self) -> Result<Stats, Error> {
         let stats = {
             let view = self.buffer.slice(..).get_mapped_range();
-            let view = view.map_err(|error| Error::StatsUnreadable(error.to_string()))?;
+            let view = view.map_err(|error| Error::Unreadable(error.to_string()))?;
             Stats::new(&bytemuck::pod_read_unaligned(&view))
         };
         self.buffer.unmap();
@@ -135,7 +135,7 @@ impl Future for PendingStats {
         self.mapped = None;
         Poll::Ready(match mapped {
             None => Err(Error::StatsDropped),
-            Some(Err(error)) => Err(Error::StatsUnreadable(error.to_string())),
+            Some(Err(error)) => Err(Error::Unreadable(error.to_string())),
             Some(Ok(())) => self.read(),
         })
     }

@@ -46,6 +46,20 @@ impl Engine {
         }
     }
 
+    /// Gives Sophia an estimate of the Hessian's diagonal.
+    pub(crate) fn update_hessian(&mut self, estimate: &[f32]) -> Result<(), Error> {
+        match self {
+            Self::Cpu { optimizer, params } => optimizer.update_hessian(params, estimate)?,
+            Self::Gpu { optimizer, gpu, params, grads } => {
+                gpu.queue.write_buffer(grads, 0, bytemuck::cast_slice(estimate));
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                optimizer.update_hessian(&mut encoder, &gpu.queue, &*params, &*grads)?;
+                gpu.queue.submit([encoder.finish()]);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn params(&self) -> Result<Vec<f32>, Error> {
         match self {
             Self::Cpu { params, .. } => Ok(params.clone()),

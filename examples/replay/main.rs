@@ -29,7 +29,7 @@ struct Args {
     /// Optimizer, schedule, clipping, groups and tensors, as JSON
     #[arg(long)]
     config: PathBuf,
-    /// `param` and `grad.0`, `grad.1`, …, as safetensors
+    /// `param`, `grad.0`, `grad.1`, …, and for Sophia `hessian.K`, as safetensors
     #[arg(long)]
     trace: PathBuf,
     /// Where to write parameters, states and statistics, as safetensors
@@ -71,6 +71,9 @@ fn run(args: &Args) -> Result<String, Error> {
     };
     let mut recording = Recording::default();
     for step in 0..trace.grads.len() {
+        if let Some(estimate) = trace.hessians.get(&step) {
+            engine.update_hessian(estimate)?;
+        }
         let stats = engine.step(&trace.grads[step])?;
         recording.push(&stats);
         if args.every_step {

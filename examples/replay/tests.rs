@@ -68,6 +68,29 @@ fn a_trace_is_replayed_with_schedule_groups_and_skips_on_both_engines() {
 }
 
 #[test]
+fn estimates_of_the_hessian_are_given_before_their_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"optimizer": {"name": "sophia", "lr": 0.5, "betas": [0.5, 0.5], "weight_decay": 0.0,
+        "curvature": {"hutchinson": {"gamma": 1.0, "eps": 0.001}}}}"#;
+    let trace = |steps: &[(&'static str, f32)]| {
+        let steps = steps.iter().map(|&(name, value)| (name, Dtype::F32, floats(&[value; 2])));
+        safetensors(&steps.collect::<Vec<_>>())
+    };
+    let given = trace(&[("param", 1.0), ("grad.0", 4.0), ("grad.1", 4.0), ("hessian.1", 32.0)]);
+    for device in [Device::Cpu, Device::Gpu] {
+        let out = replay(folder.path(), config, &given, device).unwrap();
+        // Without curvature the step is clipped to lr; then 4 / (32 / 2).
+        assert_eq!(tensor(&out, "param.0"), [0.5; 2]);
+        assert_eq!(tensor(&out, "hessian"), [16.0; 2]);
+        assert_eq!(tensor(&out, "param"), [0.5 - 0.5 * 0.25; 2]);
+    }
+    let message = replay(folder.path(), r#"{"optimizer": {"name": "sgd"}}"#, &given, Device::Cpu).unwrap_err();
+    assert!(message.contains("update_hessian"), "{message}");
+    let stranger = trace(&[("param", 1.0), ("grad.0", 4.0), ("hessian.1", 32.0)]);
+    assert!(Trace::parse(&stranger).unwrap_err().to_string().contains("hessian.1"));
+}
+
+#[test]
 fn unknown_names_and_keys_are_named_with_what_is_allowed() {
     let wrong = [
         (r#"{"optimizer": {"name": "adamx"}}"#, ["adamx", "adamw"]),

@@ -13,6 +13,8 @@ pub(crate) struct Trace {
     pub(crate) param: Vec<f32>,
     /// One per step.
     pub(crate) grads: Vec<Vec<f32>>,
+    /// Estimates of the Hessian's diagonal, by the step they are given before.
+    pub(crate) hessians: BTreeMap<usize, Vec<f32>>,
 }
 
 impl Trace {
@@ -25,20 +27,26 @@ impl Trace {
         let tensors = SafeTensors::deserialize(bytes)?;
         let mut named: BTreeMap<String, TensorView<'_>> = tensors.tensors().into_iter().collect();
         let param = floats("param", &named.remove("param").ok_or("there is no tensor `param`")?)?;
-        let mut grads = Vec::new();
-        while let Some(grad) = named.remove(&format!("grad.{}", grads.len())) {
-            let name = format!("grad.{}", grads.len());
-            let grad = floats(&name, &grad)?;
-            if grad.len() != param.len() {
-                return Err(format!("`{name}` has {} elements, `param` has {}", grad.len(), param.len()).into());
+        let mut take = |name: String| -> Result<Option<Vec<f32>>, Error> {
+            let Some(tensor) = named.remove(&name) else { return Ok(None) };
+            let values = floats(&name, &tensor)?;
+            if values.len() != param.len() {
+                return Err(format!("`{name}` has {} elements, `param` has {}", values.len(), param.len()).into());
+            }
+            Ok(Some(values))
+        };
+        let (mut grads, mut hessians) = (Vec::new(), BTreeMap::new());
+        while let Some(grad) = take(format!("grad.{}", grads.len()))? {
+            if let Some(hessian) = take(format!("hessian.{}", grads.len()))? {
+                hessians.insert(grads.len(), hessian);
             }
             grads.push(grad);
         }
         if let Some(name) = named.keys().next() {
             let next = grads.len();
-            return Err(format!("`{name}` is not understood; allowed: `param`, and `grad.0`, `grad.1`, … without a gap (the next would be `grad.{next}`)").into());
+            return Err(format!("`{name}` is not understood; allowed: `param`, `grad.0`, `grad.1`, … without a gap (the next would be `grad.{next}`), and `hessian.K` beside `grad.K`").into());
         }
-        Ok(Self { param, grads })
+        Ok(Self { param, grads, hessians })
     }
 }
 

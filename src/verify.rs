@@ -1,0 +1,159 @@
+//! A rule's WGSL against its Rust, over the inputs that tell them apart.
+
+use crate::cpu::CpuOptimizer;
+use crate::{Error, Gpu, Layout, Optimizer, OptimizerBuilder};
+
+/// Elements: tails of four and of a workgroup.
+const LEN: usize = 2_051;
+const STEPS: u32 = 12;
+/// What a rule's operations may differ by: roundings of a few divisions and roots (2.5 and 4.5 ULP each in WGSL), in
+/// units of the largest of the old value, the new one, and the step between them.
+const TOLERANCE: f32 = 64.0 * f32::EPSILON;
+/// A subnormal operand may count as 0; divided by an eps it is still below this.
+const FLUSHED: f32 = f32::MIN_POSITIVE * 1024.0;
+
+/// A number from -1 to 1 that depends on nothing but its arguments.
+fn noise(step: u32, element: u32) -> f32 {
+    let mut bits = element.wrapping_mul(0x9e37_79b9) ^ step.wrapping_mul(0x85eb_ca6b);
+    for multiplier in [0x7feb_352d, 0x846c_a68b] {
+        bits = (bits ^ (bits >> 16)).wrapping_mul(multiplier);
+    }
+    (bits >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+/// Gradients of every kind beside each other: random, zero, constant, with alternating sign, rare, huge, tiny,
+/// subnormal.
+fn gradient(step: u32, element: u32) -> f32 {
+    let random = noise(step + 1, element);
+    match element % 8 {
+        0 => random,
+        1 => 0.0,
+        2 => noise(0, element),
+        3 if step % 2 == 0 => noise(0, element),
+        3 => -noise(0, element),
+        4 if (element / 8 + step) % 5 == 0 => random,
+        4 => 0.0,
+        5 => random * 1e15,
+        6 => random * 1e-15,
+        _ => random * 1e-39,
+    }
+}
+
+pub(crate) fn verify(builder: &OptimizerBuilder, gpu: &Gpu) -> Result<(), Error> {
+    let layout = Layout::flat(LEN)?;
+    let twin = builder.clone().build_cpu(&layout)?;
+    let optimizer = builder.clone().build(&gpu.device, &layout)?;
+    // Parameters of both signs; a few are 0.
+    let params: Vec<f32> = (0..LEN as u32).map(|i| if i % 97 == 0 { 0.0 } else { noise(STEPS + 1, i) * 2.0 }).collect();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let upload =
+        |values: &[f32]| crate::gpu::init_buffer(&gpu.device, "wgpu-optim verify", usage, bytemuck::cast_slice(values));
+    let (device_params, device_grads) = (upload(&params), upload(&params));
+    let mut check = Check { builder, gpu, optimizer, twin, params, device_params, device_grads };
+    for step in 0..STEPS {
+        check.step(step, None)?;
+    }
+    for pass in builder.rule().passes() {
+        check.step(STEPS, Some(pass))?;
+    }
+    Ok(())
+}
+
+struct Check<'a> {
+    builder: &'a OptimizerBuilder,
+    gpu: &'a Gpu,
+    optimizer: Optimizer,
+    twin: CpuOptimizer,
+    params: Vec<f32>,
+    device_params: wgpu::Buffer,
+    device_grads: wgpu::Buffer,
+}
+
+impl Check<'_> {
+    /// A step, or a pass, of both engines from the same parameters and states.
+    fn step(&mut self, step: u32, pass: Option<&'static str>) -> Result<(), Error> {
+        let grads: Vec<f32> = (0..LEN as u32).map(|element| gradient(step, element)).collect();
+        let old = self.streams(&self.params);
+
+        let Gpu { device, queue, .. } = self.gpu;
+        queue.write_buffer(&self.device_grads, 0, bytemuck::cast_slice(&grads));
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let (params, input) = (&self.device_params, &self.device_grads);
+        let mut new_params = self.params.clone();
+        if let Some(pass) = pass {
+            self.optimizer.run_pass(pass, &mut encoder, queue, params, input)?;
+            self.twin.run_pass(pass, &mut new_params, &grads)?;
+        } else {
+            self.optimizer.step(&mut encoder, queue, params, input)?;
+            self.twin.step(&mut new_params, &grads)?;
+        }
+        queue.submit([encoder.finish()]);
+
+        let expected = self.streams(&new_params);
+        let names: Vec<String> = self.twin.state_names().map(str::to_owned).collect();
+        let mut got = vec![self.download(self.device_params.slice(..))?];
+        for name in &names {
+            let slices = self.optimizer.state(name).unwrap_or_default();
+            let parts: Result<Vec<_>, _> = slices.into_iter().map(|slice| self.download(slice)).collect();
+            got.push(parts?.concat());
+        }
+        for (stream, name) in std::iter::once("param").chain(names.iter().map(String::as_str)).enumerate() {
+            for element in 0..LEN {
+                let (old, expected, got) = (old[stream][element], expected[stream][element], got[stream][element]);
+                if !agree(old, expected, got) {
+                    return Err(Error::RuleMismatch {
+                        rule: self.builder.rule().name().to_owned(),
+                        function: pass.unwrap_or("rule").to_owned(),
+                        stream: name.to_owned(),
+                        step: step + 1,
+                        param: self.params[element],
+                        grad: grads[element],
+                        device: got,
+                        cpu: expected,
+                    });
+                }
+            }
+        }
+        // From the same numbers again.
+        let mut got = got.into_iter();
+        self.params = got.next().unwrap_or_default();
+        for (name, values) in names.iter().zip(got) {
+            if let Some(state) = self.twin.state_mut(name) {
+                state.copy_from_slice(&values);
+            }
+        }
+        Ok(())
+    }
+
+    /// Parameters, then the states of the twin.
+    fn streams(&self, params: &[f32]) -> Vec<Vec<f32>> {
+        let states = self.twin.state_names().filter_map(|name| self.twin.state(name)).map(<[f32]>::to_vec);
+        std::iter::once(params.to_vec()).chain(states).collect()
+    }
+
+    fn download(&self, slice: wgpu::BufferSlice<'_>) -> Result<Vec<f32>, Error> {
+        let lost = |error: &dyn std::fmt::Display| Error::Unreadable(error.to_string());
+        let Gpu { device, queue, .. } = self.gpu;
+        let staging = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-optim verify"),
+            size: slice.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset(), &staging, 0, slice.size());
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., |_| {});
+        queue.submit([encoder.finish()]);
+        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| lost(&error))?;
+        let view = staging.get_mapped_range(..).map_err(|error| lost(&error))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}
+
+fn agree(old: f32, expected: f32, got: f32) -> bool {
+    if !expected.is_finite() || !got.is_finite() {
+        return expected.is_finite() == got.is_finite();
+    }
+    let scale = old.abs().max(expected.abs()).max((expected - old).abs());
+    (got - expected).abs() <= TOLERANCE * scale + FLUSHED
+}
