@@ -21,21 +21,21 @@ fn noise(step: u32, element: u32) -> f32 {
     (bits >> 8) as f32 / 8_388_608.0 - 1.0
 }
 
-/// Gradients of every kind beside each other: random, zero, constant, with alternating sign, rare, huge, tiny,
-/// subnormal.
+/// Gradients of every kind beside each other: random, constant, with alternating sign, rare, huge, tiny, subnormal,
+/// zero.
 fn gradient(step: u32, element: u32) -> f32 {
     let random = noise(step + 1, element);
+    let constant = noise(0, element);
     match element % 8 {
         0 => random,
-        1 => 0.0,
-        2 => noise(0, element),
-        3 if step % 2 == 0 => noise(0, element),
-        3 => -noise(0, element),
-        4 if (element / 8 + step) % 5 == 0 => random,
-        4 => 0.0,
-        5 => random * 1e15,
-        6 => random * 1e-15,
-        _ => random * 1e-39,
+        1 => constant,
+        2 if step.is_multiple_of(2) => constant,
+        2 => -constant,
+        3 if (element / 8 + step).is_multiple_of(5) => random,
+        4 => random * 1e15,
+        5 => random * 1e-15,
+        6 => random * 1e-39,
+        _ => 0.0,
     }
 }
 

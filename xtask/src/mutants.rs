@@ -31,8 +31,9 @@ const VALIDATION: &str = "shaders";
 /// Its tests of a rule have the rule's name.
 const RULES: &str = "rules";
 
-/// The binaries that most often notice, first. All others follow in the order of their names, unit tests last.
-const FIRST: [&str; 5] = [RULES, "step", "norm", "buffers", "golden"];
+/// The binaries that most often notice for their time, first. All others follow in the order of their names, unit tests
+/// last.
+const FIRST: [&str; 7] = ["step", "passes", "custom_rule", "buffers", "norm", RULES, "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

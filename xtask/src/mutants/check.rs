@@ -92,13 +92,15 @@ impl<'a> Worker<'a> {
         let mut stages: Vec<_> = mutant.stages.iter().collect();
         stages.sort_by_key(|stage| {
             let noticed = self.noticed.get(&(mutant.file.as_str(), *stage)).copied().unwrap_or(0);
-            (!is_validation(stage), usize::MAX - noticed)
+            usize::MAX - noticed
         });
-        // A rule's own tests first, which have its name.
-        let rule = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
-        let own = rule.as_deref().map_or("", |name| name.trim_end_matches(".wgsl"));
-        let runs = stages.iter().flat_map(|&stage| [(stage, own), (stage, "")]);
-        let runs = runs.filter(|(stage, filter)| filter.is_empty() || **stage == Stage::Test(RULES.to_string()));
+        let all = stages.into_iter().map(|stage| (stage, ""));
+        // A rule's own tests before all others but the validation; they have its name.
+        let rules = mutant.stages.iter().find(|stage| **stage == Stage::Test(RULES.to_string()));
+        let own = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
+        let own = own.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        let (validation, others): (Vec<_>, Vec<_>) = all.partition(|(stage, _)| is_validation(stage));
+        let runs = validation.into_iter().chain(rules.zip(own)).chain(others);
         let mut is_built_in = false;
         for (stage, filter) in runs {
             let Some(ending) = self.run(mutant, stage, filter, &broken)? else { continue };
