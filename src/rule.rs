@@ -198,10 +198,12 @@ pub(crate) fn initial_scalars(rule: &dyn Rule) -> [f32; 4] {
 pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
     check_rate(rule.name(), "lr", rule.lr())?;
     check_rate(rule.name(), "weight_decay", rule.weight_decay())?;
+    // First, because it knows the names of the betas.
+    rule.validate()?;
     for beta in rule.bias_corrected() {
         check_beta(rule.name(), "bias_corrected", beta)?;
     }
-    rule.validate()
+    Ok(())
 }
 
 /// Refuses a beta outside 0 ≤ β < 1, in f32 too: 0.99999999 would round to 1.

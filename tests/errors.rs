@@ -68,14 +68,14 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     }
     // 0.99999999 is 1 in f32.
     for beta in [1.0, 1.5, -0.1, nan, 0.999_999_99] {
-        bad.push(("bet", Optimizer::builder(Adam::default().with_betas((beta, 0.9)))));
-        bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
-        bad.push(("bet", Optimizer::builder(Adamax::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.0", Optimizer::builder(Adam::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
+        bad.push(("betas.0", Optimizer::builder(Adamax::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Adamax::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
         bad.push(("betas.1", Optimizer::builder(Sophia::default().with_betas((0.9, beta)))));
-        bad.push(("bet", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.0", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
     }
     bad.extend(bad_adaptive());
     for value in [-1.0, nan, f64::INFINITY] {
