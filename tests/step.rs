@@ -344,10 +344,11 @@ fn the_gradient_scale_divides_gradients_and_norm() {
 #[test]
 fn clipping_comes_before_overflow() {
     let layout = Layout::flat(2).unwrap();
-    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::global_norm(1.0));
-    let cases =
-        [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30), (1e30, 1e31)];
-    for (scale, grad) in cases {
+    let cases = [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30)];
+    let cases = cases.into_iter().chain([(1e30, 1e31), (1.0, 1.0)]);
+    for (maximize, (scale, grad)) in cases.flat_map(|case| [(false, case), (true, case)]) {
+        let rule = Sgd::default().with_lr(1.0).with_maximize(maximize);
+        let builder = Optimizer::builder(rule).clip(Clip::global_norm(1.0));
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
         trainer.optimizer.set_grad_scale(scale).unwrap();
         let mut cpu = builder.clone().build_cpu(&layout).unwrap();
@@ -358,7 +359,8 @@ fn clipping_comes_before_overflow() {
             (cpu.step(&mut params, &[grad, -grad]).unwrap(), params.to_vec()),
         ];
         let unscaled = f64::from(grad) / f64::from(scale);
-        let expected = unscaled * clip_coefficient(unscaled * 2f64.sqrt(), 1.0);
+        let sign = if maximize { -1.0 } else { 1.0 };
+        let expected = sign * unscaled * clip_coefficient(unscaled * 2f64.sqrt(), 1.0);
         for (stats, params) in engines {
             assert_eq!((stats.step, stats.skipped), (1, 0));
             assert_relative_eq!(f64::from(params[0]), -expected, max_relative = 2e-6);
