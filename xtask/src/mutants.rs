@@ -33,7 +33,7 @@ const RULES: &str = "rules";
 
 /// The binaries that most often notice for their time, first. All others follow in the order of their names, unit tests
 /// last.
-const FIRST: [&str; 7] = ["step", "passes", "custom_rule", "buffers", "norm", RULES, "golden"];
+const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buffers", "norm", RULES, "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
