@@ -1,7 +1,8 @@
 // What a rule is given. Twin: src/rule.rs.
 //
 // Composed in src/gpu/shader.rs, which declares `Hyper` (the rule's hyperparameters), `Element` (parameter and states)
-// and `Scalars` (what the rule carries from step to step), with `pack` and `unpack` for the last.
+// and `Scalars` (what the rule carries from step to step), with `pack` and `unpack` for the last; `Measured` (sums over
+// a tensor) and `TensorState` (what the rule keeps of one), with `pack_measured` and so on.
 // The rule is `fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element`.
 
 // The scalars of a step: its group's learning rate and weight decay, 1 - beta^t, and the applied step t.
@@ -11,6 +12,9 @@ struct Step {
     bias_correction: vec4<f32>,
     t: u32,
     scalars: Scalars,
+    // Of each element's tensor.
+    measured: Measured,
+    tensor: TensorState,
 }
 
 struct Slot {

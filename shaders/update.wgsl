@@ -3,23 +3,12 @@
 // Composed in src/gpu/shader.rs, which declares the functions `load_element`, `store_element` and `load_grad` over the
 // storage format, and `apply`: the rule, or one of its further passes.
 
-@group(0) @binding(1) var<uniform> control: Control;
 // What `control` will be after this step; written by the bare step alone, which has no `finish` before it.
 @group(0) @binding(3) var<storage, read_write> next: ControlBlock;
 
-// What a step has for all elements.
-struct WholeStep {
-    // Inverse gradient scale and clip coefficient.
-    scale: vec2<f32>,
-    t: u32,
-    bias_correction: vec4<f32>,
-    scalars: Scalars,
-}
-
 fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
     let grad = bitcast<vec4<f32>>(bits) * whole.scale.x * whole.scale.y;
-    let lr = slot.head.lr * lanes.lr_scale;
-    let step = Step(lr, lanes.weight_decay, whole.bias_correction, whole.t, whole.scalars);
+    let step = step_of(lanes, whole, measured_of(lanes.tensor));
     let old = load_element(element);
     store_element(element, old, apply(old, grad, slot.hyper, step), lanes.live);
 }
@@ -43,9 +32,7 @@ fn update(
     if !any(lanes.live) {
         return;
     }
-    let scale = vec2<f32>(control.inv_scale, control.clip_coef);
-    let whole = WholeStep(scale, control.step, control.bias_correction, unpack(control.scalars));
-    update_elements(element, lanes, load_grad(element), whole);
+    update_elements(element, lanes, load_grad(element), decided_step());
 }
 
 // The whole step in one dispatch: every gradient is applied as it is, and the first chunk counts the step.

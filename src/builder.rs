@@ -6,6 +6,7 @@ use crate::error::check;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
+use crate::segments::Segments;
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
@@ -73,6 +74,8 @@ impl OptimizerBuilder {
 pub(crate) struct Plan {
     pub(crate) rule: Arc<dyn Rule>,
     pub(crate) groups: GroupTable,
+    /// What the rule's sums go over, if it has any.
+    pub(crate) segments: Option<Segments>,
     pub(crate) len: usize,
     schedule: Schedule,
     clip: Option<Clip>,
@@ -92,9 +95,10 @@ impl Plan {
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
-        let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay())?;
+        let segments = Segments::new(layout, &*rule);
+        let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay(), segments.as_ref())?;
         let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
-        Ok(Self { rule, groups, len, schedule, clip, nonfinite, scaled: false, grad_scale: 1.0, recorded: 0 })
+        Ok(Self { rule, groups, segments, len, schedule, clip, nonfinite, scaled: false, grad_scale: 1.0, recorded: 0 })
     }
 
     pub(crate) fn lr(&self) -> f64 {
@@ -122,7 +126,11 @@ impl Plan {
 
     /// Whether the step needs no look at all gradients before it writes.
     pub(crate) fn is_bare(&self) -> bool {
-        self.len > 0 && self.clip.is_none() && !self.scaled && self.nonfinite() == NonFinite::Propagate
+        self.len > 0
+            && self.segments.is_none()
+            && self.clip.is_none()
+            && !self.scaled
+            && self.nonfinite() == NonFinite::Propagate
     }
 
     /// The rule's pass of that name.

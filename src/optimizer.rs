@@ -7,6 +7,7 @@ use crate::gpu::{
     init_buffer, norm_blocks,
 };
 use crate::rule::{Rule, initial_scalars};
+use crate::segments::Segments;
 use crate::stats::{PendingStats, StagingPool};
 use crate::{Error, Layout};
 
@@ -73,7 +74,8 @@ impl Optimizer {
         // An empty flat space has one partial, which must say that nothing is wrong.
         let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
         let groups = plan.groups.words(len as u32);
-        for words in [partials.len(), groups.len()] {
+        let segments = plan.segments.as_ref().map(Segments::words);
+        for words in [partials.len(), groups.len(), segments.as_ref().map_or(0, Vec::len)] {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
         }
         let words =
@@ -93,6 +95,10 @@ impl Optimizer {
             partials: words("wgpu-optim norm partials", &partials),
             powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),
             states,
+            segments: segments.map(|words| {
+                let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+                init_buffer(device, "wgpu-optim tensors", usage, bytemuck::cast_slice(&words))
+            }),
         };
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
@@ -113,13 +119,14 @@ impl Optimizer {
     ///
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
-    /// one more per chunk, and the decision one. Chunks are as large as the device's bindings.
+    /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more per
+    /// chunk for its sums, and one to add them up. Chunks are as large as the device's bindings.
     ///
     /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`]; nothing was recorded or counted then.
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`]; nothing was recorded or counted then.
     pub fn step<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -175,8 +182,8 @@ impl Optimizer {
             pass.set_bind_group(0, &self.finish, &[]);
             pass.dispatch_workgroups(1, 1, 1);
         }
-        for update in &bindings.updates {
-            update.record(&self.pipelines, &mut pass);
+        for dispatch in bindings.measures.iter().chain(&bindings.updates) {
+            dispatch.record(&self.pipelines, &mut pass);
         }
         drop(pass);
         if work == Work::BareStep {
@@ -192,7 +199,7 @@ impl Optimizer {
             self.bindings[..=kept].rotate_right(1);
             return Ok(());
         }
-        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, len, (params, grads), work)?;
+        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, &self.plan, (params, grads), work)?;
         self.bindings.truncate(KEPT_BINDINGS - 1);
         self.bindings.insert(0, made);
         Ok(())
@@ -257,6 +264,14 @@ impl Optimizer {
     pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
         let state = self.plan.rule.states().iter().position(|&state| state == name)?;
         Some(self.shared.states[state].iter().map(Piece::slice).collect())
+    }
+
+    /// The states of each tensor ([`Rule::tensor_states`]), four f32 for each in the order of the layout (or of one
+    /// segment over all, see [`Segmentation`](crate::rule::Segmentation)), with `COPY_SRC`, `COPY_DST` and `STORAGE` usage;
+    /// none for rules without sums.
+    pub fn tensor_states(&self) -> Option<BufferSlice<'_>> {
+        let (buffer, segments) = (self.shared.segments.as_ref()?, self.plan.segments.as_ref()?);
+        Some(buffer.slice(segments.state_bytes()))
     }
 }
 

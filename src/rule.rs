@@ -1,6 +1,7 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
 mod adam;
+mod lars;
 mod lion;
 mod sgd;
 
@@ -8,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 
 pub use adam::{Adam, AdamW};
+pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;
 pub use sgd::Sgd;
 
@@ -28,7 +30,19 @@ use crate::groups::is_rate;
 /// - `Hyper` has one `f32` per name in [`Rule::hyperparameters`];
 /// - `Step` has `lr: vec4<f32>` and `weight_decay: vec4<f32>` (group options applied),
 ///   `bias_correction: vec4<f32>` (1 - βᵗ for each β in [`Rule::bias_corrected`]), `t: u32` (1 at the first applied
-///   step) and `scalars: Scalars` (one `f32` per name in [`Rule::scalars`]).
+///   step), `scalars: Scalars` (one `f32` per name in [`Rule::scalars`]), `measured: Measured` (one `vec4<f32>` per name
+///   in [`Rule::measures`]: sums over each element's tensor) and `tensor: TensorState` (one `vec4<f32>` per name in
+///   [`Rule::tensor_states`]).
+///
+/// A rule with [`Rule::measures`] also defines
+/// `fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured`, the four elements' shares in the
+/// sums, from the element and step as `rule` will see them (but for `step.measured`, which is 0, and `step.tensor`, which
+/// is that of the step before). Its steps take a dispatch per chunk to sum and one to add up, beside the norm's; frozen
+/// elements and padding do not count.
+///
+/// A rule with [`Rule::tensor_states`] also defines `fn settle(old: TensorState, measured: Measured, lr: f32, hyper: Hyper,
+/// bias_correction: vec4<f32>, t: u32) -> TensorState`, which brings them forward once per tensor and applied step, with the
+/// same numbers in all four lanes.
 ///
 /// # The Rust side
 /// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule.rs`.
@@ -82,6 +96,31 @@ pub trait Rule: Debug + Send + Sync {
     /// with scalars defines beside `rule`. `lr` is the schedule's, without the groups' scales.
     fn advance(&self, _scalars: &mut [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
 
+    /// Names of the f32 sums over each tensor that the rule wants. At most 4. Default none.
+    ///
+    /// They are plain f32 sums in a fixed order: squares of numbers above 1e19 overflow, and of those below 1e-19 vanish.
+    fn measures(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What the sums go over. Default: each tensor.
+    fn segmentation(&self) -> Segmentation {
+        Segmentation::Tensors
+    }
+
+    /// The CPU twin of the WGSL `measure`.
+    fn measure(&self, _elements: MeasuredElements<'_>, _step: &Step) {}
+
+    /// Names of the f32 that the rule keeps of each tensor, with their values before the first step. Only for rules with
+    /// [`Rule::measures`]. At most 4. Default none.
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        Vec::new()
+    }
+
+    /// The CPU twin of the WGSL `settle`: brings the states of a tensor forward. `lr` is the schedule's, without the
+    /// groups' scales.
+    fn settle(&self, _state: &mut [f32; 4], _measured: [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
+
     /// Names of further WGSL functions of the form of `rule`, which [`Optimizer::run_pass`](crate::Optimizer::run_pass)
     /// applies to all elements between steps. Default none.
     fn passes(&self) -> Vec<&'static str> {
@@ -116,6 +155,20 @@ pub struct Step {
     pub t: u32,
     /// The rule's own, in the order of [`Rule::scalars`].
     pub scalars: [f32; 4],
+    /// Sums over the elements' tensor, in the order of [`Rule::measures`].
+    pub measured: [f32; 4],
+    /// States of the elements' tensor, in the order of [`Rule::tensor_states`].
+    pub tensor: [f32; 4],
+}
+
+/// What the sums of a rule go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Segmentation {
+    /// Each tensor of the layout has sums and states of its own.
+    Tensors,
+    /// All tensors share one.
+    Whole,
 }
 
 /// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
@@ -155,13 +208,64 @@ impl<'a> Elements<'a> {
     }
 }
 
+/// A run of elements for the CPU twin of a rule's `measure`.
+#[derive(Debug)]
+pub struct MeasuredElements<'a> {
+    param: &'a [f32],
+    grad: &'a [f32],
+    states: &'a [&'a [f32]],
+    sums: &'a mut [&'a mut [f32]],
+}
+
+impl<'a> MeasuredElements<'a> {
+    pub(crate) fn new(
+        param: &'a [f32],
+        grad: &'a [f32],
+        states: &'a [&'a [f32]],
+        sums: &'a mut [&'a mut [f32]],
+    ) -> Self {
+        Self { param, grad, states, sums }
+    }
+
+    /// Calls `f(param, grad, states)` for each element and adds what it gives back to the sums, states in the order of
+    /// [`Rule::states`], sums in that of [`Rule::measures`].
+    ///
+    /// # Panics
+    /// If `N` is not the number of the rule's states, or `M` not that of its sums.
+    pub fn each<const N: usize, const M: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> [f32; M]) {
+        let len = self.param.len();
+        let (Ok(states), Ok(sums)) =
+            (<&[&[f32]; N]>::try_from(self.states), <&mut [&mut [f32]; M]>::try_from(self.sums))
+        else {
+            panic!("a rule's CPU twin takes exactly the states and gives exactly the sums that the rule declares");
+        };
+        let (grad, states) = (&self.grad[..len], states.map(|state| &state[..len]));
+        let sums = sums.each_mut().map(|sum| &mut sum[..len]);
+        for i in 0..len {
+            let terms = f(self.param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+            for m in 0..M {
+                sums[m][i] += terms[m];
+            }
+        }
+    }
+}
+
 /// The values of a rule's scalars before the first step.
 pub(crate) fn initial_scalars(rule: &dyn Rule) -> [f32; 4] {
-    let mut scalars = [0.0; 4];
-    for (scalar, (_, initial)) in scalars.iter_mut().zip(rule.scalars()) {
-        *scalar = initial;
+    initial(&rule.scalars())
+}
+
+/// The values of a rule's states of a tensor before the first step.
+pub(crate) fn initial_tensor_state(rule: &dyn Rule) -> [f32; 4] {
+    initial(&rule.tensor_states())
+}
+
+fn initial(named: &[(&str, f32)]) -> [f32; 4] {
+    let mut values = [0.0; 4];
+    for (value, (_, initial)) in values.iter_mut().zip(named) {
+        *value = *initial;
     }
-    scalars
+    values
 }
 
 /// Checks what every rule has in common.
@@ -195,11 +299,21 @@ use setters;
 
 /// The WGSL of every kernel an optimizer with this rule may run, with a label each: for other tools, and for a look.
 pub fn shader_sources(rule: &dyn Rule) -> Vec<(String, String)> {
-    let kernels = [("aligned", true), ("unaligned", false)].into_iter().flat_map(|(label, aligned)| {
-        let update = (format!("update {label}"), shader::update(rule, "rule", aligned));
-        let pass = move |pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned));
-        let norm = (format!("norm {label}"), shader::norm(aligned));
-        [update, norm].into_iter().chain(rule.passes().into_iter().map(pass))
-    });
-    kernels.chain([("finish".to_owned(), shader::finish(rule))]).collect()
+    let measures = !rule.measures().is_empty();
+    let mut kernels = Vec::new();
+    for (label, aligned) in [("aligned", true), ("unaligned", false)] {
+        kernels.push((format!("update {label}"), shader::update(rule, "rule", aligned)));
+        kernels.push((format!("norm {label}"), shader::norm(aligned)));
+        if measures {
+            kernels.push((format!("measure {label}"), shader::measure(rule, aligned)));
+        }
+        kernels.extend(
+            rule.passes().into_iter().map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned))),
+        );
+    }
+    if measures {
+        kernels.push(("settle".to_owned(), shader::settle(rule)));
+    }
+    kernels.push(("finish".to_owned(), shader::finish(rule)));
+    kernels
 }

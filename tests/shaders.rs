@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lion, Rule, Sgd};
+use wgpu_optim::{Adam, AdamW, Lars, Lion, Rule, Sgd};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -18,6 +18,8 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(AdamW::default()),
         Box::new(AdamW::default().with_amsgrad(true)),
         Box::new(Lion::default()),
+        Box::new(Lars::default()),
+        Box::new(Lars::optax().with_nesterov(true)),
     ]
 }
 
@@ -47,7 +49,7 @@ fn every_shader_validates_and_translates() {
             }
         }
     }
-    for kernel in ["norm", "finish", "update", "update_bare", "update_pass"] {
+    for kernel in ["norm", "finish", "measure_items", "settle_tensors", "update", "update_bare", "update_pass"] {
         assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
     }
 }

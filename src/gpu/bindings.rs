@@ -3,8 +3,9 @@ use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferBinding, BufferUsages};
 use super::flat::{FlatBuffer, Piece, check_usage};
 use super::pipelines::{Kernel, Pipelines};
 use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
-use super::shader::{GRAD_STREAM, STREAM_BINDING};
+use super::shader::{GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
+use crate::builder::Plan;
 use crate::control::ControlBlock;
 
 /// Elements a workgroup of `update` handles, and of `norm`.
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) powers: Buffer,
     /// The states, each in as many buffers as the limits ask for.
     pub(crate) states: Vec<Vec<Piece>>,
+    /// The table of tensors, if the rule measures.
+    pub(crate) segments: Option<Buffer>,
 }
 
 /// One dispatch, ready to be recorded.
@@ -62,6 +65,8 @@ pub(crate) struct Bindings {
     grads: Vec<Piece>,
     work: Work,
     pub(crate) updates: Vec<Dispatch>,
+    /// What the rule measures, and the adding up.
+    pub(crate) measures: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
     pub(crate) scratch: Option<Buffer>,
@@ -73,10 +78,11 @@ impl Bindings {
         device: &wgpu::Device,
         pipelines: &mut Pipelines,
         shared: &Shared,
-        len: u64,
+        plan: &Plan,
         (params, grads): (FlatBuffer<'_>, FlatBuffer<'_>),
         work: Work,
     ) -> Result<Self, Error> {
+        let len = plan.len as u64;
         let params = params.pieces("params", len)?;
         let grads = grads.pieces("grads", len)?;
         check_aliases(&params, &grads)?;
@@ -90,7 +96,16 @@ impl Bindings {
         let mut streams = vec![&params[..], &grads[..]];
         streams.extend(shared.states.iter().map(|state| &state[..]));
         let chunks = plan::chunks(&streams, &limits);
-        let uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let mut uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let mut items = Vec::new();
+        if let (Some(segments), Work::Step) = (&plan.segments, work) {
+            for (chunk, uniform) in chunks.iter().zip(&mut uniforms) {
+                let first = segments.item_at(chunk.start, plan.rule.name())?;
+                let end = segments.item_at(chunk.start + chunk.len, plan.rule.name())?;
+                uniform.first_item = first as u32;
+                items.push((end - first) as u64);
+            }
+        }
         let uniforms = uniform_buffer(device, &uniforms);
         let updates = chunks.iter().enumerate().map(|(i, chunk)| {
             let aligned = chunk.aligned;
@@ -108,13 +123,39 @@ impl Bindings {
             if work == Work::BareStep {
                 entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
             }
+            entries.extend(segments_entry(shared));
             entries.extend(stream_entries(chunk, 0));
             let bind_group = bind_group(device, pipelines, kernel, &entries);
             Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(UPDATE_ELEMENTS)) }
         });
         let updates = updates.collect();
+        let measures = chunks.iter().zip(items).enumerate().filter(|&(_, (_, items))| items > 0);
+        let measures = measures.map(|(i, (chunk, items))| {
+            // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
+            let kernel = Kernel::Measure { aligned: chunk.aligned && chunk.start.is_multiple_of(4) };
+            pipelines.prepare(device, kernel);
+            let mut entries = vec![
+                chunk_entry(&uniforms, i),
+                BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
+                BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
+            ];
+            entries.extend(segments_entry(shared));
+            entries.extend(stream_entries(chunk, 0));
+            let bind_group = bind_group(device, pipelines, kernel, &entries);
+            Dispatch { kernel, bind_group, grid: limits.grid(items) }
+        });
+        let mut measures: Vec<_> = measures.collect();
+        if let (Some(segments), Work::Step) = (&plan.segments, work) {
+            let kernel = Kernel::Settle;
+            pipelines.prepare(device, kernel);
+            let control = BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) };
+            let entries: Vec<_> = [control].into_iter().chain(segments_entry(shared)).collect();
+            let bind_group = bind_group(device, pipelines, kernel, &entries);
+            measures.push(Dispatch { kernel, bind_group, grid: limits.grid(segments.count() as u64) });
+        }
 
-        let mut bindings = Self { params, grads, work, updates, norms: Vec::new(), copies: Vec::new(), scratch: None };
+        let (norms, copies, scratch) = (Vec::new(), Vec::new(), None);
+        let mut bindings = Self { params, grads, work, updates, measures, norms, copies, scratch };
         if let Some(norm_plan) = norm_plan {
             bindings.add_norm(device, pipelines, shared, norm_plan, &limits);
         }
@@ -194,6 +235,11 @@ pub(crate) fn bound(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingRes
 fn chunk_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
     let size = size_of::<ChunkUniform>() as u64;
     BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
+}
+
+fn segments_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
+    let buffer = shared.segments.as_ref()?;
+    Some(BindGroupEntry { binding: SEGMENTS_BINDING, resource: buffer.as_entire_binding() })
 }
 
 fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = BindGroupEntry<'_>> {

@@ -10,18 +10,40 @@ const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
 const NORM: &str = include_str!("../../shaders/norm.wgsl");
 const FINISH: &str = include_str!("../../shaders/finish.wgsl");
+const STEP: &str = include_str!("../../shaders/step.wgsl");
+const SEGMENTS: &str = include_str!("../../shaders/segments.wgsl");
+const NO_SEGMENTS: &str = include_str!("../../shaders/no_segments.wgsl");
+const MEASURE: &str = include_str!("../../shaders/measure.wgsl");
+const REDUCE: &str = include_str!("../../shaders/reduce.wgsl");
+const SETTLE: &str = include_str!("../../shaders/settle.wgsl");
 const UPDATE: &str = include_str!("../../shaders/update.wgsl");
 const F32: &str = include_str!("../../shaders/storage/f32.wgsl");
 const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wgsl");
 
 /// Binding of the first stream; the streams are parameters, gradients, then the states.
 pub(crate) const STREAM_BINDING: u32 = 4;
+/// Binding of the table of tensors, behind all streams.
+pub(crate) const SEGMENTS_BINDING: u32 = STREAM_BINDING + super::plan::MAX_STREAMS as u32;
 /// Number of the gradients among the streams.
 pub(crate) const GRAD_STREAM: usize = 1;
 
 /// For rules that carry no scalars.
 const NO_ADVANCE: &str = "\
 fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
+    return old;
+}
+";
+
+/// For rules that measure and keep nothing of a tensor.
+const NO_SETTLE: &str = "\
+fn settle(
+    old: TensorState,
+    measured: Measured,
+    lr: f32,
+    hyper: Hyper,
+    bias_correction: vec4<f32>,
+    t: u32,
+) -> TensorState {
     return old;
 }
 ";
@@ -54,35 +76,43 @@ fn element_fields<'a>(states: &[&'a str]) -> Vec<(&'a str, usize)> {
     std::iter::once(("param", 0)).chain(states).collect()
 }
 
-/// A struct of numbers; one without members gets one, as WGSL demands.
-fn number_struct(name: &str, members: &[&str]) -> String {
+/// A struct of `number`s; one without members gets one, as WGSL demands.
+fn number_struct(name: &str, number: &str, members: &[&str]) -> String {
     let members = if members.is_empty() { &["unused"] } else { members };
-    format!("struct {name} {{\n    {}: f32,\n}}\n", members.join(": f32,\n    "))
+    let separator = format!(": {number},\n    ");
+    format!("struct {name} {{\n    {}: {number},\n}}\n", members.join(&separator))
+}
+
+/// A struct of up to four `number`s, and its conversions from `packed` (four of them) and to it.
+fn packed_struct(name: &str, suffix: &str, number: &str, packed: &str, members: &[&str]) -> String {
+    let unpacked: Vec<String> = (0..members.len().max(1)).map(|i| format!("numbers[{i}]")).collect();
+    let mut fields: Vec<String> = members.iter().map(|member| format!("fields.{member}")).collect();
+    fields.resize(4, format!("{number}()"));
+    let (unpacked, fields) = (unpacked.join(", "), fields.join(", "));
+    format!(
+        "{}\nfn unpack{suffix}(numbers: {packed}) -> {name} {{\n    return {name}({unpacked});\n}}\n\n\
+         fn pack{suffix}(fields: {name}) -> {packed} {{\n    return {packed}({fields});\n}}\n",
+        number_struct(name, number, members)
+    )
+}
+
+fn names<'a>(values: &[(&'a str, f32)]) -> Vec<&'a str> {
+    values.iter().map(|&(name, _)| name).collect()
 }
 
 /// A rule and the types it names. It comes first, so that its line numbers are the user's own.
 fn rule_and_types(rule: &dyn Rule) -> String {
-    let (hyperparameters, states, scalars) = (rule.hyperparameters(), rule.states(), rule.scalars());
-    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
+    let (states, scalars, tensor_states) = (rule.states(), rule.scalars(), rule.tensor_states());
     let fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
-    let lanes = ["x", "y", "z", "w"];
-    let unpacked: Vec<String> = lanes[..scalars.len().max(1)].iter().map(|lane| format!("words.{lane}")).collect();
-    let mut packed: Vec<String> = scalars.iter().map(|name| format!("scalars.{name}")).collect();
-    packed.resize(4, "0.0".to_owned());
-    let conversions = format!(
-        "fn unpack(words: vec4<f32>) -> Scalars {{\n    return Scalars({});\n}}\n\n\
-         fn pack(scalars: Scalars) -> vec4<f32> {{\n    return vec4<f32>({});\n}}\n",
-        unpacked.join(", "),
-        packed.join(", ")
-    );
+    let (four, by_four) = ("vec4<f32>", "mat4x4<f32>");
     let wgsl = rule.wgsl();
     let sources = [
         wgsl.as_ref(),
-        &number_struct("Hyper", &hyperparameters),
-        &number_struct("Scalars", &scalars),
-        &format!("struct Element {{\n    {}: vec4<f32>,\n}}\n", fields.join(": vec4<f32>,\n    ")),
-        &conversions,
+        &number_struct("Hyper", "f32", &names(&rule.hyperparameters())),
+        &number_struct("Element", four, &fields),
+        &packed_struct("Scalars", "", "f32", four, &names(&scalars)),
+        &packed_struct("Measured", "_measured", four, by_four, &rule.measures()),
+        &packed_struct("TensorState", "_tensor_state", four, by_four, &names(&tensor_states)),
         if scalars.is_empty() { NO_ADVANCE } else { "" },
         RULE,
         CONTROL,
@@ -90,27 +120,51 @@ fn rule_and_types(rule: &dyn Rule) -> String {
     sources.join("\n")
 }
 
+/// The accessors of the table of tensors.
+fn segments(rule: &dyn Rule, access: &str) -> String {
+    if rule.measures().is_empty() { NO_SEGMENTS.to_owned() } else { SEGMENTS.replace("ACCESS", access) }
+}
+
 /// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
 pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
-    let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
-    let mut loads = String::new();
+    let elements = elements(rule, Access::ReadWrite, aligned);
     let mut stores = String::new();
-    for (name, number) in element_fields(&rule.states()) {
-        streams.push_str(&stream(name, number, Access::ReadWrite, aligned));
+    for (name, _) in element_fields(&rule.states()) {
         // Writing to a String cannot fail.
-        let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
         let _ = writeln!(
             stores,
             "    store_{name}(element, select(bitcast<vec4<u32>>(old.{name}), bitcast<vec4<u32>>(updated.{name}), live), live);"
         );
     }
     let accessors = format!(
-        "fn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n\n\
-         fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n\
+        "fn store_element(element: u32, old: Element, updated: Element, live: vec4<bool>) {{\n{stores}}}\n\n\
          fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
          return {apply}(old, grad, hyper, step);\n}}\n"
     );
-    [&rule_and_types(rule), &streams, &accessors, CHUNK, GROUPS, UPDATE].join("\n")
+    [&rule_and_types(rule), &elements, &accessors, CHUNK, GROUPS, &segments(rule, "read"), STEP, UPDATE].join("\n")
+}
+
+/// The streams of gradients, parameters and states, and the function that loads all but the first.
+fn elements(rule: &dyn Rule, access: Access, aligned: bool) -> String {
+    let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
+    let mut loads = String::new();
+    for (name, number) in element_fields(&rule.states()) {
+        streams.push_str(&stream(name, number, access, aligned));
+        let _ = writeln!(loads, "        bitcast<vec4<f32>>(load_{name}(element)),");
+    }
+    format!("{streams}\nfn load_element(element: u32) -> Element {{\n    return Element(\n{loads}    );\n}}\n")
+}
+
+/// The kernel that sums what the rule measures over each item.
+pub(crate) fn measure(rule: &dyn Rule, aligned: bool) -> String {
+    let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
+    [&rule_and_types(rule), &elements, CHUNK, GROUPS, &segments, STEP, REDUCE, MEASURE].join("\n")
+}
+
+/// The kernel that adds the sums of each tensor up.
+pub(crate) fn settle(rule: &dyn Rule) -> String {
+    let settle = if rule.tensor_states().is_empty() { NO_SETTLE } else { "" };
+    [&rule_and_types(rule), settle, &segments(rule, "read_write"), REDUCE, SETTLE].join("\n")
 }
 
 /// The kernel that sums squares and looks for non-finite gradients.
@@ -139,13 +193,19 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
     if rule.bias_corrected().len() > 4 {
         return problem(format!("it wants {} bias corrections; at most 4 are possible", rule.bias_corrected().len()));
     }
-    if rule.scalars().len() > 4 {
-        return problem(format!("it has {} scalars; at most 4 are possible", rule.scalars().len()));
+    let (scalars, measures, tensor_states) = (rule.scalars(), rule.measures(), rule.tensor_states());
+    for (what, count) in [("scalars", scalars.len()), ("sums", measures.len()), ("tensor states", tensor_states.len())]
+    {
+        if count > 4 {
+            return problem(format!("it has {count} {what}; at most 4 are possible"));
+        }
     }
-    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    let scalars = rule.scalars();
-    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
-    for names in [&states, &hyperparameters, &scalars] {
+    if measures.is_empty() && !tensor_states.is_empty() {
+        return problem(
+            "it has tensor states but no sums to bring them forward with; add some in Rule::measures".into(),
+        );
+    }
+    for names in [&states, &names(&hyperparameters), &names(&scalars), &measures, &names(&tensor_states)] {
         for (i, name) in names.iter().enumerate() {
             let mut letters = name.chars();
             let starts = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
