@@ -55,7 +55,7 @@ impl CpuOptimizer {
             |segments: &Segments| vec![TensorRow { state: segments.initial(), ..TensorRow::ZERO }; segments.count()];
         let tensors = plan.segments.as_ref().map(row).unwrap_or_default();
         let control = ControlBlock::new(&powers, initial_scalars(&*plan.rule));
-        Ok(Self { control, powers, states, tensors, plan })
+        Ok(Self { plan, powers, control, states, tensors })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.

@@ -6,7 +6,7 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
+    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Lars, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
     OptimizerBuilder, Schedule, Sgd,
 };
 
@@ -83,6 +83,16 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     bad.push(("dampening", Optimizer::builder(Sgd::default().with_momentum(0.9).with_dampening(nan))));
     bad.push(("momentum", Optimizer::builder(Sgd::default().with_nesterov(true))));
     let dampened = Sgd::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
+    bad.push(("dampening", Optimizer::builder(dampened)));
+    for value in [-1.0, nan, f64::INFINITY] {
+        bad.push(("momentum", Optimizer::builder(Lars::default().with_momentum(value))));
+        bad.push(("trust_coefficient", Optimizer::builder(Lars::default().with_trust_coefficient(value))));
+        bad.push(("eps", Optimizer::builder(Lars::optax().with_eps(value))));
+    }
+    bad.push(("dampening", Optimizer::builder(Lars::default().with_dampening(nan))));
+    bad.push(("dampening", Optimizer::builder(Lars::optax().with_dampening(0.5))));
+    bad.push(("momentum", Optimizer::builder(Lars::default().with_nesterov(true))));
+    let dampened = Lars::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
     bad.push(("dampening", Optimizer::builder(dampened)));
     for max_norm in [0.0, -1.0, nan] {
         bad.push(("max_norm", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(max_norm))));

@@ -29,7 +29,9 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 4] = ["sgd", "adam", "adamw", "lion"];
+const RULES: [&str; 6] = ["sgd", "adam", "adamw", "lion", "lars", "lars_optax"];
+/// Rules with sums over tensors, whose steps always measure the gradient's norm.
+const MEASURING_RULES: [&str; 2] = ["lars", "lars_optax"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -90,6 +92,18 @@ fn the_device_follows_adamw_of_pytorch() {
 #[test]
 fn the_device_follows_lion_of_lion_pytorch() {
     the_device_follows("lion");
+}
+
+#[test]
+fn the_cpu_engine_follows_lars_of_torch_optimizer_and_optax() {
+    the_cpu_engine_follows("lars");
+    the_cpu_engine_follows("lars_optax");
+}
+
+#[test]
+fn the_device_follows_lars_of_torch_optimizer_and_optax() {
+    the_device_follows("lars");
+    the_device_follows("lars_optax");
 }
 
 fn the_cpu_engine_follows(rule: &str) {
@@ -155,7 +169,7 @@ fn statistics_agree(case: &Case, engine: &mut dyn Engine, bounds: &Replay, step:
     }
     assert_eq!(
         stats.grad_norm.is_some(),
-        case.max_norm.is_some() || case.grad_scale.is_some(),
+        case.max_norm.is_some() || case.grad_scale.is_some() || MEASURING_RULES.contains(&case.rule.as_str()),
         "{what}: norm measured"
     );
     if let Some(norm) = stats.grad_norm {

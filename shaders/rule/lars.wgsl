@@ -17,11 +17,11 @@ fn scaled_grad(param: vec4<f32>, grad: vec4<f32>, hyper: Hyper, step: Step) -> v
     let decayed = grad + step.weight_decay * param;
     let param_norm = sqrt(step.measured.param_sq);
     let grad_norm = sqrt(step.measured.grad_sq);
-    let measurable = (param_norm != vec4<f32>(0.0)) & (grad_norm != vec4<f32>(0.0));
+    let vanishes = (param_norm == vec4<f32>(0.0)) | (grad_norm == vec4<f32>(0.0));
     if optax {
         let ratio = hyper.trust_coefficient * param_norm / (grad_norm + hyper.eps);
-        return select(decayed, ratio * decayed, measurable);
+        return select(ratio * decayed, decayed, vanishes);
     }
     let ratio = hyper.trust_coefficient * (param_norm / (grad_norm + step.weight_decay * param_norm + hyper.eps));
-    return select(grad, ratio * decayed, measurable & (step.weight_decay != vec4<f32>(0.0)));
+    return select(ratio * decayed, grad, vanishes | (step.weight_decay == vec4<f32>(0.0)));
 }

@@ -112,14 +112,14 @@ impl Lars {
         let [param_sq, grad_sq, ..] = step.measured;
         let decayed = grad + step.weight_decay * param;
         let (param_norm, grad_norm) = (param_sq.sqrt(), grad_sq.sqrt());
-        let measurable = param_norm != 0.0 && grad_norm != 0.0;
+        let vanishes = param_norm == 0.0 || grad_norm == 0.0;
         let (trust_coefficient, eps) = (self.trust_coefficient as f32, self.eps as f32);
         if self.is_optax() {
             let ratio = trust_coefficient * param_norm / (grad_norm + eps);
-            return if measurable { ratio * decayed } else { decayed };
+            return if vanishes { decayed } else { ratio * decayed };
         }
         let ratio = trust_coefficient * (param_norm / (grad_norm + step.weight_decay * param_norm + eps));
-        if measurable && step.weight_decay != 0.0 { ratio * decayed } else { grad }
+        if vanishes || step.weight_decay == 0.0 { grad } else { ratio * decayed }
     }
 }
 

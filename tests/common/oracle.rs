@@ -4,14 +4,19 @@
 //! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
 //! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+pub mod lars;
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// What a step brings to every element.
+#[derive(Clone, Default)]
 pub struct StepScalars {
     /// Applied steps, this one included: 1 in the first.
     pub t: u64,
     pub lr: f64,
     pub weight_decay: f64,
+    /// Sums over the element's tensor, where the rule has any.
+    pub measured: Vec<Rounded>,
 }
 
 pub trait Oracle {
@@ -23,6 +28,31 @@ pub trait Oracle {
 
     /// The same with a bound on the error of f32 arithmetic.
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+
+    /// The element's terms in the sums over its tensor, where the rule has any.
+    fn measure(&self, _step: &StepScalars, _param: Rounded, _grad: Rounded, _state: &[Rounded]) -> Vec<Rounded> {
+        Vec::new()
+    }
+
+    /// Numbers per element in `state`: the states by name, then what the rule keeps of the element's tensor.
+    fn state_count(&self) -> usize {
+        self.state_names().len()
+    }
+}
+
+/// Adds up to two million terms that are not negative, as no tree of more than 27 roundings rounds them: 8 rows, 2 for a
+/// lane's quad, 8 for the workgroup's tree, and 1 and 8 more for the tensor's. A sum in f32 is off by no more than that of
+/// its largest partial sum.
+pub fn measured(terms: impl IntoIterator<Item = Vec<Rounded>>) -> Vec<Rounded> {
+    let mut sums: Vec<Rounded> = Vec::new();
+    for term in terms {
+        sums.resize(term.len(), Rounded { value: 0.0, error: 0.0 });
+        for (sum, term) in sums.iter_mut().zip(term) {
+            assert!(term.value >= 0.0, "cancellation would need another bound");
+            *sum = Rounded { value: sum.value + term.value, error: sum.error + term.error };
+        }
+    }
+    sums.into_iter().map(|sum| sum.with_ulps(0.5 * 27.0)).collect()
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
@@ -141,6 +171,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn lr(value: f64) -> Self;
     /// `1 - betaᵗ`.
     fn bias_correction(beta: f64, t: u64) -> Self;
+    /// A sum over a tensor.
+    fn measured(sum: Rounded) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn sign(self) -> Self;
@@ -157,6 +189,10 @@ impl Real for f64 {
 
     fn bias_correction(beta: f64, t: u64) -> Self {
         1.0 - beta.powf(t as f64)
+    }
+
+    fn measured(sum: Rounded) -> Self {
+        sum.value
     }
 
     fn sqrt(self) -> Self {
@@ -265,6 +301,10 @@ impl Real for Rounded {
     /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the bits of t, as good as it gets without f64.
     fn bias_correction(beta: f64, t: u64) -> Self {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
+    }
+
+    fn measured(sum: Rounded) -> Self {
+        sum
     }
 
     fn sqrt(self) -> Self {

@@ -56,6 +56,11 @@ impl Case {
         self.options.get(name).is_some_and(|value| value.as_bool().expect("a flag"))
     }
 
+    /// Whether the case follows this framework's convention.
+    pub fn is_convention(&self, name: &str) -> bool {
+        self.options.get("convention").is_some_and(|convention| convention == name)
+    }
+
     pub fn betas(&self, default: (f64, f64)) -> (f64, f64) {
         self.options.get("betas").map_or(default, |betas| (number(&betas[0]), number(&betas[1])))
     }

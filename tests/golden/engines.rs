@@ -1,8 +1,8 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Layout, Lion, NonFinite, Optimizer};
-use wgpu_optim::{OptimizerBuilder, Schedule, Sgd, Stats};
+use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Lars, Layout, Lion, NonFinite};
+use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
 
 use super::cases::Case;
 use super::common::device;
@@ -131,6 +131,20 @@ fn builder(case: &Case) -> OptimizerBuilder {
         "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
+        "lars" | "lars_optax" => {
+            let default = if case.is_convention("optax") { Lars::optax() } else { Lars::torch() };
+            Optimizer::builder(Lars {
+                lr,
+                momentum: case.option("momentum", default.momentum),
+                dampening: case.option("dampening", 0.0),
+                weight_decay,
+                nesterov: case.flag("nesterov"),
+                trust_coefficient: case.option("trust_coefficient", default.trust_coefficient),
+                eps: case.option("eps", default.eps),
+                maximize,
+                ..default
+            })
+        }
         other => panic!("no rule for {other}"),
     };
     if let Some(schedule) = &case.schedule {

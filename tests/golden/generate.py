@@ -1,4 +1,5 @@
-"""Reference trajectories made by PyTorch and lion-pytorch themselves, in float64.
+"""Reference trajectories made by PyTorch, lion-pytorch and those of cases_tensor_norms.py themselves, in float64.
+Names of rules as arguments make only those.
 
 One safetensors file per rule. Its metadata entry "cases" is JSON: per case the hyperparameters, what surrounds the
 optimizer, and the number of applied steps. (One entry, because the writer puts several in random order.) The tensors:
@@ -16,6 +17,7 @@ Every f32 is exact input: frameworks and crate start from the same bits, so that
 
 import json
 import math
+import sys
 import warnings
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,6 +27,8 @@ import numpy as np
 import torch
 from lion_pytorch import Lion
 from safetensors.numpy import save
+
+import cases_tensor_norms
 
 N = 37
 STEPS = 40
@@ -316,8 +320,12 @@ def clear_data_set(name, cases):
 
 def main():
     folder = Path(__file__).parent
-    sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy")}
-    for rule, cases in CASES.items():
+    all_cases = CASES | cases_tensor_norms.cases(Case, groups, WARMUP, LONG)
+    wanted = sys.argv[1:] or all_cases
+    sources = {name: version(name) for name in ("torch", "lion-pytorch", "numpy", "torch-optimizer", "optax", "jax")}
+    for rule, cases in all_cases.items():
+        if rule not in wanted:
+            continue
         tensors, described = {}, {}
         for name in sorted({case.data for case in cases.values()}):
             tensors[f"data/{name}/param0"], tensors[f"data/{name}/grads"] = clear_data_set(name, cases)
@@ -331,7 +339,8 @@ def main():
             tensors |= {f"{name}/{key}": values for key, values in results.items()}
             case_description = {
                 "data": case.data, "steps": case.steps, "applied": applied, "checkpoints": checkpoints(case),
-                "options": case.options | ({"maximize": True} if case.maximize_by_negation else {}),
+                "options": case.options | ({"maximize": True} if case.maximize_by_negation else {})
+                | getattr(case.rule, "described", {}),
                 "schedule": case.schedule, "max_norm": case.max_norm, "grad_scale": case.grad_scale,
                 "groups": case.groups,
             }

@@ -1,8 +1,11 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
-use super::cases::Case;
+use wgpu_optim::Lars;
+
+use super::cases::{Case, Group};
+use super::common::oracle::lars::LarsOracle;
 use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
-use super::common::oracle::{clip_coefficient, global_norm};
+use super::common::oracle::{clip_coefficient, global_norm, measured};
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
 pub const NORM_ERROR: f64 = 1e-6;
@@ -38,6 +41,18 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
         "adam" => Box::new(adam(false)),
         "adamw" => Box::new(adam(true)),
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        "lars" | "lars_optax" => {
+            let optax = case.is_convention("optax");
+            let default = if optax { Lars::optax() } else { Lars::torch() };
+            Box::new(LarsOracle {
+                momentum: case.option("momentum", default.momentum),
+                dampening: case.option("dampening", 0.0),
+                nesterov: case.flag("nesterov"),
+                trust_coefficient: case.option("trust_coefficient", default.trust_coefficient),
+                eps: case.option("eps", default.eps),
+                optax,
+            })
+        }
         other => panic!("no oracle for {other}"),
     }
 }
@@ -49,7 +64,7 @@ pub fn replay(case: &Case) -> Replay {
     let groups = case.group_of();
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
-    let mut states = vec![vec![Rounded::exact(0.0); names.len()]; elements];
+    let mut states = vec![vec![Rounded::exact(0.0); oracle.state_count()]; elements];
     let mut largest = vec![vec![0.0f64; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
@@ -68,14 +83,28 @@ pub fn replay(case: &Case) -> Replay {
         out.clip_coef.push(clip_coef.value);
         if case.first_nonfinite(step).is_none() {
             t += 1;
-            for (element, group) in groups.iter().enumerate().filter(|(_, group)| !group.frozen) {
-                let scalars = StepScalars {
-                    t,
-                    lr: case.lr(step) * group.lr_scale,
-                    weight_decay: group.weight_decay.unwrap_or(case.weight_decay()),
-                };
+            let scalars = |group: &Group| StepScalars {
+                t,
+                lr: case.lr(step) * group.lr_scale,
+                weight_decay: group.weight_decay.unwrap_or(case.weight_decay()),
+                measured: Vec::new(),
+            };
+            let grad = |element: usize| {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
-                let grad = if case.flag("maximize") { -grad } else { grad };
+                if case.flag("maximize") { -grad } else { grad }
+            };
+            // Each group is a tensor of its own.
+            let sums = case.groups.iter().scan(0, |end, group| {
+                let start = std::mem::replace(end, *end + group.elements);
+                let scalars = scalars(group);
+                Some(measured((start..*end).map(|i| oracle.measure(&scalars, params[i], grad(i), &states[i]))))
+            });
+            let sums: Vec<_> = sums.collect();
+            let live = groups.iter().enumerate().filter(|(_, group)| !group.frozen);
+            for (element, group) in live {
+                let tensor = case.groups.iter().position(|tensor| std::ptr::eq(tensor, *group)).expect("one of them");
+                let scalars = StepScalars { measured: sums[tensor].clone(), ..scalars(group) };
+                let grad = grad(element);
                 let (state, param) = (&mut states[element], &mut params[element]);
                 let mut plain: Vec<f64> = state.iter().map(|state| state.value).collect();
                 let expected = oracle.update(&scalars, param.value, grad.value, &mut plain);
