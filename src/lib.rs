@@ -25,7 +25,7 @@ pub use gpu::{FlatBuffer, Gpu};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
-pub use rule::{Adam, AdamW, Lars, LarsConvention, Lion, Rule, Sgd};
+pub use rule::{Adam, AdamW, Lamb, Lars, LarsConvention, Lion, NovoGrad, Rule, Sgd};
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};
 pub use wgpu;

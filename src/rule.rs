@@ -2,8 +2,10 @@
 
 mod adam;
 mod elements;
+mod lamb;
 mod lars;
 mod lion;
+mod novograd;
 mod sgd;
 
 use std::borrow::Cow;
@@ -11,8 +13,10 @@ use std::fmt::Debug;
 
 pub use adam::{Adam, AdamW};
 pub use elements::{Elements, MeasuredElements};
+pub use lamb::Lamb;
 pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;
+pub use novograd::NovoGrad;
 pub use sgd::Sgd;
 
 use crate::Error;

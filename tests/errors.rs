@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Lars, Layout, Lion, MAX_ELEMENTS, NonFinite, Optimizer,
-    OptimizerBuilder, Schedule, Sgd,
+    Adam, AdamW, Clip, Error, FlatBuffer, Gpu, GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NonFinite,
+    NovoGrad, Optimizer, OptimizerBuilder, Schedule, Sgd,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -71,6 +71,10 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("bet", Optimizer::builder(AdamW::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(Lion::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Lion::default().with_betas((0.9, beta)))));
+        bad.push(("bet", Optimizer::builder(Lamb::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(Lamb::default().with_betas((0.9, beta)))));
+        bad.push(("betas.0", Optimizer::builder(NovoGrad::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(NovoGrad::default().with_betas((0.9, beta)))));
     }
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
@@ -88,7 +92,12 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("momentum", Optimizer::builder(Lars::default().with_momentum(value))));
         bad.push(("trust_coefficient", Optimizer::builder(Lars::default().with_trust_coefficient(value))));
         bad.push(("eps", Optimizer::builder(Lars::optax().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(Lamb::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(NovoGrad::default().with_eps(value))));
+        bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((0.0, value))))));
     }
+    bad.push(("ratio_range.0", Optimizer::builder(Lamb::default().with_ratio_range(Some((-1.0, 2.0))))));
+    bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((2.0, 1.0))))));
     bad.push(("dampening", Optimizer::builder(Lars::default().with_dampening(nan))));
     bad.push(("dampening", Optimizer::builder(Lars::optax().with_dampening(0.5))));
     bad.push(("momentum", Optimizer::builder(Lars::default().with_nesterov(true))));

@@ -29,9 +29,10 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 6] = ["sgd", "adam", "adamw", "lion", "lars", "lars_optax"];
+const RULES: [&str; 10] =
+    ["sgd", "adam", "adamw", "lion", "lars", "lars_optax", "lamb", "lamb_optax", "novograd", "novograd_optax"];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 2] = ["lars", "lars_optax"];
+const MEASURING_RULES: [&str; 3] = ["lars", "lamb", "novograd"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -106,6 +107,30 @@ fn the_device_follows_lars_of_torch_optimizer_and_optax() {
     the_device_follows("lars_optax");
 }
 
+#[test]
+fn the_cpu_engine_follows_lamb_of_apex_and_optax() {
+    the_cpu_engine_follows("lamb");
+    the_cpu_engine_follows("lamb_optax");
+}
+
+#[test]
+fn the_device_follows_lamb_of_apex_and_optax() {
+    the_device_follows("lamb");
+    the_device_follows("lamb_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_novograd_of_torch_optimizer_and_optax() {
+    the_cpu_engine_follows("novograd");
+    the_cpu_engine_follows("novograd_optax");
+}
+
+#[test]
+fn the_device_follows_novograd_of_torch_optimizer_and_optax() {
+    the_device_follows("novograd");
+    the_device_follows("novograd_optax");
+}
+
 fn the_cpu_engine_follows(rule: &str) {
     for case in cases::read(rule) {
         follow(&case, &mut Cpu::new(&case), "CPU");
@@ -169,7 +194,9 @@ fn statistics_agree(case: &Case, engine: &mut dyn Engine, bounds: &Replay, step:
     }
     assert_eq!(
         stats.grad_norm.is_some(),
-        case.max_norm.is_some() || case.grad_scale.is_some() || MEASURING_RULES.contains(&case.rule.as_str()),
+        case.max_norm.is_some()
+            || case.grad_scale.is_some()
+            || MEASURING_RULES.iter().any(|rule| case.rule.starts_with(rule)),
         "{what}: norm measured"
     );
     if let Some(norm) = stats.grad_norm {

@@ -6,7 +6,7 @@ mod common;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{Adam, AdamW, Lars, Lion, Rule, Sgd};
+use wgpu_optim::{Adam, AdamW, Lamb, Lars, Lion, NovoGrad, Rule, Sgd};
 
 fn rules() -> Vec<Box<dyn Rule>> {
     vec![
@@ -18,8 +18,11 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(AdamW::default()),
         Box::new(AdamW::default().with_amsgrad(true)),
         Box::new(Lion::default()),
+        Box::new(Lamb::default()),
+        Box::new(Lamb::optax().with_ratio_range(Some((0.01, 10.0)))),
         Box::new(Lars::default()),
         Box::new(Lars::optax().with_nesterov(true)),
+        Box::new(NovoGrad::default()),
     ]
 }
 

@@ -7,11 +7,15 @@
 mod common;
 
 use common::numbers::{assert_same_bits, random};
+use common::oracle::lamb::LambOracle;
 use common::oracle::lars::LarsOracle;
+use common::oracle::novograd::NovoGradOracle;
 use common::oracle::{Oracle, Rounded, StepScalars, measured};
 use common::{Trainer, assert_same_decision, device, device_with, encoder, finish};
 use wgpu_optim::wgpu::BufferSlice;
-use wgpu_optim::{Clip, Error, Gpu, GroupOptions, Lars, Layout, NonFinite, Optimizer, OptimizerBuilder, Stats};
+use wgpu_optim::{
+    Clip, Error, Gpu, GroupOptions, Lamb, Lars, Layout, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Stats,
+};
 
 struct Case {
     name: &'static str,
@@ -19,11 +23,12 @@ struct Case {
     oracle: Box<dyn Oracle>,
     lr: f64,
     weight_decay: f64,
+    sign: f32,
 }
 
 fn case(name: &'static str, rule: impl wgpu_optim::Rule + 'static, oracle: impl Oracle + 'static) -> Case {
-    let (lr, weight_decay) = (rule.lr(), rule.weight_decay());
-    Case { name, builder: Optimizer::builder(rule), oracle: Box::new(oracle), lr, weight_decay }
+    let (lr, weight_decay, sign) = (rule.lr(), rule.weight_decay(), if rule.maximize() { -1.0 } else { 1.0 });
+    Case { name, builder: Optimizer::builder(rule), oracle: Box::new(oracle), lr, weight_decay, sign }
 }
 
 /// Hyperparameters are exact in f32.
@@ -43,7 +48,31 @@ fn cases() -> Vec<Case> {
         ("lars optax", lars(optax.clone())),
         ("lars optax nesterov", lars(optax.with_nesterov(true))),
     ];
-    all.into_iter().map(|(name, (rule, oracle))| case(name, rule, oracle)).collect()
+    let mut cases: Vec<_> = all.into_iter().map(|(name, (rule, oracle))| case(name, rule, oracle)).collect();
+
+    let (betas, eps) = ((0.875, 0.9375), 0.0625);
+    let lamb = Lamb::apex().with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
+    let all = [
+        ("lamb", lamb.clone()),
+        ("lamb as optax", lamb.clone().with_nvlamb(true)),
+        ("lamb limited", lamb.with_ratio_range(Some((0.5, 8.0)))),
+    ];
+    cases.extend(all.map(|(name, rule)| {
+        let oracle = LambOracle { betas, eps, always: rule.nvlamb, ratio_range: rule.ratio_range };
+        case(name, rule, oracle)
+    }));
+
+    let novograd = NovoGrad::torch().with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
+    let all = [
+        ("novograd", novograd.clone()),
+        ("novograd maximize", novograd.clone().with_maximize(true)),
+        ("novograd averaging", novograd.with_grad_averaging(true)),
+    ];
+    cases.extend(all.map(|(name, rule)| {
+        let oracle = NovoGradOracle { betas, eps, grad_averaging: rule.grad_averaging };
+        case(name, rule, oracle)
+    }));
+    cases
 }
 
 /// One element, none, less than a quad, tails, a block exactly, more than a block, and one over many.
@@ -106,8 +135,8 @@ fn exact_step(
     updated
 }
 
-fn exact(values: &[f32]) -> Vec<Rounded> {
-    values.iter().map(|&value| Rounded::exact(value.into())).collect()
+fn exact(values: &[f32], sign: f32) -> Vec<Rounded> {
+    values.iter().map(|&value| Rounded::exact((sign * value).into())).collect()
 }
 
 /// Gradients without the extremes whose squares f32 cannot hold, and some zeros.
@@ -136,7 +165,8 @@ fn each_step_agrees_with_twin_and_oracle() {
                 let grads = gradients(100 + t, len);
                 let mut twin_params = params.clone();
                 assert_same_decision(&trainer.step(&grads), &twin.step(&mut twin_params, &grads).unwrap());
-                let updated = exact_step(&case, &layout, t, &exact(&params), &exact(&grads), &mut states);
+                let updated =
+                    exact_step(&case, &layout, t, &exact(&params, 1.0), &exact(&grads, case.sign), &mut states);
                 let (new_params, mut moved) = (trainer.params(), 0);
                 let new_states: Vec<Vec<f32>> = names.iter().map(|name| trainer.state(name)).collect();
                 let mut untouched = vec![true; len];
@@ -184,7 +214,7 @@ fn a_thousand_steps_stay_with_the_oracle() {
         let mut twin_params = params.clone();
         // Without the errors, which f64 does not have.
         let exactly = |value: Rounded| Rounded { error: 0.0, ..value };
-        let mut expected = exact(&params);
+        let mut expected = exact(&params, 1.0);
         let mut states = vec![vec![Rounded::exact(0.0); case.oracle.state_count()]; len];
         for t in 1..=1000 {
             let grads = random(t, len);
@@ -193,12 +223,12 @@ fn a_thousand_steps_stay_with_the_oracle() {
             for tensor in layout.tensors() {
                 let (lr, weight_decay) = (case.lr, case.weight_decay);
                 let step = StepScalars { t, lr, weight_decay, measured: Vec::new() };
-                let grad = |e: usize| Rounded::exact(grads[e].into());
+                let grad = |e: usize| Rounded::exact((case.sign * grads[e]).into());
                 let terms = tensor.range().map(|e| case.oracle.measure(&step, expected[e], grad(e), &states[e]));
                 let step = StepScalars { measured: measured(terms), ..step.clone() };
                 for e in tensor.range() {
                     let mut state: Vec<f64> = states[e].iter().map(|state| state.value).collect();
-                    let value = case.oracle.update(&step, expected[e].value, grads[e].into(), &mut state);
+                    let value = case.oracle.update(&step, expected[e].value, grad(e).value, &mut state);
                     expected[e] = exactly(Rounded { value, error: 0.0 });
                     states[e] = state.into_iter().map(|value| Rounded { value, error: 0.0 }).collect();
                 }

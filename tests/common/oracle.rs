@@ -4,7 +4,9 @@
 //! holds them against PyTorch and lion-pytorch. Each equation is written once, over [`Real`]: with `f64` it gives the
 //! exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+pub mod lamb;
 pub mod lars;
+pub mod novograd;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -175,6 +177,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn measured(sum: Rounded) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
+    /// `self` between two hyperparameters.
+    fn clamped(self, least: f64, most: f64) -> Self;
     fn sign(self) -> Self;
 }
 
@@ -201,6 +205,10 @@ impl Real for f64 {
 
     fn max(self, other: Self) -> Self {
         self.max(other)
+    }
+
+    fn clamped(self, least: f64, most: f64) -> Self {
+        self.clamp(least, most)
     }
 
     fn sign(self) -> Self {
@@ -311,6 +319,11 @@ impl Real for Rounded {
         let value = self.value.sqrt();
         let error = self.error.sqrt().min(self.error / value.max(f64::MIN_POSITIVE));
         Self { value, error }.with_ulps(4.5)
+    }
+
+    fn clamped(self, least: f64, most: f64) -> Self {
+        let error = self.error.max(Self::constant(least).error).max(Self::constant(most).error);
+        Self { value: self.value.clamp(least, most), error }
     }
 
     fn max(self, other: Self) -> Self {

@@ -62,7 +62,11 @@ impl Case {
     }
 
     pub fn betas(&self, default: (f64, f64)) -> (f64, f64) {
-        self.options.get("betas").map_or(default, |betas| (number(&betas[0]), number(&betas[1])))
+        self.pair("betas").unwrap_or(default)
+    }
+
+    pub fn pair(&self, name: &str) -> Option<(f64, f64)> {
+        self.options.get(name).map(|pair| (number(&pair[0]), number(&pair[1])))
     }
 
     pub fn weight_decay(&self) -> f64 {

@@ -1,7 +1,9 @@
 //! The crate's two engines, set up for a case.
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Lars, Layout, Lion, NonFinite};
+use wgpu_optim::{
+    Adam, AdamW, Clip, CpuOptimizer, GradScale, GroupOptions, Lamb, Lars, Layout, Lion, NonFinite, NovoGrad,
+};
 use wgpu_optim::{Optimizer, OptimizerBuilder, Schedule, Sgd, Stats};
 
 use super::cases::Case;
@@ -144,6 +146,21 @@ fn builder(case: &Case) -> OptimizerBuilder {
                 maximize,
                 ..default
             })
+        }
+        "lamb" | "lamb_optax" => Optimizer::builder(Lamb {
+            lr,
+            betas: adam_betas,
+            eps: case.option("eps", 1e-6),
+            weight_decay,
+            nvlamb: case.is_convention("optax") || case.flag("nvlamb"),
+            ratio_range: case.pair("ratio_range"),
+            maximize,
+        }),
+        "novograd" | "novograd_optax" => {
+            let default = if case.is_convention("optax") { NovoGrad::optax() } else { NovoGrad::torch() };
+            let (betas, eps) = (case.betas(default.betas), case.option("eps", default.eps));
+            let grad_averaging = case.flag("grad_averaging");
+            Optimizer::builder(NovoGrad { lr, betas, eps, weight_decay, grad_averaging, maximize })
         }
         other => panic!("no rule for {other}"),
     };

@@ -1,9 +1,11 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
-use wgpu_optim::Lars;
+use wgpu_optim::{Lars, NovoGrad};
 
 use super::cases::{Case, Group};
+use super::common::oracle::lamb::LambOracle;
 use super::common::oracle::lars::LarsOracle;
+use super::common::oracle::novograd::NovoGradOracle;
 use super::common::oracle::{AdamOracle, HALF_ULP, LionOracle, Oracle, Rounded, SgdOracle, StepScalars};
 use super::common::oracle::{clip_coefficient, global_norm, measured};
 
@@ -51,6 +53,20 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
                 trust_coefficient: case.option("trust_coefficient", default.trust_coefficient),
                 eps: case.option("eps", default.eps),
                 optax,
+            })
+        }
+        "lamb" | "lamb_optax" => Box::new(LambOracle {
+            betas: case.betas((0.9, 0.999)),
+            eps: case.option("eps", 1e-6),
+            always: case.is_convention("optax") || case.flag("nvlamb"),
+            ratio_range: case.pair("ratio_range"),
+        }),
+        "novograd" | "novograd_optax" => {
+            let default = if case.is_convention("optax") { NovoGrad::optax() } else { NovoGrad::torch() };
+            Box::new(NovoGradOracle {
+                betas: case.betas(default.betas),
+                eps: case.option("eps", default.eps),
+                grad_averaging: case.flag("grad_averaging"),
             })
         }
         other => panic!("no oracle for {other}"),
