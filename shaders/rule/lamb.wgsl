@@ -30,7 +30,9 @@ fn trust_ratio(hyper: Hyper, step: Step) -> vec4<f32> {
     let update_norm = sqrt(step.measured.update_sq);
     var ratio = param_norm / update_norm;
     if limited {
-        ratio = clamp(ratio, vec4<f32>(hyper.min_ratio), vec4<f32>(hyper.max_ratio));
+        // `clamp` would give NaN a limit.
+        ratio = select(ratio, vec4<f32>(hyper.max_ratio), ratio > vec4<f32>(hyper.max_ratio));
+        ratio = select(ratio, vec4<f32>(hyper.min_ratio), ratio < vec4<f32>(hyper.min_ratio));
     }
     let vanishes = (param_norm == vec4<f32>(0.0)) | (update_norm == vec4<f32>(0.0));
     let plain = vec4<bool>(!nvlamb) & (step.weight_decay == vec4<f32>(0.0));
