@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use common::{Trainer, device};
 use wgpu_optim::rule::{Elements, MeasuredElements, Segmentation, Step};
-use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule};
+use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
 
 /// Parameters grow by 1; the state becomes the tensor's sum of parameters and of what was kept of the tensor, and what is kept
 /// now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
@@ -84,18 +84,15 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
             let mut twin = optimizer.build_cpu(&layout).unwrap();
             let mut twin_params = params.clone();
 
-            let segments =
-                if segmentation == Segmentation::Whole { vec![0..5] } else { (0..5).map(|i| i..i + 1).collect() };
+            // Tensors of each segment.
+            let size = if segmentation == Segmentation::Whole { SIZES.len() } else { 1 };
             let mut expected = params.clone();
             let mut sums = vec![0.0; layout.len()];
-            let mut kept = vec![5.0; segments.len()];
+            let mut kept = vec![5.0; SIZES.len() / size];
             for t in 1..=3 {
-                for (segment, tensors) in segments.iter().enumerate() {
-                    let elements: Vec<usize> = layout.tensors()[tensors.clone()]
-                        .iter()
-                        .filter(|tensor| tensor.group().is_none())
-                        .flat_map(|tensor| tensor.range())
-                        .collect();
+                for (segment, tensors) in layout.tensors().chunks(size).enumerate() {
+                    let elements: Vec<usize> =
+                        tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(Tensor::range).collect();
                     let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment]).sum();
                     let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
                     kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
