@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, NAdam, RAdam, RmsProp, Rprop,
-    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
+    RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder};
 
@@ -60,6 +60,13 @@ pub enum RuleConfig {
     /// [`ScheduleFreeAdamW`].
     #[serde(rename = "schedule_free_adamw")]
     ScheduleFreeAdamW(ScheduleFreeAdamW),
+    /// [`Lars`].
+    Lars(Lars),
+    /// [`Lamb`].
+    Lamb(Lamb),
+    /// [`NovoGrad`].
+    #[serde(rename = "novograd")]
+    NovoGrad(NovoGrad),
 }
 
 impl RuleConfig {
@@ -85,6 +92,9 @@ impl RuleConfig {
             Self::SignSgd(rule) => Optimizer::builder(rule),
             Self::ScheduleFreeSgd(rule) => Optimizer::builder(rule),
             Self::ScheduleFreeAdamW(rule) => Optimizer::builder(rule),
+            Self::Lars(rule) => Optimizer::builder(rule),
+            Self::Lamb(rule) => Optimizer::builder(rule),
+            Self::NovoGrad(rule) => Optimizer::builder(rule),
         }
     }
 }
@@ -116,6 +126,9 @@ mod tests {
             "signsgd",
             "schedule_free_sgd",
             "schedule_free_adamw",
+            "lars",
+            "lamb",
+            "novograd",
         ];
         for name in names {
             let text = format!(r#"{{"name": "{name}"}}"#);
