@@ -6,6 +6,8 @@ struct Chunk {
     length: u32,
     // Whether this is the step's first chunk, which also advances the step counter.
     first: u32,
+    // Number of the first of the chunk's items, which `measure` sums.
+    first_item: u32,
     // Where the chunk begins in each bound buffer, in elements: parameters, gradients, then the states.
     shifts: array<vec4<u32>, 3>,
 }

@@ -1,13 +1,17 @@
 // From an element of the flat space to its group's options. Twin: src/groups.rs.
 
 // Word 0: where the spans begin. Then the first span of every block of 1,024 elements and of one block more.
-// Then four words per span: end, learning-rate scale, weight decay, whether it is live (not frozen, no padding).
+// Then four words per span: end, learning-rate scale, weight decay, and 0 where it is not live (frozen, or padding), else
+// 1 more than the number of the tensor it lies in; 1 for rules that do not measure.
+//
+// Lines that end in MEASURED are there for rules with sums over tensors only: see src/gpu/shader.rs.
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
 struct Lanes {
     live: vec4<bool>,
     lr_scale: vec4<f32>,
     weight_decay: vec4<f32>,
+    tensor: vec4<u32>, // MEASURED
 }
 
 // First word of the span that holds `index`.
@@ -41,6 +45,7 @@ fn lanes_at(index: u32, count: u32) -> Lanes {
             vec4<bool>(groups[span0 + 3u] != 0u) & exists,
             vec4<f32>(bitcast<f32>(groups[span0 + 1u])),
             vec4<f32>(bitcast<f32>(groups[span0 + 2u])),
+            vec4<u32>(max(groups[span0 + 3u], 1u) - 1u), // MEASURED
         );
     }
     let span1 = following_span(span0, index + 1u, exists.y);
@@ -49,5 +54,10 @@ fn lanes_at(index: u32, count: u32) -> Lanes {
     let live = vec4<u32>(groups[span0 + 3u], groups[span1 + 3u], groups[span2 + 3u], groups[span3 + 3u]);
     let lr_scale = vec4<u32>(groups[span0 + 1u], groups[span1 + 1u], groups[span2 + 1u], groups[span3 + 1u]);
     let weight_decay = vec4<u32>(groups[span0 + 2u], groups[span1 + 2u], groups[span2 + 2u], groups[span3 + 2u]);
-    return Lanes((live != vec4<u32>(0u)) & exists, bitcast<vec4<f32>>(lr_scale), bitcast<vec4<f32>>(weight_decay));
+    return Lanes(
+        (live != vec4<u32>(0u)) & exists,
+        bitcast<vec4<f32>>(lr_scale),
+        bitcast<vec4<f32>>(weight_decay),
+        max(live, vec4<u32>(1u)) - vec4<u32>(1u), // MEASURED
+    );
 }

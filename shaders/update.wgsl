@@ -19,7 +19,15 @@ struct WholeStep {
 fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
     let grad = bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y;
     let lr = slot.head.lr * lanes.lr_scale;
-    let step = Step(lr, lanes.weight_decay, whole.bias_correction, whole.t, whole.scalars);
+    let step = Step(
+        lr,
+        lanes.weight_decay,
+        whole.bias_correction,
+        whole.t,
+        whole.scalars,
+        measured_of(lanes.tensor), // MEASURED
+        tensor_state_of(lanes.tensor), // MEASURED
+    );
     let words = read_words(element);
     write_words(element, words, apply(element_of(words), grad, slot.hyper, step), lanes.live);
 }

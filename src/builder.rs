@@ -7,9 +7,10 @@ use crate::gpu::shader;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
+use crate::segments::Segments;
+use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::verify;
-use crate::{Clip, Error, Gpu, GroupOptions, Layout, NonFinite, Schedule};
+use crate::{Gpu, verify};
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
 #[must_use]
@@ -96,6 +97,8 @@ impl OptimizerBuilder {
 pub(crate) struct Plan {
     pub(crate) rule: Arc<dyn Rule>,
     pub(crate) groups: GroupTable,
+    /// What the rule's sums go over, if it has any.
+    pub(crate) segments: Option<Segments>,
     pub(crate) len: usize,
     schedule: Schedule,
     clip: Option<Clip>,
@@ -118,10 +121,11 @@ impl Plan {
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
-        let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay())?;
+        let segments = Segments::new(layout, &*rule);
+        let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay(), segments.as_ref())?;
         let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
         let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
-        Ok(Self { rule, groups, len, schedule, clip, nonfinite, scaled, grad_scale, recorded, evaluating })
+        Ok(Self { rule, groups, segments, len, schedule, clip, nonfinite, scaled, grad_scale, recorded, evaluating })
     }
 
     pub(crate) fn lr(&self) -> f64 {
@@ -149,7 +153,8 @@ impl Plan {
 
     /// Whether the step needs no look at all gradients before it writes.
     pub(crate) fn is_bare(&self) -> bool {
-        self.len > 0 && self.clip.is_none() && !self.scaled && self.nonfinite() == NonFinite::Propagate
+        let measures = self.segments.is_some() || self.clip.is_some() || self.scaled;
+        self.len > 0 && !measures && self.nonfinite() == NonFinite::Propagate
     }
 
     /// Refuses what needs training parameters between `eval` and `train`.

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, NAdam, RAdam, RmsProp, Rprop,
-    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
+    RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder};
 
@@ -60,11 +60,18 @@ pub enum RuleConfig {
     /// [`ScheduleFreeAdamW`].
     #[serde(rename = "schedule_free_adamw")]
     ScheduleFreeAdamW(ScheduleFreeAdamW),
+    /// [`Lars`].
+    Lars(Lars),
+    /// [`Lamb`].
+    Lamb(Lamb),
+    /// [`NovoGrad`].
+    #[serde(rename = "novograd")]
+    NovoGrad(NovoGrad),
 }
 
 impl RuleConfig {
     /// The names that are known.
-    pub const NAMES: [&str; 19] = [
+    pub const NAMES: [&str; 22] = [
         "sgd",
         "adam",
         "adamw",
@@ -84,6 +91,9 @@ impl RuleConfig {
         "signsgd",
         "schedule_free_sgd",
         "schedule_free_adamw",
+        "lars",
+        "lamb",
+        "novograd",
     ];
 
     /// Starts an optimizer with the rule.
@@ -108,6 +118,9 @@ impl RuleConfig {
             Self::SignSgd(rule) => Optimizer::builder(rule),
             Self::ScheduleFreeSgd(rule) => Optimizer::builder(rule),
             Self::ScheduleFreeAdamW(rule) => Optimizer::builder(rule),
+            Self::Lars(rule) => Optimizer::builder(rule),
+            Self::Lamb(rule) => Optimizer::builder(rule),
+            Self::NovoGrad(rule) => Optimizer::builder(rule),
         }
     }
 }

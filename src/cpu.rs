@@ -1,17 +1,21 @@
 //! The step on the CPU: what runs where there is no GPU, and what the kernels are tested against.
 
 mod finish;
+mod measure;
 mod norm;
 mod partial;
 mod passes;
+mod settle;
 mod update;
 
+use measure::{TensorRow, Whole};
 pub(crate) use norm::NORM_BLOCK;
 use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
-use crate::rule::initial_scalars;
+use crate::rule::initial;
+use crate::segments::Segments;
 use crate::stats::Stats;
 use crate::{Error, Layout};
 
@@ -38,6 +42,8 @@ pub struct CpuOptimizer {
     powers: BiasPowers,
     control: ControlBlock,
     states: Vec<(String, Vec<f32>)>,
+    /// Of each tensor, if the rule measures.
+    tensors: Vec<TensorRow>,
     /// What `eval` keeps for `train`.
     training_params: Vec<f32>,
 }
@@ -48,8 +54,10 @@ impl CpuOptimizer {
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
         let state = |&name: &&str| (name.to_owned(), vec![plan.rule.initial_state(name); plan.len]);
         let states = plan.rule.states().iter().map(state).collect();
-        let control = ControlBlock::new(&powers, initial_scalars(&*plan.rule));
-        Ok(Self { control, powers, states, plan, training_params: Vec::new() })
+        let rows = |segments: &Segments| vec![TensorRow::new(segments.initial()); segments.count()];
+        let tensors = plan.segments.as_ref().map(rows).unwrap_or_default();
+        let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()));
+        Ok(Self { control, powers, states, tensors, plan, training_params: Vec::new() })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -81,6 +89,7 @@ impl CpuOptimizer {
             WholeStep { lr: slot.lr, grad_factors, bias_correction, t: step, scalars }
         };
         if plan.is_bare() || self.control.apply != 0 {
+            self.measure(&whole, params, grads);
             self.update(None, &whole, params, grads);
         }
         Ok(self.stats())
@@ -101,11 +110,24 @@ impl CpuOptimizer {
         Ok(())
     }
 
+    /// Sums over the tensors, if the rule asks for it.
+    fn measure(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
+        let Some(segments) = &self.plan.segments else { return };
+        let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.tensors);
+        let states = self.states.iter().map(|(_, state)| &state[..]).collect();
+        let whole = Whole { param, grad, states };
+        let sums =
+            map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
+        for (tensor, items) in self.tensors.iter_mut().zip(segments.ranges()) {
+            settle::settle(rule, step, &sums[items], tensor);
+        }
+    }
+
     fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) {
         let plan = &self.plan;
         let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
         map_parts(parts(PART, params, grads, &mut states), |part| {
-            update::update(&*plan.rule, pass, &plan.groups, whole, part);
+            update::update(&*plan.rule, pass, &plan.groups, &self.tensors, whole, part);
         });
     }
 
@@ -167,12 +189,12 @@ fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a m
 }
 
 #[cfg(feature = "rayon")]
-fn map_parts<T: Send>(parts: Vec<Part<'_>>, f: impl Fn(Part<'_>) -> T + Sync + Send) -> Vec<T> {
+fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
     use rayon::prelude::*;
     parts.into_par_iter().map(f).collect()
 }
 
 #[cfg(not(feature = "rayon"))]
-fn map_parts<T>(parts: Vec<Part<'_>>, f: impl Fn(Part<'_>) -> T) -> Vec<T> {
+fn map_parts<P, T>(parts: Vec<P>, f: impl Fn(P) -> T) -> Vec<T> {
     parts.into_iter().map(f).collect()
 }

@@ -125,6 +125,16 @@ pub enum Error {
         /// Index of the other.
         second: usize,
     },
+    /// A list of slices is cut inside a tensor that the rule sums over.
+    #[error(
+        "the slices are cut at element {element}, inside a tensor; rule {rule:?} sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
+    )]
+    CutTensor {
+        /// The rule's name.
+        rule: String,
+        /// Element of the flat space at which the slices are cut.
+        element: u64,
+    },
     /// One buffer was given in two roles.
     #[error("{first} and {second} share a buffer; wgpu tracks hazards per whole buffer, so give each its own")]
     AliasedBuffers {

@@ -1,5 +1,6 @@
 use crate::error::check;
 use crate::layout::Member;
+use crate::segments::Segments;
 use crate::{Error, Layout};
 
 /// What a group of tensors or elements does differently. The default changes nothing.
@@ -60,7 +61,14 @@ pub(crate) struct GroupSpan {
     pub(crate) end: u32,
     pub(crate) lr_scale: f32,
     pub(crate) weight_decay: f32,
-    pub(crate) live: bool,
+    /// Number of the tensor the elements lie in, where the rule sums over tensors, else 0; none where frozen or padding.
+    pub(crate) tensor: Option<u32>,
+}
+
+impl GroupSpan {
+    pub(crate) fn live(&self) -> bool {
+        self.tensor.is_some()
+    }
 }
 
 /// Elements per entry of the index that leads from an element to its span.
@@ -73,7 +81,12 @@ pub(crate) struct GroupTable {
 }
 
 impl GroupTable {
-    pub(crate) fn new(layout: &Layout, options: &[(String, GroupOptions)], weight_decay: f64) -> Result<Self, Error> {
+    pub(crate) fn new(
+        layout: &Layout,
+        options: &[(String, GroupOptions)],
+        weight_decay: f64,
+        segments: Option<&Segments>,
+    ) -> Result<Self, Error> {
         for (name, group) in options {
             group.validate(name)?;
             if !layout.groups().contains(name) {
@@ -90,21 +103,30 @@ impl GroupTable {
             .collect();
         let ungrouped = GroupOptions::default();
         let mut spans: Vec<GroupSpan> = Vec::new();
+        let items = segments.map_or(&[][..], Segments::items);
         for span in layout.spans() {
             let (group, gap) = match span.member {
                 Member::Gap => (&ungrouped, true),
                 Member::Ungrouped => (&ungrouped, false),
                 Member::Group(index) => (&of_group[index], false),
             };
-            let next = GroupSpan {
-                end: span.end as u32,
-                lr_scale: group.lr_scale as f32,
-                weight_decay: group.weight_decay.unwrap_or(weight_decay) as f32,
-                live: !gap && !group.frozen,
-            };
-            match spans.last_mut() {
-                Some(last) if (GroupSpan { end: next.end, ..*last }) == next => last.end = next.end,
-                _ => spans.push(next),
+            let live = !gap && !group.frozen;
+            loop {
+                let start = spans.last().map_or(0, |last| last.end);
+                let item = items.get(items.partition_point(|item| item.end <= start)).filter(|_| live);
+                let next = GroupSpan {
+                    end: item.map_or(u32::MAX, |item| item.end).min(span.end as u32),
+                    lr_scale: group.lr_scale as f32,
+                    weight_decay: group.weight_decay.unwrap_or(weight_decay) as f32,
+                    tensor: live.then_some(item.map_or(0, |item| item.segment)),
+                };
+                match spans.last_mut() {
+                    Some(last) if (GroupSpan { end: next.end, ..*last }) == next => last.end = next.end,
+                    _ => spans.push(next),
+                }
+                if next.end == span.end as u32 {
+                    break;
+                }
             }
         }
         Ok(Self { spans })
@@ -136,7 +158,7 @@ impl GroupTable {
         }
         for span in &self.spans {
             let (lr_scale, weight_decay) = (span.lr_scale.to_bits(), span.weight_decay.to_bits());
-            words.extend([span.end, lr_scale, weight_decay, u32::from(span.live)]);
+            words.extend([span.end, lr_scale, weight_decay, span.tensor.map_or(0, |tensor| tensor + 1)]);
         }
         words
     }

@@ -16,6 +16,7 @@ mod layout;
 mod optimizer;
 pub mod rule;
 mod schedule;
+mod segments;
 mod stats;
 #[cfg(not(target_arch = "wasm32"))]
 mod verify;
@@ -31,8 +32,9 @@ pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lion, NAdam, RAdam,
-    RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
+    LarsConvention, Lion, NAdam, NovoGrad, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+    SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};

@@ -8,7 +8,8 @@ use crate::gpu::{
     self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, Slots, Work, bound,
     check_limit, init_buffer, norm_blocks,
 };
-use crate::rule::{Rule, initial_scalars};
+use crate::rule::{Rule, initial};
+use crate::segments::Segments;
 use crate::stats::{PendingStats, StagingPool};
 use crate::{Error, Layout};
 
@@ -70,13 +71,14 @@ impl Optimizer {
         pipelines.prepare(device, Kernel::Finish);
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let block = ControlBlock::new(&powers, initial_scalars(&*plan.rule));
+        let block = ControlBlock::new(&powers, initial(&plan.rule.scalars()));
         let block = bytemuck::bytes_of(&block);
         let len = plan.len as u64;
         // An empty flat space has one partial, which must say that nothing is wrong.
         let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
         let groups = plan.groups.words(len as u32);
-        for words in [partials.len(), groups.len()] {
+        let segments = plan.segments.as_ref().map(Segments::words);
+        for words in [partials.len(), groups.len(), segments.as_ref().map_or(0, Vec::len)] {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
             check_limit("max_buffer_size", words as u64 * 4, device.limits().max_buffer_size)?;
         }
@@ -97,6 +99,10 @@ impl Optimizer {
             partials: words("wgpu-optim norm partials", &partials),
             powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),
             states,
+            segments: segments.map(|words| {
+                let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+                init_buffer(device, "wgpu-optim tensors", usage, bytemuck::cast_slice(&words))
+            }),
         };
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
@@ -118,14 +124,15 @@ impl Optimizer {
     ///
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
-    /// one more per chunk, and the decision one. Chunks are as large as the device's bindings.
+    /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more
+    /// per chunk for its sums, and one to add them up. Chunks are as large as the device's bindings.
     ///
     /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::EvaluationMode`]; nothing was recorded or
-    /// counted then.
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`]; nothing
+    /// was recorded or counted then.
     pub fn step<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -180,8 +187,8 @@ impl Optimizer {
             pass.set_bind_group(0, &self.finish, &[]);
             pass.dispatch_workgroups(1, 1, 1);
         }
-        for update in &bindings.updates {
-            update.record(&self.pipelines, &mut pass);
+        for dispatch in bindings.measures.iter().chain(&bindings.updates) {
+            dispatch.record(&self.pipelines, &mut pass);
         }
         drop(pass);
         if work == Work::BareStep {
@@ -197,7 +204,7 @@ impl Optimizer {
             self.bindings[..=kept].rotate_right(1);
             return Ok(());
         }
-        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, len, (params, grads), work)?;
+        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, &self.plan, (params, grads), work)?;
         self.bindings.truncate(KEPT_BINDINGS - 1);
         self.bindings.insert(0, made);
         Ok(())

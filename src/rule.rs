@@ -8,8 +8,12 @@ mod adamax;
 mod adan;
 mod ademamix;
 mod custom;
+mod elements;
+mod lamb;
+mod lars;
 mod lion;
 mod nadam;
+mod novograd;
 mod radam;
 mod rmsprop;
 mod rprop;
@@ -30,8 +34,12 @@ pub use adamax::Adamax;
 pub use adan::Adan;
 pub use ademamix::AdEMAMix;
 pub use custom::CustomRule;
+pub use elements::{Elements, MeasuredElements};
+pub use lamb::Lamb;
+pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;
 pub use nadam::NAdam;
+pub use novograd::NovoGrad;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
@@ -59,6 +67,20 @@ use crate::groups::is_rate;
 /// - `Step` has `lr: vec4<f32>` and `weight_decay: vec4<f32>` (group options applied),
 ///   `bias_correction: vec4<f32>` (1 - βᵗ for each β in [`Rule::bias_corrected`]), `t: u32` (1 at the first applied
 ///   step) and `scalars: Scalars` (one `f32` per name in [`Rule::scalars`]).
+///
+/// # Sums over tensors
+/// A rule with [`Rule::measures`] also defines
+/// `fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured`: what the four elements add to the
+/// sums, one `vec4<f32>` per name. `rule` finds the sums over each element's tensor in `step.measured: Measured`, and in
+/// `step.tensor: TensorState` what it keeps of the tensor, one `vec4<f32>` per name in [`Rule::tensor_states`]; `measure`
+/// itself finds zeros in the first and the step before in the second. Frozen elements and padding do not count.
+///
+/// A rule with [`Rule::tensor_states`] also defines `fn settle(old: TensorState, measured: Measured, lr: f32, hyper: Hyper,
+/// bias_correction: vec4<f32>, t: u32) -> TensorState`, which brings them forward once per tensor and applied step, with the
+/// same numbers in all four lanes.
+///
+/// Steps of such a rule take one dispatch more per chunk to sum and one to add up, beside the three of a step that is not
+/// bare.
 ///
 /// # The Rust side
 /// [`Rule::update`] says the same in f32, statement by statement. See `examples/custom_rule`.
@@ -112,6 +134,31 @@ pub trait Rule: Debug + Send + Sync {
     /// with scalars defines beside `rule`. `lr` is the schedule's, without the groups' scales.
     fn advance(&self, _scalars: &mut [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
 
+    /// Names of the f32 sums over each tensor that the rule wants. At most 4. Default none.
+    ///
+    /// They are plain f32 sums in a fixed order: squares of numbers above 1e19 overflow, and of those below 1e-19 vanish.
+    fn measures(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What the sums go over. Default: each tensor.
+    fn segmentation(&self) -> Segmentation {
+        Segmentation::Tensors
+    }
+
+    /// The CPU twin of the WGSL `measure`.
+    fn measure(&self, _elements: MeasuredElements<'_>, _step: &Step) {}
+
+    /// Names of the f32 that the rule keeps of each tensor, with their values before the first step. Only for rules with
+    /// [`Rule::measures`]. At most 4. Default none.
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        Vec::new()
+    }
+
+    /// The CPU twin of the WGSL `settle`: brings the states of a tensor forward. `lr` is the schedule's, without the
+    /// groups' scales.
+    fn settle(&self, _state: &mut [f32; 4], _measured: [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
+
     /// Names of further WGSL functions of the form of `rule`, which [`Optimizer::run_pass`](crate::Optimizer::run_pass)
     /// applies to all elements between steps. Default none.
     fn passes(&self) -> Vec<&'static str> {
@@ -146,52 +193,29 @@ pub struct Step {
     pub t: u32,
     /// The rule's own, in the order of [`Rule::scalars`].
     pub scalars: [f32; 4],
+    /// Sums over the elements' tensor, in the order of [`Rule::measures`].
+    pub measured: [f32; 4],
+    /// States of the elements' tensor, in the order of [`Rule::tensor_states`].
+    pub tensor: [f32; 4],
 }
 
-/// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
-#[derive(Debug)]
-pub struct Elements<'a> {
-    param: &'a mut [f32],
-    grad: &'a [f32],
-    states: &'a mut [&'a mut [f32]],
+/// What the sums of a rule go over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Segmentation {
+    /// Each tensor of the layout has sums and states of its own.
+    Tensors,
+    /// All tensors share one.
+    Whole,
 }
 
-impl<'a> Elements<'a> {
-    pub(crate) fn new(param: &'a mut [f32], grad: &'a [f32], states: &'a mut [&'a mut [f32]]) -> Self {
-        Self { param, grad, states }
+/// What a rule's scalars, or its states of a tensor, are before the first step.
+pub(crate) fn initial(named: &[(&str, f32)]) -> [f32; 4] {
+    let mut values = [0.0; 4];
+    for (value, (_, initial)) in values.iter_mut().zip(named) {
+        *value = *initial;
     }
-
-    /// Calls `f(param, grad, states)` for each element and stores what it gives back, states in the order of
-    /// [`Rule::states`].
-    ///
-    /// # Panics
-    /// If `N` is not the number of the rule's states.
-    pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
-        let len = self.param.len();
-        let grad = &self.grad[..len];
-        let param = self.param;
-        let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
-            panic!("a rule's CPU twin takes exactly the states that the rule declares");
-        };
-        // One length that the compiler can see lets it drop the bounds checks and vectorize.
-        let states = states.each_mut().map(|state| &mut state[..len]);
-        for i in 0..len {
-            let (new_param, new_states) = f(param[i], grad[i], std::array::from_fn(|s| states[s][i]));
-            param[i] = new_param;
-            for s in 0..N {
-                states[s][i] = new_states[s];
-            }
-        }
-    }
-}
-
-/// The values of a rule's scalars before the first step.
-pub(crate) fn initial_scalars(rule: &dyn Rule) -> [f32; 4] {
-    let mut scalars = [0.0; 4];
-    for (scalar, (_, initial)) in scalars.iter_mut().zip(rule.scalars()) {
-        *scalar = initial;
-    }
-    scalars
+    values
 }
 
 /// Checks what every rule has in common.
@@ -272,11 +296,20 @@ use setters;
 /// [`Error::RuleInterface`].
 pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
     shader::check_interface(rule)?;
-    let kernels = [("aligned", true), ("unaligned", false)].into_iter().flat_map(|(label, aligned)| {
-        let update = (format!("update {label}"), shader::update(rule, "rule", aligned));
-        let pass = move |pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned));
-        let norm = (format!("norm {label}"), shader::norm(aligned));
-        [update, norm].into_iter().chain(rule.passes().into_iter().map(pass))
-    });
-    Ok(kernels.chain([("finish".to_owned(), shader::finish(rule))]).collect())
+    let measures = !rule.measures().is_empty();
+    let mut kernels = Vec::new();
+    for (label, aligned) in [("aligned", true), ("unaligned", false)] {
+        kernels.push((format!("update {label}"), shader::update(rule, "rule", aligned)));
+        kernels.push((format!("norm {label}"), shader::norm(aligned)));
+        if measures {
+            kernels.push((format!("measure {label}"), shader::measure(rule, aligned)));
+        }
+        let passes = rule.passes().into_iter();
+        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned))));
+    }
+    if measures {
+        kernels.push(("settle".to_owned(), shader::settle(rule)));
+    }
+    kernels.push(("finish".to_owned(), shader::finish(rule)));
+    Ok(kernels)
 }

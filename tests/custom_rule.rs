@@ -53,13 +53,23 @@ struct Odd {
     hyperparameters: Vec<(&'static str, f32)>,
     constants: Vec<(&'static str, f64)>,
     betas: Vec<f64>,
+    measures: Vec<&'static str>,
+    tensor_states: Vec<(&'static str, f32)>,
     wgsl: &'static str,
 }
 
 const IDENTITY: &str = "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }";
 
 fn odd() -> Odd {
-    Odd { states: Vec::new(), hyperparameters: Vec::new(), constants: Vec::new(), betas: Vec::new(), wgsl: IDENTITY }
+    Odd {
+        states: Vec::new(),
+        hyperparameters: Vec::new(),
+        constants: Vec::new(),
+        betas: Vec::new(),
+        measures: Vec::new(),
+        tensor_states: Vec::new(),
+        wgsl: IDENTITY,
+    }
 }
 
 impl Rule for Odd {
@@ -80,6 +90,12 @@ impl Rule for Odd {
     }
     fn bias_corrected(&self) -> Vec<f64> {
         self.betas.clone()
+    }
+    fn measures(&self) -> Vec<&str> {
+        self.measures.clone()
+    }
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        self.tensor_states.clone()
     }
     fn wgsl(&self) -> Cow<'_, str> {
         self.wgsl.into()
@@ -140,6 +156,11 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         with_hyper(&[("x", f32::NAN)]),
         with_hyper(&[("x", 1.0), ("x", 2.0)]),
         Odd { betas: vec![0.9; 5], ..odd() },
+        Odd { measures: vec!["a", "b", "c", "d", "e"], ..odd() },
+        Odd { measures: vec!["a", "a"], ..odd() },
+        Odd { measures: vec!["Sum"], ..odd() },
+        Odd { measures: vec!["a"], tensor_states: vec![("b", 0.0); 2], ..odd() },
+        Odd { tensor_states: vec![("b", 0.0)], ..odd() },
         Odd { hyperparameters: vec![("x", 1.0); 61], ..odd() },
     ];
     for rule in refused {
@@ -148,6 +169,15 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         let cpu = Optimizer::builder(rule).build_cpu(&Layout::flat(4).unwrap()).unwrap_err();
         assert_eq!(cpu.to_string(), error.to_string());
     }
+    // What measures needs a `measure`, and what keeps something of a tensor a `settle`.
+    let measures = Odd { measures: vec!["a"], ..odd() };
+    assert!(build(measures.clone()).unwrap_err().to_string().contains("measure"));
+    let wgsl = "\
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }\n\
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured { return Measured(grad); }";
+    build(Odd { wgsl, ..measures.clone() }).unwrap();
+    let unsettled = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..measures }).unwrap_err();
+    assert!(unsettled.to_string().contains("settle"), "{unsettled}");
     let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
     assert!(unknown.to_string().contains("override speed"), "{unknown}");
     let with = |declaration: &str| -> &'static str { format!("{declaration}\n{IDENTITY}").leak() };

@@ -7,8 +7,8 @@ use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer, Gpu,
-    GroupOptions, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop,
-    Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -78,6 +78,7 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
         bad.push(("betas.0", Optimizer::builder(NAdam::default().with_betas((beta, 0.9)))));
     }
     bad.extend(bad_adaptive());
+    bad.extend(bad_tensor_norms());
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
         bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
@@ -157,6 +158,32 @@ fn groups_without_elements_are_groups() {
     let options = GroupOptions::default().with_lr_scale(2.0);
     let builder = Optimizer::builder(Sgd::default()).group("empty", options.clone()).group("padding", options);
     builder.build_cpu(&layout).unwrap();
+}
+
+fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
+    let mut bad = Vec::new();
+    for beta in [1.0, 1.5, -0.1, f64::NAN, 0.999_999_99] {
+        bad.push(("bet", Optimizer::builder(Lamb::default().with_betas((beta, 0.9)))));
+        bad.push(("bet", Optimizer::builder(Lamb::default().with_betas((0.9, beta)))));
+        bad.push(("betas.0", Optimizer::builder(NovoGrad::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(NovoGrad::default().with_betas((0.9, beta)))));
+    }
+    for value in [-1.0, f64::NAN, f64::INFINITY] {
+        bad.push(("momentum", Optimizer::builder(Lars::default().with_momentum(value))));
+        bad.push(("trust_coefficient", Optimizer::builder(Lars::default().with_trust_coefficient(value))));
+        bad.push(("eps", Optimizer::builder(Lars::optax().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(Lamb::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(NovoGrad::default().with_eps(value))));
+        bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((0.0, value))))));
+    }
+    bad.push(("ratio_range.0", Optimizer::builder(Lamb::default().with_ratio_range(Some((-1.0, 2.0))))));
+    bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((2.0, 1.0))))));
+    bad.push(("dampening", Optimizer::builder(Lars::default().with_dampening(f64::NAN))));
+    bad.push(("dampening", Optimizer::builder(Lars::optax().with_dampening(0.5))));
+    bad.push(("momentum", Optimizer::builder(Lars::default().with_nesterov(true))));
+    let dampened = Lars::default().with_momentum(0.9).with_nesterov(true).with_dampening(0.1);
+    bad.push(("dampening", Optimizer::builder(dampened)));
+    bad
 }
 
 fn bad_adaptive() -> Vec<(&'static str, OptimizerBuilder)> {

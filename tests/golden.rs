@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 20] = [
+const RULES: [&str; 26] = [
     "sgd",
     "adam",
     "adamw",
@@ -51,7 +51,15 @@ const RULES: [&str; 20] = [
     "sophia_h",
     "schedule_free_sgd",
     "schedule_free_adamw",
+    "lars",
+    "lars_optax",
+    "lamb",
+    "lamb_optax",
+    "novograd",
+    "novograd_optax",
 ];
+/// Rules with sums over tensors, whose steps always measure the gradient's norm.
+const MEASURING_RULES: [&str; 3] = ["lars", "lamb", "novograd"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -261,6 +269,42 @@ fn the_device_follows_the_schedulefree_package() {
     the_device_follows("schedule_free_adamw");
 }
 
+#[test]
+fn the_cpu_engine_follows_lars_of_torch_optimizer_and_optax() {
+    the_cpu_engine_follows("lars");
+    the_cpu_engine_follows("lars_optax");
+}
+
+#[test]
+fn the_device_follows_lars_of_torch_optimizer_and_optax() {
+    the_device_follows("lars");
+    the_device_follows("lars_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_lamb_of_apex_and_optax() {
+    the_cpu_engine_follows("lamb");
+    the_cpu_engine_follows("lamb_optax");
+}
+
+#[test]
+fn the_device_follows_lamb_of_apex_and_optax() {
+    the_device_follows("lamb");
+    the_device_follows("lamb_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_novograd_of_torch_optimizer_and_optax() {
+    the_cpu_engine_follows("novograd");
+    the_cpu_engine_follows("novograd_optax");
+}
+
+#[test]
+fn the_device_follows_novograd_of_torch_optimizer_and_optax() {
+    the_device_follows("novograd");
+    the_device_follows("novograd_optax");
+}
+
 fn the_cpu_engine_follows(rule: &str) {
     for case in cases::read(rule) {
         follow(&case, &mut Cpu::new(&case), "CPU");
@@ -334,7 +378,9 @@ fn statistics_agree(case: &Case, engine: &mut dyn Engine, bounds: &Replay, step:
     }
     assert_eq!(
         stats.grad_norm.is_some(),
-        case.max_norm.is_some() || case.grad_scale.is_some(),
+        case.max_norm.is_some()
+            || case.grad_scale.is_some()
+            || MEASURING_RULES.iter().any(|rule| case.rule.starts_with(rule)),
         "{what}: norm measured"
     );
     if let Some(norm) = stats.grad_norm {

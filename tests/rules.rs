@@ -302,7 +302,7 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
 
                 let new_params = trainer.params();
                 let new_states: Vec<Vec<f32>> = names.iter().map(|name| trainer.state(name)).collect();
-                let step = StepScalars { t, lr: case.lr, weight_decay: case.weight_decay };
+                let step = StepScalars { t, lr: case.lr, weight_decay: case.weight_decay, ..StepScalars::default() };
                 for i in 0..len {
                     let mut exact_state: Vec<f64> = old_states.iter().map(|state| state[i].into()).collect();
                     let old = f64::from(params[i]);
@@ -375,7 +375,7 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
             let grads = random(t, LEN);
             trainer.step(&grads);
             twin.step(&mut twin_params, &grads).unwrap();
-            let step = StepScalars { t, lr: case.lr, weight_decay: case.weight_decay };
+            let step = StepScalars { t, lr: case.lr, weight_decay: case.weight_decay, ..StepScalars::default() };
             for i in 0..LEN {
                 exact[i] = case.oracle.update(&step, exact[i], case.sign * f64::from(grads[i]), &mut states[i]);
             }

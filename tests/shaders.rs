@@ -7,8 +7,8 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lion, NAdam, RAdam, RmsProp, Rprop, Rule,
-    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
+    RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn rules() -> Vec<Box<dyn Rule>> {
@@ -44,6 +44,11 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(ScheduleFreeAdamW::default().with_r(1.0)),
         Box::new(Sophia::default()),
         Box::new(Sophia::hutchinson()),
+        Box::new(Lamb::default()),
+        Box::new(Lamb::optax().with_ratio_range(Some((0.01, 10.0)))),
+        Box::new(Lars::default()),
+        Box::new(Lars::optax().with_nesterov(true)),
+        Box::new(NovoGrad::default()),
     ]
 }
 
@@ -73,7 +78,7 @@ fn every_shader_validates_and_translates() {
             }
         }
     }
-    for kernel in ["norm", "finish", "update", "update_bare", "update_pass"] {
+    for kernel in ["norm", "finish", "measure_items", "settle_tensors", "update", "update_bare", "update_pass"] {
         assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
     }
 }

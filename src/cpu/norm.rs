@@ -5,19 +5,19 @@ use crate::groups::GroupTable;
 /// Elements of one partial, in units of the flat space.
 pub(crate) const NORM_BLOCK: usize = 8192;
 /// Elements that the 256 lanes load at a time.
-const ROW: usize = 1024;
+pub(crate) const ROW: usize = 1024;
 
 /// Sum of squares and finite check of one block of gradients; `start` is the flat index of its first element.
 /// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each of the block's eight rows.
 pub(crate) fn norm(grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
     let mut spans = groups.covering(start as u32, (start + grad.len()) as u32);
     let first = spans.next();
-    if grad.len() == NORM_BLOCK && first.is_some_and(|(_, _, span)| span.live) && spans.next().is_none() {
+    if grad.len() == NORM_BLOCK && first.is_some_and(|(_, _, span)| span.live()) && spans.next().is_none() {
         return partial(grad, start);
     }
     let mut block = vec![0.0; NORM_BLOCK];
     for (from, to, span) in groups.covering(start as u32, (start + grad.len()) as u32) {
-        if span.live {
+        if span.live() {
             let range = from as usize - start..to as usize - start;
             block[range.clone()].copy_from_slice(&grad[range]);
         }

@@ -42,4 +42,11 @@ impl CpuOptimizer {
         }
         Ok(())
     }
+
+    /// The states of each tensor ([`Rule::tensor_states`](crate::Rule::tensor_states)), four numbers for each in the
+    /// order of the layout (or of one segment over all, see [`Segmentation`](crate::rule::Segmentation)); none for rules
+    /// without sums.
+    pub fn tensor_states(&self) -> impl Iterator<Item = [f32; 4]> {
+        self.tensors.iter().map(|tensor| tensor.state)
+    }
 }

@@ -3,8 +3,9 @@ use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferBinding, BufferUsages};
 use super::flat::{FlatBuffer, Piece, check_usage};
 use super::pipelines::{Kernel, Pipelines};
 use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
-use super::shader::{GRAD_STREAM, STREAM_BINDING};
+use super::shader::{GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
+use crate::builder::Plan;
 use crate::control::ControlBlock;
 
 /// Elements a workgroup of `update` handles, and of `norm`.
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) powers: Buffer,
     /// The states, each in as many buffers as the limits ask for.
     pub(crate) states: Vec<Vec<Piece>>,
+    /// The table of tensors, if the rule measures.
+    pub(crate) segments: Option<Buffer>,
 }
 
 /// One dispatch, ready to be recorded.
@@ -62,6 +65,8 @@ pub(crate) struct Bindings {
     grads: Vec<Piece>,
     work: Work,
     pub(crate) updates: Vec<Dispatch>,
+    /// What the rule measures, and the adding up.
+    pub(crate) measures: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
 }
@@ -72,10 +77,11 @@ impl Bindings {
         device: &wgpu::Device,
         pipelines: &mut Pipelines,
         shared: &Shared,
-        len: u64,
+        plan: &Plan,
         (params, grads): (FlatBuffer<'_>, FlatBuffer<'_>),
         work: Work,
     ) -> Result<Self, Error> {
+        let len = plan.len as u64;
         let params = params.pieces("params", len)?;
         let grads = grads.pieces("grads", len)?;
         check_aliases(&params, &grads, &shared.states)?;
@@ -98,7 +104,17 @@ impl Bindings {
         let mut streams = vec![&params[..], &grads[..]];
         streams.extend(shared.states.iter().map(|state| &state[..]));
         let chunks = plan::chunks(&streams, &limits);
-        let uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let mut uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let measured = plan.segments.as_ref().filter(|_| work == Work::Step);
+        let mut items = Vec::new();
+        if let Some(segments) = measured {
+            for (chunk, uniform) in chunks.iter().zip(&mut uniforms) {
+                let first = segments.item_at(chunk.start, plan.rule.name())?;
+                let end = segments.item_at(chunk.start + chunk.len, plan.rule.name())?;
+                uniform.first_item = first as u32;
+                items.push((end - first) as u64);
+            }
+        }
         let uniforms = uniform_buffer(device, &uniforms);
         let updates = chunks.iter().enumerate().map(|(i, chunk)| {
             let aligned = chunk.aligned;
@@ -116,14 +132,18 @@ impl Bindings {
             if work == Work::BareStep {
                 entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
             }
+            entries.extend(segments_entry(shared));
             entries.extend(stream_entries(chunk, 0));
             let bind_group = bind_group(device, pipelines, kernel, &entries);
             Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(UPDATE_ELEMENTS)) }
         });
         let updates = updates.collect();
-
+        let mut measures = measure_dispatches(device, pipelines, shared, (&chunks, &items), &uniforms, &limits);
+        if let Some(segments) = measured {
+            measures.push(settle_dispatch(device, pipelines, shared, limits.grid(segments.count() as u64)));
+        }
         let norms = norm_dispatches(device, pipelines, shared, &norm_plan.chunks, &limits);
-        Ok(Self { params, grads, work, updates, norms, copies: norm_plan.copies })
+        Ok(Self { params, grads, work, updates, measures, norms, copies: norm_plan.copies })
     }
 
     /// Whether these bindings were made for the same bytes of the same buffers.
@@ -154,6 +174,41 @@ fn norm_dispatches(
         Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(NORM_ELEMENTS)) }
     };
     chunks.iter().enumerate().map(dispatch).collect()
+}
+
+/// The sums over the chunks' items, of which each has as many as `items` says; none where the rule measures nothing.
+fn measure_dispatches(
+    device: &wgpu::Device,
+    pipelines: &mut Pipelines,
+    shared: &Shared,
+    (chunks, items): (&[Chunk], &[u64]),
+    uniforms: &Buffer,
+    limits: &PlanLimits,
+) -> Vec<Dispatch> {
+    let dispatch = |(i, (chunk, &items)): (usize, (&Chunk, &u64))| {
+        // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
+        let kernel = Kernel::Measure { aligned: chunk.aligned && chunk.start.is_multiple_of(4) };
+        pipelines.prepare(device, kernel);
+        let mut entries = vec![
+            chunk_entry(uniforms, i),
+            BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
+            BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
+        ];
+        entries.extend(segments_entry(shared));
+        entries.extend(stream_entries(chunk, 0));
+        let bind_group = bind_group(device, pipelines, kernel, &entries);
+        Dispatch { kernel, bind_group, grid: limits.grid(items) }
+    };
+    chunks.iter().zip(items).enumerate().filter(|(_, (_, items))| **items > 0).map(dispatch).collect()
+}
+
+fn settle_dispatch(device: &wgpu::Device, pipelines: &mut Pipelines, shared: &Shared, grid: [u32; 2]) -> Dispatch {
+    let kernel = Kernel::Settle;
+    pipelines.prepare(device, kernel);
+    let control = BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) };
+    let entries: Vec<_> = [control].into_iter().chain(segments_entry(shared)).collect();
+    let bind_group = bind_group(device, pipelines, kernel, &entries);
+    Dispatch { kernel, bind_group, grid }
 }
 
 /// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and bound in another.
@@ -201,6 +256,11 @@ pub(crate) fn bound(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingRes
 fn chunk_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
     let size = size_of::<ChunkUniform>() as u64;
     BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
+}
+
+fn segments_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
+    let buffer = shared.segments.as_ref()?;
+    Some(BindGroupEntry { binding: SEGMENTS_BINDING, resource: buffer.as_entire_binding() })
 }
 
 fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = BindGroupEntry<'_>> {

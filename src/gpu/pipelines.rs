@@ -5,7 +5,7 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 
 use super::cache::{PipelineCache, PipelineKey};
 use super::plan;
-use super::shader::{self, GRAD_STREAM, STREAM_BINDING};
+use super::shader::{self, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::rule::Rule;
 
@@ -19,6 +19,12 @@ pub(crate) enum Kernel {
         aligned: bool,
     },
     Finish,
+    /// Sums what the rule measures.
+    Measure {
+        aligned: bool,
+    },
+    /// Adds the sums of each tensor up.
+    Settle,
     Update {
         aligned: bool,
     },
@@ -39,6 +45,8 @@ pub(crate) struct Pipelines {
     cache: Arc<PipelineCache>,
     norm_layout: BindGroupLayout,
     finish_layout: BindGroupLayout,
+    measure_layout: BindGroupLayout,
+    settle_layout: BindGroupLayout,
     update_layout: BindGroupLayout,
     update_bare_layout: BindGroupLayout,
     slot_layout: BindGroupLayout,
@@ -50,6 +58,11 @@ impl Pipelines {
     pub(crate) fn new(device: &wgpu::Device, rule: Arc<dyn Rule>) -> Result<Self, Error> {
         for apply in std::iter::once("rule").chain(rule.passes()) {
             shader::check_source(&*rule, &shader::update(&*rule, apply, true))?;
+        }
+        let measures = !rule.measures().is_empty();
+        if measures {
+            shader::check_source(&*rule, &shader::measure(&*rule, true))?;
+            shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
         let states = rule.states().len() as u32;
         let limits = device.limits();
@@ -67,12 +80,20 @@ impl Pipelines {
         let mut streams = vec![(STREAM_BINDING, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
         streams.extend((0..states).map(|i| (STREAM_BINDING + GRAD_STREAM as u32 + 1 + i, write)));
         let harness = [(0, uniform), (1, uniform), (2, read)];
-        let update = [&harness[..], &streams].concat();
+        let segments = [(SEGMENTS_BINDING, write)];
+        let streams_to_read: Vec<_> = streams.iter().map(|&(binding, _)| (binding, read)).collect();
+        let measure = [&harness[..], &streams_to_read, &segments].concat();
+        let mut update = [&harness[..], &streams].concat();
+        if measures {
+            update.push((SEGMENTS_BINDING, read));
+        }
         let update_bare = [&harness[..], &[(3, write)], &streams].concat();
         let norm = [(0, uniform), (2, read), (3, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
         Ok(Self {
             norm_layout: bind_group_layout(device, &norm, false),
             finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read), (3, write)], false),
+            measure_layout: bind_group_layout(device, &measure, false),
+            settle_layout: bind_group_layout(device, &[(1, uniform), (SEGMENTS_BINDING, write)], false),
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
@@ -87,6 +108,8 @@ impl Pipelines {
         match kernel {
             Kernel::Norm { .. } => &self.norm_layout,
             Kernel::Finish => &self.finish_layout,
+            Kernel::Measure { .. } => &self.measure_layout,
+            Kernel::Settle => &self.settle_layout,
             Kernel::Update { .. } | Kernel::Pass { .. } => &self.update_layout,
             Kernel::UpdateBare { .. } => &self.update_bare_layout,
         }
@@ -106,6 +129,8 @@ impl Pipelines {
         let (entry_point, source) = match kernel {
             Kernel::Norm { aligned } => ("norm", shader::norm(aligned)),
             Kernel::Finish => ("finish", shader::finish(rule)),
+            Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, aligned)),
+            Kernel::Settle => ("settle_tensors", shader::settle(rule)),
             Kernel::Update { aligned } => ("update", shader::update(rule, "rule", aligned)),
             Kernel::UpdateBare { aligned } => ("update_bare", shader::update(rule, "rule", aligned)),
             Kernel::Pass { pass, aligned } => ("update_pass", shader::update(rule, pass, aligned)),

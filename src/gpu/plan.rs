@@ -60,7 +60,7 @@ pub(crate) struct ChunkUniform {
     start: u32,
     length: u32,
     first: u32,
-    padding: u32,
+    pub(crate) first_item: u32,
     shifts: [u32; MAX_STREAMS],
 }
 
@@ -90,7 +90,7 @@ impl Chunk {
         for (shift, bound) in shifts[stream..].iter_mut().zip(&self.streams) {
             *shift = bound.shift;
         }
-        ChunkUniform { start: self.start as u32, length: self.len as u32, first: first.into(), padding: 0, shifts }
+        ChunkUniform { start: self.start as u32, length: self.len as u32, first: first.into(), first_item: 0, shifts }
     }
 
     /// Binds `start..start + len`, which lies in `pieces[i]` of each stream.

@@ -10,18 +10,38 @@ const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
 const NORM: &str = include_str!("../../shaders/norm.wgsl");
 const FINISH: &str = include_str!("../../shaders/finish.wgsl");
+const SEGMENTS: &str = include_str!("../../shaders/segments.wgsl");
+const MEASURE: &str = include_str!("../../shaders/measure.wgsl");
+const REDUCE: &str = include_str!("../../shaders/reduce.wgsl");
+const SETTLE: &str = include_str!("../../shaders/settle.wgsl");
 const UPDATE: &str = include_str!("../../shaders/update.wgsl");
 const F32: &str = include_str!("../../shaders/storage/f32.wgsl");
 const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wgsl");
 
 /// Binding of the first stream; the streams are parameters, gradients, then the states.
 pub(crate) const STREAM_BINDING: u32 = 4;
+/// Binding of the table of tensors, behind all streams.
+pub(crate) const SEGMENTS_BINDING: u32 = STREAM_BINDING + super::plan::MAX_STREAMS as u32;
 /// Number of the gradients among the streams.
 pub(crate) const GRAD_STREAM: usize = 1;
 
 /// For rules that carry no scalars.
 const NO_ADVANCE: &str = "\
 fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
+    return old;
+}
+";
+
+/// For rules that measure and keep nothing of a tensor.
+const NO_SETTLE: &str = "\
+fn settle(
+    old: TensorState,
+    measured: Measured,
+    lr: f32,
+    hyper: Hyper,
+    bias_correction: vec4<f32>,
+    t: u32,
+) -> TensorState {
     return old;
 }
 ";
@@ -54,73 +74,127 @@ fn element_fields<'a>(states: &[&'a str]) -> Vec<(&'a str, usize)> {
     std::iter::once(("param", 0)).chain(states).collect()
 }
 
-/// A struct of numbers; one without members gets one, as WGSL demands.
-fn number_struct(name: &str, members: &[&str]) -> String {
+/// A struct of `number`s; one without members gets one, as WGSL demands.
+fn number_struct(name: &str, number: &str, members: &[&str]) -> String {
     let members = if members.is_empty() { &["unused"] } else { members };
-    format!("struct {name} {{\n    {}: f32,\n}}\n", members.join(": f32,\n    "))
+    let separator = format!(": {number},\n    ");
+    format!("struct {name} {{\n    {}: {number},\n}}\n", members.join(&separator))
+}
+
+/// A struct of up to four `number`s, and its conversions from `packed` (four of them) and to it.
+fn packed_struct(name: &str, suffix: &str, number: &str, packed: &str, members: &[&str]) -> String {
+    let unpacked: Vec<String> = (0..members.len().max(1)).map(|i| format!("numbers[{i}]")).collect();
+    let mut fields: Vec<String> = members.iter().map(|member| format!("fields.{member}")).collect();
+    fields.resize(4, format!("{number}()"));
+    let (unpacked, fields) = (unpacked.join(", "), fields.join(", "));
+    format!(
+        "{}\nfn unpack{suffix}(numbers: {packed}) -> {name} {{\n    return {name}({unpacked});\n}}\n\n\
+         fn pack{suffix}(fields: {name}) -> {packed} {{\n    return {packed}({fields});\n}}\n",
+        number_struct(name, number, members)
+    )
+}
+
+fn names<'a>(values: &[(&'a str, f32)]) -> Vec<&'a str> {
+    values.iter().map(|&(name, _)| name).collect()
+}
+
+/// A fragment without the lines that only rules with sums over tensors need, so that the others do not pay for them.
+fn without_measured(fragment: &str) -> String {
+    fragment.lines().filter(|line| !line.ends_with("// MEASURED")).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// A fragment as a rule needs it.
+fn fragment_for(rule: &dyn Rule, fragment: &str) -> String {
+    if rule.measures().is_empty() { without_measured(fragment) } else { fragment.to_owned() }
 }
 
 /// A rule and the types it names. It comes first, so that its line numbers are the user's own.
 fn rule_and_types(rule: &dyn Rule) -> String {
-    let (hyperparameters, states, scalars) = (rule.hyperparameters(), rule.states(), rule.scalars());
-    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
+    let (states, scalars, measures) = (rule.states(), rule.scalars(), rule.measures());
     let fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
-    let lanes = ["x", "y", "z", "w"];
-    let unpacked: Vec<String> = lanes[..scalars.len().max(1)].iter().map(|lane| format!("words.{lane}")).collect();
-    let mut packed: Vec<String> = scalars.iter().map(|name| format!("scalars.{name}")).collect();
-    packed.resize(4, "0.0".to_owned());
-    let conversions = format!(
-        "fn unpack(words: vec4<f32>) -> Scalars {{\n    return Scalars({});\n}}\n\n\
-         fn pack(scalars: Scalars) -> vec4<f32> {{\n    return vec4<f32>({});\n}}\n",
-        unpacked.join(", "),
-        packed.join(", ")
-    );
+    let (four, by_four) = ("vec4<f32>", "mat4x4<f32>");
     let wgsl = rule.wgsl();
-    let sources = [
-        wgsl.as_ref(),
-        &number_struct("Hyper", &hyperparameters),
-        &number_struct("Scalars", &scalars),
-        &format!("struct Element {{\n    {}: vec4<f32>,\n}}\n", fields.join(": vec4<f32>,\n    ")),
-        &conversions,
-        if scalars.is_empty() { NO_ADVANCE } else { "" },
-        RULE,
-        CONTROL,
+    let mut sources = vec![
+        wgsl.into_owned(),
+        number_struct("Hyper", "f32", &names(&rule.hyperparameters())),
+        number_struct("Element", four, &fields),
+        packed_struct("Scalars", "", "f32", four, &names(&scalars)),
     ];
+    if scalars.is_empty() {
+        sources.push(NO_ADVANCE.to_owned());
+    }
+    if !measures.is_empty() {
+        sources.push(packed_struct("Measured", "_measured", four, by_four, &measures));
+        sources.push(packed_struct("TensorState", "_tensor_state", four, by_four, &names(&rule.tensor_states())));
+    }
+    sources.extend([fragment_for(rule, RULE), CONTROL.to_owned()]);
     sources.join("\n")
 }
 
-/// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
-pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
+/// The streams of gradients, parameters and states, and the functions that read all but the first.
+fn elements(rule: &dyn Rule, access: Access, aligned: bool) -> String {
     let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
     let mut words = String::new();
     let mut reads = String::new();
     let mut casts = String::new();
-    let mut writes = String::new();
     for (name, number) in element_fields(&rule.states()) {
-        streams.push_str(&stream(name, number, Access::ReadWrite, aligned));
+        streams.push_str(&stream(name, number, access, aligned));
         // Writing to a String cannot fail.
         let _ = writeln!(words, "    {name}: vec4<u32>,");
         let _ = writeln!(reads, "        load_{name}(element),");
         let _ = writeln!(casts, "        bitcast<vec4<f32>>(words.{name}),");
+    }
+    format!(
+        "{streams}\nstruct Words {{\n{words}}}\n\n\
+         fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
+         fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n"
+    )
+}
+
+/// The accessors of the table of tensors, for rules that measure.
+fn segments(rule: &dyn Rule, access: &str) -> String {
+    if rule.measures().is_empty() { String::new() } else { SEGMENTS.replace("ACCESS", access) }
+}
+
+/// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
+pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
+    let mut writes = String::new();
+    for (name, _) in element_fields(&rule.states()) {
         let updated = format!("bitcast<vec4<u32>>(updated.{name})");
         let _ = writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, live), live);");
     }
-    let accessors = format!(
-        "struct Words {{\n{words}}}\n\n\
-         fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
-         fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n\
-         fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n\n\
-         fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
-         return {apply}(old, grad, hyper, step);\n}}\n"
-    );
-    [&rule_and_types(rule), &streams, &accessors, CHUNK, GROUPS, UPDATE].join("\n")
+    let sources = [
+        rule_and_types(rule),
+        elements(rule, Access::ReadWrite, aligned),
+        format!("fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n"),
+        format!(
+            "fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
+             return {apply}(old, grad, hyper, step);\n}}\n"
+        ),
+        CHUNK.to_owned(),
+        fragment_for(rule, GROUPS),
+        segments(rule, "read"),
+        fragment_for(rule, UPDATE),
+    ];
+    sources.join("\n")
+}
+
+/// The kernel that sums what the rule measures over each item.
+pub(crate) fn measure(rule: &dyn Rule, aligned: bool) -> String {
+    let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
+    [&rule_and_types(rule), &elements, CHUNK, GROUPS, &segments, REDUCE, MEASURE].join("\n")
+}
+
+/// The kernel that adds the sums of each tensor up.
+pub(crate) fn settle(rule: &dyn Rule) -> String {
+    let settle = if rule.tensor_states().is_empty() { NO_SETTLE } else { "" };
+    [&rule_and_types(rule), settle, &segments(rule, "read_write"), REDUCE, SETTLE].join("\n")
 }
 
 /// The kernel that sums squares and looks for non-finite gradients.
 pub(crate) fn norm(aligned: bool) -> String {
     let grad = stream("grad", GRAD_STREAM, Access::Read, aligned);
-    [NORM, &grad, PARTIAL, CONTROL, CHUNK, GROUPS].join("\n")
+    [NORM, &grad, PARTIAL, CONTROL, CHUNK, &without_measured(GROUPS)].join("\n")
 }
 
 /// The kernel that decides on a step.
@@ -143,13 +217,18 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
     if rule.bias_corrected().len() > 4 {
         return problem(format!("it wants {} bias corrections; at most 4 are possible", rule.bias_corrected().len()));
     }
-    if rule.scalars().len() > 4 {
-        return problem(format!("it has {} scalars; at most 4 are possible", rule.scalars().len()));
+    let (scalars, measures, tensor_states) = (rule.scalars(), rule.measures(), rule.tensor_states());
+    for (what, count) in [("scalars", scalars.len()), ("sums", measures.len()), ("tensor states", tensor_states.len())]
+    {
+        if count > 4 {
+            return problem(format!("it has {count} {what}; at most 4 are possible"));
+        }
     }
-    let hyperparameters: Vec<&str> = hyperparameters.iter().map(|&(name, _)| name).collect();
-    let scalars = rule.scalars();
-    let scalars: Vec<&str> = scalars.iter().map(|&(name, _)| name).collect();
-    for names in [&states, &hyperparameters, &scalars] {
+    if measures.is_empty() && !tensor_states.is_empty() {
+        let remedy = "add some in Rule::measures";
+        return problem(format!("it has tensor states but no sums to bring them forward with; {remedy}"));
+    }
+    for names in [&states, &names(&hyperparameters), &names(&scalars), &measures, &names(&tensor_states)] {
         for (i, name) in names.iter().enumerate() {
             let mut letters = name.chars();
             let starts = letters.next().is_some_and(|letter| letter.is_ascii_lowercase());
@@ -159,7 +238,7 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
             }
             if names[..i].contains(name) || ["param", "grad"].contains(name) {
                 return problem(format!(
-                    "the name {name:?} is taken; every state, hyperparameter and scalar needs its own"
+                    "the name {name:?} is taken; every state, hyperparameter, scalar and sum needs its own"
                 ));
             }
         }
@@ -183,9 +262,14 @@ pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
         .validate(&module)
         .map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
     let last_binding = STREAM_BINDING + 1 + rule.states().len() as u32;
-    let strange = module.global_variables.iter().find(|(_, variable)| {
-        variable.binding.is_some_and(|at| at.group > 1 || at.binding > if at.group == 0 { last_binding } else { 1 })
-    });
+    let known = |group: u32, binding: u32| match group {
+        0 => binding <= last_binding || (binding == SEGMENTS_BINDING && !rule.measures().is_empty()),
+        group => group == 1 && binding <= 1,
+    };
+    let strange = module
+        .global_variables
+        .iter()
+        .find(|(_, variable)| variable.binding.is_some_and(|at| !known(at.group, at.binding)));
     if let Some((_, variable)) = strange {
         let name = variable.name.as_deref().unwrap_or_default();
         return Err(problem(format!("it binds {name:?}; a rule is given everything it needs through its arguments")));
@@ -204,8 +288,8 @@ pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
         }
     }
     let constants = constants.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    for entry in ["update", "update_bare"] {
-        process_overrides(&module, &info, Some((ShaderStage::Compute, entry)), &constants)
+    for entry in &module.entry_points {
+        process_overrides(&module, &info, Some((ShaderStage::Compute, &entry.name)), &constants)
             .map_err(|error| problem(format!("an `override` has no usable value in Rule::constants: {error}")))?;
     }
     Ok(())

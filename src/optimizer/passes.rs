@@ -74,6 +74,14 @@ impl Optimizer {
         Ok(())
     }
 
+    /// The states of each tensor ([`Rule::tensor_states`](crate::Rule::tensor_states)), four f32 for each in the order of
+    /// the layout (or of one segment over all, see [`Segmentation`](crate::rule::Segmentation)), with `COPY_SRC`,
+    /// `COPY_DST` and `STORAGE` usage; none for rules without sums.
+    pub fn tensor_states(&self) -> Option<BufferSlice<'_>> {
+        let (buffer, segments) = (self.shared.segments.as_ref()?, self.plan.segments.as_ref()?);
+        Some(buffer.slice(segments.state_bytes()))
+    }
+
     fn copyable(&self, params: FlatBuffer<'_>) -> Result<Vec<Piece>, Error> {
         let pieces = params.pieces("params", self.plan.len as u64)?;
         for piece in &pieces {

@@ -196,8 +196,10 @@ mod tests {
             let (hyper, powers) = (rule.hyper(), BiasPowers::new(&rule.bias_corrected()));
             for (t, exact) in (1..60_000).zip(exact_lengths(beta2)) {
                 let bias_correction = powers.bias_correction(t);
-                let got =
-                    sma_length(&hyper, &Step { lr: 0.0, weight_decay: 0.0, bias_correction, t, scalars: [0.0; 4] });
+                let zeros = [0.0; 4];
+                let (lr, weight_decay, scalars, measured, tensor) = (0.0, 0.0, zeros, zeros, zeros);
+                let step = Step { lr, weight_decay, bias_correction, t, scalars, measured, tensor };
+                let got = sma_length(&hyper, &step);
                 let promised = if f64::from(t) * -beta2.ln() <= 2.0 { 8.0 } else { 18.0 } / f64::from(1 << 24);
                 assert!((f64::from(got) - exact).abs() <= promised * exact, "beta {beta2}, t {t}: {got} for {exact}");
                 assert_eq!(got > 5.0, exact > 5.0, "beta {beta2}, t {t}: {got} for {exact}");

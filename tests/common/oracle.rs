@@ -5,22 +5,33 @@
 //! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
 mod history;
+mod lamb;
+mod lars;
+mod measured;
 mod nadam;
+mod novograd;
 mod schedule_free;
 mod sophia;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+pub use lamb::LambOracle;
+pub use lars::LarsOracle;
+pub use measured::measured;
 pub use nadam::NAdamOracle;
+pub use novograd::NovoGradOracle;
 pub use schedule_free::{Averaging, ScheduleFreeOracle};
 pub use sophia::{Curvature, SophiaOracle};
 
 /// What a step brings to every element.
+#[derive(Clone, Default)]
 pub struct StepScalars {
     /// Applied steps, this one included: 1 in the first.
     pub t: u64,
     pub lr: f64,
     pub weight_decay: f64,
+    /// Sums over the element's tensor, where the rule has any.
+    pub measured: Vec<Rounded>,
 }
 
 pub trait Oracle {
@@ -37,6 +48,16 @@ pub trait Oracle {
 
     /// The same with a bound on the error of f32 arithmetic.
     fn update_rounded(&self, step: &StepScalars, param: Rounded, grad: Rounded, state: &mut [Rounded]) -> Rounded;
+
+    /// The element's terms in the sums over its tensor, where the rule has any.
+    fn measure(&self, _step: &StepScalars, _param: Rounded, _grad: Rounded, _state: &[Rounded]) -> Vec<Rounded> {
+        Vec::new()
+    }
+
+    /// Numbers per element in `state`: the states by name, then what the rule keeps of the element's tensor.
+    fn state_count(&self) -> usize {
+        self.state_names().len()
+    }
 
     /// The largest term of the sums that make the new parameter, beside the old one and the change: where these may
     /// cancel, rounding is relative to them. `state` is the new one. Default: there are none.
@@ -217,6 +238,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn average(beta: f64, old: Self, value: Self) -> Self {
         Self::constant(beta) * old + Self::constant(1.0 - beta) * value
     }
+    /// A sum over a tensor.
+    fn measured(sum: Rounded) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
     fn min(self, other: Self) -> Self;
@@ -224,6 +247,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn value(self) -> f64;
     /// Into -1..1.
     fn clamp_to_one(self) -> Self;
+    /// Between two hyperparameters.
+    fn clamped(self, least: f64, most: f64) -> Self;
 }
 
 impl Real for f64 {
@@ -241,6 +266,10 @@ impl Real for f64 {
 
     fn bias_correction(beta: f64, t: u64) -> Self {
         1.0 - beta.powf(t as f64)
+    }
+
+    fn measured(sum: Rounded) -> Self {
+        sum.value
     }
 
     fn sqrt(self) -> Self {
@@ -265,6 +294,10 @@ impl Real for f64 {
 
     fn clamp_to_one(self) -> Self {
         self.clamp(-1.0, 1.0)
+    }
+
+    fn clamped(self, least: f64, most: f64) -> Self {
+        self.clamp(least, most)
     }
 }
 
@@ -379,6 +412,10 @@ impl Real for Rounded {
         Self { value: beta * old.value + weight * value.value, error: brought + step.error }.with_ulps(0.5)
     }
 
+    fn measured(sum: Rounded) -> Self {
+        sum
+    }
+
     fn sqrt(self) -> Self {
         let value = self.value.sqrt();
         let error = self.error.sqrt().min(self.error / value.max(f64::MIN_POSITIVE));
@@ -411,5 +448,10 @@ impl Real for Rounded {
         // What surely lies outside is ±1 without error; nothing can be off by more than the whole interval.
         let outside = self.value.abs() - self.error >= 1.0;
         Self { value: self.value.clamp_to_one(), error: if outside { 0.0 } else { self.error.min(2.0) } }
+    }
+
+    fn clamped(self, least: f64, most: f64) -> Self {
+        let error = self.error.max(Self::constant(least).error).max(Self::constant(most).error);
+        Self { value: self.value.clamp(least, most), error }
     }
 }

@@ -70,7 +70,11 @@ impl Case {
     }
 
     pub fn pair(&self, name: &str, default: (f64, f64)) -> (f64, f64) {
-        self.options.get(name).map_or(default, |pair| (number(&pair[0]), number(&pair[1])))
+        self.optional_pair(name).unwrap_or(default)
+    }
+
+    pub fn optional_pair(&self, name: &str) -> Option<(f64, f64)> {
+        self.options.get(name).map(|pair| (number(&pair[0]), number(&pair[1])))
     }
 
     pub fn three_betas(&self, default: (f64, f64, f64)) -> (f64, f64, f64) {

@@ -3,8 +3,8 @@
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
-    GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule,
-    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RAdam, RmsProp,
+    Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -208,6 +208,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
             Optimizer::builder(rule)
         }
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
+        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
@@ -262,6 +263,34 @@ fn rmsprop(case: &Case) -> RmsProp {
         centered: case.flag("centered"),
         maximize: case.flag("maximize"),
         ..base
+    }
+}
+
+/// The rules of `cases_tensor_norms.py`.
+fn tensor_norms(case: &Case) -> OptimizerBuilder {
+    let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
+    let optax = case.convention() == Some("optax");
+    match case.rule.as_str() {
+        "lars" | "lars_optax" => {
+            let rule = if optax { Lars::optax() } else { Lars::torch() };
+            let (momentum, dampening) = (case.option("momentum", rule.momentum), case.option("dampening", 0.0));
+            let trust_coefficient = case.option("trust_coefficient", rule.trust_coefficient);
+            let (nesterov, eps) = (case.flag("nesterov"), case.option("eps", rule.eps));
+            let rule = Lars { lr, momentum, dampening, weight_decay, nesterov, trust_coefficient, eps, ..rule };
+            Optimizer::builder(rule.with_maximize(maximize))
+        }
+        "lamb" | "lamb_optax" => {
+            let rule = if optax { Lamb::optax() } else { Lamb::apex() };
+            let (betas, eps) = (case.betas(rule.betas), case.option("eps", rule.eps));
+            let (nvlamb, ratio_range) = (rule.nvlamb || case.flag("nvlamb"), case.optional_pair("ratio_range"));
+            Optimizer::builder(Lamb { lr, betas, eps, weight_decay, nvlamb, ratio_range, maximize })
+        }
+        _ => {
+            let rule = if optax { NovoGrad::optax() } else { NovoGrad::torch() };
+            let (betas, eps) = (case.betas(rule.betas), case.option("eps", rule.eps));
+            let grad_averaging = case.flag("grad_averaging");
+            Optimizer::builder(NovoGrad { lr, betas, eps, weight_decay, grad_averaging, maximize })
+        }
     }
 }
 

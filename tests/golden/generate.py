@@ -1,4 +1,5 @@
-"""Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm, optax.
+"""Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm,
+torch-optimizer, optax.
 
 Without arguments it makes all files, else those of the rules that are named.
 
@@ -36,6 +37,7 @@ from safetensors.numpy import save
 import cases_nadam
 import cases_schedule_free
 import cases_sophia
+import cases_tensor_norms
 
 N = 37
 STEPS = 40
@@ -347,7 +349,7 @@ MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 PACKAGES = {}  # of a rule, beside those of all
-for more in (cases_nadam, cases_sophia, cases_schedule_free):
+for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms):
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)
@@ -390,7 +392,8 @@ def main():
             tensors |= {f"{name}/{key}": values for key, values in results.items()}
             case_description = {
                 "data": case.data, "steps": case.steps, "applied": applied, "checkpoints": checkpoints(case),
-                "options": case.options | ({"maximize": True} if case.maximize_by_negation else {}),
+                "options": case.options | ({"maximize": True} if case.maximize_by_negation else {})
+                | getattr(case.rule, "described", {}),
                 "schedule": case.schedule, "max_norm": case.max_norm, "grad_scale": case.grad_scale,
                 "groups": case.groups, "hessian_steps": case.hessian_steps,
             }

@@ -1,10 +1,11 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
-use super::cases::Case;
+use super::cases::{Case, Group};
 use super::common::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
-    Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle,
-    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm,
+    Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle, RAdamOracle, Real,
+    RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars,
+    YogiOracle, clip_coefficient, global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -77,7 +78,35 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
         }
         "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
+    }
+}
+
+/// The rules of `cases_tensor_norms.py`.
+fn tensor_norms(case: &Case) -> Box<dyn Oracle> {
+    let optax = case.convention() == Some("optax");
+    let by_convention = |name, torch, of_optax| case.option(name, if optax { of_optax } else { torch });
+    match case.rule.as_str() {
+        "lars" | "lars_optax" => Box::new(LarsOracle {
+            momentum: by_convention("momentum", 0.0, 0.9),
+            dampening: case.option("dampening", 0.0),
+            nesterov: case.flag("nesterov"),
+            trust_coefficient: by_convention("trust_coefficient", 0.01, 0.001),
+            eps: by_convention("eps", 1e-8, 0.0),
+            optax,
+        }),
+        "lamb" | "lamb_optax" => Box::new(LambOracle {
+            betas: case.betas((0.9, 0.999)),
+            eps: case.option("eps", 1e-6),
+            always: optax || case.flag("nvlamb"),
+            ratio_range: case.optional_pair("ratio_range"),
+        }),
+        _ => Box::new(NovoGradOracle {
+            betas: case.betas(if optax { (0.9, 0.25) } else { (0.95, 0.0) }),
+            eps: by_convention("eps", 1e-8, 1e-6),
+            grad_averaging: case.flag("grad_averaging"),
+        }),
     }
 }
 
@@ -140,7 +169,7 @@ pub fn replay(case: &Case) -> Replay {
     let mut params: Vec<Rounded> = case.param0.iter().map(|&param| Rounded::exact(param.into())).collect();
     let mut paths: Vec<f64> = params.iter().map(|param| param.value.abs()).collect();
     let initial_state = Rounded::constant(oracle.initial_state());
-    let mut states = vec![vec![initial_state; names.len()]; elements];
+    let mut states = vec![vec![initial_state; oracle.state_count()]; elements];
     let mut largest = vec![vec![initial_state.value; elements]; names.len()];
     let mut t = 0;
     let mut out = Replay {
@@ -166,14 +195,26 @@ pub fn replay(case: &Case) -> Replay {
         out.clip_coef.push(clip_coef.value);
         if case.first_nonfinite(step).is_none() {
             t += 1;
-            for (element, group) in groups.iter().enumerate().filter(|(_, group)| !group.frozen) {
-                let scalars = StepScalars {
-                    t,
-                    lr: case.lr(step) * group.lr_scale,
-                    weight_decay: group.weight_decay.unwrap_or(case.weight_decay()),
-                };
+            let scalars = |group: &Group, measured| StepScalars {
+                t,
+                lr: case.lr(step) * group.lr_scale,
+                weight_decay: group.weight_decay.unwrap_or(case.weight_decay()),
+                measured,
+            };
+            let grad = |element: usize| {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
-                let grad = if case.flag("maximize") { -grad } else { grad };
+                if case.flag("maximize") { -grad } else { grad }
+            };
+            // Each group is a tensor of its own.
+            let mut sums: Vec<Vec<Rounded>> = Vec::with_capacity(elements);
+            for group in &case.groups {
+                let (start, scalars) = (sums.len(), scalars(group, Vec::new()));
+                let terms = |i: usize| oracle.measure(&scalars, params[i], grad(i), &states[i]);
+                let sum = measured((start..start + group.elements).map(terms));
+                sums.resize(start + group.elements, sum);
+            }
+            for (element, group) in groups.iter().enumerate().filter(|(_, group)| !group.frozen) {
+                let (scalars, grad) = (scalars(group, sums[element].clone()), grad(element));
                 let (state, param) = (&mut states[element], &mut params[element]);
                 let mut plain: Vec<f64> = state.iter().map(|state| state.value).collect();
                 let expected = oracle.update(&scalars, param.value, grad.value, &mut plain);

@@ -1,0 +1,47 @@
+// LAMB (You et al. 2020, arXiv 1904.00962), as apex's FusedLAMB or optax.lamb. Twin: src/rule/lamb.rs.
+//   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
+//   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
+//   update = exp_avg / (1 - beta1^t) / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps) + weight_decay * param
+//   param -= lr * |param| / |update| * update
+
+// Whether tensors without weight decay have a ratio.
+override nvlamb: bool;
+override limited: bool;
+
+fn moments(old: Element, grad: vec4<f32>, hyper: Hyper) -> Element {
+    var updated = old;
+    updated.exp_avg = average(old.exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
+    updated.exp_avg_sq = average(old.exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
+    return updated;
+}
+
+fn direction(updated: Element, hyper: Hyper, step: Step) -> vec4<f32> {
+    let denom = sqrt(updated.exp_avg_sq) / sqrt(step.bias_correction.y) + hyper.eps;
+    return (updated.exp_avg / step.bias_correction.x) / denom + step.weight_decay * updated.param;
+}
+
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+    let update = direction(moments(old, grad, hyper), hyper, step);
+    return Measured(old.param * old.param, update * update);
+}
+
+fn trust_ratio(hyper: Hyper, step: Step) -> vec4<f32> {
+    let param_norm = sqrt(step.measured.param_sq);
+    let update_norm = sqrt(step.measured.update_sq);
+    var ratio = param_norm / update_norm;
+    if limited {
+        // `clamp` would give NaN a limit.
+        ratio = select(ratio, vec4<f32>(hyper.max_ratio), ratio > vec4<f32>(hyper.max_ratio));
+        ratio = select(ratio, vec4<f32>(hyper.min_ratio), ratio < vec4<f32>(hyper.min_ratio));
+    }
+    let vanishes = (param_norm == vec4<f32>(0.0)) | (update_norm == vec4<f32>(0.0));
+    let plain = vec4<bool>(!nvlamb) & (step.weight_decay == vec4<f32>(0.0));
+    return select(ratio, vec4<f32>(1.0), vanishes | plain);
+}
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = moments(old, grad, hyper);
+    let update = direction(updated, hyper, step);
+    updated.param = old.param - (step.lr * trust_ratio(hyper, step)) * update;
+    return updated;
+}

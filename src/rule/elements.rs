@@ -1,0 +1,81 @@
+#[cfg(doc)]
+use super::Rule;
+
+/// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
+#[derive(Debug)]
+pub struct Elements<'a> {
+    param: &'a mut [f32],
+    grad: &'a [f32],
+    states: &'a mut [&'a mut [f32]],
+}
+
+impl<'a> Elements<'a> {
+    pub(crate) fn new(param: &'a mut [f32], grad: &'a [f32], states: &'a mut [&'a mut [f32]]) -> Self {
+        Self { param, grad, states }
+    }
+
+    /// Calls `f(param, grad, states)` for each element and stores what it gives back, states in the order of
+    /// [`Rule::states`].
+    ///
+    /// # Panics
+    /// If `N` is not the number of the rule's states.
+    pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
+        let len = self.param.len();
+        let grad = &self.grad[..len];
+        let param = self.param;
+        let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
+            panic!("a rule's CPU twin takes exactly the states that the rule declares");
+        };
+        // One length that the compiler can see lets it drop the bounds checks and vectorize.
+        let states = states.each_mut().map(|state| &mut state[..len]);
+        for i in 0..len {
+            let (new_param, new_states) = f(param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+            param[i] = new_param;
+            for s in 0..N {
+                states[s][i] = new_states[s];
+            }
+        }
+    }
+}
+
+/// A run of elements for the CPU twin of a rule's `measure`.
+#[derive(Debug)]
+pub struct MeasuredElements<'a> {
+    param: &'a [f32],
+    grad: &'a [f32],
+    states: &'a [&'a [f32]],
+    sums: &'a mut [&'a mut [f32]],
+}
+
+impl<'a> MeasuredElements<'a> {
+    pub(crate) fn new(
+        param: &'a [f32],
+        grad: &'a [f32],
+        states: &'a [&'a [f32]],
+        sums: &'a mut [&'a mut [f32]],
+    ) -> Self {
+        Self { param, grad, states, sums }
+    }
+
+    /// Calls `f(param, grad, states)` for each element and adds what it gives back to the sums, states in the order of
+    /// [`Rule::states`], sums in that of [`Rule::measures`].
+    ///
+    /// # Panics
+    /// If `N` is not the number of the rule's states, or `M` not that of its sums.
+    pub fn each<const N: usize, const M: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> [f32; M]) {
+        let len = self.param.len();
+        let (Ok(states), Ok(sums)) =
+            (<&[&[f32]; N]>::try_from(self.states), <&mut [&mut [f32]; M]>::try_from(self.sums))
+        else {
+            panic!("a rule's CPU twin takes exactly the states and gives exactly the sums that the rule declares");
+        };
+        let (grad, states) = (&self.grad[..len], states.map(|state| &state[..len]));
+        let sums = sums.each_mut().map(|sum| &mut sum[..len]);
+        for i in 0..len {
+            let terms = f(self.param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+            for m in 0..M {
+                sums[m][i] += terms[m];
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a rule from outside the crate gets of sums over tensors and of states of tensors.
+
+mod common;
+
+use std::borrow::Cow;
+
+use common::{Trainer, device};
+use wgpu_optim::rule::{Elements, MeasuredElements, Segmentation, Step};
+use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
+
+/// Parameters grow by 1; the state becomes the tensor's sum of parameters and of what was kept of the tensor, and what is kept
+/// now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
+#[derive(Debug, Clone)]
+struct Sums {
+    segmentation: Segmentation,
+}
+
+impl Rule for Sums {
+    fn name(&self) -> &'static str {
+        "sums"
+    }
+    fn lr(&self) -> f64 {
+        16.0
+    }
+    fn states(&self) -> Vec<&str> {
+        vec!["sum"]
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        vec![("two", 2.0)]
+    }
+    fn measures(&self) -> Vec<&str> {
+        vec!["params", "grads"]
+    }
+    fn segmentation(&self) -> Segmentation {
+        self.segmentation
+    }
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        vec![("kept", 5.0)]
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        "
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+            return Measured(old.param + step.tensor.kept, grad);
+        }
+        fn settle(
+            old: TensorState, measured: Measured, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
+        ) -> TensorState {
+            return TensorState(hyper.two * old.kept + f32(t) + lr + measured.grads);
+        }
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+            return Element(old.param + 1.0, step.measured.params + step.tensor.kept);
+        }"
+        .into()
+    }
+    fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
+        elements.each(|param, grad, [_]| [param + step.tensor[0], grad]);
+    }
+    fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
+        state[0] = 2.0 * state[0] + t as f32 + lr + measured[1];
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        elements.each(|param, _, [_]| (param + 1.0, [step.measured[0] + step.tensor[0]]));
+    }
+}
+
+const SIZES: [usize; 5] = [3, 0, 9000, 1, 66];
+
+/// Parameters and gradients from -1 to 1; the last tensor is frozen.
+fn value(e: usize) -> f32 {
+    (e % 3) as f32 - 1.0
+}
+
+#[test]
+fn sums_and_states_reach_the_elements_of_their_segment_alone() {
+    for packed in [true, false] {
+        for segmentation in [Segmentation::Tensors, Segmentation::Whole] {
+            let builder = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
+            let builder = builder.group("frozen");
+            let layout = if packed { builder.packed() } else { builder }.build().unwrap();
+            let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
+            let params: Vec<f32> = (0..layout.len()).map(value).collect();
+            let grads = params.clone();
+            let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+            let mut twin = optimizer.build_cpu(&layout).unwrap();
+            let mut twin_params = params.clone();
+
+            // Tensors of each segment.
+            let size = if segmentation == Segmentation::Whole { SIZES.len() } else { 1 };
+            let mut expected = params.clone();
+            let mut sums = vec![0.0; layout.len()];
+            let mut kept = vec![5.0; SIZES.len() / size];
+            for t in 1..=3 {
+                for (segment, tensors) in layout.tensors().chunks(size).enumerate() {
+                    let elements: Vec<usize> =
+                        tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(Tensor::range).collect();
+                    let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment]).sum();
+                    let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
+                    kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
+                    for e in elements {
+                        expected[e] += 1.0;
+                        sums[e] = sum_params + kept[segment];
+                    }
+                }
+                trainer.step(&grads);
+                twin.step(&mut twin_params, &grads).unwrap();
+                let (got, got_sums) = (trainer.params(), trainer.state("sum"));
+                for (got, expected) in [
+                    (&got[..], &expected),
+                    (&got_sums, &sums),
+                    (&twin_params, &expected),
+                    (twin.state("sum").unwrap(), &sums),
+                ] {
+                    let wrong = got.iter().zip(expected).position(|(got, expected)| got != expected);
+                    assert_eq!(wrong, None, "{segmentation:?}, packed {packed}, step {t}");
+                }
+                let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
+                assert!(tensors.chunks(4).map(|row| row[0]).eq(kept.iter().copied()), "{tensors:?} for {kept:?}");
+                assert!(twin.tensor_states().map(|row| row[0]).eq(kept.iter().copied()));
+            }
+        }
+    }
+}
