@@ -24,6 +24,7 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
     // equivalent(126): half the mantissa with one more exponent is the same number
     let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
     let exponent = total.exponent + scale_exponent;
+    // equivalent(>=): both ways of computing hold far on either side
     if exponent > HUGE {
         // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of what gradients are multiplied by.
         let mantissa = inv_scale * power_of_two(-scale_exponent);

@@ -85,15 +85,17 @@ fn the_gradient_scale_divides_gradients_and_norm() {
     assert_relative_eq!(stats.grad_norm.unwrap(), expected.grad_norm.unwrap(), max_relative = 1e-6);
 }
 
-/// Unscaled, these gradients or their norm would exceed f32; clipped, they are ordinary numbers.
+/// Unscaled, these gradients or their norm would exceed f32, or come near; clipped, they are ordinary numbers. The last
+/// are below the limit and stay as they are.
 #[test]
 fn clipping_comes_before_overflow() {
     let layout = Layout::flat(2).unwrap();
-    let cases = [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30)];
-    let cases = cases.into_iter().chain([(1e30, 1e31), (1.0, 1.0)]);
-    for (maximize, (scale, grad)) in cases.flat_map(|case| [(false, case), (true, case)]) {
+    let clipped = [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30)];
+    let clipped = clipped.into_iter().chain([(1e30, 1e31), (1.0, 1.0), (3.0, 1e30), (0.007, 1e28)]);
+    let cases = clipped.map(|(scale, grad)| (scale, grad, 1.0)).chain([(3.0, 1e30, 1e33), (0.007, 1e28, 1e33)]);
+    for (maximize, (scale, grad, max_norm)) in cases.flat_map(|case| [(false, case), (true, case)]) {
         let rule = Sgd::default().with_lr(1.0).with_maximize(maximize);
-        let builder = Optimizer::builder(rule).clip(Clip::global_norm(1.0));
+        let builder = Optimizer::builder(rule).clip(Clip::global_norm(max_norm));
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
         trainer.optimizer.set_grad_scale(scale).unwrap();
         let mut cpu = builder.clone().build_cpu(&layout).unwrap();
@@ -104,12 +106,15 @@ fn clipping_comes_before_overflow() {
             (cpu.step(&mut params, &[grad, -grad]).unwrap(), params.to_vec()),
         ];
         let unscaled = f64::from(grad) / f64::from(scale);
-        let sign = if maximize { -1.0 } else { 1.0 };
-        let expected = sign * unscaled * clip_coefficient(unscaled * 2f64.sqrt(), 1.0);
+        let coef = clip_coefficient(unscaled * 2f64.sqrt(), max_norm);
+        let expected = if maximize { -unscaled * coef } else { unscaled * coef };
         for (stats, params) in engines {
             assert_eq!((stats.step, stats.skipped), (1, 0));
             assert_relative_eq!(f64::from(params[0]), -expected, max_relative = 2e-6);
             assert_relative_eq!(f64::from(params[1]), expected, max_relative = 2e-6);
+            // A coefficient below f32's normal numbers may count as 0.
+            let reported = f64::from(stats.clip_coef);
+            assert_relative_eq!(reported, coef, max_relative = 2e-6, epsilon = f64::from(f32::MIN_POSITIVE));
         }
     }
 }
