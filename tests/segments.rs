@@ -8,8 +8,8 @@ use common::{Trainer, device};
 use wgpu_optim::rule::{Elements, MeasuredElements, Segmentation, Step};
 use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
 
-/// Parameters grow by 1; the state becomes the tensor's sum of parameters and of what was kept of the tensor, and what is kept
-/// now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
+/// Parameters grow by 1; the state becomes the tensor's sum of parameters, of what was kept of the tensor and of -1, and what is
+/// kept now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
 #[derive(Debug, Clone)]
 struct Sums {
     segmentation: Segmentation,
@@ -29,7 +29,7 @@ impl Rule for Sums {
         vec![("two", 2.0)]
     }
     fn measures(&self) -> Vec<&str> {
-        vec!["params", "grads"]
+        vec!["params", "grads", "ones", "minus_twos"]
     }
     fn segmentation(&self) -> Segmentation {
         self.segmentation
@@ -40,7 +40,7 @@ impl Rule for Sums {
     fn wgsl(&self) -> Cow<'_, str> {
         "
         fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
-            return Measured(old.param + step.tensor.kept, grad);
+            return Measured(old.param + step.tensor.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
         }
         fn settle(
             old: TensorState, measured: Measured, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
@@ -48,18 +48,20 @@ impl Rule for Sums {
             return TensorState(hyper.two * old.kept + f32(t) + lr + measured.grads);
         }
         fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-            return Element(old.param + 1.0, step.measured.params + step.tensor.kept);
+            let sum = step.measured.params + step.measured.ones + step.measured.minus_twos;
+            return Element(old.param + 1.0, sum + step.tensor.kept);
         }"
         .into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
-        elements.each(|param, grad, [_]| [param + step.tensor[0], grad]);
+        elements.each(|param, grad, [_]| [param + step.tensor[0], grad, 1.0, -2.0]);
     }
     fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
         state[0] = 2.0 * state[0] + t as f32 + lr + measured[1];
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        elements.each(|param, _, [_]| (param + 1.0, [step.measured[0] + step.tensor[0]]));
+        let [params, _, ones, minus_twos] = step.measured;
+        elements.each(|param, _, [_]| (param + 1.0, [params + ones + minus_twos + step.tensor[0]]));
     }
 }
 
@@ -93,7 +95,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                 for (segment, tensors) in layout.tensors().chunks(size).enumerate() {
                     let elements: Vec<usize> =
                         tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(Tensor::range).collect();
-                    let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment]).sum();
+                    let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment] - 1.0).sum();
                     let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
                     kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
                     for e in elements {
@@ -118,5 +120,23 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                 assert!(twin.tensor_states().map(|row| row[0]).eq(kept.iter().copied()));
             }
         }
+    }
+}
+
+/// More items than a workgroup has lanes.
+#[test]
+fn a_tensor_of_many_items_is_summed_whole() {
+    let len = 257 * 8192 + 5;
+    let layout = Layout::flat(len).unwrap();
+    let optimizer = Optimizer::builder(Sums { segmentation: Segmentation::Tensors });
+    let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
+    let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+    trainer.step(&grads);
+    let mut twin = optimizer.build_cpu(&layout).unwrap();
+    twin.step(&mut params, &grads).unwrap();
+    // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
+    let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
+    for got in [trainer.state("sum"), twin.state("sum").unwrap().to_vec()] {
+        assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
     }
 }

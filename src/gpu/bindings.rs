@@ -103,7 +103,7 @@ impl Bindings {
 
         let mut streams = vec![&params[..], &grads[..]];
         streams.extend(shared.states.iter().map(|state| &state[..]));
-        let chunks = plan::chunks(&streams, &limits);
+        let chunks = plan::chunks(&streams, &limits, plan.segments.is_some());
         let mut uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
         let measured = plan.segments.as_ref().filter(|_| work == Work::Step);
         let mut items = Vec::new();

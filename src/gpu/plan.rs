@@ -118,10 +118,10 @@ impl Chunk {
 }
 
 /// Adds `start..end`: as one chunk if it can be accessed four elements at a time, or is small; else as a chunk that
-/// ends on a multiple of `unit` elements, and one for the tail.
-fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), unit: u64, pieces: &[&Piece], limits: &PlanLimits) {
+/// ends at `body_end`, and one for the tail.
+fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), body_end: u64, pieces: &[&Piece], limits: &PlanLimits) {
     let chunk = Chunk::new(start, end - start, pieces, limits);
-    let body = Chunk::new(start, (end - start) / unit * unit, pieces, limits);
+    let body = Chunk::new(start, body_end.saturating_sub(start), pieces, limits);
     if chunk.aligned || !body.aligned || body.len < WORTH_A_TAIL {
         chunks.push(chunk);
         return;
@@ -131,8 +131,8 @@ fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), unit: u64, pieces: &[
 }
 
 /// Cuts the flat space where any stream changes its buffer, and where the device's limits ask for it.
-/// Every stream covers the same elements.
-pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits) -> Vec<Chunk> {
+/// Every stream covers the same elements. With `whole_items`, tails too are cut where items of tensors end.
+pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits, whole_items: bool) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut at = vec![0; streams.len()];
     let mut start = 0;
@@ -146,7 +146,8 @@ pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits) -> Vec<Chunk> {
         let Some(pieces) = pieces else { return chunks };
         let end = pieces.iter().map(|piece| piece.end()).min().unwrap_or(start);
         let end = end.min((start + limits.max_elements()) / BLOCK * BLOCK);
-        push(&mut chunks, (start, end), 4, &pieces, limits);
+        let body_end = if whole_items { end / BLOCK * BLOCK } else { start + (end - start) / 4 * 4 };
+        push(&mut chunks, (start, end), body_end, &pieces, limits);
         start = end;
     }
 }
@@ -187,7 +188,7 @@ impl NormPlan {
             let whole_end = whole_blocks_end(&grads[at], len);
             if whole_end > start {
                 let end = whole_end.min(start + limits.max_elements());
-                push(&mut plan.chunks, (start, end), BLOCK, &[&grads[at]], limits);
+                push(&mut plan.chunks, (start, end), end / BLOCK * BLOCK, &[&grads[at]], limits);
                 start = end;
                 continue;
             }
