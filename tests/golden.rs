@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and optax
-//! in float64 (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm, optax,
+//! Keras and others in float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 20] = [
+const RULES: [&str; 22] = [
     "sgd",
     "adam",
     "adamw",
@@ -51,6 +51,8 @@ const RULES: [&str; 20] = [
     "sophia_h",
     "schedule_free_sgd",
     "schedule_free_adamw",
+    "adam_conventions",
+    "adamw_conventions",
 ];
 
 #[test]
@@ -259,6 +261,18 @@ fn the_cpu_engine_follows_the_schedulefree_package() {
 fn the_device_follows_the_schedulefree_package() {
     the_device_follows("schedule_free_sgd");
     the_device_follows("schedule_free_adamw");
+}
+
+#[test]
+fn the_cpu_engine_follows_adam_and_adamw_of_other_frameworks() {
+    the_cpu_engine_follows("adam_conventions");
+    the_cpu_engine_follows("adamw_conventions");
+}
+
+#[test]
+fn the_device_follows_adam_and_adamw_of_other_frameworks() {
+    the_device_follows("adam_conventions");
+    the_device_follows("adamw_conventions");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -87,36 +87,6 @@ impl SgdOracle {
     }
 }
 
-/// Adam (Kingma and Ba, arXiv 1412.6980) as `torch.optim.Adam` computes it and, `decoupled`, AdamW (arXiv 1711.05101)
-/// as `torch.optim.AdamW` does.
-pub struct AdamOracle {
-    pub betas: (f64, f64),
-    pub eps: f64,
-    pub decoupled: bool,
-    pub amsgrad: bool,
-}
-
-impl AdamOracle {
-    fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
-        let (beta1, beta2) = self.betas;
-        let (lr, weight_decay) = (N::lr(step.lr), N::constant(step.weight_decay));
-        let (param, grad) = if self.decoupled {
-            (param * (N::constant(1.0) - lr * weight_decay), grad)
-        } else {
-            (param, grad + weight_decay * param)
-        };
-        state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
-        state[1] = N::constant(beta2) * state[1] + N::constant(1.0 - beta2) * (grad * grad);
-        if self.amsgrad {
-            state[2] = state[2].max(state[1]);
-        }
-        let second_moment = state[1 + usize::from(self.amsgrad)];
-        let corrected = second_moment.sqrt() / N::bias_correction(beta2, step.t).sqrt();
-        let step_size = lr / N::bias_correction(beta1, step.t);
-        param - step_size * state[0] / (corrected + N::constant(self.eps))
-    }
-}
-
 /// Lion (arXiv 2302.06675, algorithm 2). The sign of 0 is 0.
 pub struct LionOracle {
     pub betas: (f64, f64),
@@ -161,21 +131,18 @@ macro_rules! oracle {
 }
 
 oracle!(SgdOracle, self => if self.momentum == 0.0 { vec![] } else { vec!["momentum_buffer"] });
-oracle!(AdamOracle, self => {
-    let mut names = vec!["exp_avg", "exp_avg_sq"];
-    names.extend(self.amsgrad.then_some("max_exp_avg_sq"));
-    names
-});
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
 mod adadelta;
 mod adagrad;
+mod adam;
 mod adamax;
 mod rmsprop;
 mod rprop;
 
 pub use adadelta::AdadeltaOracle;
 pub use adagrad::AdagradOracle;
+pub use adam::{AdamOracle, Convention};
 pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
 pub use rprop::RpropOracle;

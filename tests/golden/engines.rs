@@ -161,15 +161,15 @@ fn layout(case: &Case) -> Layout {
 fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
-    let (eps, amsgrad) = (case.option("eps", 1e-8), case.flag("amsgrad"));
+    let eps = case.option("eps", 1e-8);
     let mut builder = match case.rule.as_str() {
         "sgd" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
             Optimizer::builder(Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize })
         }
-        "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
-        "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
+        "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
+        "adamw" | "adamw_conventions" => Optimizer::builder(adamw(case)),
         "adagrad" => Optimizer::builder(adagrad(case)),
         "rmsprop" => Optimizer::builder(rmsprop(case)),
         "adadelta" => {
@@ -228,6 +228,46 @@ fn builder(case: &Case) -> OptimizerBuilder {
         builder = builder.group(format!("group {index}"), if group.frozen { options.frozen() } else { options });
     }
     builder
+}
+
+fn adam(case: &Case) -> Adam {
+    let base = match case.convention() {
+        None => Adam::torch(),
+        Some("optax") => Adam::optax(),
+        Some("keras") => Adam::keras(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    Adam {
+        lr: case.option("lr", base.lr),
+        betas: case.betas(base.betas),
+        eps: case.option("eps", base.eps),
+        eps_root: case.option("eps_root", base.eps_root),
+        weight_decay: case.option("weight_decay", base.weight_decay),
+        amsgrad: case.flag("amsgrad"),
+        maximize: case.flag("maximize"),
+        ..base
+    }
+}
+
+fn adamw(case: &Case) -> AdamW {
+    let base = match case.convention() {
+        None => AdamW::torch().with_weight_decay(0.0),
+        Some("optax") => AdamW::optax(),
+        Some("keras") => AdamW::keras(),
+        Some("bitsandbytes") => AdamW::bitsandbytes(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    AdamW {
+        lr: case.option("lr", base.lr),
+        betas: case.betas(base.betas),
+        eps: case.option("eps", base.eps),
+        eps_root: case.option("eps_root", base.eps_root),
+        weight_decay: case.option("weight_decay", base.weight_decay),
+        max_lr: case.optional("max_lr"),
+        amsgrad: case.flag("amsgrad"),
+        maximize: case.flag("maximize"),
+        ..base
+    }
 }
 
 fn adagrad(case: &Case) -> Adagrad {

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import cases_adagrad
 import cases_adaptive
+import cases_conventions
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -343,6 +344,7 @@ CASES = {
 }
 CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
 CASES |= cases_adaptive.cases(Case, groups, WARMUP, LONG)
+CASES |= cases_conventions.cases(Case, groups, WARMUP, LONG)
 MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 

@@ -3,8 +3,9 @@
 use super::cases::Case;
 use super::common::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
-    Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle,
-    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm,
+    Convention, Curvature, HALF_ULP, LionOracle, NAdamOracle, Oracle, RAdamOracle, Real, RmsPropOracle, Rounded,
+    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient,
+    global_norm,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -28,20 +29,14 @@ pub struct Replay {
 }
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
-    let adam = |decoupled| AdamOracle {
-        betas: case.betas((0.9, 0.999)),
-        eps: case.option("eps", 1e-8),
-        decoupled,
-        amsgrad: case.flag("amsgrad"),
-    };
     match case.rule.as_str() {
         "sgd" => Box::new(SgdOracle {
             momentum: case.option("momentum", 0.0),
             dampening: case.option("dampening", 0.0),
             nesterov: case.flag("nesterov"),
         }),
-        "adam" => Box::new(adam(false)),
-        "adamw" => Box::new(adam(true)),
+        "adam" | "adam_conventions" => Box::new(adam(case, false)),
+        "adamw" | "adamw_conventions" => Box::new(adam(case, true)),
         "adagrad" => Box::new(adagrad(case)),
         "rmsprop" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
@@ -106,6 +101,23 @@ fn adaptive(case: &Case) -> Box<dyn Oracle> {
             eps: eps(1e-8),
         }),
         other => panic!("no oracle for {other}"),
+    }
+}
+
+fn adam(case: &Case, decoupled: bool) -> AdamOracle {
+    let keras = case.convention() == Some("keras");
+    AdamOracle {
+        betas: case.betas((0.9, 0.999)),
+        eps: case.option("eps", if keras { 1e-7 } else { 1e-8 }),
+        decoupled,
+        amsgrad: case.flag("amsgrad"),
+        convention: Convention {
+            eps_root: case.option("eps_root", 0.0),
+            corrected_max: case.convention() == Some("optax"),
+            eps_hat: keras,
+            decay_after: case.convention() == Some("bitsandbytes"),
+            max_lr: case.optional("max_lr"),
+        },
     }
 }
 
