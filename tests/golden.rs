@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 22] = [
+const RULES: [&str; 24] = [
     "sgd",
     "adam",
     "adamw",
@@ -53,6 +53,8 @@ const RULES: [&str; 22] = [
     "schedule_free_adamw",
     "adam_conventions",
     "adamw_conventions",
+    "adamw_cautious",
+    "lion_cautious",
 ];
 
 #[test]
@@ -273,6 +275,18 @@ fn the_cpu_engine_follows_adam_and_adamw_of_other_frameworks() {
 fn the_device_follows_adam_and_adamw_of_other_frameworks() {
     the_device_follows("adam_conventions");
     the_device_follows("adamw_conventions");
+}
+
+#[test]
+fn the_cpu_engine_follows_cautious_adamw_and_lion_of_timm() {
+    the_cpu_engine_follows("adamw_cautious");
+    the_cpu_engine_follows("lion_cautious");
+}
+
+#[test]
+fn the_device_follows_cautious_adamw_and_lion_of_timm() {
+    the_device_follows("adamw_cautious");
+    the_device_follows("lion_cautious");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -42,6 +42,10 @@ fn adam_oracle(decoupled: bool, amsgrad: bool, convention: Convention) -> AdamOr
     AdamOracle { betas: (0.875, 0.9375), eps: 1.0 / 1024.0, decoupled, amsgrad, convention }
 }
 
+fn lion_oracle(cautious: bool, cautious_weight_decay: bool) -> LionOracle {
+    LionOracle { betas: (0.875, 0.9375), cautious, cautious_weight_decay }
+}
+
 /// Hyperparameters are exact in f32, so that the oracle need not guess how they were rounded; 1 - beta is too.
 fn cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
@@ -111,10 +115,15 @@ fn cases() -> Vec<Case> {
         case("adamax maximize", adamax_rule.with_maximize(true), adamax()),
         case("rprop", rprop_rule.clone(), rprop()),
         case("rprop maximize", rprop_rule.with_maximize(true), rprop()),
-        case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
+        case(
+            "lion",
+            Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25),
+            lion_oracle(false, false),
+        ),
     ]
     .into_iter()
     .chain(convention_cases())
+    .chain(cautious_cases())
     .chain(radam_cases())
     .chain(belief_cases())
     .chain(adan_cases())
@@ -160,6 +169,31 @@ fn convention_cases() -> Vec<Case> {
             "adamw max_lr, decay after",
             adamw(AdamW::bitsandbytes()).with_max_lr(Some(0.75)),
             adam_oracle(true, false, Convention { decay_after: true, ..decoupled }),
+        ),
+    ]
+}
+
+/// Updates and decay masked by signs.
+fn cautious_cases() -> Vec<Case> {
+    let betas = (0.875, 0.9375);
+    let adamw = AdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
+    let lion = Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25);
+    let cautious = Convention { cautious: true, ..Convention::default() };
+    let decay = Convention { cautious_weight_decay: true, ..Convention::default() };
+    vec![
+        case("adamw cautious", adamw.clone().with_cautious(true), adam_oracle(true, false, cautious)),
+        case("adamw cautious decay", adamw.clone().with_cautious_weight_decay(true), adam_oracle(true, false, decay)),
+        case(
+            "adamw all cautious, maximize",
+            adamw.with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            adam_oracle(true, false, Convention { cautious: true, ..decay }),
+        ),
+        case("lion cautious", lion.clone().with_cautious(true), lion_oracle(true, false)),
+        case("lion cautious decay", lion.clone().with_cautious_weight_decay(true), lion_oracle(false, true)),
+        case(
+            "lion all cautious, maximize",
+            lion.with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            lion_oracle(true, true),
         ),
     ]
 }

@@ -33,6 +33,8 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Adamax::default()),
         Box::new(Rprop::default()),
         Box::new(Lion::default()),
+        Box::new(Lion::default().with_cautious(true).with_cautious_weight_decay(true)),
+        Box::new(AdamW::default().with_cautious(true).with_cautious_weight_decay(true)),
         Box::new(RAdam::default()),
         Box::new(AdaBelief::default()),
         Box::new(Yogi::default()),

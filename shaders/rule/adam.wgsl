@@ -9,6 +9,8 @@
 //   corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
 //   decay_after (bitsandbytes on CUDA): the decay is that of the updated parameter
 //   decouple_lr (optimi): param *= 1 - lr / max_lr * weight_decay
+//   cautious (Liang et al. 2024, arXiv 2411.16085): no update where exp_avg * grad <= 0
+//   cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where exp_avg * param < 0
 
 override decoupled_weight_decay: bool;
 override decay_after: bool;
@@ -16,6 +18,8 @@ override decouple_lr: bool;
 override eps_hat: bool;
 override corrected_max: bool;
 override corrected_root: bool;
+override cautious: bool;
+override cautious_weight_decay: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
@@ -39,7 +43,10 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     } else {
         denom = sqrt(moment) / sqrt(step.bias_correction.y) + hyper.eps;
     }
-    let change = step_size * (updated.exp_avg / denom);
+    var change = step_size * (updated.exp_avg / denom);
+    if cautious {
+        change = change * vec4<f32>(agree(updated.exp_avg, grad));
+    }
     if !decoupled_weight_decay {
         updated.param = old.param - change;
         return updated;
@@ -48,7 +55,10 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     if decouple_lr {
         rate = step.lr / hyper.max_lr;
     }
-    let decay = rate * step.weight_decay;
+    var decay = rate * step.weight_decay;
+    if cautious_weight_decay {
+        decay = select(decay, vec4<f32>(0.0), agree(-updated.exp_avg, old.param));
+    }
     // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
     if decay_after {
         updated.param = old.param - change;

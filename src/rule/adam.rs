@@ -103,6 +103,7 @@ impl Adam {
             eps_hat: self.eps_hat,
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
+            cautious: false,
             decay: None,
         }
     }
@@ -138,6 +139,13 @@ pub struct AdamW {
     pub amsgrad: bool,
     /// As [`Adam::corrected_max`]; default false.
     pub corrected_max: bool,
+    /// Leave parameters whose `exp_avg` and gradient have not the same sign where they are (Liang et al. 2024,
+    /// arXiv 2411.16085). Element by element, without the paper's rescaling of the others by the share of them in their
+    /// tensor: with that their steps would be larger. Default false.
+    pub cautious: bool,
+    /// Decay no parameter that the update, before any mask, moves away from 0 (Chen et al. 2025, arXiv 2510.12402):
+    /// `param *= 1 - lr·weight_decay` where `exp_avg·param ≥ 0`. Default false.
+    pub cautious_weight_decay: bool,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
 }
@@ -155,6 +163,8 @@ impl Default for AdamW {
             max_lr: None,
             amsgrad: false,
             corrected_max: false,
+            cautious: false,
+            cautious_weight_decay: false,
             maximize: false,
         }
     }
@@ -204,6 +214,10 @@ impl AdamW {
         with_amsgrad(amsgrad: bool),
         /// Sets [`AdamW::corrected_max`].
         with_corrected_max(corrected_max: bool),
+        /// Sets [`AdamW::cautious`].
+        with_cautious(cautious: bool),
+        /// Sets [`AdamW::cautious_weight_decay`].
+        with_cautious_weight_decay(cautious_weight_decay: bool),
         /// Sets [`AdamW::maximize`].
         with_maximize(maximize: bool),
     }
@@ -216,7 +230,8 @@ impl AdamW {
             eps_hat: self.eps_hat,
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
-            decay: Some(Decay { after: self.decay_after, max_lr: self.max_lr }),
+            cautious: self.cautious,
+            decay: Some(Decay { after: self.decay_after, max_lr: self.max_lr, cautious: self.cautious_weight_decay }),
         }
     }
 }

@@ -90,6 +90,10 @@ impl SgdOracle {
 /// Lion (arXiv 2302.06675, algorithm 2). The sign of 0 is 0.
 pub struct LionOracle {
     pub betas: (f64, f64),
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
+    /// arXiv 2510.12402.
+    pub cautious_weight_decay: bool,
 }
 
 impl LionOracle {
@@ -98,7 +102,11 @@ impl LionOracle {
         let lr = N::lr(step.lr);
         let direction = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
         state[0] = N::constant(beta2) * state[0] + N::constant(1.0 - beta2) * grad;
-        param * (N::constant(1.0) - lr * N::constant(step.weight_decay)) - lr * direction.sign()
+        let spared = self.cautious_weight_decay && adam::agree(N::constant(0.0) - direction, param);
+        let decay = N::constant(if spared { 0.0 } else { step.weight_decay });
+        let masked = self.cautious && !adam::agree(direction, grad);
+        let sign = if masked { N::constant(0.0) } else { direction.sign() };
+        param * (N::constant(1.0) - lr * decay) - lr * sign
     }
 }
 

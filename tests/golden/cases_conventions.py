@@ -19,6 +19,8 @@ import torch
 from bitsandbytes.backends.cpu.ops import _optimizer_update_32bit_cpu
 from cases_adaptive import OptaxRule
 from optimi import AdamW as OptimiAdamW
+from timm.optim.adamw import AdamWLegacy
+from timm.optim.lion import Lion as TimmLion
 
 keras.config.set_floatx("float64")
 
@@ -52,25 +54,22 @@ class OptaxAdam(OptaxAdamW):
         super().__init__(params, lr, 0.0, **options)
 
 
-class KerasAdamW(torch.optim.Optimizer):
+class KerasRule(torch.optim.Optimizer):
     made_by = ("keras", "torch", "numpy")
-    rule = keras.optimizers.AdamW
+    names = {"eps": "epsilon", "alpha": "rho"}
+    states = {}  # the crate's names and Keras' attributes, with a minus where Keras keeps the negative
 
     def __init__(self, params, lr, weight_decay=None, **options):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        self.options = {name: value for name, value in options.items() if name != "convention"}
+        self.options = {self.names.get(name, name): value for name, value in options.items() if name != "convention"}
+        if "betas" in options:
+            self.options["beta_1"], self.options["beta_2"] = self.options.pop("betas")
         self.keras = {}
 
     def make(self, param, weight_decay):
-        options = dict(self.options)
-        if "betas" in options:
-            options["beta_1"], options["beta_2"] = options.pop("betas")
-        if "eps" in options:
-            options["epsilon"] = options.pop("eps")
-        if weight_decay is not None:
-            options["weight_decay"] = weight_decay
+        decay = {} if weight_decay is None else {"weight_decay": weight_decay}
         variable = keras.Variable(param.detach().numpy(), dtype="float64")
-        optimizer = self.rule(learning_rate=0.0, **options)
+        optimizer = self.rule(learning_rate=0.0, **self.options, **decay)
         optimizer.build([variable])
         return optimizer, variable
 
@@ -86,18 +85,56 @@ class KerasAdamW(torch.optim.Optimizer):
                 assert optimizer.learning_rate.dtype == variable.dtype == "float64"
                 optimizer.apply([param.grad.clone()], [variable])
                 param.data.copy_(variable.value.detach())
-                self.keep_states(param, optimizer)
+                for name, attribute in self.states.items():
+                    for values in getattr(optimizer, attribute.removeprefix("-"), []):
+                        values = values.value.detach().clone()
+                        self.state[param][name] = -values if attribute.startswith("-") else values
 
-    def keep_states(self, param, optimizer):
-        states = {"exp_avg": optimizer._momentums, "exp_avg_sq": optimizer._velocities}
-        if optimizer.amsgrad:
-            states["max_exp_avg_sq"] = optimizer._velocity_hats
-        for name, [values] in states.items():
-            self.state[param][name] = values.value.detach().clone()
+
+class KerasAdamW(KerasRule):
+    rule = keras.optimizers.AdamW
+    states = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities", "max_exp_avg_sq": "_velocity_hats"}
 
 
 class KerasAdam(KerasAdamW):
     rule = keras.optimizers.Adam
+
+
+class KerasSgd(KerasRule):
+    rule = keras.optimizers.SGD
+    states = {"momentum_buffer": "-momentums"}
+
+
+class KerasRmsProp(KerasRule):
+    rule = keras.optimizers.RMSprop
+    states = {"square_avg": "_velocities", "grad_avg": "_average_gradients", "momentum_buffer": "_momentums"}
+
+
+class KerasAdagrad(KerasRule):
+    rule = keras.optimizers.Adagrad
+    states = {"sum": "_accumulators"}
+
+
+class AverageSgd(OptaxRule):
+    """optax's running average of gradients: b = 0, then b = momentum * b + (1 - momentum) * grad."""
+
+    fields = {"momentum_buffer": "ema"}
+    made_by = ("jax", "optax", "torch", "numpy")
+
+    def transformation(self):
+        return optax.ema(self.options["momentum"], debias=False)
+
+
+class OptaxLion(OptaxRule):
+    fields = {"exp_avg": "mu"}
+    made_by = ("jax", "optax", "torch", "numpy")
+
+    def __init__(self, params, lr, weight_decay=signature(optax.lion).parameters["weight_decay"].default, **options):
+        super().__init__(params, lr, weight_decay, **options)
+
+    def transformation(self):
+        beta1, beta2 = self.options.get("betas", (0.9, 0.99))
+        return optax.scale_by_lion(b1=beta1, b2=beta2)
 
 
 class DecoupledAdamW(torch.optim.Optimizer):
@@ -117,6 +154,52 @@ class DecoupledAdamW(torch.optim.Optimizer):
             for name, beta in zip(("exp_avg", "exp_avg_sq"), self.betas):
                 if state.get(name) is not None:
                     self.state[param][name] = state[name] * (1.0 - beta**self.applied)
+
+
+class Cautious(torch.optim.Optimizer):
+    """timm's rules, whose `caution` divides what its mask leaves by the share of that in the tensor: in tensors of one
+    element, by 1."""
+
+    made_by = ("timm", "torch", "numpy")
+
+    def __init__(self, params, lr, **options):
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0} | options)
+        self.elements = {param: [torch.nn.Parameter(element.clone()) for element in param.detach()]
+                         for group in self.param_groups for param in group["params"]}
+        groups = [group | {"params": self.elements[param]}
+                  for group in self.param_groups for param in group["params"]]
+        self.inner = self.rule(groups, lr=lr, caution=True, **{k: v for k, v in options.items() if k != "caution"})
+
+    def step(self, closure=None):
+        for outer, inner in zip(self.param_groups, self.inner.param_groups):
+            inner["lr"] = outer["lr"]
+        live = [param for param in self.elements if param.grad is not None]
+        for param in live:
+            for element, grad in zip(self.elements[param], param.grad):
+                element.grad = grad.clone()
+        self.inner.step()
+        for param in live:
+            elements = self.elements[param]
+            param.data.copy_(torch.stack([element.detach() for element in elements]))
+            states = self.inner.state[elements[0]]
+            for name in (name for name in ("exp_avg", "exp_avg_sq") if name in states):
+                self.state[param][name] = torch.stack([self.inner.state[element][name] for element in elements])
+
+
+class CautiousAdamW(Cautious):
+    rule = AdamWLegacy
+
+
+class CautiousLion(Cautious):
+    rule = TimmLion
+
+
+# As in cases_adaptive.py; AdamW's sign is that of an average with one beta.
+SIGN_BETAS = {
+    CautiousAdamW: lambda options: options.get("betas", (0.9, 0.999))[:1] * 2,
+    CautiousLion: lambda options: options.get("betas", (0.9, 0.99)),
+    OptaxLion: lambda options: options.get("betas", (0.9, 0.99)),
+}
 
 
 class BitsAndBytesAdamW(torch.optim.Optimizer):
@@ -183,5 +266,41 @@ def cases(Case, groups, warmup, long):
             "bitsandbytes_groups": Case(BitsAndBytesAdamW, "tame", {
                 "convention": "bitsandbytes", "lr": 0.01, "betas": (0.95, 0.98), "eps": 1e-6, "weight_decay": 0.1},
                 groups=groups(0.5)),
+        },
+        "adamw_cautious": {
+            "default": Case(CautiousAdamW, "tame", {"lr": 1e-3, "weight_decay": 0.01, "caution": True}),
+            "betas": Case(CautiousAdamW, "tame", {"lr": 0.01, "betas": (0.7, 0.95), "weight_decay": 0.1,
+                                                  "caution": True}, maximize_by_negation=True),
+            "groups": Case(CautiousAdamW, "tame", {"lr": 0.01, "weight_decay": 0.1, "caution": True},
+                           groups=groups(0.5)),
+        },
+        "lion_cautious": {
+            "default": Case(CautiousLion, "tame", {"lr": 1e-3, "weight_decay": 0.1, "caution": True}),
+            "betas": Case(CautiousLion, "tame", {"lr": 0.01, "betas": (0.95, 0.98), "caution": True},
+                          maximize_by_negation=True),
+            "groups": Case(CautiousLion, "tame", {"lr": 0.01, "weight_decay": 0.1, "caution": True},
+                           groups=groups(1.0)),
+        },
+        "sgd_conventions": {
+            "keras": Case(KerasSgd, "mixed", keras_ | {"lr": 0.01, "momentum": 0.9}),
+            "keras_nesterov_schedule": Case(KerasSgd, "tame", keras_ | {"momentum": 0.9, "nesterov": True},
+                                            schedule=peak, max_norm=2.0),
+            "keras_schedule": Case(KerasSgd, "tame", keras_ | {"momentum": 0.8}, schedule=peak, groups=[{"elements": 13}, {"elements": 24, "lr_scale": 0.1}]),
+            "average": Case(AverageSgd, "mixed", {"lr": 0.05, "momentum": 0.9, "dampening": 0.9,
+                                                  "dampen_first_step": True}),
+        },
+        "rmsprop_conventions": {
+            "keras": Case(KerasRmsProp, "mixed", keras_ | {"lr": 1e-3}),
+            "keras_momentum_schedule": Case(KerasRmsProp, "tame", keras_ | {"momentum": 0.8}, schedule=peak),
+            "keras_centered": Case(KerasRmsProp, "tame", keras_ | {"lr": 1e-3, "centered": True, "eps": 0.01}),
+        },
+        "adagrad_conventions": {
+            "keras": Case(KerasAdagrad, "mixed", keras_ | {"lr": 1e-3}),
+            "keras_initial": Case(KerasAdagrad, "tame", keras_ | {
+                "lr": 0.1, "initial_accumulator_value": 0.01, "eps": 1e-3}),
+        },
+        "lion_conventions": {
+            "optax": Case(OptaxLion, "tame", optax_ | {"lr": 0.01}),
+            "optax_groups": Case(OptaxLion, "tame", optax_ | {"lr": 0.01, "betas": (0.95, 0.98)}, groups=groups(0.5)),
         },
     }

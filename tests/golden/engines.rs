@@ -169,7 +169,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
             Optimizer::builder(Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize })
         }
         "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
-        "adamw" | "adamw_conventions" => Optimizer::builder(adamw(case)),
+        "adamw" | "adamw_conventions" | "adamw_cautious" => Optimizer::builder(adamw(case)),
         "adagrad" => Optimizer::builder(adagrad(case)),
         "rmsprop" => Optimizer::builder(rmsprop(case)),
         "adadelta" => {
@@ -207,7 +207,10 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
             Optimizer::builder(rule)
         }
-        "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
+        "lion" | "lion_cautious" => {
+            let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
+            Optimizer::builder(Lion { lr, betas, weight_decay, cautious, maximize, ..Lion::default() })
+        }
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
@@ -264,6 +267,7 @@ fn adamw(case: &Case) -> AdamW {
         eps_root: case.option("eps_root", base.eps_root),
         weight_decay: case.option("weight_decay", base.weight_decay),
         max_lr: case.optional("max_lr"),
+        cautious: case.flag("caution"),
         amsgrad: case.flag("amsgrad"),
         maximize: case.flag("maximize"),
         ..base

@@ -229,7 +229,7 @@ def checkpoints(case):
 
 
 # The betas of the rules that take signs of averages.
-SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS
+SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS | cases_conventions.SIGN_BETAS
 
 
 def signs_are_clear(case, param0, grads):

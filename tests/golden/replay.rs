@@ -36,7 +36,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             nesterov: case.flag("nesterov"),
         }),
         "adam" | "adam_conventions" => Box::new(adam(case, false)),
-        "adamw" | "adamw_conventions" => Box::new(adam(case, true)),
+        "adamw" | "adamw_conventions" | "adamw_cautious" => Box::new(adam(case, true)),
         "adagrad" => Box::new(adagrad(case)),
         "rmsprop" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
@@ -71,7 +71,10 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             };
             Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
         }
-        "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        "lion" | "lion_cautious" => {
+            let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
+            Box::new(LionOracle { betas, cautious, cautious_weight_decay: false })
+        }
         _ => adaptive(case),
     }
 }
@@ -117,6 +120,8 @@ fn adam(case: &Case, decoupled: bool) -> AdamOracle {
             eps_hat: keras,
             decay_after: case.convention() == Some("bitsandbytes"),
             max_lr: case.optional("max_lr"),
+            cautious: case.flag("caution"),
+            cautious_weight_decay: false,
         },
     }
 }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::{Elements, Step};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{check_beta, check_rate};
+use crate::rule::{agree, check_beta, check_rate};
 
 /// What `Adam` and `AdamW` have in common, and where they differ.
 pub(super) struct Equations {
@@ -13,6 +13,7 @@ pub(super) struct Equations {
     pub(super) eps_hat: bool,
     pub(super) amsgrad: bool,
     pub(super) corrected_max: bool,
+    pub(super) cautious: bool,
     /// `None`: L2.
     pub(super) decay: Option<Decay>,
 }
@@ -21,6 +22,7 @@ pub(super) struct Equations {
 pub(super) struct Decay {
     pub(super) after: bool,
     pub(super) max_lr: Option<f64>,
+    pub(super) cautious: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -35,7 +37,8 @@ struct Hyper {
 }
 
 /// The WGSL's override constants.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an override constant, under its name")]
 struct Constants {
     decoupled_weight_decay: bool,
     decay_after: bool,
@@ -43,11 +46,13 @@ struct Constants {
     eps_hat: bool,
     corrected_max: bool,
     corrected_root: bool,
+    cautious: bool,
+    cautious_weight_decay: bool,
 }
 
 impl Constants {
     /// PyTorch's rules.
-    fn torch(decoupled_weight_decay: bool) -> Self {
+    const fn torch(decoupled_weight_decay: bool) -> Self {
         Self {
             decoupled_weight_decay,
             decay_after: false,
@@ -55,6 +60,8 @@ impl Constants {
             eps_hat: false,
             corrected_max: false,
             corrected_root: false,
+            cautious: false,
+            cautious_weight_decay: false,
         }
     }
 }
@@ -82,6 +89,8 @@ impl Equations {
             ("eps_hat", constants.eps_hat),
             ("corrected_max", constants.corrected_max),
             ("corrected_root", constants.corrected_root),
+            ("cautious", constants.cautious),
+            ("cautious_weight_decay", constants.cautious_weight_decay),
         ];
         flags.into_iter().map(|(name, flag)| (name, f64::from(u8::from(flag)))).collect()
     }
@@ -109,18 +118,19 @@ impl Equations {
         } else {
             include_str!("../../../shaders/rule/adam/plain.wgsl")
         };
-        format!("{}\n{second_moment}", include_str!("../../../shaders/rule/adam.wgsl")).into()
+        let agree = include_str!("../../../shaders/rule/agree.wgsl");
+        [include_str!("../../../shaders/rule/adam.wgsl"), second_moment, agree].join("\n").into()
     }
 
     pub(super) fn update(&self, elements: Elements<'_>, step: &Step) {
         let (hyper, constants) = (self.hyper(), self.flags());
-        let Constants { decay_after, decouple_lr, eps_hat, corrected_root, .. } = constants;
-        let torch = Constants::torch(constants.decoupled_weight_decay);
         // Constants that the compiler knows keep the usual rules' loops as fast as if there were no others.
-        match (constants.decoupled_weight_decay, decay_after || decouple_lr || eps_hat || corrected_root) {
-            (true, false) => self.each(elements, step, hyper, Constants { decoupled_weight_decay: true, ..torch }),
-            (false, false) => self.each(elements, step, hyper, Constants { decoupled_weight_decay: false, ..torch }),
-            (_, true) => self.each(elements, step, hyper, constants),
+        if constants == Constants::torch(true) {
+            self.each(elements, step, hyper, Constants::torch(true));
+        } else if constants == Constants::torch(false) {
+            self.each(elements, step, hyper, Constants::torch(false));
+        } else {
+            self.each(elements, step, hyper, constants);
         }
     }
 
@@ -164,6 +174,8 @@ impl Equations {
             eps_hat: self.eps_hat,
             corrected_max,
             corrected_root: corrected_max || self.eps_root > 0.0,
+            cautious: self.cautious,
+            cautious_weight_decay: self.decay.as_ref().is_some_and(|decay| decay.cautious),
         }
     }
 }
@@ -201,7 +213,10 @@ fn adam(
     } else {
         denom = moment.sqrt() / step.bias_correction[1].sqrt() + hyper.eps;
     }
-    let change = step_size * (new_exp_avg / denom);
+    let mut change = step_size * (new_exp_avg / denom);
+    if constants.cautious {
+        change *= f32::from(u8::from(agree(new_exp_avg, grad)));
+    }
     if !constants.decoupled_weight_decay {
         return (param - change, new_exp_avg, new_exp_avg_sq);
     }
@@ -209,7 +224,10 @@ fn adam(
     if constants.decouple_lr {
         rate = step.lr / hyper.max_lr;
     }
-    let decay = rate * step.weight_decay;
+    let mut decay = rate * step.weight_decay;
+    if constants.cautious_weight_decay && agree(-new_exp_avg, param) {
+        decay = 0.0;
+    }
     let new_param = if constants.decay_after {
         let updated = param - change;
         updated - decay * updated

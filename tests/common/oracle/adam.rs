@@ -22,13 +22,17 @@ pub struct Convention {
     pub decay_after: bool,
     /// optimi's `decouple_lr`.
     pub max_lr: Option<f64>,
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
+    /// arXiv 2510.12402.
+    pub cautious_weight_decay: bool,
 }
 
 impl AdamOracle {
     fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
         let (beta1, beta2) = self.betas;
         let (lr, weight_decay, eps) = (N::lr(step.lr), N::constant(step.weight_decay), N::constant(self.eps));
-        let Convention { eps_root, corrected_max, eps_hat, decay_after, max_lr } = self.convention;
+        let Convention { eps_root, corrected_max, eps_hat, decay_after, max_lr, .. } = self.convention;
         let (correction1, correction2) = (N::bias_correction(beta1, step.t), N::bias_correction(beta2, step.t));
         let grad = if self.decoupled { grad } else { grad + weight_decay * param };
         state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
@@ -48,13 +52,20 @@ impl AdamOracle {
         } else {
             lr / correction1 * state[0] / (second_moment.sqrt() / correction2.sqrt() + eps)
         };
+        let update = if self.convention.cautious && !agree(state[0], grad) { N::constant(0.0) } else { update };
         if !self.decoupled {
             return param - update;
         }
         let rate = max_lr.map_or(lr, |max_lr| lr / N::constant(max_lr));
-        let kept = N::constant(1.0) - rate * weight_decay;
+        let spared = self.convention.cautious_weight_decay && agree(N::constant(0.0) - state[0], param);
+        let kept = if spared { N::constant(1.0) } else { N::constant(1.0) - rate * weight_decay };
         if decay_after { (param - update) * kept } else { param * kept - update }
     }
+}
+
+/// Whether both have the same sign, and neither is 0.
+pub fn agree<N: Real>(a: N, b: N) -> bool {
+    a.sign().value() * b.sign().value() > 0.0
 }
 
 oracle!(AdamOracle, self => {
