@@ -89,8 +89,12 @@ const PRESETS: &[(&str, &str, fn() -> RuleConfig)] = &[
     ("adamw", "optax", || RuleConfig::AdamW(AdamW::optax())),
     ("adamw", "keras", || RuleConfig::AdamW(AdamW::keras())),
     ("adamw", "bitsandbytes", || RuleConfig::AdamW(AdamW::bitsandbytes())),
+    ("sgd", "keras", || RuleConfig::Sgd(Sgd::keras())),
+    ("lion", "optax", || RuleConfig::Lion(Lion::optax())),
     ("adagrad", "optax", || RuleConfig::Adagrad(Adagrad::optax())),
+    ("adagrad", "keras", || RuleConfig::Adagrad(Adagrad::keras())),
     ("rmsprop", "optax", || RuleConfig::RmsProp(RmsProp::optax())),
+    ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
     ("adan", "optax", || RuleConfig::Adan(Adan::optax())),
 ];
 
@@ -164,7 +168,7 @@ mod tests {
         for part in ["adamw", "\"pytorch\"", "\"torch\", \"optax\", \"keras\", \"bitsandbytes\""] {
             assert!(message.contains(part), "{message}");
         }
-        let message = read(r#"{"name": "sgd", "convention": "bitsandbytes"}"#).unwrap_err();
+        let message = read(r#"{"name": "rprop", "convention": "bitsandbytes"}"#).unwrap_err();
         assert!(message.ends_with("\"torch\""), "{message}");
         assert!(read(r#"{"name": "sgd", "convention": 1}"#).unwrap_err().contains("convention 1"));
         assert!(read(r#"{"name": "adamx", "convention": "torch"}"#).unwrap_err().contains("adamx"));

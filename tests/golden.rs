@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 24] = [
+const RULES: [&str; 28] = [
     "sgd",
     "adam",
     "adamw",
@@ -55,6 +55,10 @@ const RULES: [&str; 24] = [
     "adamw_conventions",
     "adamw_cautious",
     "lion_cautious",
+    "sgd_conventions",
+    "rmsprop_conventions",
+    "adagrad_conventions",
+    "lion_conventions",
 ];
 
 #[test]
@@ -287,6 +291,22 @@ fn the_cpu_engine_follows_cautious_adamw_and_lion_of_timm() {
 fn the_device_follows_cautious_adamw_and_lion_of_timm() {
     the_device_follows("adamw_cautious");
     the_device_follows("lion_cautious");
+}
+
+#[test]
+fn the_cpu_engine_follows_keras_and_optax_where_pytorch_is_the_default() {
+    the_cpu_engine_follows("sgd_conventions");
+    the_cpu_engine_follows("rmsprop_conventions");
+    the_cpu_engine_follows("adagrad_conventions");
+    the_cpu_engine_follows("lion_conventions");
+}
+
+#[test]
+fn the_device_follows_keras_and_optax_where_pytorch_is_the_default() {
+    the_device_follows("sgd_conventions");
+    the_device_follows("rmsprop_conventions");
+    the_device_follows("adagrad_conventions");
+    the_device_follows("lion_conventions");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -42,6 +42,10 @@ fn adam_oracle(decoupled: bool, amsgrad: bool, convention: Convention) -> AdamOr
     AdamOracle { betas: (0.875, 0.9375), eps: 1.0 / 1024.0, decoupled, amsgrad, convention }
 }
 
+fn sgd_oracle(momentum: f64, dampening: f64, nesterov: bool) -> SgdOracle {
+    SgdOracle { momentum, dampening, nesterov, dampen_first_step: false, lr_in_buffer: false }
+}
+
 fn lion_oracle(cautious: bool, cautious_weight_decay: bool) -> LionOracle {
     LionOracle { betas: (0.875, 0.9375), cautious, cautious_weight_decay }
 }
@@ -50,7 +54,7 @@ fn lion_oracle(cautious: bool, cautious_weight_decay: bool) -> LionOracle {
 fn cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
     let adam = |decoupled, amsgrad| adam_oracle(decoupled, amsgrad, Convention::default());
-    let sgd = |momentum, dampening, nesterov| SgdOracle { momentum, dampening, nesterov };
+    let sgd = sgd_oracle;
     let adam_rule = Adam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
     let adamw_rule = AdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let sgd_rule = Sgd::default().with_lr(0.125).with_weight_decay(0.25);
@@ -124,6 +128,7 @@ fn cases() -> Vec<Case> {
     .into_iter()
     .chain(convention_cases())
     .chain(cautious_cases())
+    .chain(momentum_cases())
     .chain(radam_cases())
     .chain(belief_cases())
     .chain(adan_cases())
@@ -170,6 +175,21 @@ fn convention_cases() -> Vec<Case> {
             adamw(AdamW::bitsandbytes()).with_max_lr(Some(0.75)),
             adam_oracle(true, false, Convention { decay_after: true, ..decoupled }),
         ),
+    ]
+}
+
+/// SGD's momentum as other frameworks compute it.
+fn momentum_cases() -> Vec<Case> {
+    let rule = Sgd::default().with_lr(0.125).with_weight_decay(0.25).with_momentum(0.75);
+    let keras = Sgd::keras().with_lr(0.125).with_weight_decay(0.25).with_momentum(0.75);
+    let average = rule.with_dampening(0.75).with_dampen_first_step(true);
+    let in_buffer = |nesterov| SgdOracle { lr_in_buffer: true, ..sgd_oracle(0.75, 0.0, nesterov) };
+    let averaging = |lr_in_buffer| SgdOracle { dampen_first_step: true, lr_in_buffer, ..sgd_oracle(0.75, 0.75, false) };
+    vec![
+        case("momentum keras", keras.clone(), in_buffer(false)),
+        case("nesterov keras", keras.with_nesterov(true), in_buffer(true)),
+        case("momentum average", average.clone(), averaging(false)),
+        case("momentum average, lr in the buffer", average.with_lr_in_buffer(true), averaging(true)),
     ]
 }
 

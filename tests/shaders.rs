@@ -16,6 +16,7 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Sgd::default()),
         Box::new(Sgd::default().with_momentum(0.9)),
         Box::new(Sgd::default().with_momentum(0.9).with_nesterov(true)),
+        Box::new(Sgd::keras().with_momentum(0.9).with_dampen_first_step(true)),
         Box::new(Adam::default()),
         Box::new(Adam::default().with_amsgrad(true)),
         Box::new(Adam::optax().with_amsgrad(true)),

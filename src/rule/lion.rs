@@ -46,6 +46,11 @@ impl Default for Lion {
 }
 
 impl Lion {
+    /// `optax.lion`: weight decay 1e-3. optax has no default learning rate; this keeps the default.
+    pub fn optax() -> Self {
+        Self { weight_decay: 1e-3, ..Self::default() }
+    }
+
     setters! {
         /// Sets [`Lion::lr`].
         with_lr(lr: f64),

@@ -71,6 +71,10 @@ pub struct SgdOracle {
     pub momentum: f64,
     pub dampening: f64,
     pub nesterov: bool,
+    /// `optax.ema`.
+    pub dampen_first_step: bool,
+    /// Keras.
+    pub lr_in_buffer: bool,
 }
 
 impl SgdOracle {
@@ -78,12 +82,13 @@ impl SgdOracle {
         let (lr, momentum) = (N::lr(step.lr), N::constant(self.momentum));
         let grad = grad + N::constant(step.weight_decay) * param;
         let [buffer] = state else { return param - lr * grad };
+        let grad = if self.lr_in_buffer { lr * grad } else { grad };
         *buffer = match step.t {
-            1 => grad,
+            1 if !self.dampen_first_step => grad,
             _ => momentum * *buffer + N::constant(1.0 - self.dampening) * grad,
         };
         let update = if self.nesterov { grad + momentum * *buffer } else { *buffer };
-        param - lr * update
+        if self.lr_in_buffer { param - update } else { param - lr * update }
     }
 }
 

@@ -88,6 +88,7 @@ impl Case {
 
     pub fn weight_decay(&self) -> f64 {
         let default = match (self.rule.as_str(), self.convention()) {
+            ("lion_conventions", Some("optax")) => 1e-3,
             ("adamw_conventions", Some("optax")) => 1e-4,
             ("adamw_conventions", Some("keras")) => 4e-3,
             ("adamw_conventions", Some("bitsandbytes")) => 1e-2,

@@ -163,15 +163,18 @@ fn builder(case: &Case) -> OptimizerBuilder {
     let adam_betas = case.betas((0.9, 0.999));
     let eps = case.option("eps", 1e-8);
     let mut builder = match case.rule.as_str() {
-        "sgd" => {
+        "sgd" | "sgd_conventions" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
-            Optimizer::builder(Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize })
+            let base = if case.convention() == Some("keras") { Sgd::keras() } else { Sgd::default() };
+            let dampen_first_step = case.flag("dampen_first_step");
+            let rule = Sgd { lr, momentum, dampening, dampen_first_step, weight_decay, nesterov, maximize, ..base };
+            Optimizer::builder(rule)
         }
         "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Optimizer::builder(adamw(case)),
-        "adagrad" => Optimizer::builder(adagrad(case)),
-        "rmsprop" => Optimizer::builder(rmsprop(case)),
+        "adagrad" | "adagrad_conventions" => Optimizer::builder(adagrad(case)),
+        "rmsprop" | "rmsprop_conventions" => Optimizer::builder(rmsprop(case)),
         "adadelta" => {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
@@ -207,9 +210,11 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
             Optimizer::builder(rule)
         }
-        "lion" | "lion_cautious" => {
+        "lion" | "lion_cautious" | "lion_conventions" => {
             let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
-            Optimizer::builder(Lion { lr, betas, weight_decay, cautious, maximize, ..Lion::default() })
+            let base = if case.convention() == Some("optax") { Lion::optax() } else { Lion::default() };
+            let weight_decay = case.option("weight_decay", base.weight_decay);
+            Optimizer::builder(Lion { lr, betas, weight_decay, cautious, maximize, ..base })
         }
         _ => adaptive(case),
     };
@@ -278,6 +283,7 @@ fn adagrad(case: &Case) -> Adagrad {
     let base = match case.convention() {
         None => Adagrad::default(),
         Some("optax") => Adagrad::optax(),
+        Some("keras") => Adagrad::keras(),
         Some(other) => panic!("no convention {other}"),
     };
     Adagrad {
@@ -295,6 +301,7 @@ fn rmsprop(case: &Case) -> RmsProp {
     let base = match case.convention() {
         None => RmsProp::default(),
         Some("optax") => RmsProp::optax(),
+        Some("keras") => RmsProp::keras(),
         Some(other) => panic!("no convention {other}"),
     };
     RmsProp {

@@ -30,15 +30,17 @@ pub struct Replay {
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
     match case.rule.as_str() {
-        "sgd" => Box::new(SgdOracle {
+        "sgd" | "sgd_conventions" => Box::new(SgdOracle {
             momentum: case.option("momentum", 0.0),
             dampening: case.option("dampening", 0.0),
             nesterov: case.flag("nesterov"),
+            dampen_first_step: case.flag("dampen_first_step"),
+            lr_in_buffer: case.convention() == Some("keras"),
         }),
         "adam" | "adam_conventions" => Box::new(adam(case, false)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Box::new(adam(case, true)),
-        "adagrad" => Box::new(adagrad(case)),
-        "rmsprop" => Box::new(rmsprop(case)),
+        "adagrad" | "adagrad_conventions" => Box::new(adagrad(case)),
+        "rmsprop" | "rmsprop_conventions" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
         "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
         "rprop" => {
@@ -71,7 +73,7 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             };
             Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
         }
-        "lion" | "lion_cautious" => {
+        "lion" | "lion_cautious" | "lion_conventions" => {
             let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
             Box::new(LionOracle { betas, cautious, cautious_weight_decay: false })
         }
@@ -127,7 +129,7 @@ fn adam(case: &Case, decoupled: bool) -> AdamOracle {
 }
 
 fn adagrad(case: &Case) -> AdagradOracle {
-    let eps_in_root = case.convention() == Some("optax");
+    let eps_in_root = case.convention().is_some();
     let (initial_accumulator_value, eps) = if eps_in_root { (0.1, 1e-7) } else { (0.0, 1e-10) };
     AdagradOracle {
         lr_decay: case.option("lr_decay", 0.0),
@@ -138,10 +140,10 @@ fn adagrad(case: &Case) -> AdagradOracle {
 }
 
 fn rmsprop(case: &Case) -> RmsPropOracle {
-    let optax = case.convention() == Some("optax");
+    let optax = case.convention().is_some();
     RmsPropOracle {
         alpha: case.option("alpha", if optax { 0.9 } else { 0.99 }),
-        eps: case.option("eps", 1e-8),
+        eps: case.option("eps", if case.convention() == Some("keras") { 1e-7 } else { 1e-8 }),
         momentum: case.option("momentum", 0.0),
         centered: case.flag("centered"),
         eps_in_root: optax,
