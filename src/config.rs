@@ -82,8 +82,10 @@ rules! {
     ScheduleFreeAdamW = "schedule_free_adamw",
 }
 
-/// By rule and convention; `torch` are the defaults of every rule.
-const PRESETS: &[(&str, &str, fn() -> RuleConfig)] = &[
+/// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.
+type Preset = (&'static str, &'static str, fn() -> RuleConfig);
+
+const PRESETS: &[Preset] = &[
     ("adam", "optax", || RuleConfig::Adam(Adam::optax())),
     ("adam", "keras", || RuleConfig::Adam(Adam::keras())),
     ("adamw", "optax", || RuleConfig::AdamW(AdamW::optax())),
@@ -118,8 +120,9 @@ fn preset(rule: &str, convention: &Value) -> Result<Map<String, Value>, String> 
     }
     let presets = PRESETS.iter().filter(|preset| preset.0 == rule);
     let Some((.., make)) = presets.clone().find(|preset| convention == preset.1) else {
-        let others: String = presets.map(|preset| format!(", {:?}", preset.1)).collect();
-        return Err(format!("{rule}: unknown convention {convention}, expected one of \"torch\"{others}"));
+        let others: Vec<_> = presets.map(|preset| preset.1).collect();
+        let allowed = [&["torch"][..], &others].concat();
+        return Err(format!("{rule}: unknown convention {convention}, expected one of {allowed:?}"));
     };
     match serde_json::to_value(make()) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -169,7 +172,7 @@ mod tests {
             assert!(message.contains(part), "{message}");
         }
         let message = read(r#"{"name": "rprop", "convention": "bitsandbytes"}"#).unwrap_err();
-        assert!(message.ends_with("\"torch\""), "{message}");
+        assert!(message.contains("[\"torch\"]"), "{message}");
         assert!(read(r#"{"name": "sgd", "convention": 1}"#).unwrap_err().contains("convention 1"));
         assert!(read(r#"{"name": "adamx", "convention": "torch"}"#).unwrap_err().contains("adamx"));
     }

@@ -6,6 +6,7 @@ use crate::error::check;
 use crate::rule::{agree, check_beta, check_rate};
 
 /// What `Adam` and `AdamW` have in common, and where they differ.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
 pub(super) struct Equations {
     pub(super) betas: (f64, f64),
     pub(super) eps: f64,
@@ -124,18 +125,18 @@ impl Equations {
 
     pub(super) fn update(&self, elements: Elements<'_>, step: &Step) {
         let (hyper, constants) = (self.hyper(), self.flags());
-        // Constants that the compiler knows keep the usual rules' loops as fast as if there were no others.
+        // Constants that the compiler knows keep the loops of the usual rules as fast as if there were no others.
         if constants == Constants::torch(true) {
-            self.each(elements, step, hyper, Constants::torch(true));
+            self.each(elements, step, hyper, || Constants::torch(true));
         } else if constants == Constants::torch(false) {
-            self.each(elements, step, hyper, Constants::torch(false));
+            self.each(elements, step, hyper, || Constants::torch(false));
         } else {
-            self.each(elements, step, hyper, constants);
+            self.each(elements, step, hyper, || constants);
         }
     }
 
-    #[inline(always)]
-    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: Constants) {
+    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: impl Fn() -> Constants) {
+        let constants = constants();
         if self.amsgrad {
             elements.each(|param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
                 let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, step, constants);
@@ -181,7 +182,7 @@ impl Equations {
 }
 
 /// Twin of `rule` in `shaders/rule/adam.wgsl`.
-#[inline(always)]
+#[inline]
 #[allow(clippy::too_many_arguments, reason = "those of the WGSL, taken apart")]
 fn adam(
     param: f32,
@@ -238,7 +239,7 @@ fn adam(
 }
 
 /// Twin of `second_moment` in `shaders/rule/adam/amsgrad.wgsl`.
-#[inline(always)]
+#[inline]
 fn amsgrad(max_exp_avg_sq: &mut f32, exp_avg_sq: f32, step: &Step, constants: Constants) -> f32 {
     let mut moment = exp_avg_sq;
     if constants.corrected_max {

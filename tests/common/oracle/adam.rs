@@ -11,6 +11,7 @@ pub struct AdamOracle {
 }
 
 #[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
 pub struct Convention {
     /// optax: added to the corrected second moment, under the root.
     pub eps_root: f64,
