@@ -1,4 +1,4 @@
-"""Adam and AdamW as other frameworks than PyTorch compute them: optax, Keras, optimi, bitsandbytes.
+"""What other frameworks than PyTorch make of rules it has: optax, Keras, optimi, bitsandbytes, timm.
 
 bitsandbytes computes in float32 whatever it is given, by calls of `Tensor.float`. While its code runs, these give
 float64: the vectors are its equations without its rounding. Its CPU backend is what runs. That one, like its Triton
@@ -285,7 +285,8 @@ def cases(Case, groups, warmup, long):
             "keras": Case(KerasSgd, "mixed", keras_ | {"lr": 0.01, "momentum": 0.9}),
             "keras_nesterov_schedule": Case(KerasSgd, "tame", keras_ | {"momentum": 0.9, "nesterov": True},
                                             schedule=peak, max_norm=2.0),
-            "keras_schedule": Case(KerasSgd, "tame", keras_ | {"momentum": 0.8}, schedule=peak, groups=[{"elements": 13}, {"elements": 24, "lr_scale": 0.1}]),
+            "keras_schedule": Case(KerasSgd, "tame", keras_ | {"momentum": 0.8}, schedule=peak,
+                                   groups=[{"elements": 13}, {"elements": 24, "lr_scale": 0.1}]),
             "average": Case(AverageSgd, "mixed", {"lr": 0.05, "momentum": 0.9, "dampening": 0.9,
                                                   "dampen_first_step": True}),
         },
