@@ -1,4 +1,6 @@
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::rule::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
@@ -6,122 +8,132 @@ use crate::rule::{
 };
 use crate::{Optimizer, OptimizerBuilder};
 
-/// A rule from a configuration file: `{"name": "adamw", "lr": 0.001, "betas": [0.9, 0.999]}`.
-///
-/// Keys are the rule's fields, where PyTorch has the rule its keyword names; those left out have the rule's defaults. An
-/// unknown name or key is an error that lists what is allowed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RuleConfig {
-    /// [`Sgd`].
-    Sgd(Sgd),
-    /// [`Adam`].
-    Adam(Adam),
-    /// [`AdamW`].
-    #[serde(rename = "adamw")]
-    AdamW(AdamW),
-    /// [`Lion`].
-    Lion(Lion),
-    /// [`Adagrad`].
-    Adagrad(Adagrad),
-    /// [`RmsProp`].
-    #[serde(rename = "rmsprop")]
-    RmsProp(RmsProp),
-    /// [`Adadelta`].
-    Adadelta(Adadelta),
-    /// [`Adamax`].
-    Adamax(Adamax),
-    /// [`NAdam`].
-    #[serde(rename = "nadam")]
-    NAdam(NAdam),
-    /// [`RAdam`].
-    #[serde(rename = "radam")]
-    RAdam(RAdam),
-    /// [`AdaBelief`].
-    #[serde(rename = "adabelief")]
-    AdaBelief(AdaBelief),
-    /// [`Yogi`].
-    Yogi(Yogi),
-    /// [`Adan`].
-    Adan(Adan),
-    /// [`AdEMAMix`].
-    #[serde(rename = "ademamix")]
-    AdEMAMix(AdEMAMix),
-    /// [`Sophia`].
-    Sophia(Sophia),
-    /// [`Rprop`].
-    Rprop(Rprop),
-    /// [`SignSgd`].
-    #[serde(rename = "signsgd")]
-    SignSgd(SignSgd),
-    /// [`ScheduleFreeSgd`].
-    ScheduleFreeSgd(ScheduleFreeSgd),
-    /// [`ScheduleFreeAdamW`].
-    #[serde(rename = "schedule_free_adamw")]
-    ScheduleFreeAdamW(ScheduleFreeAdamW),
-    /// [`Lars`].
-    Lars(Lars),
-    /// [`Lamb`].
-    Lamb(Lamb),
-    /// [`NovoGrad`].
-    #[serde(rename = "novograd")]
-    NovoGrad(NovoGrad),
+/// Both enums have a variant per rule, under the rule's name.
+macro_rules! rules {
+    ($($Rule:ident = $name:literal),* $(,)?) => {
+        /// A rule from a configuration file: `{"name": "adamw", "lr": 0.001, "betas": [0.9, 0.999]}`.
+        ///
+        /// Keys are the rule's fields, where PyTorch has the rule its keyword names; those left out have the rule's
+        /// defaults. With `"convention": "keras"` they have those of [`AdamW::keras`], and so for every rule that has
+        /// the preset; `"torch"` are the defaults. An unknown name, key or convention is an error that lists what is
+        /// allowed.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(tag = "name")]
+        #[non_exhaustive]
+        pub enum RuleConfig {
+            $(
+                #[doc = concat!("[`", stringify!($Rule), "`].")]
+                #[serde(rename = $name)]
+                $Rule($Rule),
+            )*
+        }
+
+        /// What is left when the convention is applied.
+        #[derive(Deserialize)]
+        #[serde(tag = "name")]
+        enum Explicit {
+            $(
+                #[serde(rename = $name)]
+                $Rule($Rule),
+            )*
+        }
+
+        impl From<Explicit> for RuleConfig {
+            fn from(rule: Explicit) -> Self {
+                match rule {
+                    $(Explicit::$Rule(rule) => Self::$Rule(rule),)*
+                }
+            }
+        }
+
+        impl RuleConfig {
+            /// The names that are known.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Starts an optimizer with the rule.
+            pub fn builder(self) -> OptimizerBuilder {
+                match self {
+                    $(Self::$Rule(rule) => Optimizer::builder(rule),)*
+                }
+            }
+        }
+
+    };
 }
 
-impl RuleConfig {
-    /// The names that are known.
-    pub const NAMES: [&str; 22] = [
-        "sgd",
-        "adam",
-        "adamw",
-        "lion",
-        "adagrad",
-        "rmsprop",
-        "adadelta",
-        "adamax",
-        "nadam",
-        "radam",
-        "adabelief",
-        "yogi",
-        "adan",
-        "ademamix",
-        "sophia",
-        "rprop",
-        "signsgd",
-        "schedule_free_sgd",
-        "schedule_free_adamw",
-        "lars",
-        "lamb",
-        "novograd",
-    ];
+rules! {
+    Sgd = "sgd",
+    Adam = "adam",
+    AdamW = "adamw",
+    Lion = "lion",
+    Adagrad = "adagrad",
+    RmsProp = "rmsprop",
+    Adadelta = "adadelta",
+    Adamax = "adamax",
+    NAdam = "nadam",
+    RAdam = "radam",
+    AdaBelief = "adabelief",
+    Yogi = "yogi",
+    Adan = "adan",
+    AdEMAMix = "ademamix",
+    Sophia = "sophia",
+    Rprop = "rprop",
+    SignSgd = "signsgd",
+    ScheduleFreeSgd = "schedule_free_sgd",
+    ScheduleFreeAdamW = "schedule_free_adamw",
+    Lars = "lars",
+    Lamb = "lamb",
+    NovoGrad = "novograd",
+}
 
-    /// Starts an optimizer with the rule.
-    pub fn builder(self) -> OptimizerBuilder {
-        match self {
-            Self::Sgd(rule) => Optimizer::builder(rule),
-            Self::Adam(rule) => Optimizer::builder(rule),
-            Self::AdamW(rule) => Optimizer::builder(rule),
-            Self::Lion(rule) => Optimizer::builder(rule),
-            Self::Adagrad(rule) => Optimizer::builder(rule),
-            Self::RmsProp(rule) => Optimizer::builder(rule),
-            Self::Adadelta(rule) => Optimizer::builder(rule),
-            Self::Adamax(rule) => Optimizer::builder(rule),
-            Self::NAdam(rule) => Optimizer::builder(rule),
-            Self::RAdam(rule) => Optimizer::builder(rule),
-            Self::AdaBelief(rule) => Optimizer::builder(rule),
-            Self::Yogi(rule) => Optimizer::builder(rule),
-            Self::Adan(rule) => Optimizer::builder(rule),
-            Self::AdEMAMix(rule) => Optimizer::builder(rule),
-            Self::Sophia(rule) => Optimizer::builder(rule),
-            Self::Rprop(rule) => Optimizer::builder(rule),
-            Self::SignSgd(rule) => Optimizer::builder(rule),
-            Self::ScheduleFreeSgd(rule) => Optimizer::builder(rule),
-            Self::ScheduleFreeAdamW(rule) => Optimizer::builder(rule),
-            Self::Lars(rule) => Optimizer::builder(rule),
-            Self::Lamb(rule) => Optimizer::builder(rule),
-            Self::NovoGrad(rule) => Optimizer::builder(rule),
+/// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.
+type Preset = (&'static str, &'static str, fn() -> RuleConfig);
+
+const PRESETS: &[Preset] = &[
+    ("adam", "optax", || RuleConfig::Adam(Adam::optax())),
+    ("adam", "keras", || RuleConfig::Adam(Adam::keras())),
+    ("adamw", "optax", || RuleConfig::AdamW(AdamW::optax())),
+    ("adamw", "keras", || RuleConfig::AdamW(AdamW::keras())),
+    ("adamw", "bitsandbytes", || RuleConfig::AdamW(AdamW::bitsandbytes())),
+    ("sgd", "keras", || RuleConfig::Sgd(Sgd::keras())),
+    ("lion", "optax", || RuleConfig::Lion(Lion::optax())),
+    ("adagrad", "optax", || RuleConfig::Adagrad(Adagrad::optax())),
+    ("adagrad", "keras", || RuleConfig::Adagrad(Adagrad::keras())),
+    ("rmsprop", "optax", || RuleConfig::RmsProp(RmsProp::optax())),
+    ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
+    ("adan", "optax", || RuleConfig::Adan(Adan::optax())),
+    ("lars", "optax", || RuleConfig::Lars(Lars::optax())),
+    ("lamb", "optax", || RuleConfig::Lamb(Lamb::optax())),
+    ("novograd", "optax", || RuleConfig::NovoGrad(NovoGrad::optax())),
+];
+
+impl<'de> Deserialize<'de> for RuleConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(deserializer)?;
+        if let Some(convention) = fields.remove("convention") {
+            let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
+            let mut all = preset(name, &convention).map_err(D::Error::custom)?;
+            all.append(&mut fields);
+            fields = all;
         }
+        serde_json::from_value::<Explicit>(Value::Object(fields)).map(Self::from).map_err(D::Error::custom)
+    }
+}
+
+/// The fields that a convention gives a rule.
+fn preset(rule: &str, convention: &Value) -> Result<Map<String, Value>, String> {
+    if convention == "torch" {
+        return Ok(Map::new());
+    }
+    let presets = PRESETS.iter().filter(|preset| preset.0 == rule);
+    let Some((.., make)) = presets.clone().find(|preset| convention == preset.1) else {
+        let others: Vec<_> = presets.map(|preset| preset.1).collect();
+        let allowed = [&["torch"][..], &others].concat();
+        return Err(format!("{rule}: unknown convention {convention}, expected one of {allowed:?}"));
+    };
+    match serde_json::to_value(make()) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        other => Err(format!("{rule}: convention {convention} is no map: {other:?}")),
     }
 }
 
@@ -129,18 +141,46 @@ impl RuleConfig {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<RuleConfig, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
     /// Every name, every default, and no key of another's.
     #[test]
     fn every_rule_is_known_by_its_name() {
         for name in RuleConfig::NAMES {
             let text = format!(r#"{{"name": "{name}"}}"#);
-            let rule: RuleConfig = serde_json::from_str(&text).expect(name);
+            let rule = read(&text).expect(name);
+            assert_eq!(read(&text.replace('}', r#", "convention": "torch"}"#)).expect(name), rule);
             let written = serde_json::to_value(&rule).expect(name);
-            assert_eq!(written["name"], name);
+            assert_eq!(&written["name"], name);
             assert_eq!(serde_json::from_value::<RuleConfig>(written).expect(name), rule);
             rule.builder().build_cpu(&crate::Layout::flat(3).expect("a layout")).expect(name);
-            let message = serde_json::from_str::<RuleConfig>(&text.replace('}', r#", "momentums": 1}"#));
-            assert!(message.expect_err(name).to_string().contains("momentums"), "{name}");
+            let message = read(&text.replace('}', r#", "momentums": 1}"#)).expect_err(name);
+            assert!(message.contains("momentums"), "{name}: {message}");
         }
+    }
+
+    #[test]
+    fn a_convention_chooses_defaults_and_other_keys_override_them() {
+        for (rule, convention, make) in PRESETS {
+            let text = format!(r#"{{"convention": "{convention}", "name": "{rule}"}}"#);
+            assert_eq!(read(&text), Ok(make()));
+            assert_ne!(read(&text), read(&format!(r#"{{"name": "{rule}"}}"#)), "{text}");
+        }
+        let text = r#"{"name": "adamw", "eps": 0.5, "convention": "keras", "amsgrad": true}"#;
+        assert_eq!(read(text), Ok(RuleConfig::AdamW(AdamW::keras().with_eps(0.5).with_amsgrad(true))));
+    }
+
+    #[test]
+    fn an_unknown_convention_is_named_with_what_is_allowed() {
+        let message = read(r#"{"name": "adamw", "convention": "pytorch"}"#).unwrap_err();
+        for part in ["adamw", "\"pytorch\"", "\"torch\", \"optax\", \"keras\", \"bitsandbytes\""] {
+            assert!(message.contains(part), "{message}");
+        }
+        let message = read(r#"{"name": "rprop", "convention": "bitsandbytes"}"#).unwrap_err();
+        assert!(message.contains("[\"torch\"]"), "{message}");
+        assert!(read(r#"{"name": "sgd", "convention": 1}"#).unwrap_err().contains("convention 1"));
+        assert!(read(r#"{"name": "adamx", "convention": "torch"}"#).unwrap_err().contains("adamx"));
     }
 }

@@ -250,6 +250,11 @@ fn sign_of(value: f32) -> f32 {
     f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 
+/// Whether both have the same sign, and neither is 0. Twin of `agree` in `shaders/rule/agree.wgsl`.
+fn agree(a: f32, b: f32) -> bool {
+    (a > 0.0 && b > 0.0) || (a < 0.0 && b < 0.0)
+}
+
 /// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
 fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
     if one_minus_beta <= 0.5 {

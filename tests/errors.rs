@@ -81,6 +81,8 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     bad.extend(bad_tensor_norms());
     for value in [-1.0, nan, f64::INFINITY] {
         bad.push(("eps", Optimizer::builder(Adam::default().with_eps(value))));
+        bad.push(("eps_root", Optimizer::builder(Adam::default().with_eps_root(value))));
+        bad.push(("max_lr", Optimizer::builder(AdamW::default().with_max_lr(Some(value)))));
         bad.push(("alpha", Optimizer::builder(RmsProp::default().with_alpha(value))));
         bad.push(("eps", Optimizer::builder(RmsProp::default().with_eps(value))));
         bad.push(("momentum", Optimizer::builder(RmsProp::default().with_momentum(value))));
@@ -108,6 +110,9 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     for momentum_decay in [-1e-3, 1e-7, nan, f64::INFINITY] {
         bad.push(("momentum_decay", Optimizer::builder(NAdam::default().with_momentum_decay(momentum_decay))));
     }
+    bad.push(("max_lr", Optimizer::builder(AdamW::default().with_max_lr(Some(0.0)))));
+    bad.push(("eps_root", Optimizer::builder(AdamW::keras().with_eps_root(1e-8))));
+    bad.push(("corrected_max", Optimizer::builder(Adam::keras().with_amsgrad(true).with_corrected_max(true))));
     bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
     for power in [-1.0, 0.5, 17.0, nan, f64::INFINITY] {
         bad.push(("r", Optimizer::builder(ScheduleFreeSgd::default().with_r(power))));

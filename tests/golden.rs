@@ -1,5 +1,5 @@
-//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm and optax
-//! in float64 (`tests/golden`).
+//! Both engines, and the oracles of the other tests, against trajectories made by PyTorch, lion-pytorch, timm, optax,
+//! Keras and others in float64 (`tests/golden`).
 //!
 //! # Bounds
 //! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 26] = [
+const RULES: [&str; 34] = [
     "sgd",
     "adam",
     "adamw",
@@ -57,6 +57,14 @@ const RULES: [&str; 26] = [
     "lamb_optax",
     "novograd",
     "novograd_optax",
+    "adam_conventions",
+    "adamw_conventions",
+    "adamw_cautious",
+    "lion_cautious",
+    "sgd_conventions",
+    "rmsprop_conventions",
+    "adagrad_conventions",
+    "lion_conventions",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
 const MEASURING_RULES: [&str; 3] = ["lars", "lamb", "novograd"];
@@ -303,6 +311,46 @@ fn the_cpu_engine_follows_novograd_of_torch_optimizer_and_optax() {
 fn the_device_follows_novograd_of_torch_optimizer_and_optax() {
     the_device_follows("novograd");
     the_device_follows("novograd_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_adam_and_adamw_of_other_frameworks() {
+    the_cpu_engine_follows("adam_conventions");
+    the_cpu_engine_follows("adamw_conventions");
+}
+
+#[test]
+fn the_device_follows_adam_and_adamw_of_other_frameworks() {
+    the_device_follows("adam_conventions");
+    the_device_follows("adamw_conventions");
+}
+
+#[test]
+fn the_cpu_engine_follows_cautious_adamw_and_lion_of_timm() {
+    the_cpu_engine_follows("adamw_cautious");
+    the_cpu_engine_follows("lion_cautious");
+}
+
+#[test]
+fn the_device_follows_cautious_adamw_and_lion_of_timm() {
+    the_device_follows("adamw_cautious");
+    the_device_follows("lion_cautious");
+}
+
+#[test]
+fn the_cpu_engine_follows_keras_and_optax_where_pytorch_is_the_default() {
+    the_cpu_engine_follows("sgd_conventions");
+    the_cpu_engine_follows("rmsprop_conventions");
+    the_cpu_engine_follows("adagrad_conventions");
+    the_cpu_engine_follows("lion_conventions");
+}
+
+#[test]
+fn the_device_follows_keras_and_optax_where_pytorch_is_the_default() {
+    the_device_follows("sgd_conventions");
+    the_device_follows("rmsprop_conventions");
+    the_device_follows("adagrad_conventions");
+    the_device_follows("lion_conventions");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -5,8 +5,8 @@ mod common;
 use common::numbers::{random, ulps};
 use common::oracle::{
     self, AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle,
-    Averaging, LionOracle, NAdamOracle, Oracle, RAdamOracle, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle,
-    SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle,
+    Averaging, Convention, LionOracle, NAdamOracle, Oracle, RAdamOracle, RmsPropOracle, Rounded, RpropOracle,
+    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle,
 };
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{
@@ -38,11 +38,23 @@ fn case(name: &'static str, rule: impl wgpu_optim::Rule + 'static, oracle: impl 
     Case { name, builder: Optimizer::builder(rule), oracle: Box::new(oracle), lr, weight_decay, sign, steps: 4 }
 }
 
+fn adam_oracle(decoupled: bool, amsgrad: bool, convention: Convention) -> AdamOracle {
+    AdamOracle { betas: (0.875, 0.9375), eps: 1.0 / 1024.0, decoupled, amsgrad, convention }
+}
+
+fn sgd_oracle(momentum: f64, dampening: f64, nesterov: bool) -> SgdOracle {
+    SgdOracle { momentum, dampening, nesterov, dampen_first_step: false, lr_in_buffer: false }
+}
+
+fn lion_oracle(cautious: bool, cautious_weight_decay: bool) -> LionOracle {
+    LionOracle { betas: (0.875, 0.9375), cautious, cautious_weight_decay }
+}
+
 /// Hyperparameters are exact in f32, so that the oracle need not guess how they were rounded; 1 - beta is too.
 fn cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
-    let adam = |decoupled, amsgrad| AdamOracle { betas, eps: 1.0 / 1024.0, decoupled, amsgrad };
-    let sgd = |momentum, dampening, nesterov| SgdOracle { momentum, dampening, nesterov };
+    let adam = |decoupled, amsgrad| adam_oracle(decoupled, amsgrad, Convention::default());
+    let sgd = sgd_oracle;
     let adam_rule = Adam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
     let adamw_rule = AdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let sgd_rule = Sgd::default().with_lr(0.125).with_weight_decay(0.25);
@@ -107,9 +119,16 @@ fn cases() -> Vec<Case> {
         case("adamax maximize", adamax_rule.with_maximize(true), adamax()),
         case("rprop", rprop_rule.clone(), rprop()),
         case("rprop maximize", rprop_rule.with_maximize(true), rprop()),
-        case("lion", Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25), LionOracle { betas }),
+        case(
+            "lion",
+            Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25),
+            lion_oracle(false, false),
+        ),
     ]
     .into_iter()
+    .chain(convention_cases())
+    .chain(cautious_cases())
+    .chain(momentum_cases())
     .chain(radam_cases())
     .chain(belief_cases())
     .chain(adan_cases())
@@ -117,6 +136,86 @@ fn cases() -> Vec<Case> {
     .chain(ademamix_cases())
     .chain(carrying_cases())
     .collect()
+}
+
+/// Adam and AdamW as other frameworks compute them.
+fn convention_cases() -> Vec<Case> {
+    let (betas, eps, eps_root) = ((0.875, 0.9375), 1.0 / 1024.0, 1.0 / 4096.0);
+    let adam = |rule: Adam| rule.with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
+    let adamw = |rule: AdamW| rule.with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
+    let optax = Convention { corrected_max: true, ..Convention::default() };
+    let keras = Convention { eps_hat: true, ..Convention::default() };
+    let after = Convention { decay_after: true, ..Convention::default() };
+    let decoupled = Convention { max_lr: Some(0.75), ..Convention::default() };
+    vec![
+        case("adam optax", adam(Adam::optax()), adam_oracle(false, false, optax)),
+        case("adam optax amsgrad", adam(Adam::optax().with_amsgrad(true)), adam_oracle(false, true, optax)),
+        case("adam keras", adam(Adam::keras()), adam_oracle(false, false, keras)),
+        case("adam keras amsgrad", adam(Adam::keras().with_amsgrad(true)), adam_oracle(false, true, keras)),
+        case(
+            "adamw optax eps_root",
+            adamw(AdamW::optax().with_eps_root(eps_root)),
+            adam_oracle(true, false, Convention { eps_root, ..optax }),
+        ),
+        case(
+            "adamw optax amsgrad eps_root",
+            adamw(AdamW::optax().with_eps_root(eps_root).with_amsgrad(true)),
+            adam_oracle(true, true, Convention { eps_root, ..optax }),
+        ),
+        case(
+            "adamw amsgrad eps_root",
+            adamw(AdamW::torch().with_eps_root(eps_root).with_amsgrad(true)),
+            adam_oracle(true, true, Convention { eps_root, ..Convention::default() }),
+        ),
+        case("adamw keras", adamw(AdamW::keras()), adam_oracle(true, false, keras)),
+        case("adamw bitsandbytes", adamw(AdamW::bitsandbytes()), adam_oracle(true, false, after)),
+        case("adamw max_lr", adamw(AdamW::torch()).with_max_lr(Some(0.75)), adam_oracle(true, false, decoupled)),
+        case(
+            "adamw max_lr, decay after",
+            adamw(AdamW::bitsandbytes()).with_max_lr(Some(0.75)),
+            adam_oracle(true, false, Convention { decay_after: true, ..decoupled }),
+        ),
+    ]
+}
+
+/// SGD's momentum as other frameworks compute it.
+fn momentum_cases() -> Vec<Case> {
+    let rule = Sgd::default().with_lr(0.125).with_weight_decay(0.25).with_momentum(0.75);
+    let keras = Sgd::keras().with_lr(0.125).with_weight_decay(0.25).with_momentum(0.75);
+    let average = rule.with_dampening(0.75).with_dampen_first_step(true);
+    let in_buffer = |nesterov| SgdOracle { lr_in_buffer: true, ..sgd_oracle(0.75, 0.0, nesterov) };
+    let averaging = |lr_in_buffer| SgdOracle { dampen_first_step: true, lr_in_buffer, ..sgd_oracle(0.75, 0.75, false) };
+    vec![
+        case("momentum keras", keras.clone(), in_buffer(false)),
+        case("nesterov keras", keras.with_nesterov(true), in_buffer(true)),
+        case("momentum average", average.clone(), averaging(false)),
+        case("momentum average, lr in the buffer", average.with_lr_in_buffer(true), averaging(true)),
+    ]
+}
+
+/// Updates and decay masked by signs.
+fn cautious_cases() -> Vec<Case> {
+    let betas = (0.875, 0.9375);
+    let adamw = AdamW::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
+    let lion = Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25);
+    let cautious = Convention { cautious: true, ..Convention::default() };
+    let decay = Convention { cautious_weight_decay: true, ..Convention::default() };
+    vec![
+        case("adamw cautious", adamw.clone().with_cautious(true), adam_oracle(true, false, cautious)),
+        case("adamw cautious decay", adamw.clone().with_cautious_weight_decay(true), adam_oracle(true, false, decay)),
+        case(
+            "adamw all cautious, maximize",
+            adamw.with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            adam_oracle(true, false, Convention { cautious: true, ..decay }),
+        ),
+        case("lion cautious", lion.clone().with_cautious(true), lion_oracle(true, false)),
+        case("lion cautious decay", lion.clone().with_cautious_weight_decay(true), lion_oracle(false, true)),
+        case(
+            "lion all cautious, maximize",
+            lion.with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            lion_oracle(true, true),
+        ),
+    ]
 }
 
 /// The first rectified step is the sixth with a β₂ of 0.9375, and the 32nd leaves the series behind.

@@ -91,10 +91,26 @@ fn estimates_of_the_hessian_are_given_before_their_step() {
 }
 
 #[test]
+fn a_convention_gives_defaults_that_other_keys_override() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = safetensors(&[("param", Dtype::F32, floats(&[1.0])), ("grad.0", Dtype::F32, floats(&[0.25]))]);
+    // The first step with epsilon hat: lr · √(1 - 0.75)/(1 - 0.5) · 0.125 / (√(0.25 · 0.25²) + 0.125).
+    let optimizer =
+        r#"{"name": "adamw", "convention": "keras", "lr": 1.0, "betas": [0.5, 0.75], "eps": 0.125, "amsgrad": false}"#;
+    for (weight_decay, decay) in [("", 0.004), (r#", "weight_decay": 0.5"#, 0.5)] {
+        let config = format!(r#"{{"optimizer": {}}}"#, optimizer.replace('}', &format!("{weight_decay}}}")));
+        let param = tensor(&replay(folder.path(), &config, &trace, Device::Cpu).unwrap(), "param")[0];
+        let expected = 1.0 - decay - 0.125 / (0.125 + 0.125);
+        assert!((param - expected).abs() < 1e-6, "{param} instead of {expected}");
+    }
+}
+
+#[test]
 fn unknown_names_and_keys_are_named_with_what_is_allowed() {
     let wrong = [
         (r#"{"optimizer": {"name": "adamx"}}"#, ["adamx", "adamw"]),
         (r#"{"optimizer": {"name": "adamw", "beta": 1}}"#, ["beta", "betas"]),
+        (r#"{"optimizer": {"name": "adamw", "convention": "pytorch"}}"#, ["pytorch", "bitsandbytes"]),
         (r#"{"optimizer": {"name": "sgd"}, "scheduler": {}}"#, ["scheduler", "schedule"]),
         (r#"{"optimizer": {"name": "sgd"}, "schedule": {"name": "cosin"}}"#, ["cosin", "warmup_cosine"]),
         (r#"{"optimizer": {"name": "sgd"}, "clip": {"name": "global_norm", "max": 1}}"#, ["max", "max_norm"]),

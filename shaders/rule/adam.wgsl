@@ -1,26 +1,70 @@
 // Adam (Kingma & Ba 2015, arXiv 1412.6980; torch.optim.Adam) and AdamW (Loshchilov & Hutter 2019,
-// arXiv 1711.05101; torch.optim.AdamW). Twin: src/rule/adam.rs.
+// arXiv 1711.05101; torch.optim.AdamW). Twin: src/rule/adam/equations.rs.
 //   Adam: grad += weight_decay * param; AdamW: param *= 1 - lr * weight_decay
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   param -= lr / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps)
-// `second_moment` is exp_avg_sq, or with AMSGrad its maximum (adam/*.wgsl).
+// `second_moment` is exp_avg_sq, or with AMSGrad its maximum (adam/*.wgsl). Other frameworks:
+//   eps_hat (Keras): lr * sqrt(1 - beta2^t) / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) + eps)
+//   corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
+//   decay_after (bitsandbytes on CUDA): the decay is that of the updated parameter
+//   decouple_lr (optimi): param *= 1 - lr / max_lr * weight_decay
+//   cautious (Liang et al. 2024, arXiv 2411.16085): no update where exp_avg * grad <= 0
+//   cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where exp_avg * param < 0
 
 override decoupled_weight_decay: bool;
+override decay_after: bool;
+override decouple_lr: bool;
+override eps_hat: bool;
+override corrected_max: bool;
+override corrected_root: bool;
+override cautious: bool;
+override cautious_weight_decay: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     var decayed = grad;
-    if decoupled_weight_decay {
-        // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
-        updated.param = old.param - (step.lr * step.weight_decay) * old.param;
-    } else {
+    if !decoupled_weight_decay {
         decayed = grad + step.weight_decay * old.param;
     }
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
     updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
-    let step_size = step.lr / step.bias_correction.x;
-    let denom = sqrt(second_moment(&updated)) / sqrt(step.bias_correction.y) + hyper.eps;
-    updated.param = updated.param - step_size * (updated.exp_avg / denom);
+    var moment = second_moment(&updated, step);
+    var step_size = step.lr / step.bias_correction.x;
+    var denom: vec4<f32>;
+    if eps_hat {
+        step_size = (step.lr * sqrt(step.bias_correction.y)) / step.bias_correction.x;
+        denom = sqrt(moment) + hyper.eps;
+    } else if corrected_root {
+        if !corrected_max {
+            moment = moment / step.bias_correction.y;
+        }
+        denom = sqrt(moment + hyper.eps_root) + hyper.eps;
+    } else {
+        denom = sqrt(moment) / sqrt(step.bias_correction.y) + hyper.eps;
+    }
+    var change = step_size * (updated.exp_avg / denom);
+    if cautious {
+        change = change * vec4<f32>(agree(updated.exp_avg, grad));
+    }
+    if !decoupled_weight_decay {
+        updated.param = old.param - change;
+        return updated;
+    }
+    var rate = step.lr;
+    if decouple_lr {
+        rate = step.lr / hyper.max_lr;
+    }
+    var decay = rate * step.weight_decay;
+    if cautious_weight_decay {
+        decay = select(decay, vec4<f32>(0.0), agree(-updated.exp_avg, old.param));
+    }
+    // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+    if decay_after {
+        updated.param = old.param - change;
+        updated.param = updated.param - decay * updated.param;
+    } else {
+        updated.param = (old.param - decay * old.param) - change;
+    }
     return updated;
 }

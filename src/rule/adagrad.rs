@@ -48,6 +48,12 @@ impl Adagrad {
         Self { initial_accumulator_value: 0.1, eps: 1e-7, eps_in_root: true, ..Self::default() }
     }
 
+    /// `keras.optimizers.Adagrad`: as optax, with learning rate 1e-3. What Keras calls its weight decay is decoupled;
+    /// this has PyTorch's.
+    pub fn keras() -> Self {
+        Self { lr: 1e-3, ..Self::optax() }
+    }
+
     setters! {
         /// Sets [`Adagrad::lr`].
         with_lr(lr: f64),

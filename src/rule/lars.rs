@@ -32,7 +32,9 @@ pub struct Lars {
     pub eps: f64,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
-    /// Whose equations; default [`LarsConvention::Torch`].
+    /// Whose equations; default [`LarsConvention::Torch`]. In configurations it is called `equations`: a convention there
+    /// chooses the defaults too.
+    #[cfg_attr(feature = "serde", serde(rename = "equations"))]
     pub convention: LarsConvention,
 }
 

@@ -60,6 +60,12 @@ impl RmsProp {
         Self { alpha: 0.9, eps_in_root: true, lr_in_buffer: true, ..Self::default() }
     }
 
+    /// `keras.optimizers.RMSprop`: as optax, with learning rate 1e-3 and eps 1e-7. What Keras calls its weight decay is
+    /// decoupled; this has PyTorch's.
+    pub fn keras() -> Self {
+        Self { lr: 1e-3, eps: 1e-7, ..Self::optax() }
+    }
+
     setters! {
         /// Sets [`RmsProp::lr`].
         with_lr(lr: f64),

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, setters};
+use super::{Elements, Rule, Step, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -12,6 +12,7 @@ use crate::error::check;
 /// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`).
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
 pub struct Sgd {
     /// Learning rate; default 1e-3.
     pub lr: f64,
@@ -19,6 +20,12 @@ pub struct Sgd {
     pub momentum: f64,
     /// Dampening of the gradient's share in the buffer; default 0.
     pub dampening: f64,
+    /// Dampen the gradient of the first step too: the buffer starts as 0, and `dampening = momentum` makes it a running
+    /// average of gradients (`optax.ema`, optimi). Default false.
+    pub dampen_first_step: bool,
+    /// `buf = momentum·buf + lr·grad` and `param -= buf`, as Keras and TensorFlow do: a new learning rate leaves what is
+    /// in the buffer alone. Default false.
+    pub lr_in_buffer: bool,
     /// L2 weight decay, added to the gradient; default 0.
     pub weight_decay: f64,
     /// Nesterov momentum (needs momentum and no dampening); default false.
@@ -29,11 +36,26 @@ pub struct Sgd {
 
 impl Default for Sgd {
     fn default() -> Self {
-        Self { lr: 1e-3, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, maximize: false }
+        Self {
+            lr: 1e-3,
+            momentum: 0.0,
+            dampening: 0.0,
+            dampen_first_step: false,
+            lr_in_buffer: false,
+            weight_decay: 0.0,
+            nesterov: false,
+            maximize: false,
+        }
     }
 }
 
 impl Sgd {
+    /// `keras.optimizers.SGD`: learning rate 1e-2, and it is in the momentum buffer (which Keras keeps with the other
+    /// sign). What Keras calls its weight decay is decoupled; this has PyTorch's.
+    pub fn keras() -> Self {
+        Self { lr: 1e-2, lr_in_buffer: true, ..Self::default() }
+    }
+
     setters! {
         /// Sets [`Sgd::lr`].
         with_lr(lr: f64),
@@ -41,6 +63,10 @@ impl Sgd {
         with_momentum(momentum: f64),
         /// Sets [`Sgd::dampening`].
         with_dampening(dampening: f64),
+        /// Sets [`Sgd::dampen_first_step`].
+        with_dampen_first_step(dampen_first_step: bool),
+        /// Sets [`Sgd::lr_in_buffer`].
+        with_lr_in_buffer(lr_in_buffer: bool),
         /// Sets [`Sgd::weight_decay`].
         with_weight_decay(weight_decay: f64),
         /// Sets [`Sgd::nesterov`].
@@ -55,18 +81,8 @@ impl Sgd {
 }
 
 impl Rule for Sgd {
-    fn name(&self) -> &'static str {
-        "sgd"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("sgd");
+
     fn states(&self) -> Vec<&str> {
         if self.has_momentum() { vec!["momentum_buffer"] } else { Vec::new() }
     }
@@ -78,7 +94,15 @@ impl Rule for Sgd {
         }
     }
     fn constants(&self) -> Vec<(&str, f64)> {
-        if self.has_momentum() { vec![("nesterov", f64::from(u8::from(self.nesterov)))] } else { Vec::new() }
+        if !self.has_momentum() {
+            return Vec::new();
+        }
+        let flag = |name, flag| (name, f64::from(u8::from(flag)));
+        vec![
+            flag("nesterov", self.nesterov),
+            flag("dampen_first_step", self.dampen_first_step),
+            flag("lr_in_buffer", self.lr_in_buffer),
+        ]
     }
     fn validate(&self) -> Result<(), Error> {
         let (owner, momentum, dampening) = (self.name(), self.momentum, self.dampening);
@@ -108,15 +132,22 @@ impl Rule for Sgd {
         let one_minus_dampening = (1.0 - self.dampening) as f32;
         elements.each(|param, grad, [momentum_buffer]| {
             let decayed = grad + step.weight_decay * param;
-            let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * decayed;
-            if step.t == 1 {
-                new_momentum_buffer = decayed;
+            let mut share = decayed;
+            if self.lr_in_buffer {
+                share = step.lr * decayed;
+            }
+            let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * share;
+            if !self.dampen_first_step && step.t == 1 {
+                new_momentum_buffer = share;
             }
             let mut direction = new_momentum_buffer;
             if self.nesterov {
-                direction = decayed + momentum * new_momentum_buffer;
+                direction = share + momentum * new_momentum_buffer;
             }
-            let new_param = param - step.lr * direction;
+            if !self.lr_in_buffer {
+                direction *= step.lr;
+            }
+            let new_param = param - direction;
             (new_param, [new_momentum_buffer])
         });
     }

@@ -92,6 +92,10 @@ pub struct SgdOracle {
     pub momentum: f64,
     pub dampening: f64,
     pub nesterov: bool,
+    /// `optax.ema`.
+    pub dampen_first_step: bool,
+    /// Keras.
+    pub lr_in_buffer: bool,
 }
 
 impl SgdOracle {
@@ -99,48 +103,23 @@ impl SgdOracle {
         let (lr, momentum) = (N::lr(step.lr), N::constant(self.momentum));
         let grad = grad + N::constant(step.weight_decay) * param;
         let [buffer] = state else { return param - lr * grad };
+        let grad = if self.lr_in_buffer { lr * grad } else { grad };
         *buffer = match step.t {
-            1 => grad,
+            1 if !self.dampen_first_step => grad,
             _ => momentum * *buffer + N::constant(1.0 - self.dampening) * grad,
         };
         let update = if self.nesterov { grad + momentum * *buffer } else { *buffer };
-        param - lr * update
-    }
-}
-
-/// Adam (Kingma and Ba, arXiv 1412.6980) as `torch.optim.Adam` computes it and, `decoupled`, AdamW (arXiv 1711.05101)
-/// as `torch.optim.AdamW` does.
-pub struct AdamOracle {
-    pub betas: (f64, f64),
-    pub eps: f64,
-    pub decoupled: bool,
-    pub amsgrad: bool,
-}
-
-impl AdamOracle {
-    fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
-        let (beta1, beta2) = self.betas;
-        let (lr, weight_decay) = (N::lr(step.lr), N::constant(step.weight_decay));
-        let (param, grad) = if self.decoupled {
-            (param * (N::constant(1.0) - lr * weight_decay), grad)
-        } else {
-            (param, grad + weight_decay * param)
-        };
-        state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
-        state[1] = N::constant(beta2) * state[1] + N::constant(1.0 - beta2) * (grad * grad);
-        if self.amsgrad {
-            state[2] = state[2].max(state[1]);
-        }
-        let second_moment = state[1 + usize::from(self.amsgrad)];
-        let corrected = second_moment.sqrt() / N::bias_correction(beta2, step.t).sqrt();
-        let step_size = lr / N::bias_correction(beta1, step.t);
-        param - step_size * state[0] / (corrected + N::constant(self.eps))
+        if self.lr_in_buffer { param - update } else { param - lr * update }
     }
 }
 
 /// Lion (arXiv 2302.06675, algorithm 2). The sign of 0 is 0.
 pub struct LionOracle {
     pub betas: (f64, f64),
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
+    /// arXiv 2510.12402.
+    pub cautious_weight_decay: bool,
 }
 
 impl LionOracle {
@@ -149,7 +128,11 @@ impl LionOracle {
         let lr = N::lr(step.lr);
         let direction = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
         state[0] = N::constant(beta2) * state[0] + N::constant(1.0 - beta2) * grad;
-        param * (N::constant(1.0) - lr * N::constant(step.weight_decay)) - lr * direction.sign()
+        let spared = self.cautious_weight_decay && adam::agree(N::constant(0.0) - direction, param);
+        let decay = N::constant(if spared { 0.0 } else { step.weight_decay });
+        let masked = self.cautious && !adam::agree(direction, grad);
+        let sign = if masked { N::constant(0.0) } else { direction.sign() };
+        param * (N::constant(1.0) - lr * decay) - lr * sign
     }
 }
 
@@ -182,21 +165,18 @@ macro_rules! oracle {
 }
 
 oracle!(SgdOracle, self => if self.momentum == 0.0 { vec![] } else { vec!["momentum_buffer"] });
-oracle!(AdamOracle, self => {
-    let mut names = vec!["exp_avg", "exp_avg_sq"];
-    names.extend(self.amsgrad.then_some("max_exp_avg_sq"));
-    names
-});
 oracle!(LionOracle, self => vec!["exp_avg"]);
 
 mod adadelta;
 mod adagrad;
+mod adam;
 mod adamax;
 mod rmsprop;
 mod rprop;
 
 pub use adadelta::AdadeltaOracle;
 pub use adagrad::AdagradOracle;
+pub use adam::{AdamOracle, Convention};
 pub use adamax::AdamaxOracle;
 pub use rmsprop::RmsPropOracle;
 pub use rprop::RpropOracle;

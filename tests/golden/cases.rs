@@ -56,6 +56,10 @@ impl Case {
         self.options.get(name).map_or(default, number)
     }
 
+    pub fn optional(&self, name: &str) -> Option<f64> {
+        self.options.get(name).map(number)
+    }
+
     pub fn flag(&self, name: &str) -> bool {
         self.options.get(name).is_some_and(|value| value.as_bool().expect("a flag"))
     }
@@ -87,7 +91,14 @@ impl Case {
     }
 
     pub fn weight_decay(&self) -> f64 {
-        self.option("weight_decay", 0.0)
+        let default = match (self.rule.as_str(), self.convention()) {
+            ("lion_conventions", Some("optax")) => 1e-3,
+            ("adamw_conventions", Some("optax")) => 1e-4,
+            ("adamw_conventions", Some("keras")) => 4e-3,
+            ("adamw_conventions", Some("bitsandbytes")) => 1e-2,
+            _ => 0.0,
+        };
+        self.option("weight_decay", default)
     }
 
     /// What step `step`, counted from 0, is given: multiplied by `grad_scale` where there is one.

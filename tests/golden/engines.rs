@@ -161,17 +161,20 @@ fn layout(case: &Case) -> Layout {
 fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
-    let (eps, amsgrad) = (case.option("eps", 1e-8), case.flag("amsgrad"));
+    let eps = case.option("eps", 1e-8);
     let mut builder = match case.rule.as_str() {
-        "sgd" => {
+        "sgd" | "sgd_conventions" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
-            Optimizer::builder(Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize })
+            let base = if case.convention() == Some("keras") { Sgd::keras() } else { Sgd::default() };
+            let dampen_first_step = case.flag("dampen_first_step");
+            let rule = Sgd { lr, momentum, dampening, dampen_first_step, weight_decay, nesterov, maximize, ..base };
+            Optimizer::builder(rule)
         }
-        "adam" => Optimizer::builder(Adam { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
-        "adamw" => Optimizer::builder(AdamW { lr, betas: adam_betas, eps, weight_decay, amsgrad, maximize }),
-        "adagrad" => Optimizer::builder(adagrad(case)),
-        "rmsprop" => Optimizer::builder(rmsprop(case)),
+        "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
+        "adamw" | "adamw_conventions" | "adamw_cautious" => Optimizer::builder(adamw(case)),
+        "adagrad" | "adagrad_conventions" => Optimizer::builder(adagrad(case)),
+        "rmsprop" | "rmsprop_conventions" => Optimizer::builder(rmsprop(case)),
         "adadelta" => {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
@@ -207,7 +210,12 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
             Optimizer::builder(rule)
         }
-        "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
+        "lion" | "lion_cautious" | "lion_conventions" => {
+            let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
+            let base = if case.convention() == Some("optax") { Lion::optax() } else { Lion::default() };
+            let weight_decay = case.option("weight_decay", base.weight_decay);
+            Optimizer::builder(Lion { lr, betas, weight_decay, cautious, maximize, ..base })
+        }
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
     };
@@ -231,10 +239,52 @@ fn builder(case: &Case) -> OptimizerBuilder {
     builder
 }
 
+fn adam(case: &Case) -> Adam {
+    let base = match case.convention() {
+        None => Adam::torch(),
+        Some("optax") => Adam::optax(),
+        Some("keras") => Adam::keras(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    Adam {
+        lr: case.option("lr", base.lr),
+        betas: case.betas(base.betas),
+        eps: case.option("eps", base.eps),
+        eps_root: case.option("eps_root", base.eps_root),
+        weight_decay: case.option("weight_decay", base.weight_decay),
+        amsgrad: case.flag("amsgrad"),
+        maximize: case.flag("maximize"),
+        ..base
+    }
+}
+
+fn adamw(case: &Case) -> AdamW {
+    let base = match case.convention() {
+        None => AdamW::torch().with_weight_decay(0.0),
+        Some("optax") => AdamW::optax(),
+        Some("keras") => AdamW::keras(),
+        Some("bitsandbytes") => AdamW::bitsandbytes(),
+        Some(other) => panic!("no convention {other}"),
+    };
+    AdamW {
+        lr: case.option("lr", base.lr),
+        betas: case.betas(base.betas),
+        eps: case.option("eps", base.eps),
+        eps_root: case.option("eps_root", base.eps_root),
+        weight_decay: case.option("weight_decay", base.weight_decay),
+        max_lr: case.optional("max_lr"),
+        cautious: case.flag("caution"),
+        amsgrad: case.flag("amsgrad"),
+        maximize: case.flag("maximize"),
+        ..base
+    }
+}
+
 fn adagrad(case: &Case) -> Adagrad {
     let base = match case.convention() {
         None => Adagrad::default(),
         Some("optax") => Adagrad::optax(),
+        Some("keras") => Adagrad::keras(),
         Some(other) => panic!("no convention {other}"),
     };
     Adagrad {
@@ -252,6 +302,7 @@ fn rmsprop(case: &Case) -> RmsProp {
     let base = match case.convention() {
         None => RmsProp::default(),
         Some("optax") => RmsProp::optax(),
+        Some("keras") => RmsProp::keras(),
         Some(other) => panic!("no convention {other}"),
     };
     RmsProp {

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import cases_adagrad
 import cases_adaptive
+import cases_conventions
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -230,7 +231,7 @@ def checkpoints(case):
 
 
 # The betas of the rules that take signs of averages.
-SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS
+SIGN_BETAS = {Lion: lambda options: options.get("betas", (0.9, 0.99))} | cases_adaptive.SIGN_BETAS | cases_conventions.SIGN_BETAS
 
 
 def signs_are_clear(case, param0, grads):
@@ -345,6 +346,7 @@ CASES = {
 }
 CASES |= cases_adagrad.cases(Case, groups, WARMUP, LONG)
 CASES |= cases_adaptive.cases(Case, groups, WARMUP, LONG)
+CASES |= cases_conventions.cases(Case, groups, WARMUP, LONG)
 MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 

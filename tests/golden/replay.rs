@@ -3,9 +3,9 @@
 use super::cases::{Case, Group};
 use super::common::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
-    Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle, RAdamOracle, Real,
-    RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars,
-    YogiOracle, clip_coefficient, global_norm, measured,
+    Convention, Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle,
+    RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle,
+    StepScalars, YogiOracle, clip_coefficient, global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -29,22 +29,18 @@ pub struct Replay {
 }
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
-    let adam = |decoupled| AdamOracle {
-        betas: case.betas((0.9, 0.999)),
-        eps: case.option("eps", 1e-8),
-        decoupled,
-        amsgrad: case.flag("amsgrad"),
-    };
     match case.rule.as_str() {
-        "sgd" => Box::new(SgdOracle {
+        "sgd" | "sgd_conventions" => Box::new(SgdOracle {
             momentum: case.option("momentum", 0.0),
             dampening: case.option("dampening", 0.0),
             nesterov: case.flag("nesterov"),
+            dampen_first_step: case.flag("dampen_first_step"),
+            lr_in_buffer: case.convention() == Some("keras"),
         }),
-        "adam" => Box::new(adam(false)),
-        "adamw" => Box::new(adam(true)),
-        "adagrad" => Box::new(adagrad(case)),
-        "rmsprop" => Box::new(rmsprop(case)),
+        "adam" | "adam_conventions" => Box::new(adam(case, false)),
+        "adamw" | "adamw_conventions" | "adamw_cautious" => Box::new(adam(case, true)),
+        "adagrad" | "adagrad_conventions" => Box::new(adagrad(case)),
+        "rmsprop" | "rmsprop_conventions" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
         "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
         "rprop" => {
@@ -77,7 +73,10 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             };
             Box::new(ScheduleFreeOracle::new(momentum, adam, averaging))
         }
-        "lion" => Box::new(LionOracle { betas: case.betas((0.9, 0.99)) }),
+        "lion" | "lion_cautious" | "lion_conventions" => {
+            let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
+            Box::new(LionOracle { betas, cautious, cautious_weight_decay: false })
+        }
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
     }
@@ -138,8 +137,27 @@ fn adaptive(case: &Case) -> Box<dyn Oracle> {
     }
 }
 
+fn adam(case: &Case, decoupled: bool) -> AdamOracle {
+    let keras = case.convention() == Some("keras");
+    AdamOracle {
+        betas: case.betas((0.9, 0.999)),
+        eps: case.option("eps", if keras { 1e-7 } else { 1e-8 }),
+        decoupled,
+        amsgrad: case.flag("amsgrad"),
+        convention: Convention {
+            eps_root: case.option("eps_root", 0.0),
+            corrected_max: case.convention() == Some("optax"),
+            eps_hat: keras,
+            decay_after: case.convention() == Some("bitsandbytes"),
+            max_lr: case.optional("max_lr"),
+            cautious: case.flag("caution"),
+            cautious_weight_decay: false,
+        },
+    }
+}
+
 fn adagrad(case: &Case) -> AdagradOracle {
-    let eps_in_root = case.convention() == Some("optax");
+    let eps_in_root = case.convention().is_some();
     let (initial_accumulator_value, eps) = if eps_in_root { (0.1, 1e-7) } else { (0.0, 1e-10) };
     AdagradOracle {
         lr_decay: case.option("lr_decay", 0.0),
@@ -150,10 +168,10 @@ fn adagrad(case: &Case) -> AdagradOracle {
 }
 
 fn rmsprop(case: &Case) -> RmsPropOracle {
-    let optax = case.convention() == Some("optax");
+    let optax = case.convention().is_some();
     RmsPropOracle {
         alpha: case.option("alpha", if optax { 0.9 } else { 0.99 }),
-        eps: case.option("eps", 1e-8),
+        eps: case.option("eps", if case.convention() == Some("keras") { 1e-7 } else { 1e-8 }),
         momentum: case.option("momentum", 0.0),
         centered: case.flag("centered"),
         eps_in_root: optax,
