@@ -25,7 +25,7 @@ fn measure_items(
         let block = item.x / 8192u * 8192u;
         for (var i = 0u; i < 8u; i++) {
             let index = block + i * 1024u + lane * 4u;
-            // equivalent(constant, boundary): quads before the item are not counted below; this spares their loads
+            // equivalent(boundary): of quads next to the item nothing is counted below; this spares their loads
             if index + 4u <= item.x || index >= item.y {
                 continue;
             }
