@@ -130,21 +130,23 @@ impl Rule for Sgd {
         }
         let momentum = self.momentum as f32;
         let one_minus_dampening = (1.0 - self.dampening) as f32;
-        elements.each(|param, grad, [momentum_buffer]| {
+        let Self { nesterov, dampen_first_step, lr_in_buffer, .. } = *self;
+        let step = *step;
+        elements.each(move |param, grad, [momentum_buffer]| {
             let decayed = grad + step.weight_decay * param;
             let mut share = decayed;
-            if self.lr_in_buffer {
+            if lr_in_buffer {
                 share = step.lr * decayed;
             }
             let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * share;
-            if !self.dampen_first_step && step.t == 1 {
+            if !dampen_first_step && step.t == 1 {
                 new_momentum_buffer = share;
             }
             let mut direction = new_momentum_buffer;
-            if self.nesterov {
+            if nesterov {
                 direction = share + momentum * new_momentum_buffer;
             }
-            if !self.lr_in_buffer {
+            if !lr_in_buffer {
                 direction *= step.lr;
             }
             let new_param = param - direction;

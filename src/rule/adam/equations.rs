@@ -127,28 +127,29 @@ impl Equations {
         let (hyper, constants) = (self.hyper(), self.flags());
         // Constants that the compiler knows keep the loops of the usual rules as fast as if there were no others.
         if constants == Constants::torch(true) {
-            self.each(elements, step, hyper, || Constants::torch(true));
+            self.each(elements, step, hyper, || const { Constants::torch(true) });
         } else if constants == Constants::torch(false) {
-            self.each(elements, step, hyper, || Constants::torch(false));
+            self.each(elements, step, hyper, || const { Constants::torch(false) });
         } else {
-            self.each(elements, step, hyper, || constants);
+            self.each(elements, step, hyper, move || constants);
         }
     }
 
-    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: impl Fn() -> Constants) {
-        let constants = constants();
+    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
+        // By value: the loop need not fear that its stores change what it reads.
+        let step = *step;
         if self.amsgrad {
-            elements.each(|param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
-                let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, step, constants);
+            elements.each(move |param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
+                let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, &step, constants());
                 let (new_param, new_exp_avg, new_exp_avg_sq) =
-                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants, step, amsgrad);
+                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, amsgrad);
                 (new_param, [new_exp_avg, new_exp_avg_sq, max_exp_avg_sq])
             });
         } else {
-            elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
+            elements.each(move |param, grad, [exp_avg, exp_avg_sq]| {
                 let plain = |exp_avg_sq| exp_avg_sq;
                 let (new_param, new_exp_avg, new_exp_avg_sq) =
-                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants, step, plain);
+                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, plain);
                 (new_param, [new_exp_avg, new_exp_avg_sq])
             });
         }
