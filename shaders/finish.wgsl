@@ -29,6 +29,7 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
         // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of what gradients are multiplied by.
         let mantissa = inv_scale * power_of_two(-scale_exponent);
         let coef = (slot.head.max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
+        // equivalent(<=): at 1 both return the same product
         if coef < 1.0 {
             return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (slot.head.max_norm / root));
         }
