@@ -2,13 +2,11 @@
 // half-life that grows evenly from beta1's to beta3's. With z the negative exponent, 1 - beta3_t is
 // 1 - e^-z = z (1 - z/2 (1 - z/3 (1 - …))); z <= ln 2, where nine terms leave out less than 1e-8 of it.
 fn one_minus_slow_beta(hyper: Hyper, t: f32) -> f32 {
-    if t >= hyper.t_beta3 {
-        return hyper.one_minus_beta3;
-    }
     let z = hyper.half_lives / ((hyper.t_beta3 - t) * hyper.minus_ln_beta3 + t * hyper.minus_ln_beta1);
     var series = 1.0;
     for (var k = 9u; k > 1u; k--) {
         series = 1.0 - (z / f32(k)) * series;
     }
-    return z * series;
+    // equivalent(>): where the warm-up ends, both are 1 - beta3
+    return select(z * series, hyper.one_minus_beta3, t >= hyper.t_beta3);
 }
