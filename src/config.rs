@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
-    RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
+    RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder};
 
@@ -67,11 +67,13 @@ pub enum RuleConfig {
     /// [`NovoGrad`].
     #[serde(rename = "novograd")]
     NovoGrad(NovoGrad),
+    /// [`Prodigy`].
+    Prodigy(Prodigy),
 }
 
 impl RuleConfig {
     /// The names that are known.
-    pub const NAMES: [&str; 22] = [
+    pub const NAMES: [&str; 23] = [
         "sgd",
         "adam",
         "adamw",
@@ -94,6 +96,7 @@ impl RuleConfig {
         "lars",
         "lamb",
         "novograd",
+        "prodigy",
     ];
 
     /// Starts an optimizer with the rule.
@@ -121,6 +124,7 @@ impl RuleConfig {
             Self::Lars(rule) => Optimizer::builder(rule),
             Self::Lamb(rule) => Optimizer::builder(rule),
             Self::NovoGrad(rule) => Optimizer::builder(rule),
+            Self::Prodigy(rule) => Optimizer::builder(rule),
         }
     }
 }

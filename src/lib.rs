@@ -33,8 +33,8 @@ pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
-    LarsConvention, Lion, NAdam, NovoGrad, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
-    SignSgd, Sophia, Yogi,
+    LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd,
+    Sgd, SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};

@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 26] = [
+const RULES: [&str; 27] = [
     "sgd",
     "adam",
     "adamw",
@@ -57,9 +57,10 @@ const RULES: [&str; 26] = [
     "lamb_optax",
     "novograd",
     "novograd_optax",
+    "prodigy",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 3] = ["lars", "lamb", "novograd"];
+const MEASURING_RULES: [&str; 4] = ["lars", "lamb", "novograd", "prodigy"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -303,6 +304,16 @@ fn the_cpu_engine_follows_novograd_of_torch_optimizer_and_optax() {
 fn the_device_follows_novograd_of_torch_optimizer_and_optax() {
     the_device_follows("novograd");
     the_device_follows("novograd_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_prodigy_of_prodigyopt() {
+    the_cpu_engine_follows("prodigy");
+}
+
+#[test]
+fn the_device_follows_prodigy_of_prodigyopt() {
+    the_device_follows("prodigy");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -3,8 +3,8 @@
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
-    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RAdam, RmsProp,
-    Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy, RAdam,
+    RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -207,6 +207,20 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let rule = ScheduleFreeAdamW { lr, betas, eps, weight_decay, warmup_steps, r, weight_lr_power, maximize };
             Optimizer::builder(rule)
         }
+        "prodigy" => Optimizer::builder(Prodigy {
+            lr,
+            betas: adam_betas,
+            beta3: case.optional("beta3"),
+            eps,
+            weight_decay,
+            decouple: case.flag_or("decouple", true),
+            use_bias_correction: case.flag("use_bias_correction"),
+            safeguard_warmup: case.flag("safeguard_warmup"),
+            d0: case.option("d0", 1e-6),
+            d_coef: case.option("d_coef", 1.0),
+            growth_rate: case.optional("growth_rate"),
+            maximize,
+        }),
         "lion" => Optimizer::builder(Lion { lr, betas: case.betas((0.9, 0.99)), weight_decay, maximize }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),

@@ -1,5 +1,5 @@
 """Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm,
-torch-optimizer, optax.
+torch-optimizer, prodigyopt, optax.
 
 Without arguments it makes all files, else those of the rules that are named.
 
@@ -35,6 +35,7 @@ from lion_pytorch import Lion
 from safetensors.numpy import save
 
 import cases_nadam
+import cases_prodigy
 import cases_schedule_free
 import cases_sophia
 import cases_tensor_norms
@@ -349,7 +350,7 @@ MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 PACKAGES = {}  # of a rule, beside those of all
-for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms):
+for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms, cases_prodigy):
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)
