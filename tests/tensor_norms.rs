@@ -31,6 +31,11 @@ fn case(name: &'static str, rule: impl wgpu_optim::Rule + 'static, oracle: impl 
 
 /// Hyperparameters are exact in f32.
 fn cases() -> Vec<Case> {
+    cases_with(16.0)
+}
+
+/// `d_coef` makes Prodigy's estimate grow with gradients that lead nowhere: for a few steps 16 does, in many 0.25 is enough.
+fn cases_with(d_coef: f64) -> Vec<Case> {
     let lars = |rule: Lars| {
         let Lars { momentum, dampening, nesterov, trust_coefficient, eps, convention, .. } = rule;
         let optax = convention == wgpu_optim::LarsConvention::Optax;
@@ -72,7 +77,7 @@ fn cases() -> Vec<Case> {
     }));
 
     let prodigy = Prodigy::default().with_betas(betas).with_eps(eps).with_weight_decay(0.25).with_d0(0.015625);
-    let prodigy = prodigy.with_beta3(Some(0.875)).with_lr(0.5).with_d_coef(16.0);
+    let prodigy = prodigy.with_beta3(Some(0.875)).with_lr(0.5).with_d_coef(d_coef);
     let all = [
         ("prodigy", prodigy.clone()),
         ("prodigy coupled", prodigy.clone().with_decouple(false)),
@@ -237,7 +242,7 @@ fn a_thousand_steps_stay_with_the_oracle() {
     let gpu = device::gpu();
     let layout = Layout::builder().tensor("a", &[37]).tensor("b", &[1]).tensor("c", &[29]).packed().build().unwrap();
     let len = layout.len();
-    for case in cases() {
+    for case in cases_with(0.25) {
         let params = random(1, len);
         let mut trainer = Trainer::new(gpu, case.builder.clone(), &layout, &params);
         let mut twin = case.builder.clone().build_cpu(&layout).unwrap();

@@ -67,7 +67,8 @@ fn settle(
     var d = d_max;
     if limited_growth {
         let risen = select(old.d, d_hat, (old.d == vec4<f32>(hyper.d0)) & (d_hat > old.d));
-        let limit = risen * hyper.growth_rate;
+        // As a sum, because the rounding of the rate would add up.
+        let limit = risen + risen * hyper.growth_rate_minus_one;
         d = select(d_max, limit, limit < d_max);
     }
     let idle = measured.s_norm == vec4<f32>(0.0);

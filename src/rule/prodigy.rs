@@ -167,7 +167,7 @@ impl Rule for Prodigy {
             ("eps", self.eps as f32),
             ("d0", self.d0 as f32),
             ("d_coef", self.d_coef as f32),
-            ("growth_rate", self.growth_rate.unwrap_or(1.0) as f32),
+            ("growth_rate_minus_one", (self.growth_rate.unwrap_or(1.0) - 1.0) as f32),
         ]
     }
     fn constants(&self) -> Vec<(&str, f64)> {
@@ -230,7 +230,7 @@ impl Rule for Prodigy {
         let mut d = d_max;
         if let Some(growth_rate) = self.growth_rate {
             let risen = if old_d == self.d0 as f32 && d_hat > old_d { d_hat } else { old_d };
-            let limit = risen * growth_rate as f32;
+            let limit = risen + risen * (growth_rate - 1.0) as f32;
             d = if limit < d_max { limit } else { d_max };
         }
         let settled = [d, d_max, d_numerator, old_d];

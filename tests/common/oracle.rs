@@ -438,7 +438,11 @@ impl Real for Rounded {
     }
 
     fn min(self, other: Self) -> Self {
-        Self { value: self.value.min(other.value), error: self.error.max(other.error) }
+        let (small, large) = if self.value < other.value { (self, other) } else { (other, self) };
+        if small.value + small.error <= large.value - large.error {
+            return small;
+        }
+        Self { value: small.value, error: small.error.max(large.error) }
     }
 
     fn sign(self) -> Self {

@@ -136,7 +136,7 @@ def data_set(name, rule, attempt):
         grads[0, 18] = np.nan  # before any step was applied: t must still be 1 in the first one that is
         grads[11, 0] = np.inf
         grads[12, N - 1] = -np.inf
-    return initial_parameters(random).astype(np.float32), grads
+    return getattr(rule, "initial_parameters", initial_parameters)(random).astype(np.float32), grads
 
 
 def warmup_cosine(schedule, step):

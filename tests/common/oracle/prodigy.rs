@@ -59,7 +59,7 @@ impl ProdigyOracle {
         let risen = if d.value() == self.d0 { d.max(d_hat) } else { d };
         state[5] = d_max.max(d_hat);
         state[4] = match self.growth_rate {
-            Some(rate) => state[5].min(risen * N::constant(rate)),
+            Some(rate) => state[5].min(risen + risen * N::constant(rate - 1.0)),
             None => state[5],
         };
         state[6] = numerator;
