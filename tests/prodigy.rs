@@ -37,7 +37,7 @@ impl Both {
         [self.trainer.state(name)[..START.len()].to_vec(), self.twin.state(name).unwrap().to_vec()]
     }
 
-    /// d, d_max, d_numerator and the d before.
+    /// `d`, `d_max`, `d_numerator` and the `d` before.
     fn estimates(&self) -> [Vec<f32>; 2] {
         let on_device = device::download_slice(device::gpu(), self.trainer.optimizer.tensor_states().unwrap());
         [on_device, self.twin.tensor_states().flatten().collect()]

@@ -76,7 +76,7 @@ fn cases_with(d_coef: f64) -> Vec<Case> {
         case(name, rule, oracle)
     }));
 
-    let prodigy = Prodigy::default().with_betas(betas).with_eps(eps).with_weight_decay(0.25).with_d0(0.015625);
+    let prodigy = Prodigy::default().with_betas(betas).with_eps(eps).with_weight_decay(0.25).with_d0(0.015_625);
     let prodigy = prodigy.with_beta3(Some(0.875)).with_lr(0.5).with_d_coef(d_coef);
     let all = [
         ("prodigy", prodigy.clone()),

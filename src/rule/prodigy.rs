@@ -22,12 +22,13 @@ use crate::error::check;
 /// leaves a group without weight decay.
 ///
 /// Numbers are f32: at `d` = 1e-6 a parameter of 1 moves by some tens of its last digit, so that the first estimates of `d` are
-/// good to a few percent, which later ones make up for. Squares of `d·grad` below 1e-19 vanish; `eps` then takes their place,
+/// good to a few percent, which later ones make up for. Where `d·grad` is below 3e-18, `exp_avg_sq` vanishes (at β₂ = 0.999); `eps` then takes its place,
 /// as long as it is well above 1e-19/`d`.
 ///
 /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`, `d_numerator` and
 /// the `d` before the last step ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). A step is 5 dispatches: the
 /// gradient's norm, the decision, the sums, their adding up, the update (per chunk: the first, third and fifth).
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of prodigyopt, under its name")]
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Prodigy {

@@ -1,7 +1,7 @@
 use super::{Oracle, Real, Rounded, StepScalars};
 
 /// Prodigy (arXiv 2306.06101, algorithm 4) as `prodigyopt.Prodigy` computes it. The last three states belong to all tensors
-/// together and are kept beside every element: d, d_max, d_numerator.
+/// together and are kept beside every element: `d`, `d_max`, `d_numerator`.
 pub struct ProdigyOracle {
     pub betas: (f64, f64),
     pub beta3: Option<f64>,
