@@ -7,7 +7,7 @@ mod add_sign;
 
 use add_sign::AddSign;
 use common::device;
-use wgpu_optim::{CustomRule, Error, Optimizer, Prodigy, Rule, Schedule, Sophia};
+use wgpu_optim::{CustomRule, Error, Optimizer, Rule, Schedule, Sophia};
 
 const MOMENTUM: &str = "
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
@@ -45,7 +45,6 @@ fn rules_that_say_the_same_twice_pass() {
     });
     Optimizer::builder(right).verify(device::gpu()).unwrap();
     Optimizer::builder(AddSign { lr: 0.1, beta: 0.75 }).verify(device::gpu()).unwrap();
-    Optimizer::builder(Prodigy::default()).verify(device::gpu()).unwrap();
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::{Elements, MeasuredElements, Rule, Segmentation, Step, average, check
 use crate::Error;
 use crate::error::check;
 
-/// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), as `prodigyopt.Prodigy` 1.1: Adam that finds its own learning rate
-/// from an estimate `d` of the distance to the solution.
+/// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), as `prodigyopt.Prodigy` 1.1: Adam that finds its own learning
+/// rate from an estimate `d` of the distance to the solution.
 ///
 /// With `dlr = d·lr` (times `√(1 - β₂ᵗ)/(1 - β₁ᵗ)` with `use_bias_correction`):
 /// `exp_avg = β₁·exp_avg + (1 - β₁)·d·grad`; `exp_avg_sq = β₂·exp_avg_sq + (1 - β₂)·(d·grad)²`;
@@ -14,16 +14,18 @@ use crate::error::check;
 /// `d_coef·d_numerator/Σ|s|`; `param *= 1 - dlr·weight_decay`;
 /// `param -= dlr·exp_avg/(√exp_avg_sq + new d·eps)`. `p0` is the parameter before the first applied step.
 ///
-/// Leave `lr` at 1, or let a schedule lead from 1 to 0. A step with learning rate 0, or with gradients that are all 0 so far,
-/// changes nothing but `p0`. A group's learning-rate scale also weighs its share of the sums (prodigyopt allows 0 and 1).
+/// Leave `lr` at 1, or let a schedule lead from 1 to 0. A step with learning rate 0, or with gradients that are all 0 so
+/// far, changes nothing but `p0`. A group's learning-rate scale also weighs its share of the sums (prodigyopt allows 0
+/// and 1).
 ///
 /// Where it differs from prodigyopt: the bias correction counts every applied step, also those that change nothing; with
-/// `betas.0` = 0 the gradient is multiplied by the `d` before the step, as in the paper, and not by the new one; a scale of 0
-/// leaves a group without weight decay.
+/// `betas.0` = 0 the gradient is multiplied by the `d` before the step, as in the paper, and not by the new one; a scale
+/// of 0 leaves a group without weight decay.
 ///
-/// Numbers are f32: at `d` = 1e-6 a parameter of 1 moves by some tens of its last digit, so that the first estimates of `d` are
-/// good to a few percent, which later ones make up for. Where `d·grad` is below 3e-18, `exp_avg_sq` vanishes (at β₂ = 0.999); `eps` then takes its place,
-/// as long as it is well above 1e-19/`d`.
+/// Numbers are f32: at `d` = 1e-6 a parameter of 1 moves by some tens of its last digit, so that the first estimates of
+/// `d` are good to a few percent, which later ones make up for. Where `d·grad` is below 3e-18, `exp_avg_sq` vanishes (at
+/// β₂ = 0.999); `eps` then takes its place, as long as it is well above 1e-19/`d`. A non-finite gradient that is applied
+/// leaves `d` where it is from then on.
 ///
 /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`, `d_numerator` and
 /// the `d` before the last step ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). A step is 5 dispatches: the
