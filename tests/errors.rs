@@ -411,6 +411,8 @@ fn the_default_limits_hold_every_rule() {
     let layout = Layout::flat(4).unwrap();
     let builder = Optimizer::builder(AdamW::default().with_amsgrad(true)).clip(Clip::global_norm(1.0));
     assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 3);
+    let builder = Optimizer::builder(Prodigy::default());
+    assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 4);
 }
 
 fn noop_gpu() -> Gpu {

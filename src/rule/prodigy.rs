@@ -107,7 +107,7 @@ impl Prodigy {
         with_maximize(maximize: bool),
     }
 
-    fn beta3(&self) -> f64 {
+    fn beta_of_sums(&self) -> f64 {
         self.beta3.unwrap_or(self.betas.1.sqrt())
     }
 
@@ -135,7 +135,7 @@ impl Prodigy {
         if self.safeguard_warmup {
             weight = d / d0 * d;
         }
-        average(s, 0.0, self.beta3() as f32, (1.0 - self.beta3()) as f32) + weight * decayed
+        average(s, 0.0, self.beta_of_sums() as f32, (1.0 - self.beta_of_sums()) as f32) + weight * decayed
     }
 }
 
@@ -165,8 +165,8 @@ impl Rule for Prodigy {
             ("one_minus_beta1", (1.0 - self.betas.0) as f32),
             ("beta2", self.betas.1 as f32),
             ("one_minus_beta2", (1.0 - self.betas.1) as f32),
-            ("beta3", self.beta3() as f32),
-            ("one_minus_beta3", (1.0 - self.beta3()) as f32),
+            ("beta3", self.beta_of_sums() as f32),
+            ("one_minus_beta3", (1.0 - self.beta_of_sums()) as f32),
             ("eps", self.eps as f32),
             ("d0", self.d0 as f32),
             ("d_coef", self.d_coef as f32),
@@ -199,7 +199,7 @@ impl Rule for Prodigy {
         let name = self.name();
         check_beta(name, "betas.0", self.betas.0)?;
         check_beta(name, "betas.1", self.betas.1)?;
-        check_beta(name, "beta3", self.beta3())?;
+        check_beta(name, "beta3", self.beta_of_sums())?;
         let (normal, allowed) =
             (|value: f64| (value as f32).is_normal() && value > 0.0, "greater than 0, normal in f32");
         check(normal(self.d0), name, "d0", self.d0, allowed)?;
@@ -226,7 +226,7 @@ impl Rule for Prodigy {
     fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], _: f32, _: [f32; 4], _: u32) {
         let [old_d, old_d_max, old_d_numerator, _] = *state;
         let [numerator, s_norm, ..] = measured;
-        let remaining = average(old_d_numerator, 0.0, self.beta3() as f32, (1.0 - self.beta3()) as f32);
+        let remaining = average(old_d_numerator, 0.0, self.beta_of_sums() as f32, (1.0 - self.beta_of_sums()) as f32);
         let d_numerator = remaining + numerator;
         let d_hat = self.d_coef as f32 * d_numerator / s_norm;
         let d_max = if d_hat > old_d_max { d_hat } else { old_d_max };
