@@ -22,10 +22,12 @@ fn settle_tensors(
     }
     let tensor = workgroup.y * grid.x + workgroup.x;
     // The grid may overhang.
-    let exists = tensor < segments[0].x;
+    var exists = tensor < segments[0].x;
     var sums = vec4<f32>(0.0);
     if exists {
         let items = segments[items_row(tensor)];
+        // The states of a frozen tensor stay as they are.
+        exists = items.x < items.y;
         for (var item = items.x + lane; item < items.y; item += 256u) {
             sums = sums + numbers(item_row(item) + 1u);
         }

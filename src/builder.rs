@@ -8,7 +8,7 @@ use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
 use crate::segments::Segments;
-use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
+use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::{Gpu, verify};
 
@@ -60,7 +60,16 @@ impl OptimizerBuilder {
     /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::DeviceLimit`], [`Error::RuleInterface`],
     /// [`Error::Shader`].
     pub fn build(self, device: &wgpu::Device, layout: &Layout) -> Result<Optimizer, Error> {
-        Optimizer::new(device, &self, layout)
+        self.build_shared(&SharedPipelines::new(device), layout)
+    }
+
+    /// As [`OptimizerBuilder::build`], on the device of `pipelines`, which are compiled once for all optimizers that share
+    /// them.
+    ///
+    /// # Errors
+    /// Those of [`OptimizerBuilder::build`].
+    pub fn build_shared(self, pipelines: &SharedPipelines, layout: &Layout) -> Result<Optimizer, Error> {
+        Optimizer::new(pipelines, &self, layout)
     }
 
     /// Makes the optimizer on the CPU.
@@ -75,16 +84,23 @@ impl OptimizerBuilder {
 impl OptimizerBuilder {
     /// Compares the rule's WGSL with its Rust, and its passes likewise: twelve steps on the device and on the CPU, each
     /// from the same parameters and states, over gradients that are random, zero, constant, of alternating sign, rare,
-    /// of 1e15, of 1e-15 and subnormal. Values may differ by 64 ULP of the largest of old value, new value and step.
-    /// For tests of rules of your own. Schedule, clipping and groups take no part. It waits for the device, which
-    /// browsers do not allow.
+    /// of 1e15, of 1e-15 and subnormal. Values may differ by 64 ULP of the largest of old value, new value and step;
+    /// where one is not finite, the other must not be either.
+    ///
+    /// For tests of rules of your own. Learning rate (0.5) and weight decays (0 and 0.25) are its own, so that both
+    /// show; schedule, clipping and groups of the builder take no part. Scalars and states of tensors are not compared,
+    /// only what becomes of them. It waits for the device, which browsers do not allow.
     ///
     /// # Errors
     /// [`Error::RuleMismatch`] with the first difference, and those of [`OptimizerBuilder::build`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn verify(&self, gpu: &Gpu) -> Result<(), Error> {
-        let alone = Self { rule: self.rule.clone(), schedule: None, clip: None, nonfinite: None, groups: Vec::new() };
-        verify::verify(&alone, gpu)
+        verify::verify(self, gpu)
+    }
+
+    /// The rule with a schedule and nothing else.
+    pub(crate) fn alone(&self, schedule: Schedule) -> Self {
+        Self { rule: self.rule.clone(), schedule: Some(schedule), clip: None, nonfinite: None, groups: Vec::new() }
     }
 
     pub(crate) fn rule(&self) -> &dyn Rule {
@@ -121,8 +137,11 @@ impl Plan {
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
-        let segments = Segments::new(layout, &*rule);
+        let mut segments = Segments::new(layout, &*rule);
         let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay(), segments.as_ref())?;
+        if let Some(segments) = &mut segments {
+            segments.keep_live(&groups);
+        }
         let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
         let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
         Ok(Self { rule, groups, segments, len, schedule, clip, nonfinite, scaled, grad_scale, recorded, evaluating })
@@ -146,15 +165,18 @@ impl Plan {
         self.scaled = true;
     }
 
+    /// Whether the step takes the norm whatever happens to gradients that are not finite.
+    fn measures(&self) -> bool {
+        self.segments.is_some() || self.clip.is_some() || self.scaled
+    }
+
     fn nonfinite(&self) -> NonFinite {
-        let measures = self.clip.is_some() || self.scaled;
-        self.nonfinite.unwrap_or(if measures { NonFinite::Skip } else { NonFinite::Propagate })
+        self.nonfinite.unwrap_or(if self.measures() { NonFinite::Skip } else { NonFinite::Propagate })
     }
 
     /// Whether the step needs no look at all gradients before it writes.
     pub(crate) fn is_bare(&self) -> bool {
-        let measures = self.segments.is_some() || self.clip.is_some() || self.scaled;
-        self.len > 0 && !measures && self.nonfinite() == NonFinite::Propagate
+        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate
     }
 
     /// Refuses what needs training parameters between `eval` and `train`.

@@ -38,7 +38,7 @@ impl Clip {
 
 /// What a step does when a gradient is NaN or infinite.
 ///
-/// Unless set, a step that measures the norm anyway (clipping or a gradient scale) takes [`NonFinite::Skip`], and
+/// Unless set, a step that measures the norm anyway (clipping, a gradient scale, a rule with norms of tensors) takes [`NonFinite::Skip`], and
 /// a bare one takes [`NonFinite::Propagate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]

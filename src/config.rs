@@ -3,8 +3,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
-    RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
+    RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder};
 
@@ -84,6 +84,7 @@ rules! {
     Lars = "lars",
     Lamb = "lamb",
     NovoGrad = "novograd",
+    Prodigy = "prodigy",
 }
 
 /// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.
@@ -103,6 +104,7 @@ const PRESETS: &[Preset] = &[
     ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
     ("adan", "optax", || RuleConfig::Adan(Adan::optax())),
     ("lars", "optax", || RuleConfig::Lars(Lars::optax())),
+    ("lamb", "apex", || RuleConfig::Lamb(Lamb::apex())),
     ("lamb", "optax", || RuleConfig::Lamb(Lamb::optax())),
     ("novograd", "optax", || RuleConfig::NovoGrad(NovoGrad::optax())),
 ];
@@ -112,9 +114,12 @@ impl<'de> Deserialize<'de> for RuleConfig {
         let mut fields = Map::deserialize(deserializer)?;
         if let Some(convention) = fields.remove("convention") {
             let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
-            let mut all = preset(name, &convention).map_err(D::Error::custom)?;
-            all.append(&mut fields);
-            fields = all;
+            // Of an unknown or missing name the rules' own deserialization speaks below.
+            if Self::NAMES.contains(&name) {
+                let mut all = preset(name, &convention).map_err(D::Error::custom)?;
+                all.append(&mut fields);
+                fields = all;
+            }
         }
         serde_json::from_value::<Explicit>(Value::Object(fields)).map(Self::from).map_err(D::Error::custom)
     }
@@ -166,7 +171,8 @@ mod tests {
         for (rule, convention, make) in PRESETS {
             let text = format!(r#"{{"convention": "{convention}", "name": "{rule}"}}"#);
             assert_eq!(read(&text), Ok(make()));
-            assert_ne!(read(&text), read(&format!(r#"{{"name": "{rule}"}}"#)), "{text}");
+            let is_default = read(&text) == read(&format!(r#"{{"name": "{rule}"}}"#));
+            assert_eq!(is_default, *convention == "apex", "{text}");
         }
         let text = r#"{"name": "adamw", "eps": 0.5, "convention": "keras", "amsgrad": true}"#;
         assert_eq!(read(text), Ok(RuleConfig::AdamW(AdamW::keras().with_eps(0.5).with_amsgrad(true))));
@@ -181,6 +187,9 @@ mod tests {
         let message = read(r#"{"name": "rprop", "convention": "bitsandbytes"}"#).unwrap_err();
         assert!(message.contains("[\"torch\"]"), "{message}");
         assert!(read(r#"{"name": "sgd", "convention": 1}"#).unwrap_err().contains("convention 1"));
-        assert!(read(r#"{"name": "adamx", "convention": "torch"}"#).unwrap_err().contains("adamx"));
+        for wrong in [r#"{"name": "adamx", "convention": "keras"}"#, r#"{"convention": "keras"}"#] {
+            let message = read(wrong).unwrap_err();
+            assert!(message.contains("name") || message.contains("adamx") && message.contains("adamw"), "{message}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod slots;
 
 pub use adapter::Gpu;
 pub(crate) use bindings::{Bindings, Shared, Work, bound, init_buffer};
+pub use cache::SharedPipelines;
 pub use flat::FlatBuffer;
 pub(crate) use flat::Piece;
 pub(crate) use flat::check_usage;

@@ -132,6 +132,11 @@ impl GroupTable {
         Ok(Self { spans })
     }
 
+    /// Numbers of the tensors that live elements lie in.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = u32> {
+        self.spans.iter().filter_map(|span| span.tensor)
+    }
+
     /// The spans that cover `start..end`, each clipped to it, as `(start, end, span)`.
     pub(crate) fn covering(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, &GroupSpan)> {
         let first = self.spans.partition_point(|span| span.end <= start);

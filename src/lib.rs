@@ -27,14 +27,14 @@ pub use clip::{Clip, NonFinite};
 pub use config::RuleConfig;
 pub use cpu::CpuOptimizer;
 pub use error::Error;
-pub use gpu::{FlatBuffer, Gpu};
+pub use gpu::{FlatBuffer, Gpu, SharedPipelines};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
-    LarsConvention, Lion, NAdam, NovoGrad, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
-    SignSgd, Sophia, Yogi,
+    LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd,
+    Sgd, SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
 pub use stats::{PendingStats, Stats};

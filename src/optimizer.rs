@@ -5,8 +5,8 @@ use wgpu::{Buffer, BufferSlice, BufferUsages};
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE, SlotHead};
 use crate::gpu::{
-    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, Slots, Work, bound,
-    check_limit, init_buffer, norm_blocks,
+    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, SharedPipelines, Slots,
+    Work, bound, check_limit, init_buffer, norm_blocks,
 };
 use crate::rule::{Rule, initial};
 use crate::segments::Segments;
@@ -62,12 +62,13 @@ impl Optimizer {
         OptimizerBuilder::new(rule)
     }
 
-    pub(crate) fn new(device: &wgpu::Device, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+    pub(crate) fn new(pipelines: &SharedPipelines, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+        let device = &pipelines.device;
         let plan = Plan::new(builder, layout)?;
         let limits = PlanLimits::new(&device.limits());
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
-        let mut pipelines = Pipelines::new(device, plan.rule.clone())?;
+        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone())?;
         pipelines.prepare(device, Kernel::Finish);
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());

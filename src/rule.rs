@@ -14,6 +14,7 @@ mod lars;
 mod lion;
 mod nadam;
 mod novograd;
+mod prodigy;
 mod radam;
 mod rmsprop;
 mod rprop;
@@ -40,6 +41,7 @@ pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;
 pub use nadam::NAdam;
 pub use novograd::NovoGrad;
+pub use prodigy::Prodigy;
 pub use radam::RAdam;
 pub use rmsprop::RmsProp;
 pub use rprop::Rprop;
@@ -136,7 +138,8 @@ pub trait Rule: Debug + Send + Sync {
 
     /// Names of the f32 sums over each tensor that the rule wants. At most 4. Default none.
     ///
-    /// They are plain f32 sums in a fixed order: squares of numbers above 1e19 overflow, and of those below 1e-19 vanish.
+    /// They are plain f32 sums in a fixed order: n squares of numbers above √(3.4e38 / n) overflow, and those of numbers
+    /// below 1e-19 vanish.
     fn measures(&self) -> Vec<&str> {
         Vec::new()
     }

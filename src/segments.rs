@@ -1,4 +1,5 @@
 use crate::cpu::NORM_BLOCK;
+use crate::groups::GroupTable;
 use crate::rule::{Rule, Segmentation, initial};
 use crate::{Error, Layout};
 
@@ -18,6 +19,8 @@ pub(crate) struct Segments {
     items: Vec<Item>,
     /// First item of each segment, and one past the last.
     first: Vec<usize>,
+    /// Whether any element of a segment is live; where all are frozen, its state stays as it is.
+    live: Vec<bool>,
     /// The rule's values for a tensor before the first step.
     initial: [f32; 4],
 }
@@ -28,7 +31,8 @@ impl Segments {
         if rule.measures().is_empty() {
             return None;
         }
-        let mut segments = Self { items: Vec::new(), first: Vec::new(), initial: initial(&rule.tensor_states()) };
+        let initial = initial(&rule.tensor_states());
+        let mut segments = Self { items: Vec::new(), first: Vec::new(), live: Vec::new(), initial };
         for tensor in layout.tensors() {
             if segments.first.is_empty() || rule.segmentation() == Segmentation::Tensors {
                 segments.first.push(segments.items.len());
@@ -41,6 +45,7 @@ impl Segments {
                 start = end;
             }
         }
+        segments.live = vec![true; segments.first.len()];
         segments.first.push(segments.items.len());
         Some(segments)
     }
@@ -69,9 +74,18 @@ impl Segments {
         }
     }
 
-    /// The items of each segment.
+    /// Leaves the segments alone of which no element is live.
+    pub(crate) fn keep_live(&mut self, groups: &GroupTable) {
+        self.live.fill(false);
+        for segment in groups.tensors() {
+            self.live[segment as usize] = true;
+        }
+    }
+
+    /// The items of each segment; none where its state stays as it is.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        self.first.windows(2).map(|pair| pair[0]..pair[1])
+        let ranges = self.first.windows(2).zip(&self.live);
+        ranges.map(|(pair, &live)| pair[0]..if live { pair[1] } else { pair[0] })
     }
 
     /// Where the device's table holds the states.

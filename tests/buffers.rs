@@ -191,7 +191,7 @@ fn slices_of_many_buffers_act_as_one_flat_buffer() {
         let (expected, expected_stats) = flat(gpu, &builder, LEN);
         for (param_cuts, param_before) in cuts {
             for (grad_cuts, grad_before) in cuts {
-                let mut optimizer = builder.clone().build(&gpu.device, &Layout::flat(LEN).unwrap()).unwrap();
+                let mut optimizer = device::build(gpu, builder.clone(), &Layout::flat(LEN).unwrap()).unwrap();
                 let params = Guarded::new(gpu, &random(1, LEN), param_cuts, param_before);
                 for t in 0..3 {
                     let grads = Guarded::new(gpu, &random(10 + t, LEN), grad_cuts, grad_before);
@@ -217,7 +217,7 @@ fn tails_end_where_the_elements_end() {
                 let mut contents = random(1, len);
                 contents.resize(len + behind, CANARY);
                 let params = device::upload(gpu, &contents);
-                let mut optimizer = builder.clone().build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
+                let mut optimizer = device::build(gpu, builder.clone(), &Layout::flat(len).unwrap()).unwrap();
                 for t in 0..3 {
                     let grads = device::upload(gpu, &random(10 + t, len));
                     let mut recorded = encoder(gpu);
@@ -241,7 +241,7 @@ fn long_odd_buffers_end_in_a_chunk_of_their_own() {
         for len in [(1 << 16) + 1, 8192 * 9 + 4099, 8192 * 20 + 3] {
             let (expected, expected_stats) = flat(gpu, &builder, len);
             let layout = Layout::flat(len).unwrap();
-            let mut optimizer = builder.clone().build(&gpu.device, &layout).unwrap();
+            let mut optimizer = device::build(gpu, builder.clone(), &layout).unwrap();
             // Whole buffers of `buffer_size` bytes are accessed four elements at a time throughout.
             let mut padded = random(1, len);
             padded.resize(layout.buffer_size() as usize / 4, CANARY);
@@ -265,7 +265,7 @@ fn long_odd_buffers_end_in_a_chunk_of_their_own() {
 fn a_buffer_of_the_layouts_size_is_taken_whole() {
     let gpu = device::gpu();
     let layout = Layout::flat(7).unwrap();
-    let mut optimizer = Optimizer::builder(AdamW::default()).build(&gpu.device, &layout).unwrap();
+    let mut optimizer = device::build(gpu, Optimizer::builder(AdamW::default()), &layout).unwrap();
     let params = storage(gpu, layout.buffer_size(), BufferUsages::STORAGE | BufferUsages::COPY_SRC);
     let grads = storage(gpu, layout.buffer_size(), BufferUsages::STORAGE);
     gpu.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&[1f32; 8]));
@@ -282,7 +282,7 @@ fn a_buffer_of_the_layouts_size_is_taken_whole() {
 fn buffers_may_change_from_step_to_step() {
     let gpu = device::gpu();
     let layout = Layout::flat(100).unwrap();
-    let mut optimizer = Optimizer::builder(AdamW::default()).build(&gpu.device, &layout).unwrap();
+    let mut optimizer = device::build(gpu, Optimizer::builder(AdamW::default()), &layout).unwrap();
     let sets: Vec<_> =
         (0..3).map(|i| (device::upload(gpu, &random(i, 100)), device::upload(gpu, &random(9, 100)))).collect();
     for i in [0, 1, 0, 2, 1, 0] {

@@ -137,6 +137,11 @@ fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
         let message = error.to_string();
         assert!(message.contains("\"odd\"") && message.contains(names) && message.contains(line), "{message}");
     }
+    // What the kernel that decides on a step calls its own.
+    let taken = format!("fn clip(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();
+    assert!(
+        matches!(build(Odd { wgsl: taken, ..odd() }), Err(Error::Shader { message, .. }) if message.contains("clip"))
+    );
     let error = build(Odd { wgsl: mistakes[0].0, ..odd() }).unwrap_err().to_string();
     assert!(error.contains("rule.wgsl:3") && error.contains("return oldd;"), "{error}");
 }

@@ -8,7 +8,7 @@ use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer, Gpu,
     GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -172,6 +172,9 @@ fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
         bad.push(("bet", Optimizer::builder(Lamb::default().with_betas((0.9, beta)))));
         bad.push(("betas.0", Optimizer::builder(NovoGrad::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(NovoGrad::default().with_betas((0.9, beta)))));
+        bad.push(("betas.0", Optimizer::builder(Prodigy::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(Prodigy::default().with_betas((0.9, beta)))));
+        bad.push(("beta3", Optimizer::builder(Prodigy::default().with_beta3(Some(beta)))));
     }
     for value in [-1.0, f64::NAN, f64::INFINITY] {
         bad.push(("momentum", Optimizer::builder(Lars::default().with_momentum(value))));
@@ -181,6 +184,15 @@ fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
         bad.push(("eps", Optimizer::builder(NovoGrad::default().with_eps(value))));
         bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((0.0, value))))));
     }
+    for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-40] {
+        bad.push(("d0", Optimizer::builder(Prodigy::default().with_d0(value))));
+        bad.push(("d_coef", Optimizer::builder(Prodigy::default().with_d_coef(value))));
+        bad.push(("eps", Optimizer::builder(Prodigy::default().with_eps(value))));
+        bad.push(("growth_rate", Optimizer::builder(Prodigy::default().with_growth_rate(Some(value)))));
+    }
+    // Multiplied by d0 it is 1e-41.
+    bad.push(("eps", Optimizer::builder(Prodigy::default().with_eps(1e-35))));
+    bad.push(("growth_rate", Optimizer::builder(Prodigy::default().with_growth_rate(Some(0.99)))));
     bad.push(("ratio_range.0", Optimizer::builder(Lamb::default().with_ratio_range(Some((-1.0, 2.0))))));
     bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((2.0, 1.0))))));
     bad.push(("dampening", Optimizer::builder(Lars::default().with_dampening(f64::NAN))));
@@ -404,6 +416,8 @@ fn the_default_limits_hold_every_rule() {
     let layout = Layout::flat(4).unwrap();
     let builder = Optimizer::builder(AdamW::default().with_amsgrad(true)).clip(Clip::global_norm(1.0));
     assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 3);
+    let builder = Optimizer::builder(Prodigy::default());
+    assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 4);
 }
 
 fn noop_gpu() -> Gpu {

@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 34] = [
+const RULES: [&str; 35] = [
     "sgd",
     "adam",
     "adamw",
@@ -65,9 +65,10 @@ const RULES: [&str; 34] = [
     "rmsprop_conventions",
     "adagrad_conventions",
     "lion_conventions",
+    "prodigy",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 3] = ["lars", "lamb", "novograd"];
+const MEASURING_RULES: [&str; 4] = ["lars", "lamb", "novograd", "prodigy"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -351,6 +352,16 @@ fn the_device_follows_keras_and_optax_where_pytorch_is_the_default() {
     the_device_follows("rmsprop_conventions");
     the_device_follows("adagrad_conventions");
     the_device_follows("lion_conventions");
+}
+
+#[test]
+fn the_cpu_engine_follows_prodigy_of_prodigyopt() {
+    the_cpu_engine_follows("prodigy");
+}
+
+#[test]
+fn the_device_follows_prodigy_of_prodigyopt() {
+    the_device_follows("prodigy");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -106,7 +106,7 @@ fn a_quarter_of_a_billion_gradients_have_the_right_norm() {
     const LEN: usize = (1 << 28) + 1;
     let gpu = device::gpu();
     let layout = Layout::flat(LEN).unwrap();
-    let mut optimizer = clipped().build(&gpu.device, &layout).unwrap();
+    let mut optimizer = device::build(gpu, clipped(), &layout).unwrap();
     let size = layout.buffer_size();
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
     let params = gpu.device.create_buffer(&BufferDescriptor { label: None, size, usage, mapped_at_creation: false });

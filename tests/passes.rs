@@ -136,7 +136,7 @@ fn evaluation_copies_parameters_in_pieces() {
         limits.max_storage_buffer_binding_size = 1 << 16;
     });
     let (builder, _) = rules_with_evaluation().into_iter().next().unwrap();
-    let mut optimizer = builder.build(&gpu.device, &Layout::flat(LEN).unwrap()).unwrap();
+    let mut optimizer = device::build(&gpu, builder, &Layout::flat(LEN).unwrap()).unwrap();
     let values = random(1, LEN);
     let cuts = [0, 13_001, 20_000, 36_383, LEN];
     let upload = |values: &[f32]| -> Vec<wgpu::Buffer> {

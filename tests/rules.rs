@@ -319,7 +319,10 @@ fn ademamix_cases() -> Vec<Case> {
     let rule = rule.with_weight_decay(0.25);
     let warm = rule.clone().with_t_alpha(Some(6)).with_t_beta3(Some(5));
     let oracle = |t_alpha, t_beta3| AdEMAMixOracle { betas, alpha, t_alpha, t_beta3, eps };
+    // Averages whose betas are below 0.5 are formed otherwise.
+    let quick = AdEMAMixOracle { betas: (0.25, 0.9375, 0.375), alpha, t_alpha: None, t_beta3: None, eps };
     let cases = [
+        case("ademamix quick", rule.clone().with_betas(quick.betas), quick),
         case("ademamix", rule.clone(), oracle(None, None)),
         case("ademamix maximize", rule.with_maximize(true), oracle(None, None)),
         case("ademamix warm-up", warm, oracle(Some(6), Some(5))),

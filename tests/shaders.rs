@@ -7,8 +7,8 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, RAdam,
-    RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
+    RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn rules() -> Vec<Box<dyn Rule>> {
@@ -55,6 +55,9 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Lars::default()),
         Box::new(Lars::optax().with_nesterov(true)),
         Box::new(NovoGrad::default()),
+        Box::new(Prodigy::default()),
+        Box::new(Prodigy::default().with_decouple(false).with_use_bias_correction(true)),
+        Box::new(Prodigy::default().with_safeguard_warmup(true).with_growth_rate(Some(1.02))),
     ]
 }
 

@@ -7,7 +7,7 @@ use common::numbers::{assert_same_bits, random};
 use common::oracle::global_norm;
 use common::{Trainer, assert_same_decision, device, encoder, finish, storage};
 use wgpu_optim::wgpu::{BufferUsages, PollType};
-use wgpu_optim::{AdamW, Clip, Error, GroupOptions, Layout, NonFinite, Optimizer, Schedule, Sgd, Stats};
+use wgpu_optim::{AdamW, Clip, Error, GroupOptions, Layout, Lion, NonFinite, Optimizer, Schedule, Sgd, Stats};
 
 fn clipped() -> wgpu_optim::OptimizerBuilder {
     Optimizer::builder(AdamW::default().with_lr(0.01)).clip(Clip::global_norm(1.0))
@@ -268,7 +268,7 @@ fn an_empty_flat_space_counts_steps_and_touches_nothing() {
     let gpu = device::gpu();
     let layout = Layout::builder().tensor("nothing", &[0, 7]).build().unwrap();
     for builder in [Optimizer::builder(AdamW::default()), clipped()] {
-        let mut optimizer = builder.clone().build(&gpu.device, &layout).unwrap();
+        let mut optimizer = device::build(gpu, builder.clone(), &layout).unwrap();
         let (params, grads) = (storage(gpu, 0, BufferUsages::STORAGE), storage(gpu, 0, BufferUsages::STORAGE));
         let mut recorded = encoder(gpu);
         optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
@@ -278,5 +278,37 @@ fn an_empty_flat_space_counts_steps_and_touches_nothing() {
         cpu.step(&mut [], &[]).unwrap();
         assert_eq!(stats, cpu.step(&mut [], &[]).unwrap());
         assert_eq!((stats.step, stats.skipped, stats.first_nonfinite), (2, 0, None));
+    }
+}
+
+/// wgpu's devices compare as equal where they are the first of their instances.
+#[test]
+fn optimizers_on_devices_of_two_instances_keep_apart() {
+    let layout = Layout::flat(3).unwrap();
+    let gpus = [(); 2].map(|()| pollster::block_on(wgpu_optim::Gpu::new()).unwrap());
+    let trainer = |gpu, builder| Trainer::new(gpu, builder, &layout, &[1.0; 3]);
+    let mut adamw = trainer(&gpus[0], Optimizer::builder(AdamW::default().with_lr(0.5).with_weight_decay(0.0)));
+    let mut lion = trainer(&gpus[1], Optimizer::builder(Lion::default().with_lr(0.25)));
+    let mut sgd = trainer(&gpus[1], Optimizer::builder(Sgd::default().with_lr(0.125)));
+    for (trainer, expected) in [(&mut adamw, 0.5), (&mut lion, 0.75), (&mut sgd, 0.75)] {
+        trainer.step(&[2.0; 3]);
+        trainer.params().iter().for_each(|param| assert_relative_eq!(*param, expected, max_relative = 1e-6));
+    }
+}
+
+#[test]
+fn optimizers_that_share_pipelines_step_as_if_alone() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(5).unwrap();
+    let shared = wgpu_optim::SharedPipelines::new(&gpu.device);
+    let (params, grads) = (random(1, 5), random(2, 5));
+    for lr in [0.125, 0.5] {
+        let builder = Optimizer::builder(AdamW::default().with_lr(lr));
+        let mut alone = Trainer::new(gpu, builder.clone(), &layout, &params);
+        alone.step(&grads);
+        let mut sharing = Trainer::new(gpu, builder.clone(), &layout, &params);
+        sharing.optimizer = builder.build_shared(&shared, &layout).unwrap();
+        sharing.step(&grads);
+        assert_eq!(alone.bits(), sharing.bits());
     }
 }

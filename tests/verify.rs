@@ -18,6 +18,14 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 }
 ";
 
+const DECAY: &str = "
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    var updated = old;
+    updated.param = old.param - step.lr * (grad + step.weight_decay * old.param);
+    return updated;
+}
+";
+
 /// SGD with momentum whose Rust is as given: `(momentum, lr, weight_decay, param, grad, buffer)` to parameter and
 /// buffer.
 fn momentum(
@@ -53,6 +61,10 @@ fn a_difference_in_one_term_is_found_and_named() {
         let buffer = momentum * buffer + grad;
         (param - lr * buffer, buffer)
     }));
+    assert_eq!(found, ("param".to_owned(), 1, "rule".to_owned()));
+    // Decay of 1e-4 times 0.01 would be lost in the parameters' last digits.
+    let slow = CustomRule::new("slow", [], [], DECAY, |param, grad, [], [], step| (param - step.lr * grad, []));
+    let found = mismatch(slow.with_lr(1e-4).with_weight_decay(0.01));
     assert_eq!(found, ("param".to_owned(), 1, "rule".to_owned()));
     // The first step begins with an empty buffer; the second tells.
     let found = mismatch(momentum(|momentum, lr, decay, param, grad, buffer| {

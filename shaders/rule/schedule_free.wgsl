@@ -46,8 +46,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 fn eval(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     // Before the first step there is no z, and all sequences are one.
-    if step.t > 0u {
-        updated.param = old.param - hyper.eval_share * (old.z - old.param);
-    }
+    let evaluated = old.param - hyper.eval_share * (old.z - old.param);
+    updated.param = select(old.param, evaluated, step.t > 0u);
     return updated;
 }

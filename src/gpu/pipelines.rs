@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
 
-use super::cache::{PipelineCache, PipelineKey};
+use super::cache::{PipelineKey, SharedPipelines};
 use super::plan;
 use super::shader::{self, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
@@ -42,7 +42,7 @@ pub(crate) enum Kernel {
 #[derive(Debug)]
 pub(crate) struct Pipelines {
     rule: Arc<dyn Rule>,
-    cache: Arc<PipelineCache>,
+    shared: SharedPipelines,
     norm_layout: BindGroupLayout,
     finish_layout: BindGroupLayout,
     measure_layout: BindGroupLayout,
@@ -55,7 +55,9 @@ pub(crate) struct Pipelines {
 
 impl Pipelines {
     /// Checks the rule's WGSL and the device's limits; makes the layouts.
-    pub(crate) fn new(device: &wgpu::Device, rule: Arc<dyn Rule>) -> Result<Self, Error> {
+    pub(crate) fn new(shared: &SharedPipelines, rule: Arc<dyn Rule>) -> Result<Self, Error> {
+        let device = &shared.device;
+        shader::check_source(&*rule, &shader::finish(&*rule))?;
         for apply in std::iter::once("rule").chain(rule.passes()) {
             shader::check_source(&*rule, &shader::update(&*rule, apply, true))?;
         }
@@ -97,7 +99,7 @@ impl Pipelines {
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
-            cache: PipelineCache::of(device),
+            shared: shared.clone(),
             made: HashMap::new(),
             rule,
         })
@@ -142,7 +144,7 @@ impl Pipelines {
             constants: constants.iter().map(|&(name, value)| (name.to_owned(), value.to_bits())).collect(),
             source: source.clone(),
         };
-        let pipeline = self.cache.get(key, || {
+        let pipeline = self.shared.get(key, || {
             let label = format!("wgpu-optim {} {entry_point}", rule.name());
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&label),

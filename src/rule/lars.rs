@@ -9,7 +9,7 @@ use crate::error::check;
 ///
 /// `ratio = trust_coefficient·‖param‖/(‖grad‖ + weight_decay·‖param‖ + eps)`, then SGD on
 /// `ratio·(grad + weight_decay·param)`. The default convention and its defaults are those of `torch_optimizer.LARS`; see
-/// [`LarsConvention`] for optax.
+/// [`LarsConvention`] for optax. In it, tensors without weight decay have no ratio: with the default, 0, this is plain SGD.
 ///
 /// State: 4 bytes per parameter with momentum (`momentum_buffer`), else none. A step is 5 dispatches: the gradient's norm, the
 /// decision, the tensors' sums, their adding up, the update (per chunk: the first, third and fifth).

@@ -12,6 +12,9 @@ use crate::error::check;
 ///
 /// Defaults are those of `torch_optimizer.NovoGrad`, after NVIDIA's; [`NovoGrad::optax`] has optax's.
 ///
+/// `torch_optimizer` begins `exp_avg_sq` with a tensor's first gradient that is not zero; here, as in optax, it is the one
+/// of step 1.
+///
 /// State: 4 bytes per parameter (`exp_avg`), and `exp_avg_sq` of each tensor
 /// ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). A step is 5 dispatches: the gradient's norm, the
 /// decision, the tensors' sums, their adding up, the update (per chunk: the first, third and fifth).

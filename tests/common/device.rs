@@ -5,19 +5,22 @@ use std::sync::OnceLock;
 use wgpu_optim::wgpu::{
     Buffer, BufferDescriptor, BufferSlice, BufferUsages, CommandEncoderDescriptor, MapMode, PollType,
 };
-use wgpu_optim::{Gpu, Layout, Optimizer, Sgd};
+use wgpu_optim::{Error, Gpu, Layout, Optimizer, OptimizerBuilder, SharedPipelines};
 
 /// Any adapter, software included. Panics without one: a test that needs a device must not pass where there is none.
 pub fn gpu() -> &'static Gpu {
-    // The optimizer keeps the device's pipelines compiled from one test to the next.
-    static GPU: OnceLock<(Gpu, Optimizer)> = OnceLock::new();
-    let (gpu, _) = GPU.get_or_init(|| {
-        let gpu = pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}"));
-        let layout = Layout::flat(1).expect("one element is a layout");
-        let keeper = Optimizer::builder(Sgd::default()).build(&gpu.device, &layout).expect("the defaults are valid");
-        (gpu, keeper)
-    });
-    gpu
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// An optimizer on a device; those on the common one share its pipelines from one test to the next.
+pub fn build(gpu: &Gpu, builder: OptimizerBuilder, layout: &Layout) -> Result<Optimizer, Error> {
+    static PIPELINES: OnceLock<SharedPipelines> = OnceLock::new();
+    if std::ptr::eq(gpu, self::gpu()) {
+        builder.build_shared(PIPELINES.get_or_init(|| SharedPipelines::new(&gpu.device)), layout)
+    } else {
+        builder.build(&gpu.device, layout)
+    }
 }
 
 /// A storage buffer that holds `values`, and can be copied from and to.

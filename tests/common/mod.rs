@@ -22,7 +22,7 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     pub fn new(gpu: &'a Gpu, builder: OptimizerBuilder, layout: &Layout, params: &[f32]) -> Self {
-        let optimizer = builder.build(&gpu.device, layout).unwrap();
+        let optimizer = device::build(gpu, builder, layout).unwrap();
         // A buffer of no bytes cannot be written.
         let params = if params.is_empty() { &[0.0; 4] } else { params };
         let grads = vec![0.0; params.len()];

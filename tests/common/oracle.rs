@@ -10,6 +10,7 @@ mod lars;
 mod measured;
 mod nadam;
 mod novograd;
+mod prodigy;
 mod schedule_free;
 mod sophia;
 
@@ -20,6 +21,7 @@ pub use lars::LarsOracle;
 pub use measured::measured;
 pub use nadam::NAdamOracle;
 pub use novograd::NovoGradOracle;
+pub use prodigy::ProdigyOracle;
 pub use schedule_free::{Averaging, ScheduleFreeOracle};
 pub use sophia::{Curvature, SophiaOracle};
 
@@ -52,6 +54,11 @@ pub trait Oracle {
     /// The element's terms in the sums over its tensor, where the rule has any.
     fn measure(&self, _step: &StepScalars, _param: Rounded, _grad: Rounded, _state: &[Rounded]) -> Vec<Rounded> {
         Vec::new()
+    }
+
+    /// Whether the sums go over all tensors together.
+    fn whole(&self) -> bool {
+        false
     }
 
     /// Numbers per element in `state`: the states by name, then what the rule keeps of the element's tensor.
@@ -411,7 +418,11 @@ impl Real for Rounded {
     }
 
     fn min(self, other: Self) -> Self {
-        Self { value: self.value.min(other.value), error: self.error.max(other.error) }
+        let (small, large) = if self.value < other.value { (self, other) } else { (other, self) };
+        if small.value + small.error <= large.value - large.error {
+            return small;
+        }
+        Self { value: small.value, error: small.error.max(large.error) }
     }
 
     fn sign(self) -> Self {

@@ -61,7 +61,11 @@ impl Case {
     }
 
     pub fn flag(&self, name: &str) -> bool {
-        self.options.get(name).is_some_and(|value| value.as_bool().expect("a flag"))
+        self.flag_or(name, false)
+    }
+
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        self.options.get(name).map_or(default, |value| value.as_bool().expect("a flag"))
     }
 
     pub fn betas(&self, default: (f64, f64)) -> (f64, f64) {

@@ -3,8 +3,8 @@
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
-    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RAdam, RmsProp,
-    Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy, RAdam,
+    RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -82,7 +82,7 @@ impl Device {
     pub fn new(case: &Case, padded: bool) -> Self {
         let gpu = device::gpu();
         let layout = layout(case);
-        let mut optimizer = builder(case).build(&gpu.device, &layout).expect("an optimizer");
+        let mut optimizer = device::build(gpu, builder(case), &layout).expect("an optimizer");
         if let Some(scale) = case.grad_scale {
             optimizer.set_grad_scale(GradScale::Value(scale as f32)).expect("a scale");
         }
@@ -216,6 +216,20 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let weight_decay = case.option("weight_decay", base.weight_decay);
             Optimizer::builder(Lion { lr, betas, weight_decay, cautious, maximize, ..base })
         }
+        "prodigy" => Optimizer::builder(Prodigy {
+            lr,
+            betas: adam_betas,
+            beta3: case.optional("beta3"),
+            eps,
+            weight_decay,
+            decouple: case.flag_or("decouple", true),
+            use_bias_correction: case.flag("use_bias_correction"),
+            safeguard_warmup: case.flag("safeguard_warmup"),
+            d0: case.option("d0", 1e-6),
+            d_coef: case.option("d_coef", 1.0),
+            growth_rate: case.optional("growth_rate"),
+            maximize,
+        }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
     };

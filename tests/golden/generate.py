@@ -1,5 +1,5 @@
 """Reference trajectories made by the frameworks themselves, in float64: PyTorch, lion-pytorch, timm,
-torch-optimizer, optax.
+torch-optimizer, prodigyopt, optax.
 
 Without arguments it makes all files, else those of the rules that are named.
 
@@ -36,6 +36,7 @@ from lion_pytorch import Lion
 from safetensors.numpy import save
 
 import cases_nadam
+import cases_prodigy
 import cases_schedule_free
 import cases_sophia
 import cases_tensor_norms
@@ -136,7 +137,7 @@ def data_set(name, rule, attempt):
         grads[0, 18] = np.nan  # before any step was applied: t must still be 1 in the first one that is
         grads[11, 0] = np.inf
         grads[12, N - 1] = -np.inf
-    return initial_parameters(random).astype(np.float32), grads
+    return getattr(rule, "initial_parameters", initial_parameters)(random).astype(np.float32), grads
 
 
 def warmup_cosine(schedule, step):
@@ -351,7 +352,7 @@ MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 PACKAGES = {}  # of a rule, beside those of all
-for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms):
+for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms, cases_prodigy):
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)

@@ -4,8 +4,8 @@ use super::cases::{Case, Group};
 use super::common::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
     Convention, Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle,
-    RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle,
-    StepScalars, YogiOracle, clip_coefficient, global_norm, measured,
+    ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle,
+    SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -77,6 +77,17 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             let (betas, cautious) = (case.betas((0.9, 0.99)), case.flag("caution"));
             Box::new(LionOracle { betas, cautious, cautious_weight_decay: false })
         }
+        "prodigy" => Box::new(ProdigyOracle {
+            betas: case.betas((0.9, 0.999)),
+            beta3: case.optional("beta3"),
+            eps: case.option("eps", 1e-8),
+            decouple: case.flag_or("decouple", true),
+            use_bias_correction: case.flag("use_bias_correction"),
+            safeguard_warmup: case.flag("safeguard_warmup"),
+            d0: case.option("d0", 1e-6),
+            d_coef: case.option("d_coef", 1.0),
+            growth_rate: case.optional("growth_rate"),
+        }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
         _ => adaptive(case),
     }
@@ -223,13 +234,16 @@ pub fn replay(case: &Case) -> Replay {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
                 if case.flag("maximize") { -grad } else { grad }
             };
+            let term = |i: usize| oracle.measure(&scalars(groups[i], Vec::new()), params[i], grad(i), &states[i]);
             // Each group is a tensor of its own.
             let mut sums: Vec<Vec<Rounded>> = Vec::with_capacity(elements);
-            for group in &case.groups {
-                let (start, scalars) = (sums.len(), scalars(group, Vec::new()));
-                let terms = |i: usize| oracle.measure(&scalars, params[i], grad(i), &states[i]);
-                let sum = measured((start..start + group.elements).map(terms));
-                sums.resize(start + group.elements, sum);
+            if oracle.whole() {
+                let live = (0..elements).filter(|&i| !groups[i].frozen);
+                sums = vec![measured(live.map(term)); elements];
+            }
+            for group in case.groups.iter().filter(|_| !oracle.whole()) {
+                let (start, end) = (sums.len(), sums.len() + group.elements);
+                sums.resize(end, measured((start..end).map(term)));
             }
             for (element, group) in groups.iter().enumerate().filter(|(_, group)| !group.frozen) {
                 let (scalars, grad) = (scalars(group, sums[element].clone()), grad(element));

@@ -1,18 +1,23 @@
 //! Sums over tensors, for rules that have any.
 
-use super::Rounded;
+use super::{HALF_ULP, Rounded};
 
-/// Adds up to two million terms that are not negative, as no tree of more than 27 roundings rounds them: 8 rows, 2 for a
-/// lane's quad, 8 for the workgroup's tree, and 1 and 8 more for the tensor's. A sum in f32 is off by no more than that of
-/// its largest partial sum.
+/// Adds up to two million terms as no tree of more than 27 roundings rounds them: 8 rows, 2 for a lane's quad, 8 for the
+/// workgroup's tree, and 1 and 8 more for the tensor's. A sum in f32 is off by no more than that of the sum of the terms'
+/// absolute values.
 pub fn measured(terms: impl IntoIterator<Item = Vec<Rounded>>) -> Vec<Rounded> {
-    let mut sums: Vec<Rounded> = Vec::new();
+    let mut sums: Vec<(Rounded, f64)> = Vec::new();
     for term in terms {
-        sums.resize(term.len(), Rounded { value: 0.0, error: 0.0 });
-        for (sum, term) in sums.iter_mut().zip(term) {
-            assert!(term.value >= 0.0, "cancellation would need another bound");
+        sums.resize(term.len(), (Rounded { value: 0.0, error: 0.0 }, 0.0));
+        for ((sum, size), term) in sums.iter_mut().zip(term) {
             *sum = Rounded { value: sum.value + term.value, error: sum.error + term.error };
+            *size += term.value.abs();
         }
     }
-    sums.into_iter().map(|sum| sum.with_ulps(0.5 * 27.0)).collect()
+    let rounded = |(sum, size): (Rounded, f64)| {
+        let cancelled = size - sum.value.abs();
+        let sum = Rounded { error: sum.error + 27.0 * HALF_ULP * cancelled.max(0.0), ..sum };
+        sum.with_ulps(0.5 * 27.0)
+    };
+    sums.into_iter().map(rounded).collect()
 }

@@ -87,8 +87,9 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn check(&mut self, mutant: &'a Mutant) -> Result<Outcome, String> {
         let is_validation = |stage: &Stage| *stage == Stage::Test(VALIDATION.to_string());
-        let broken = fit(&mutant.breakage.apply(&mutant.source), mutant.source.len())
-            .ok_or_else(|| format!("{}: too little indentation to make room for the breakage", place(mutant)))?;
+        let Some(broken) = fit(&mutant.breakage.apply(&mutant.source), mutant.source.len()) else {
+            return Ok(Outcome::Undecided("too little indentation to make room for it".to_string()));
+        };
         let mut stages: Vec<_> = mutant.stages.iter().collect();
         stages.sort_by_key(|stage| {
             let noticed = self.noticed.get(&(mutant.file.as_str(), *stage)).copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! One step of the check of a broken shader: a test binary, built and run until its first failing test.
 
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -99,8 +99,16 @@ impl Workbench {
 fn watch(command: &mut Command, limit: Duration) -> Result<Ending, String> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child =
-        command.spawn().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
+    let mut child = loop {
+        match command.spawn() {
+            Ok(child) => break child,
+            // Another worker's new process holds the file that was written a moment ago, until it has started.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(format!("cannot start {}: {error}", command.get_program().display())),
+        }
+    };
     let lines = lines_of(&mut child);
     let ending = loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
