@@ -158,7 +158,7 @@ fn lengths_around_the_limits_are_updated_to_the_last_element() {
 fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_part_of_a_block() {
     const LEN: usize = 8_192 + 40;
     let layout = Layout::flat(LEN).unwrap();
-    let mut trainer = Trainer::new(device::gpu(), clipped(), &layout, &[0.0; LEN]);
+    let mut trainer = Trainer::new(device::gpu(), clipped(), &layout, &vec![0.0; LEN]);
     for element in (0..8).map(|part| 1_024 * part + 5 * part + 2).chain([8_191, 8_192, LEN - 1]) {
         let mut grads = vec![1.0; LEN];
         grads[element] = 1e30;
