@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, MeasuredElements, Rule, Step, average, check_beta, setters};
+use super::{Elements, MeasuredElements, Rule, Step, average, check_beta, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -109,18 +109,8 @@ impl Lamb {
 }
 
 impl Rule for Lamb {
-    fn name(&self) -> &'static str {
-        "lamb"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("lamb");
+
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_avg_sq"]
     }

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, MeasuredElements, Rule, Step, setters};
+use super::{Elements, MeasuredElements, Rule, Step, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -128,18 +128,8 @@ impl Lars {
 }
 
 impl Rule for Lars {
-    fn name(&self) -> &'static str {
-        "lars"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("lars");
+
     fn states(&self) -> Vec<&str> {
         if self.has_momentum() { vec!["momentum_buffer"] } else { Vec::new() }
     }

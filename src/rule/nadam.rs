@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, setters};
+use super::{Elements, Rule, Step, check_beta, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -87,18 +87,8 @@ struct Hyper {
 }
 
 impl Rule for NAdam {
-    fn name(&self) -> &'static str {
-        "nadam"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("nadam");
+
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_avg_sq"]
     }

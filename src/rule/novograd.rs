@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, MeasuredElements, Rule, Step, average, check_beta, setters};
+use super::{Elements, MeasuredElements, Rule, Step, average, check_beta, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -75,18 +75,8 @@ impl NovoGrad {
 }
 
 impl Rule for NovoGrad {
-    fn name(&self) -> &'static str {
-        "novograd"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("novograd");
+
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg"]
     }

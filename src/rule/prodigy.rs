@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, MeasuredElements, Rule, Segmentation, Step, average, check_beta, setters};
+use super::{Elements, MeasuredElements, Rule, Segmentation, Step, average, check_beta, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -144,18 +144,8 @@ fn first_param(param: f32, p0: f32, step: &Step) -> f32 {
 }
 
 impl Rule for Prodigy {
-    fn name(&self) -> &'static str {
-        "prodigy"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("prodigy");
+
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_avg_sq", "s", "p0"]
     }

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, setters};
+use super::{Elements, Rule, Step, check_beta, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -126,18 +126,8 @@ macro_rules! schedule_free {
         }
 
         impl Rule for $Rule {
-            fn name(&self) -> &'static str {
-                $name
-            }
-            fn lr(&self) -> f64 {
-                self.lr
-            }
-            fn weight_decay(&self) -> f64 {
-                self.weight_decay
-            }
-            fn maximize(&self) -> bool {
-                self.maximize
-            }
+            common_options!($name);
+
             fn constants(&self) -> Vec<(&str, f64)> {
                 vec![("r", self.r), ("weight_lr_power", self.weight_lr_power)]
             }

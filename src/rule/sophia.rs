@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, setters, sign_of};
+use super::{Elements, Rule, Step, check_beta, common_options, setters, sign_of};
 use crate::Error;
 use crate::error::check;
 use crate::groups::is_rate;
@@ -113,18 +113,8 @@ struct Hyper {
 }
 
 impl Rule for Sophia {
-    fn name(&self) -> &'static str {
-        "sophia"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    common_options!("sophia");
+
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "hessian"]
     }
