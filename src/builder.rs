@@ -9,14 +9,12 @@ use crate::optimizer::Optimizer;
 use crate::rule::{self, Rule};
 use crate::segments::Segments;
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
-#[cfg(not(target_arch = "wasm32"))]
-use crate::{Gpu, verify};
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct OptimizerBuilder {
-    rule: Arc<dyn Rule>,
+    pub(crate) rule: Arc<dyn Rule>,
     schedule: Option<Schedule>,
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
@@ -24,8 +22,8 @@ pub struct OptimizerBuilder {
 }
 
 impl OptimizerBuilder {
-    pub(crate) fn new(rule: impl Rule + 'static) -> Self {
-        Self { rule: Arc::new(rule), schedule: None, clip: None, nonfinite: None, groups: Vec::new() }
+    pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
+        Self { rule, schedule: None, clip: None, nonfinite: None, groups: Vec::new() }
     }
 
     /// The learning rate over time. Default: the rule's `lr` throughout.
@@ -78,33 +76,6 @@ impl OptimizerBuilder {
     /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::RuleInterface`].
     pub fn build_cpu(self, layout: &Layout) -> Result<CpuOptimizer, Error> {
         CpuOptimizer::new(&self, layout)
-    }
-}
-
-impl OptimizerBuilder {
-    /// Compares the rule's WGSL with its Rust, and its passes likewise: twelve steps on the device and on the CPU, each
-    /// from the same parameters and states, over gradients that are random, zero, constant, of alternating sign, rare,
-    /// of 1e15, of 1e-15 and subnormal. Values may differ by 64 ULP of the largest of old value, new value and step;
-    /// where one is not finite, the other must not be either.
-    ///
-    /// For tests of rules of your own. Learning rate (0.5) and weight decays (0 and 0.25) are its own, so that both
-    /// show; schedule, clipping and groups of the builder take no part. Scalars and states of tensors are not compared,
-    /// only what becomes of them. It waits for the device, which browsers do not allow.
-    ///
-    /// # Errors
-    /// [`Error::RuleMismatch`] with the first difference, and those of [`OptimizerBuilder::build`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn verify(&self, gpu: &Gpu) -> Result<(), Error> {
-        verify::verify(self, gpu)
-    }
-
-    /// The rule with a schedule and nothing else.
-    pub(crate) fn alone(&self, schedule: Schedule) -> Self {
-        Self { rule: self.rule.clone(), schedule: Some(schedule), clip: None, nonfinite: None, groups: Vec::new() }
-    }
-
-    pub(crate) fn rule(&self) -> &dyn Rule {
-        &*self.rule
     }
 }
 

@@ -1,5 +1,7 @@
 mod passes;
 
+use std::sync::Arc;
+
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::builder::{OptimizerBuilder, Plan};
@@ -59,7 +61,7 @@ pub struct Optimizer {
 impl Optimizer {
     /// Starts an optimizer with a rule: a built-in one or anyone's own.
     pub fn builder(rule: impl Rule + 'static) -> OptimizerBuilder {
-        OptimizerBuilder::new(rule)
+        OptimizerBuilder::new(Arc::new(rule))
     }
 
     pub(crate) fn new(pipelines: &SharedPipelines, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
