@@ -86,7 +86,7 @@ impl Workbench {
     /// Runs the tests whose names contain `filter`.
     pub(crate) fn run(&self, executable: &Path, filter: &str, limit: Duration) -> Result<Ending, String> {
         let mut command = Command::new(executable);
-        command.args(["--test-threads", "1", filter]);
+        command.arg(filter);
         command.current_dir(&self.tree).env("CARGO_MANIFEST_DIR", &self.tree).env("RUST_BACKTRACE", "0");
         watch(&mut command, limit)
     }
