@@ -7,7 +7,9 @@ use common::numbers::{assert_same_bits, random};
 use common::oracle::global_norm;
 use common::{Trainer, assert_same_decision, device, encoder, finish, storage};
 use wgpu_optim::wgpu::{BufferUsages, PollType};
-use wgpu_optim::{AdamW, Clip, Error, GroupOptions, Layout, Lion, NonFinite, Optimizer, Schedule, Sgd, Stats};
+use wgpu_optim::{
+    Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NonFinite, Optimizer, Schedule, Sgd, SignSgd, Stats,
+};
 
 fn clipped() -> wgpu_optim::OptimizerBuilder {
     Optimizer::builder(AdamW::default().with_lr(0.01)).clip(Clip::global_norm(1.0))
@@ -299,16 +301,22 @@ fn optimizers_on_devices_of_two_instances_keep_apart() {
 #[test]
 fn optimizers_that_share_pipelines_step_as_if_alone() {
     let gpu = device::gpu();
-    let layout = Layout::flat(5).unwrap();
     let shared = wgpu_optim::SharedPipelines::new(&gpu.device);
-    let (params, grads) = (random(1, 5), random(2, 5));
-    for lr in [0.125, 0.5] {
-        let builder = Optimizer::builder(AdamW::default().with_lr(lr));
-        let mut alone = Trainer::new(gpu, builder.clone(), &layout, &params);
-        alone.step(&grads);
-        let mut sharing = Trainer::new(gpu, builder.clone(), &layout, &params);
-        sharing.optimizer = builder.build_shared(&shared, &layout).unwrap();
-        sharing.step(&grads);
-        assert_eq!(alone.bits(), sharing.bits());
+    let adamw = |lr| Optimizer::builder(AdamW::default().with_lr(lr));
+    // Rules with the same constants, namely none, and kernels for both alignments.
+    let others = [Optimizer::builder(SignSgd::default()), Optimizer::builder(Adadelta::default())];
+    for builder in [adamw(0.125), adamw(0.5)].into_iter().chain(others) {
+        for len in [5, 8] {
+            let layout = Layout::flat(len).unwrap();
+            let (params, grads) = (random(1, len), random(2, len));
+            let mut alone = Trainer::new(gpu, builder.clone(), &layout, &params);
+            alone.optimizer = builder.clone().build(&gpu.device, &layout).unwrap();
+            alone.step(&grads);
+            let mut sharing = Trainer::new(gpu, builder.clone(), &layout, &params);
+            sharing.optimizer = builder.clone().build_shared(&shared, &layout).unwrap();
+            sharing.step(&grads);
+            assert_eq!(alone.bits(), sharing.bits());
+            assert_ne!(alone.params(), params);
+        }
     }
 }

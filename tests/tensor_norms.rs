@@ -456,3 +456,17 @@ fn a_frozen_tensor_keeps_its_state() {
     assert_eq!(states[0], 3.0);
     assert!(states[4] > 0.0);
 }
+
+#[test]
+fn a_rule_with_norms_skips_what_is_not_finite_unless_told_otherwise() {
+    let layout = Layout::flat(4).unwrap();
+    let builder = Optimizer::builder(Lamb::default());
+    let mut params = [1.0; 4];
+    let grads = [1.0, f32::NAN, 1.0, 1.0];
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+    let cpu = builder.build_cpu(&layout).unwrap().step(&mut params, &grads).unwrap();
+    for (stats, params) in [(trainer.step(&grads), trainer.params()), (cpu, params.to_vec())] {
+        assert_eq!((stats.step, stats.skipped, stats.first_nonfinite), (0, 1, Some(1)));
+        assert_eq!(params, [1.0; 4]);
+    }
+}
