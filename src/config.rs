@@ -6,7 +6,7 @@ use crate::rule::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
     RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
-use crate::{Optimizer, OptimizerBuilder};
+use crate::{Optimizer, OptimizerBuilder, Rule};
 
 /// Both enums have a variant per rule, under the rule's name.
 macro_rules! rules {
@@ -49,6 +49,13 @@ macro_rules! rules {
         impl RuleConfig {
             /// The names that are known.
             pub const NAMES: &[&str] = &[$($name),*];
+
+            /// The rule itself.
+            pub fn rule(&self) -> &dyn Rule {
+                match self {
+                    $(Self::$Rule(rule) => rule,)*
+                }
+            }
 
             /// Starts an optimizer with the rule.
             pub fn builder(self) -> OptimizerBuilder {

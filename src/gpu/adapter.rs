@@ -7,7 +7,8 @@ use crate::Error;
 pub struct Gpu {
     /// The adapter.
     pub adapter: wgpu::Adapter,
-    /// A device with the adapter's own limits for buffers and bindings, and wgpu's defaults otherwise.
+    /// A device with the adapter's own limits for buffers and bindings, and wgpu's defaults otherwise; with timestamp
+    /// queries where the adapter has them.
     pub device: wgpu::Device,
     /// The device's queue.
     pub queue: wgpu::Queue,
@@ -66,7 +67,13 @@ async fn request_device(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::
         max_storage_buffers_per_shader_stage: available.max_storage_buffers_per_shader_stage,
         ..wgpu::Limits::default().or_worse_values_from(&available)
     };
-    let descriptor = wgpu::DeviceDescriptor { label: Some("wgpu-optim"), required_limits, ..Default::default() };
+    let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("wgpu-optim"),
+        required_features: timestamps & adapter.features(),
+        required_limits,
+        ..Default::default()
+    };
     adapter.request_device(&descriptor).await
 }
 

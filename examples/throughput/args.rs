@@ -1,0 +1,163 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use wgpu_optim::RuleConfig;
+
+use crate::Result;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engines {
+    /// The CPU engine, and the best adapter there is (a software driver too).
+    All,
+    /// The best adapter there is.
+    Gpu,
+    /// The CPU engine.
+    Cpu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ClipModes {
+    /// With and without.
+    Both,
+    /// Without clipping only.
+    Off,
+    /// With clipping by the global norm only.
+    On,
+}
+
+/// What parameters, gradients and states are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// Everything in 32 bits.
+    F32,
+}
+
+/// Elements of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    Elements(usize),
+    /// As many as memory holds.
+    Max,
+}
+
+/// Measures the optimizer step beside a kernel that streams the same memory and computes next to nothing.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "throughput")]
+pub(crate) struct Args {
+    /// What takes the steps.
+    #[arg(long, value_name = "ENGINE", default_value = "all")]
+    pub(crate) engine: Engines,
+
+    /// Rules by their names in configurations; beside them sgd_momentum (0.9), adamw_amsgrad, and all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "sgd,sgd_momentum,adamw,lion")]
+    pub(crate) rules: Vec<String>,
+
+    /// Parameters: a number, Ki, Mi or Gi of them, or max for as many as memory holds.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "64Ki,1Mi,16Mi,64Mi", value_parser = size)]
+    pub(crate) sizes: Vec<Size>,
+
+    /// What is stored.
+    #[arg(long, value_name = "FORMAT,...", value_delimiter = ',', default_value = "f32")]
+    pub(crate) precision: Vec<Precision>,
+
+    /// Whether gradients are clipped by their global norm.
+    #[arg(long, value_name = "WHEN", default_value = "both")]
+    pub(crate) clip: ClipModes,
+
+    /// Tensors that the parameters are divided into.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tensors: u32,
+
+    /// Groups that the tensors are dealt out to, each with a learning-rate scale of its own; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) groups: u32,
+
+    /// Seconds to spend on measuring each case.
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+
+    /// Write the rows as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Draw rate against size as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+impl Args {
+    /// The rules asked for, by name.
+    ///
+    /// # Errors
+    /// An unknown name, with those that are known.
+    pub(crate) fn rules(&self) -> Result<Vec<(String, RuleConfig)>> {
+        let names = self.rules.iter().flat_map(|name| match name.as_str() {
+            "all" => RuleConfig::NAMES.to_vec(),
+            name => vec![name],
+        });
+        names.map(|name| Ok((name.to_owned(), rule(name)?))).collect()
+    }
+
+    /// Whether to clip, for each measurement of a case.
+    pub(crate) fn clip_modes(&self) -> &'static [bool] {
+        match self.clip {
+            ClipModes::Both => &[false, true],
+            ClipModes::Off => &[false],
+            ClipModes::On => &[true],
+        }
+    }
+}
+
+fn rule(name: &str) -> Result<RuleConfig> {
+    let json = match name {
+        "sgd_momentum" => r#"{"name": "sgd", "momentum": 0.9}"#.to_owned(),
+        "adamw_amsgrad" => r#"{"name": "adamw", "amsgrad": true}"#.to_owned(),
+        name if RuleConfig::NAMES.contains(&name) => format!(r#"{{"name": "{name}"}}"#),
+        name => {
+            let known = RuleConfig::NAMES.join(", ");
+            return Err(format!("--rules {name}: known are {known}, sgd_momentum, adamw_amsgrad, all").into());
+        }
+    };
+    Ok(serde_json::from_str(&json)?)
+}
+
+fn size(text: &str) -> std::result::Result<Size, String> {
+    if text == "max" {
+        return Ok(Size::Max);
+    }
+    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
+    let found = units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+    let (digits, factor) = found.unwrap_or((text, 1));
+    let elements = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    elements
+        .filter(|elements| (1..=wgpu_optim::MAX_ELEMENTS).contains(&(*elements as u64)))
+        .map(Size::Elements)
+        .ok_or_else(|| format!("expected 1 to {}, also as 64Ki, 16Mi, 1Gi, or max", wgpu_optim::MAX_ELEMENTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_units() {
+        let sizes = ["7", "64Ki", "16Mi", "1Gi", "max"].map(|text| size(text).expect(text));
+        assert_eq!(sizes[..4], [7, 65_536, 16_777_216, 1_073_741_824].map(Size::Elements));
+        assert_eq!(sizes[4], Size::Max);
+        for wrong in ["", "0", "-1", "1e6", "5Ti", "4Gi", "99999999999999999999Ki"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rules_are_known_by_name() {
+        let rules = |text: &str| Args::parse_from(["throughput", "--rules", text]).rules();
+        let names = |text: &str| rules(text).expect(text).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names("all"), RuleConfig::NAMES);
+        assert_eq!(names("sgd_momentum,lion"), ["sgd_momentum", "lion"]);
+        let error = rules("adamx").expect_err("unknown").to_string();
+        assert!(error.contains("adamx") && error.contains("adamw"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! What is measured: a rule over so many parameters, with or without clipping.
+
+use wgpu_optim::{Clip, GroupOptions, Layout, OptimizerBuilder, RuleConfig};
+
+use crate::Result;
+
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) clip: bool,
+    pub(crate) elements: usize,
+    pub(crate) tensors: u32,
+    pub(crate) layout: Layout,
+    rule: RuleConfig,
+    groups: u32,
+}
+
+impl Case {
+    pub(crate) fn new(
+        name: &str,
+        rule: RuleConfig,
+        clip: bool,
+        elements: usize,
+        tensors: u32,
+        groups: u32,
+    ) -> Result<Self> {
+        let (tensors, groups) = (tensors.min(elements as u32), groups.min(tensors));
+        let mut layout = Layout::builder();
+        for tensor in 0..tensors as usize {
+            let begin = elements * tensor / tensors as usize;
+            let end = elements * (tensor + 1) / tensors as usize;
+            layout = layout.tensor(format!("tensor{tensor}"), &[end - begin]);
+            if groups > 0 {
+                layout = layout.group(group(tensor as u32 % groups));
+            }
+        }
+        Ok(Self { name: name.to_owned(), clip, elements, tensors, layout: layout.build()?, rule, groups })
+    }
+
+    /// The optimizer to measure.
+    pub(crate) fn builder(&self) -> OptimizerBuilder {
+        let mut builder = self.rule.clone().builder();
+        if self.clip {
+            builder = builder.clip(Clip::global_norm(1.0));
+        }
+        for number in 0..self.groups {
+            let options = GroupOptions::default().with_lr_scale(1.0 / f64::from(1 + number));
+            builder = builder.group(group(number), options);
+        }
+        builder
+    }
+
+    /// Parameters, gradients and states.
+    pub(crate) fn streams(&self) -> usize {
+        Self::streams_of(&self.rule)
+    }
+
+    pub(crate) fn streams_of(rule: &RuleConfig) -> usize {
+        2 + rule.rule().states().len()
+    }
+
+    /// Bytes that the update moves: it reads the gradients, and reads and writes all other streams.
+    pub(crate) fn update_bytes(&self) -> u64 {
+        4 * self.elements as u64 * (2 * self.streams() as u64 - 1)
+    }
+
+    /// Bytes that a step moves: the norm reads the gradients once more, sums over tensors read every stream.
+    pub(crate) fn bytes(&self) -> u64 {
+        let measures = !self.rule.rule().measures().is_empty();
+        let norm = u64::from(self.clip || measures);
+        let sums = if measures { self.streams() as u64 } else { 0 };
+        self.update_bytes() + 4 * self.elements as u64 * (norm + sums)
+    }
+
+    /// How many copies of all buffers to go round, so that none is in a cache when its turn comes.
+    pub(crate) fn copies(&self) -> usize {
+        /// Several times the caches of today's GPUs and CPUs.
+        const ENOUGH: usize = 256 << 20;
+        ENOUGH.div_ceil(4 * self.elements * self.streams()).clamp(1, 64)
+    }
+}
+
+fn group(number: u32) -> String {
+    format!("group{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(json: &str, clip: bool) -> Case {
+        let rule = serde_json::from_str(json).expect(json);
+        Case::new("a rule", rule, clip, 1_000, 7, 3).expect("a layout")
+    }
+
+    /// The figures of the README: 28 bytes per parameter for AdamW, 32 with clipping.
+    #[test]
+    fn bytes_are_those_of_the_passes() {
+        let bytes = |json, clip| case(json, clip).bytes() / 1_000;
+        assert_eq!(bytes(r#"{"name": "sgd"}"#, false), 12);
+        assert_eq!(bytes(r#"{"name": "adamw"}"#, false), 28);
+        assert_eq!(bytes(r#"{"name": "adamw"}"#, true), 32);
+        assert_eq!(bytes(r#"{"name": "lamb"}"#, false), 28 + 4 + 16);
+    }
+
+    #[test]
+    fn every_element_is_in_a_tensor_and_every_tensor_in_a_group() {
+        let case = case(r#"{"name": "sgd"}"#, false);
+        let tensors = case.layout.tensors();
+        assert_eq!(tensors.iter().map(|tensor| tensor.range().len()).sum::<usize>(), 1_000);
+        assert_eq!(tensors[4].group(), Some("group1"));
+        case.builder().build_cpu(&case.layout).expect("the groups are the layout's");
+    }
+}

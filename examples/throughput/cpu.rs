@@ -1,0 +1,113 @@
+//! Steps on the CPU.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+use rayon::prelude::*;
+use wgpu_optim::CpuOptimizer;
+
+use crate::case::Case;
+use crate::measure::measure;
+use crate::row::{Compared, Row};
+use crate::{Engine, Result, memory};
+
+/// Elements a thread streams or copies at a time.
+const PART: usize = 1 << 15;
+
+pub(crate) struct Cpu {
+    processor: String,
+    threads: String,
+}
+
+/// One copy of all slices of a case.
+struct Set {
+    optimizer: CpuOptimizer,
+    params: Vec<f32>,
+    grads: Vec<f32>,
+    /// What the streaming loop reads and writes: as many slices as the rule has states.
+    states: Vec<Vec<f32>>,
+}
+
+impl Cpu {
+    pub(crate) fn new() -> Self {
+        let threads = rayon::current_num_threads();
+        Self { processor: memory::processor(), threads: format!("{threads} threads") }
+    }
+}
+
+impl Engine for Cpu {
+    fn describe(&self) -> String {
+        format!("CPU engine: {}, {}", self.processor, self.threads)
+    }
+
+    fn most_elements(&self, streams: usize) -> usize {
+        let per_element = 4 * (2 * streams as u64 - 2);
+        (memory::available() / 2 / per_element).min(wgpu_optim::MAX_ELEMENTS) as usize / 8192 * 8192
+    }
+
+    fn run(&mut self, case: &Case, seconds: f64) -> Result<Row> {
+        let set = |_| {
+            let len = case.layout.len();
+            let states = vec![vec![0.0; len]; case.streams() - 2];
+            let optimizer = case.builder().build_cpu(&case.layout)?;
+            Ok(Set { optimizer, params: vec![1.0; len], grads: vec![1e-3; len], states })
+        };
+        let sets: VecDeque<Set> = (0..case.copies()).map(set).collect::<Result<_>>()?;
+        let steps = Cell::new(0);
+        let sets = RefCell::new(sets);
+        let turn = |work: &dyn Fn(&mut Set) -> Result<()>, turns| {
+            for _ in 0..turns {
+                let mut sets = sets.borrow_mut();
+                sets.rotate_left(1);
+                work(&mut sets[0])?;
+            }
+            Ok(Vec::new())
+        };
+        let mut step = |turns| {
+            let step = |set: &mut Set| {
+                set.optimizer.step(&mut set.params, &set.grads)?;
+                steps.set(steps.get() + 1);
+                Ok(())
+            };
+            turn(&step, turns)
+        };
+        let mut streaming = |turns| turn(&|set| Ok(stream(set)), turns);
+        let mut copy = |turns| {
+            let copy = |set: &mut Set| {
+                let parts = set.grads.par_chunks_mut(PART).zip(set.params.par_chunks(PART));
+                parts.for_each(|(grads, params)| grads.copy_from_slice(params));
+                Ok(())
+            };
+            turn(&copy, turns)
+        };
+        let [step, stream, copy] = measure([&mut step, &mut streaming, &mut copy], seconds)?;
+        let applied: u64 = sets.borrow().iter().map(|set| set.optimizer.stats().step).sum();
+        if applied != steps.get() {
+            let (name, steps) = (&case.name, steps.get());
+            return Err(format!("{name}: {applied} of {steps} steps were applied; the times mean nothing").into());
+        }
+        let compared =
+            Compared { step, stream, copy: (4 * case.layout.len() as u64, copy), record_microseconds: None };
+        Ok(Row::new(case, "cpu", (&self.processor, &self.threads), compared))
+    }
+}
+
+/// Reads the gradients, reads and writes everything else in place, with two integer operations a word.
+fn stream(set: &mut Set) {
+    let mask = black_box(0);
+    let mut states: Vec<_> = set.states.iter_mut().map(|state| state.chunks_mut(PART)).collect();
+    let params = set.params.chunks_mut(PART).zip(set.grads.chunks(PART));
+    let parts: Vec<_> = params.map(|(param, grad)| (param, grad, next_of_each(&mut states))).collect();
+    parts.into_par_iter().for_each(|(param, grad, states)| {
+        for stream in [param].into_iter().chain(states) {
+            for (word, grad) in stream.iter_mut().zip(grad) {
+                *word = f32::from_bits(word.to_bits() ^ (grad.to_bits() & mask));
+            }
+        }
+    });
+}
+
+fn next_of_each<'a>(states: &mut [std::slice::ChunksMut<'a, f32>]) -> Vec<&'a mut [f32]> {
+    states.iter_mut().filter_map(Iterator::next).collect()
+}

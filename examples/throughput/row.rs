@@ -1,0 +1,164 @@
+//! One line of the table, and one object of the JSON file.
+
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::measure::Times;
+
+/// The keys are those of `--json`; a field that is skipped is in the table only.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    pub(crate) adapter: String,
+    pub(crate) driver: String,
+    /// `gpu` or `cpu`.
+    pub(crate) engine: &'static str,
+    pub(crate) rule: String,
+    pub(crate) precision: &'static str,
+    pub(crate) clip: bool,
+    pub(crate) elements: usize,
+    pub(crate) tensors: u32,
+    pub(crate) bytes_per_step: u64,
+    /// Of one step: by the device's timestamps where it has them, else by the clock on the wall.
+    pub(crate) seconds_median: f64,
+    pub(crate) seconds_min: f64,
+    pub(crate) bytes_per_second: f64,
+    /// Rate of the step as a share of the rate at which the same streams are read and written in place.
+    pub(crate) ceiling_ratio: f64,
+    /// The host's time to record one step; null on the CPU.
+    pub(crate) record_microseconds: Option<f64>,
+    #[serde(skip)]
+    spread: f64,
+    #[serde(skip)]
+    wall: f64,
+    #[serde(skip)]
+    copy_rate: f64,
+    #[serde(skip)]
+    state_bytes: u64,
+}
+
+/// The times of what one case compares.
+pub(crate) struct Compared {
+    pub(crate) step: Times,
+    /// The streaming kernel over the same streams, in the form that was fastest.
+    pub(crate) stream: Times,
+    /// A copy of so many bytes, and its times.
+    pub(crate) copy: (u64, Times),
+    pub(crate) record_microseconds: Option<f64>,
+}
+
+impl Row {
+    pub(crate) fn new(
+        case: &Case,
+        engine: &'static str,
+        (adapter, driver): (&str, &str),
+        Compared { step, stream, copy: (copied, copy), record_microseconds }: Compared,
+    ) -> Self {
+        let bytes = case.bytes();
+        let rate = bytes as f64 / step.median();
+        Self {
+            adapter: adapter.to_owned(),
+            driver: driver.to_owned(),
+            engine,
+            rule: case.name.clone(),
+            precision: "f32",
+            clip: case.clip,
+            elements: case.elements,
+            tensors: case.tensors,
+            bytes_per_step: bytes,
+            seconds_median: step.median(),
+            seconds_min: step.min(),
+            bytes_per_second: rate,
+            ceiling_ratio: rate / (case.update_bytes() as f64 / stream.median()),
+            record_microseconds,
+            spread: step.spread(),
+            wall: crate::measure::quantile(&step.wall, 0.5),
+            // Every byte is read once and written once.
+            copy_rate: 2.0 * copied as f64 / copy.median(),
+            state_bytes: 4 * case.layout.len() as u64 * (case.streams() as u64 - 2),
+        }
+    }
+}
+
+/// The table's columns.
+pub(crate) fn heading() -> String {
+    format!(
+        "{:20} {:>10} {:>5} {:>8} {:>10} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        "rule", "elements", "clip", "states", "step", "±", "wall", "rate", "ceiling", "copy", "record"
+    )
+}
+
+/// A row for people; the units stand with the numbers.
+pub(crate) fn line(row: &Row) -> String {
+    format!(
+        "{:20} {:>10} {:>5} {:>8} {:>10} {:>5} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        row.rule,
+        count(row.elements),
+        if row.clip { "clip" } else { "-" },
+        format!("{:.0} MB", row.state_bytes as f64 / 1e6),
+        seconds(row.seconds_median),
+        format!("{:.0}%", row.spread * 100.0),
+        seconds(row.wall),
+        format!("{:.1} GB/s", row.bytes_per_second / 1e9),
+        format!("{:.2}", row.ceiling_ratio),
+        format!("{:.1} GB/s", row.copy_rate / 1e9),
+        row.record_microseconds.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} µs")),
+    )
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 1e-3 { format!("{:.1} µs", seconds * 1e6) } else { format!("{:.2} ms", seconds * 1e3) }
+}
+
+/// 65,536 as 64 Ki.
+pub(crate) fn count(elements: usize) -> String {
+    let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    match units.into_iter().find(|(unit, _)| elements.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{} {name}", elements / unit),
+        None => elements.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(seconds: f64) -> Times {
+        Times { wall: vec![seconds; 3], device: Vec::new() }
+    }
+
+    fn row() -> Row {
+        let rule = serde_json::from_str(r#"{"name": "adamw"}"#).expect("a rule");
+        let case = Case::new("adamw", rule, true, 65_536, 1, 0).expect("a layout");
+        let copy = (65_536 * 4, times(1e-3));
+        let compared = Compared { step: times(4e-3), stream: times(3e-3), copy, record_microseconds: Some(2.5) };
+        Row::new(&case, "gpu", ("a card", "a driver"), compared)
+    }
+
+    #[test]
+    fn the_ratio_compares_rates() {
+        let row = row();
+        assert_eq!(row.bytes_per_step, 32 * 65_536);
+        // 32 bytes in 4 ms beside 28 bytes in 3 ms.
+        assert!((row.ceiling_ratio - (32.0 / 4.0) / (28.0 / 3.0)).abs() < 1e-12);
+        assert!((row.copy_rate - 2.0 * 65_536.0 * 4.0 / 1e-3).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_file_has_the_documented_keys() {
+        let json = serde_json::to_value(row()).expect("serializable");
+        let keys = [
+            "adapter", "bytes_per_second", "bytes_per_step", "ceiling_ratio", "clip", "driver", "elements", "engine",
+            "precision", "record_microseconds", "rule", "seconds_median", "seconds_min", "tensors",
+        ];
+        assert_eq!(json.as_object().expect("an object").keys().collect::<Vec<_>>(), keys);
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_has_units() {
+        let (heading, line) = (heading(), line(&row()));
+        assert_eq!(heading.chars().count(), line.chars().count());
+        for part in ["64 Ki", "clip", "4.00 ms", "0.86", "2.5 µs"] {
+            assert!(line.contains(part), "{part} is missing: {line}");
+        }
+    }
+}
