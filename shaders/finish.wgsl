@@ -42,10 +42,10 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
     return vec3<f32>(coef, inv_scale, coef);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn finish(@builtin(local_invocation_index) lane: u32) {
     var total = empty_partial();
-    for (var i = lane; i < arrayLength(&partials); i += 256u) {
+    for (var i = lane; i < arrayLength(&partials); i += LANES) {
         total = combine(total, partials[i]);
     }
     total = reduce(total, lane);

@@ -7,13 +7,6 @@
 // Lines that end in MEASURED are there for rules with sums over tensors only: see src/gpu/shader.rs.
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
-struct Lanes {
-    live: vec4<bool>,
-    lr_scale: vec4<f32>,
-    weight_decay: vec4<f32>,
-    tensor: vec4<u32>, // MEASURED
-}
-
 // First word of the span that holds `index`.
 fn find_span(index: u32) -> u32 {
     let block = index / 1024u;

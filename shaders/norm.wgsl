@@ -19,31 +19,20 @@ fn squares(bits: vec4<u32>, scale: f32) -> vec4<f32> {
 }
 
 fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
-    var first = NONE;
-    for (var lane = 0u; lane < 4u; lane++) {
-        if bits[lane] >= INFINITE {
-            first = min(first, index + lane);
-        }
-    }
-    return first;
+    let bad = select(vec4<u32>(NONE), index + vec4<u32>(0u, 1u, 2u, 3u), bits >= vec4<u32>(INFINITE));
+    return min(min(bad.x, bad.y), min(bad.z, bad.w));
 }
 
-@compute @workgroup_size(256)
-fn norm(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let block = workgroup.y * grid.x + workgroup.x;
-    let element = block * 8192u + lane * 4u;
+// One lane's part of 2,048 elements: four of each row of 256.
+fn partial_of_tile(element: u32) -> Partial {
     let bits0 = load_quad(element);
-    let bits1 = load_quad(element + 1024u);
-    let bits2 = load_quad(element + 2048u);
-    let bits3 = load_quad(element + 3072u);
-    let bits4 = load_quad(element + 4096u);
-    let bits5 = load_quad(element + 5120u);
-    let bits6 = load_quad(element + 6144u);
-    let bits7 = load_quad(element + 7168u);
+    let bits1 = load_quad(element + 256u);
+    let bits2 = load_quad(element + 512u);
+    let bits3 = load_quad(element + 768u);
+    let bits4 = load_quad(element + 1024u);
+    let bits5 = load_quad(element + 1280u);
+    let bits6 = load_quad(element + 1536u);
+    let bits7 = load_quad(element + 1792u);
 
     let largest = max(max(max(bits0, bits1), max(bits2, bits3)), max(max(bits4, bits5), max(bits6, bits7)));
     let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
@@ -53,12 +42,12 @@ fn norm(
         let index = chunk.start + element;
         partial.first_nonfinite = min(
             min(
-                min(first_nonfinite(bits0, index), first_nonfinite(bits1, index + 1024u)),
-                min(first_nonfinite(bits2, index + 2048u), first_nonfinite(bits3, index + 3072u)),
+                min(first_nonfinite(bits0, index), first_nonfinite(bits1, index + 256u)),
+                min(first_nonfinite(bits2, index + 512u), first_nonfinite(bits3, index + 768u)),
             ),
             min(
-                min(first_nonfinite(bits4, index + 4096u), first_nonfinite(bits5, index + 5120u)),
-                min(first_nonfinite(bits6, index + 6144u), first_nonfinite(bits7, index + 7168u)),
+                min(first_nonfinite(bits4, index + 1024u), first_nonfinite(bits5, index + 1280u)),
+                min(first_nonfinite(bits6, index + 1536u), first_nonfinite(bits7, index + 1792u)),
             ),
         );
     } else {
@@ -74,6 +63,20 @@ fn norm(
         sum = sum + squares(bits6, scale);
         sum = sum + squares(bits7, scale);
         partial.sum = (sum.x + sum.y) + (sum.z + sum.w);
+    }
+    return partial;
+}
+
+@compute @workgroup_size(LANES)
+fn norm(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = workgroup.y * grid.x + workgroup.x;
+    var partial = empty_partial();
+    for (var tile = 0u; tile < 4u; tile++) {
+        partial = combine(partial, partial_of_tile(block * 8192u + tile * 2048u + lane * 4u));
     }
     partial = reduce(partial, lane);
     if lane == 0u && block * 8192u < chunk.length {

@@ -8,7 +8,7 @@ struct Partial {
     first_nonfinite: u32,
 }
 
-var<workgroup> lane_partials: array<Partial, 256>;
+var<workgroup> lane_partials: array<Partial, LANES>;
 
 fn empty_partial() -> Partial {
     // equivalent(125): the exponent of a sum of 0 counts for nothing
@@ -30,7 +30,7 @@ fn combine(a: Partial, b: Partial) -> Partial {
 // The sum over the workgroup, as a tree of fixed shape; valid in lane 0.
 fn reduce(partial: Partial, lane: u32) -> Partial {
     lane_partials[lane] = partial;
-    for (var stride = 128u; stride > 0u; stride /= 2u) {
+    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
         workgroupBarrier();
         // equivalent(<=): a race, which lane 0 always wins where one thread takes the lanes in turn
         if lane < stride {

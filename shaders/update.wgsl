@@ -1,7 +1,8 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
 // Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
-// storage format, `element_of`, and `apply`: the rule, or one of its further passes.
+// storage format, `element_of`, `apply` (the rule, or one of its further passes), and `count_for_rule`, which writes what
+// the rule has of bias corrections and scalars into `next`.
 
 @group(0) @binding(1) var<uniform> control: Control;
 // What `control` will be after this step; written by the bare step alone, which has no `finish` before it.
@@ -66,15 +67,12 @@ fn update_bare(
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
+    // Compilers for CPUs let every invocation run through these lines, so there are no more of them than differ between
+    // `control` and `next`.
     if chunk.first != 0u && element == 0u {
-        next.control = control;
         next.control.step = t;
-        next.control.bias_correction = correction;
-        next.control.upcoming_bias_correction = bias_correction(t + 1u);
-        next.control.scalars = pack(scalars);
         next.control.lr = slot.head.lr;
-        next.control.clip_coef = 1.0;
-        next.control.findings = 0u;
+        count_for_rule(t, correction, scalars);
         atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
     }
     if element >= chunk.length {
@@ -85,13 +83,11 @@ fn update_bare(
         return;
     }
     let bits = load_grad(element);
-    let nonfinite = lanes.live & ((bits & vec4<u32>(0x7fffffffu)) >= vec4<u32>(INFINITE));
-    if any(nonfinite) {
-        for (var i = 0u; i < 4u; i++) {
-            if nonfinite[i] {
-                atomicMin(&next.first_nonfinite[t & 1u], chunk.start + element + i);
-            }
-        }
+    let finite = !lanes.live | ((bits & vec4<u32>(0x7fffffffu)) < vec4<u32>(INFINITE));
+    if !all(finite) {
+        let bad = select(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(4u), finite);
+        let first = min(min(bad.x, bad.y), min(bad.z, bad.w));
+        atomicMin(&next.first_nonfinite[t & 1u], chunk.start + element + first);
     }
     update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
 }

@@ -6,6 +6,7 @@ mod norm;
 mod partial;
 mod passes;
 mod settle;
+pub(crate) mod simd;
 mod update;
 
 use measure::{TensorRow, Whole};
@@ -71,12 +72,9 @@ impl CpuOptimizer {
         let slot = self.plan.next_slot();
         let plan = &self.plan;
         let whole = if plan.is_bare() {
-            let bad = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
-                update::first_nonfinite(part.grad, part.start, &plan.groups)
-            });
             let bias_correction = self.control.upcoming_bias_correction;
             let upcoming = self.powers.bias_correction(self.control.step + 2);
-            update::count_bare(&mut self.control, slot.lr, upcoming, bad.into_iter().min().unwrap_or(NONE));
+            update::count_bare(&mut self.control, slot.lr, upcoming);
             plan.rule.advance(&mut self.control.scalars, slot.lr, bias_correction, self.control.step);
             let ControlBlock { step, scalars, .. } = self.control;
             WholeStep { lr: slot.lr, grad_factors: [slot.inv_scale, 1.0], bias_correction, t: step, scalars }
@@ -90,7 +88,10 @@ impl CpuOptimizer {
         };
         if plan.is_bare() || self.control.apply != 0 {
             self.measure(&whole, params, grads);
-            self.update(None, &whole, params, grads);
+            let first_nonfinite = self.update(None, &whole, params, grads);
+            if self.plan.is_bare() {
+                self.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
+            }
         }
         Ok(self.stats())
     }
@@ -123,12 +124,15 @@ impl CpuOptimizer {
         }
     }
 
-    fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) {
+    /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
+    fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) -> u32 {
         let plan = &self.plan;
         let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
-        map_parts(parts(PART, params, grads, &mut states), |part| {
-            update::update(&*plan.rule, pass, &plan.groups, &self.tensors, whole, part);
-        });
+        let mut parts = parts(PART, params, grads, &mut states);
+        // What the passes before read last, they left in the cache.
+        parts.reverse();
+        let bad = map_parts(parts, |part| update::update(&*plan.rule, pass, &plan.groups, &self.tensors, whole, part));
+        bad.into_iter().min().unwrap_or(NONE)
     }
 
     /// Statistics of the last step.

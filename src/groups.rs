@@ -167,4 +167,10 @@ impl GroupTable {
         }
         words
     }
+
+    /// The span that `start..end` lies in as a whole, if it is live.
+    pub(crate) fn only_span(&self, start: u32, end: u32) -> Option<&GroupSpan> {
+        let (_, to, span) = self.covering(start, end).next()?;
+        (to == end && span.live()).then_some(span)
+    }
 }

@@ -53,7 +53,7 @@ pub use yogi::Yogi;
 
 use crate::Error;
 use crate::error::check;
-use crate::gpu::shader;
+use crate::gpu::shader::{self, Form};
 use crate::groups::is_rate;
 
 /// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
@@ -249,21 +249,23 @@ fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Erro
 }
 
 /// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
+#[inline(always)]
 fn sign_of(value: f32) -> f32 {
     f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 
 /// Whether both have the same sign, and neither is 0. Twin of `agree` in `shaders/rule/agree.wgsl`.
+#[inline(always)]
 fn agree(a: f32, b: f32) -> bool {
     (a > 0.0 && b > 0.0) || (a < 0.0 && b < 0.0)
 }
 
 /// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
+#[inline(always)]
 fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
-    if one_minus_beta <= 0.5 {
-        return old + one_minus_beta * (value - old);
-    }
-    beta * old + one_minus_beta * value
+    let stepped = old + one_minus_beta * (value - old);
+    let weighted = beta * old + one_minus_beta * value;
+    if one_minus_beta <= 0.5 { stepped } else { weighted }
 }
 
 /// What [`Rule`] asks of rules with the fields `lr`, `weight_decay` and `maximize`.
@@ -306,14 +308,14 @@ pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
     shader::check_interface(rule)?;
     let measures = !rule.measures().is_empty();
     let mut kernels = Vec::new();
-    for (label, aligned) in [("aligned", true), ("unaligned", false)] {
-        kernels.push((format!("update {label}"), shader::update(rule, "rule", aligned)));
-        kernels.push((format!("norm {label}"), shader::norm(aligned)));
-        if measures {
-            kernels.push((format!("measure {label}"), shader::measure(rule, aligned)));
-        }
+    for (label, form) in Form::ALL {
+        kernels.push((format!("update {label}"), shader::update(rule, "rule", form)));
+        kernels.push((format!("norm {label}"), shader::norm(form)));
         let passes = rule.passes().into_iter();
-        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, aligned))));
+        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, form))));
+        if measures && !form.one_span {
+            kernels.push((format!("measure {label}"), shader::measure(rule, form.aligned)));
+        }
     }
     if measures {
         kernels.push(("settle".to_owned(), shader::settle(rule)));

@@ -87,8 +87,7 @@ impl Engine for Cpu {
             let (name, steps) = (&case.name, steps.get());
             return Err(format!("{name}: {applied} of {steps} steps were applied; the times mean nothing").into());
         }
-        let compared =
-            Compared { step, stream, copy: (4 * case.layout.len() as u64, copy), record_microseconds: None };
+        let compared = Compared { step, stream, copy: (4 * case.layout.len() as u64, copy), record_microseconds: None };
         Ok(Row::new(case, "cpu", (&self.processor, &self.threads), compared))
     }
 }

@@ -147,8 +147,20 @@ mod tests {
     fn the_file_has_the_documented_keys() {
         let json = serde_json::to_value(row()).expect("serializable");
         let keys = [
-            "adapter", "bytes_per_second", "bytes_per_step", "ceiling_ratio", "clip", "driver", "elements", "engine",
-            "precision", "record_microseconds", "rule", "seconds_median", "seconds_min", "tensors",
+            "adapter",
+            "bytes_per_second",
+            "bytes_per_step",
+            "ceiling_ratio",
+            "clip",
+            "driver",
+            "elements",
+            "engine",
+            "precision",
+            "record_microseconds",
+            "rule",
+            "seconds_median",
+            "seconds_min",
+            "tensors",
         ];
         assert_eq!(json.as_object().expect("an object").keys().collect::<Vec<_>>(), keys);
     }

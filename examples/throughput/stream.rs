@@ -59,8 +59,11 @@ impl Stream {
             })
         });
         let contents = bytemuck::bytes_of(&[0u32; 4]);
-        let mask =
-            device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label, contents, usage: BufferUsages::UNIFORM });
+        let mask = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label,
+            contents,
+            usage: BufferUsages::UNIFORM,
+        });
         Self { layout, pipelines, mask }
     }
 
@@ -143,7 +146,8 @@ mod tests {
             gpu.queue.submit([encoder.finish()]);
             for (i, buffer) in buffers.iter().enumerate() {
                 let read = crate::gpu::read::<u32>(&gpu, buffer);
-                let expected = contents[i].iter().zip(&contents[0]).map(|(own, grad)| if i == 0 { *own } else { own ^ grad });
+                let expected =
+                    contents[i].iter().zip(&contents[0]).map(|(own, grad)| if i == 0 { *own } else { own ^ grad });
                 assert!(read.iter().copied().eq(expected), "stream {i} of variant {variant}");
             }
         }

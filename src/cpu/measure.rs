@@ -1,4 +1,4 @@
-use super::norm::{NORM_BLOCK, ROW};
+use super::norm::NORM_BLOCK;
 use super::update::{RUN, WholeStep, runs};
 use crate::groups::GroupTable;
 use crate::rule::{MeasuredElements, Rule};
@@ -34,7 +34,7 @@ pub(crate) fn measure(
     whole: &Whole<'_>,
     item: Item,
 ) -> [f32; 4] {
-    let mut sums = vec![[0.0; ROW]; rule.measures().len()];
+    let mut sums = vec![[0.0; RUN]; rule.measures().len()];
     let mut scaled = [0.0; RUN];
     let before = TensorRow::new(tensors[item.segment as usize].state);
     for (from, to, span) in groups.covering(item.start, item.end) {
@@ -48,7 +48,7 @@ pub(crate) fn measure(
                 *scaled = grad * step.grad_factors[0] * step.grad_factors[1];
             }
             let states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
-            let column = run.start % NORM_BLOCK % ROW;
+            let column = run.start % NORM_BLOCK % RUN;
             let mut row: Vec<&mut [f32]> = sums.iter_mut().map(|sums| &mut sums[column..column + run.len()]).collect();
             let elements = MeasuredElements::new(&whole.param[run.clone()], &scaled[..run.len()], &states, &mut row);
             rule.measure(elements, &step_of_span);

@@ -1,14 +1,21 @@
-use super::partial::{EMPTY_PARTIAL, Partial, power_of_two, reduce};
+use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
+use super::simd::vectorized;
 use crate::control::{ABSOLUTE, INFINITE};
 use crate::groups::GroupTable;
 
 /// Elements of one partial, in units of the flat space.
 pub(crate) const NORM_BLOCK: usize = 8192;
-/// Elements that the 256 lanes load at a time.
-pub(crate) const ROW: usize = 1024;
+/// Lanes of a workgroup.
+const LANES: usize = 64;
+/// Elements that the lanes load at a time.
+const ROW: usize = 4 * LANES;
+/// Elements that the lanes hold at a time: eight rows.
+const TILE: usize = 8 * ROW;
+/// Where the largest element is scaled to 1 or more and none but 0 is below this, every square is a normal number.
+const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
 
 /// Sum of squares and finite check of one block of gradients; `start` is the flat index of its first element.
-/// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each of the block's eight rows.
+/// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each row, tile by tile.
 pub(crate) fn norm(grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
     let mut spans = groups.covering(start as u32, (start + grad.len()) as u32);
     let first = spans.next();
@@ -26,38 +33,144 @@ pub(crate) fn norm(grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
 }
 
 fn partial(block: &[f32], start: usize) -> Partial {
-    let mut largest = [0u32; ROW];
-    for row in block.chunks_exact(ROW) {
-        for (largest, grad) in largest.iter_mut().zip(row) {
-            *largest = (*largest).max(grad.to_bits() & ABSOLUTE);
+    let (largest, smallest) = vectorized(
+        #[inline(always)]
+        || extremes(block),
+    );
+    let exponent = exponent_of(largest);
+    let scale = power_of_two(-exponent);
+    if largest < INFINITE && f32::from_bits(smallest) * scale >= LEAST {
+        let sum = vectorized(
+            #[inline(always)]
+            || sum_of_squares(block, scale),
+        );
+        return Partial { exponent, sum, max_bits: largest, ..EMPTY_PARTIAL };
+    }
+    partial_by_lanes(block, start)
+}
+
+/// The exponent that makes the largest element 1 to 4 (2^-127 is not a normal f32).
+fn exponent_of(max_bits: u32) -> i32 {
+    ((max_bits >> 23) as i32 - 127).clamp(-126, 126)
+}
+
+/// Bits of the largest absolute value, and of the smallest that is not 0; those of infinity where there is none.
+#[inline(always)]
+fn extremes(block: &[f32]) -> (u32, u32) {
+    let (mut largest, mut smallest) = (0, u32::MAX);
+    for grad in block {
+        let bits = grad.to_bits() & ABSOLUTE;
+        largest = bits.max(largest);
+        // 0 becomes the largest number of all.
+        smallest = bits.wrapping_sub(1).min(smallest);
+    }
+    (largest, smallest.saturating_add(1).min(INFINITE))
+}
+
+/// The sum that [`partial_by_lanes`] makes, with one scale for all lanes: powers of two change no bit of it as long as
+/// every square is a normal number.
+#[inline(always)]
+fn sum_of_squares(block: &[f32], scale: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for tile in block.chunks_exact(TILE) {
+        let mut sums = [0.0; ROW];
+        for row in tile.chunks_exact(ROW) {
+            for (sum, grad) in sums.iter_mut().zip(row) {
+                let scaled = grad.abs() * scale;
+                *sum += scaled * scaled;
+            }
+        }
+        for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
+            *lane += (sum[0] + sum[1]) + (sum[2] + sum[3]);
         }
     }
-    let mut lanes = [EMPTY_PARTIAL; 256];
-    let mut scales = [0.0; ROW];
-    for (lane, partial) in lanes.iter_mut().enumerate() {
-        let quad = 4 * lane..4 * lane + 4;
-        partial.max_bits = largest[quad.clone()].iter().copied().fold(0, u32::max);
-        if partial.max_bits < INFINITE {
-            partial.exponent = ((partial.max_bits >> 23) as i32 - 127).clamp(-126, 126);
-            scales[quad].fill(power_of_two(-partial.exponent));
+    let mut stride = LANES / 2;
+    while stride > 0 {
+        let (low, high) = lanes.split_at_mut(stride);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low += *high;
+        }
+        stride /= 2;
+    }
+    lanes[0]
+}
+
+/// Statement by statement what the device computes.
+fn partial_by_lanes(block: &[f32], start: usize) -> Partial {
+    let mut lanes = [EMPTY_PARTIAL; LANES];
+    for (number, tile) in block.chunks_exact(TILE).enumerate() {
+        for (lane, partial) in lanes.iter_mut().enumerate() {
+            let tile = tile.chunks_exact(ROW).map(|row| &row[4 * lane..4 * lane + 4]);
+            *partial = combine(*partial, partial_of_tile(tile, start + number * TILE + 4 * lane));
         }
     }
-    let mut sums = [0.0; ROW];
-    for row in block.chunks_exact(ROW) {
-        for ((sum, grad), scale) in sums.iter_mut().zip(row).zip(&scales) {
+    reduce(lanes)
+}
+
+/// One lane's part of a tile; `index` is the flat index of its first element.
+fn partial_of_tile<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, index: usize) -> Partial {
+    let bits = rows.clone().flatten().map(|grad| grad.to_bits() & ABSOLUTE);
+    let mut partial = Partial { max_bits: bits.fold(0, u32::max), ..EMPTY_PARTIAL };
+    if partial.max_bits >= INFINITE {
+        let elements = rows.enumerate().flat_map(|(row, quad)| quad.iter().zip(index + row * ROW..));
+        let mut bad = elements.filter(|(grad, _)| grad.to_bits() & ABSOLUTE >= INFINITE);
+        partial.first_nonfinite = bad.next().map_or(partial.first_nonfinite, |(_, element)| element as u32);
+        return partial;
+    }
+    partial.exponent = exponent_of(partial.max_bits);
+    let scale = power_of_two(-partial.exponent);
+    let mut sum = [0.0; 4];
+    for quad in rows {
+        for (sum, grad) in sum.iter_mut().zip(quad) {
             let scaled = grad.abs() * scale;
             *sum += scaled * scaled;
         }
     }
-    for (lane, partial) in lanes.iter_mut().enumerate() {
-        if partial.max_bits < INFINITE {
-            let sum = &sums[4 * lane..4 * lane + 4];
-            partial.sum = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        } else {
-            let elements = (0..NORM_BLOCK).filter(|element| element % ROW / 4 == lane);
-            let bad = elements.filter(|&element| block[element].to_bits() & ABSOLUTE >= INFINITE);
-            partial.first_nonfinite = bad.min().map_or(partial.first_nonfinite, |element| (start + element) as u32);
+    partial.sum = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    partial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks whose elements span `spread` powers of two below 2^`exponent`, with a zero here and there.
+    fn block(exponent: i32, spread: u32, seed: u32) -> Vec<f32> {
+        let element = |i: u32| {
+            let random = (i + 1).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 4;
+            let mantissa = 1.0 + (random % 8192) as f32 / 8192.0;
+            let power = exponent - ((random >> 13) % (spread + 1)) as i32;
+            let value = f64::from(mantissa) * 2f64.powi(power);
+            if random % 97 == 0 { 0.0 } else { value as f32 * if random & 1 == 0 { 1.0 } else { -1.0 } }
+        };
+        (0..NORM_BLOCK as u32).map(element).collect()
+    }
+
+    /// The short way is taken where it may be, and gives the bits of the long one.
+    #[test]
+    fn one_scale_for_all_lanes_changes_no_bit() {
+        for seed in 0..20 {
+            for (exponent, spread) in
+                [(0, 0), (0, 30), (127, 60), (-60, 60), (-66, 60), (-126, 0), (90, 59), (5, 61), (-80, 60), (-80, 69)]
+            {
+                let block = block(exponent, spread, seed);
+                assert_eq!(partial(&block, 0), partial_by_lanes(&block, 0), "2^{exponent}, {spread} powers below it");
+            }
+        }
+        for value in [0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
+            let mut block = vec![0.0; NORM_BLOCK];
+            block[4_099] = value;
+            assert_eq!(partial(&block, 3 * NORM_BLOCK), partial_by_lanes(&block, 3 * NORM_BLOCK), "{value}");
         }
     }
-    reduce(lanes)
+
+    /// Within the spread nothing is lost of the smallest, beyond it the lanes have to have scales of their own.
+    #[test]
+    fn the_smallest_that_counts_is_found() {
+        let mut block = vec![0.0; NORM_BLOCK];
+        block[17] = -2f32.powi(-40);
+        block[8191] = 8.0;
+        assert_eq!(extremes(&block), (8f32.to_bits(), 2f32.powi(-40).to_bits()));
+        assert_eq!(extremes(&vec![-0.0; NORM_BLOCK]), (0, INFINITE));
+    }
 }

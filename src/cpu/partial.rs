@@ -27,9 +27,9 @@ pub(crate) fn combine(a: Partial, b: Partial) -> Partial {
     }
 }
 
-/// The sum over the 256 lanes of a workgroup, as a tree of fixed shape.
-pub(crate) fn reduce(mut lane_partials: [Partial; 256]) -> Partial {
-    let mut stride = 128;
+/// The sum over the lanes of a workgroup, as a tree of fixed shape.
+pub(crate) fn reduce<const LANES: usize>(mut lane_partials: [Partial; LANES]) -> Partial {
+    let mut stride = LANES / 2;
     while stride > 0 {
         for lane in 0..stride {
             lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);

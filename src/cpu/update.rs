@@ -1,12 +1,13 @@
 use std::ops::Range;
 
 use super::measure::TensorRow;
+use super::simd::vectorized;
 use crate::control::{ABSOLUTE, ControlBlock, INFINITE, NONE};
 use crate::groups::{GroupSpan, GroupTable};
 use crate::rule::{Elements, Rule, Step};
 
-/// Elements whose scaled gradients are held on the stack at a time.
-pub(crate) const RUN: usize = super::norm::ROW;
+/// Elements whose scaled gradients are held on the stack at a time: those of a workgroup.
+pub(crate) const RUN: usize = 1024;
 
 /// One thread's part of a step: elements of the flat space from `start` on.
 pub(crate) struct Part<'a> {
@@ -50,7 +51,8 @@ pub(crate) fn runs(from: usize, to: usize) -> impl Iterator<Item = Range<usize>>
 }
 
 /// One optimizer step over a part of the flat space: the harness around a rule, or around a further `pass` of it.
-/// Twin of `shaders/update.wgsl`. `tensors` is empty unless the rule measures.
+/// Twin of `shaders/update.wgsl`. `tensors` is empty unless the rule measures. Gives the flat index of the first gradient
+/// of a live element that is NaN or infinite, and [`NONE`] where all are finite.
 pub(crate) fn update(
     rule: &dyn Rule,
     pass: Option<&str>,
@@ -58,16 +60,22 @@ pub(crate) fn update(
     tensors: &[TensorRow],
     whole: &WholeStep,
     part: Part<'_>,
-) {
+) -> u32 {
     let Part { start, param, grad, mut states } = part;
     let mut scaled = [0.0; RUN];
+    let mut first_nonfinite = NONE;
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
         let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
         for run in runs(from as usize, to as usize) {
             let run = run.start - start..run.end - start;
-            for (scaled, grad) in scaled.iter_mut().zip(&grad[run.clone()]) {
-                *scaled = grad * whole.grad_factors[0] * whole.grad_factors[1];
+            let max_bits = vectorized(
+                #[inline(always)]
+                || scale(&mut scaled, &grad[run.clone()], whole.grad_factors),
+            );
+            if max_bits >= INFINITE && first_nonfinite == NONE {
+                let bad = grad[run.clone()].iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
+                first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
             }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
             let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
@@ -77,30 +85,27 @@ pub(crate) fn update(
             }
         }
     }
+    first_nonfinite
 }
 
-/// Flat index of the first gradient of a live element that is NaN or infinite.
-pub(crate) fn first_nonfinite(grad: &[f32], start: usize, groups: &GroupTable) -> u32 {
-    for (from, to, span) in groups.covering(start as u32, (start + grad.len()) as u32) {
-        let run = &grad[from as usize - start..to as usize - start];
-        // A pass without branches first: bad values are rare.
-        if span.live() && run.iter().fold(0, |largest, grad| (grad.to_bits() & ABSOLUTE).max(largest)) >= INFINITE {
-            let bad = run.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
-            return bad.map_or(NONE, |element| from + element as u32);
-        }
+/// Multiplies gradients by both factors; gives the largest bits of their absolute values.
+#[inline(always)]
+fn scale(scaled: &mut [f32], grad: &[f32], factors: [f32; 2]) -> u32 {
+    let mut largest = 0;
+    for (scaled, grad) in scaled.iter_mut().zip(grad) {
+        *scaled = grad * factors[0] * factors[1];
+        largest = (grad.to_bits() & ABSOLUTE).max(largest);
     }
-    NONE
+    largest
 }
 
 /// Counts a bare step, which applies every gradient as it is. Twin of the counting in `update_bare`.
-pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4], first_nonfinite: u32) {
+pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4]) {
     block.step += 1;
     block.bias_correction = block.upcoming_bias_correction;
     block.upcoming_bias_correction = upcoming;
     block.lr = lr;
     block.clip_coef = 1.0;
     block.findings = 0;
-    let step = block.step as usize;
-    block.first_nonfinite[step & 1] = first_nonfinite;
-    block.first_nonfinite[(step + 1) & 1] = NONE;
+    block.first_nonfinite = [NONE; 2];
 }

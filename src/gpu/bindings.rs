@@ -7,6 +7,7 @@ use super::shader::{GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::builder::Plan;
 use crate::control::ControlBlock;
+use crate::groups::GroupTable;
 
 /// Elements a workgroup of `update` handles, and of `norm`.
 const UPDATE_ELEMENTS: u64 = 1024;
@@ -104,7 +105,8 @@ impl Bindings {
         let mut streams = vec![&params[..], &grads[..]];
         streams.extend(shared.states.iter().map(|state| &state[..]));
         let chunks = plan::chunks(&streams, &limits, plan.segments.is_some());
-        let mut uniforms = chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(i == 0, 0)).collect::<Vec<_>>();
+        let mut uniforms =
+            chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(&plan.groups, i == 0, 0)).collect::<Vec<_>>();
         let measured = plan.segments.as_ref().filter(|_| work == Work::Step);
         let mut items = Vec::new();
         if let Some(segments) = measured {
@@ -117,11 +119,11 @@ impl Bindings {
         }
         let uniforms = uniform_buffer(device, &uniforms);
         let updates = chunks.iter().enumerate().map(|(i, chunk)| {
-            let aligned = chunk.aligned;
+            let form = chunk.form(&plan.groups);
             let kernel = match work {
-                Work::BareStep => Kernel::UpdateBare { aligned },
-                Work::Step => Kernel::Update { aligned },
-                Work::Pass(pass) => Kernel::Pass { pass, aligned },
+                Work::BareStep => Kernel::UpdateBare(form),
+                Work::Step => Kernel::Update(form),
+                Work::Pass(pass) => Kernel::Pass(pass, form),
             };
             pipelines.prepare(device, kernel);
             let mut entries = vec![
@@ -142,7 +144,7 @@ impl Bindings {
         if let Some(segments) = measured {
             measures.push(settle_dispatch(device, pipelines, shared, limits.grid(segments.count() as u64)));
         }
-        let norms = norm_dispatches(device, pipelines, shared, &norm_plan.chunks, &limits);
+        let norms = norm_dispatches(device, pipelines, shared, &plan.groups, &norm_plan.chunks, &limits);
         Ok(Self { params, grads, work, updates, measures, norms, copies: norm_plan.copies })
     }
 
@@ -156,13 +158,14 @@ fn norm_dispatches(
     device: &wgpu::Device,
     pipelines: &mut Pipelines,
     shared: &Shared,
+    groups: &GroupTable,
     chunks: &[Chunk],
     limits: &PlanLimits,
 ) -> Vec<Dispatch> {
-    let uniforms: Vec<_> = chunks.iter().map(|chunk| chunk.uniform(false, GRAD_STREAM)).collect();
+    let uniforms: Vec<_> = chunks.iter().map(|chunk| chunk.uniform(groups, false, GRAD_STREAM)).collect();
     let uniforms = uniform_buffer(device, &uniforms);
     let dispatch = |(i, chunk): (usize, &Chunk)| {
-        let kernel = Kernel::Norm { aligned: chunk.aligned };
+        let kernel = Kernel::Norm(chunk.form(groups));
         pipelines.prepare(device, kernel);
         let mut entries = vec![
             chunk_entry(&uniforms, i),

@@ -5,19 +5,17 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 
 use super::cache::{PipelineKey, SharedPipelines};
 use super::plan;
-use super::shader::{self, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shader::{self, Form, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::rule::Rule;
 
 /// Invocations of a workgroup of every kernel.
 const WORKGROUP: u32 = 256;
 
-/// The kernels; `aligned` ones move four elements per access.
+/// The kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kernel {
-    Norm {
-        aligned: bool,
-    },
+    Norm(Form),
     Finish,
     /// Sums what the rule measures.
     Measure {
@@ -25,17 +23,10 @@ pub(crate) enum Kernel {
     },
     /// Adds the sums of each tensor up.
     Settle,
-    Update {
-        aligned: bool,
-    },
-    UpdateBare {
-        aligned: bool,
-    },
+    Update(Form),
+    UpdateBare(Form),
     /// A further pass of the rule.
-    Pass {
-        pass: &'static str,
-        aligned: bool,
-    },
+    Pass(&'static str, Form),
 }
 
 /// Pipelines of one rule on one device, each made when it is first needed, unless another optimizer has it already.
@@ -59,7 +50,7 @@ impl Pipelines {
         let device = &shared.device;
         shader::check_source(&*rule, &shader::finish(&*rule))?;
         for apply in std::iter::once("rule").chain(rule.passes()) {
-            shader::check_source(&*rule, &shader::update(&*rule, apply, true))?;
+            shader::check_source(&*rule, &shader::update(&*rule, apply, Form::ALL[0].1))?;
         }
         let measures = !rule.measures().is_empty();
         if measures {
@@ -108,12 +99,12 @@ impl Pipelines {
     /// Layout of bind group 0.
     pub(crate) fn layout(&self, kernel: Kernel) -> &BindGroupLayout {
         match kernel {
-            Kernel::Norm { .. } => &self.norm_layout,
+            Kernel::Norm(_) => &self.norm_layout,
             Kernel::Finish => &self.finish_layout,
             Kernel::Measure { .. } => &self.measure_layout,
             Kernel::Settle => &self.settle_layout,
-            Kernel::Update { .. } | Kernel::Pass { .. } => &self.update_layout,
-            Kernel::UpdateBare { .. } => &self.update_bare_layout,
+            Kernel::Update(_) | Kernel::Pass(..) => &self.update_layout,
+            Kernel::UpdateBare(_) => &self.update_bare_layout,
         }
     }
 
@@ -129,13 +120,13 @@ impl Pipelines {
         }
         let rule = &*self.rule;
         let (entry_point, source) = match kernel {
-            Kernel::Norm { aligned } => ("norm", shader::norm(aligned)),
+            Kernel::Norm(form) => ("norm", shader::norm(form)),
             Kernel::Finish => ("finish", shader::finish(rule)),
             Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, aligned)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
-            Kernel::Update { aligned } => ("update", shader::update(rule, "rule", aligned)),
-            Kernel::UpdateBare { aligned } => ("update_bare", shader::update(rule, "rule", aligned)),
-            Kernel::Pass { pass, aligned } => ("update_pass", shader::update(rule, pass, aligned)),
+            Kernel::Update(form) => ("update", shader::update(rule, "rule", form)),
+            Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, "rule", form)),
+            Kernel::Pass(pass, form) => ("update_pass", shader::update(rule, pass, form)),
         };
         let knows_the_rule = entry_point != "norm";
         let constants = if knows_the_rule { rule.constants() } else { Vec::new() };

@@ -1,7 +1,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::flat::Piece;
+use super::shader::Form;
 use crate::cpu::NORM_BLOCK;
+use crate::groups::{GroupSpan, GroupTable};
 
 /// Elements per norm partial.
 const BLOCK: u64 = NORM_BLOCK as u64;
@@ -61,6 +63,11 @@ pub(crate) struct ChunkUniform {
     length: u32,
     first: u32,
     pub(crate) first_item: u32,
+    /// The options of all elements, if the chunk lies in one live span.
+    lr_scale: f32,
+    weight_decay: f32,
+    tensor: u32,
+    padding: u32,
     shifts: [u32; MAX_STREAMS],
 }
 
@@ -85,12 +92,32 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     /// `stream` is the number, as the shaders count them, of the first of `self.streams`.
-    pub(crate) fn uniform(&self, first: bool, stream: usize) -> ChunkUniform {
+    pub(crate) fn uniform(&self, groups: &GroupTable, first: bool, stream: usize) -> ChunkUniform {
         let mut shifts = [0; MAX_STREAMS];
         for (shift, bound) in shifts[stream..].iter_mut().zip(&self.streams) {
             *shift = bound.shift;
         }
-        ChunkUniform { start: self.start as u32, length: self.len as u32, first: first.into(), first_item: 0, shifts }
+        let span = self.only_span(groups);
+        ChunkUniform {
+            start: self.start as u32,
+            length: self.len as u32,
+            first: first.into(),
+            first_item: 0,
+            lr_scale: span.map_or(0.0, |span| span.lr_scale),
+            weight_decay: span.map_or(0.0, |span| span.weight_decay),
+            tensor: span.and_then(|span| span.tensor).unwrap_or_default(),
+            padding: 0,
+            shifts,
+        }
+    }
+
+    /// Which form of a kernel the chunk takes.
+    pub(crate) fn form(&self, groups: &GroupTable) -> Form {
+        Form { aligned: self.aligned, one_span: self.only_span(groups).is_some() }
+    }
+
+    fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
+        groups.only_span(self.start as u32, (self.start + self.len) as u32)
     }
 
     /// Binds `start..start + len`, which lies in `pieces[i]` of each stream.

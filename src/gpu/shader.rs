@@ -6,7 +6,9 @@ use crate::rule::Rule;
 const CONTROL: &str = include_str!("../../shaders/control.wgsl");
 const RULE: &str = include_str!("../../shaders/rule.wgsl");
 const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
+const LANES: &str = include_str!("../../shaders/lanes.wgsl");
 const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
+const SPAN: &str = include_str!("../../shaders/span.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
 const NORM: &str = include_str!("../../shaders/norm.wgsl");
 const FINISH: &str = include_str!("../../shaders/finish.wgsl");
@@ -45,6 +47,25 @@ fn settle(
     return old;
 }
 ";
+
+/// What a kernel knows of the chunk it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Form {
+    /// Every stream can be accessed four elements at a time.
+    pub(crate) aligned: bool,
+    /// All elements are live and have the same options, so that no table has to be searched for them.
+    pub(crate) one_span: bool,
+}
+
+impl Form {
+    /// Each form, with a label.
+    pub(crate) const ALL: [(&str, Self); 4] = [
+        ("aligned", Self { aligned: true, one_span: false }),
+        ("unaligned", Self { aligned: false, one_span: false }),
+        ("aligned, one span", Self { aligned: true, one_span: true }),
+        ("unaligned, one span", Self { aligned: false, one_span: true }),
+    ];
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -103,6 +124,11 @@ fn without_measured(fragment: &str) -> String {
     fragment.lines().filter(|line| !line.ends_with("// MEASURED")).flat_map(|line| [line, "\n"]).collect()
 }
 
+/// Where the options of elements come from.
+fn options(form: Form) -> &'static str {
+    if form.one_span { SPAN } else { GROUPS }
+}
+
 /// A fragment as a rule needs it.
 fn fragment_for(rule: &dyn Rule, fragment: &str) -> String {
     if rule.measures().is_empty() { without_measured(fragment) } else { fragment.to_owned() }
@@ -157,7 +183,7 @@ fn segments(rule: &dyn Rule, access: &str) -> String {
 }
 
 /// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
-pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
+pub(crate) fn update(rule: &dyn Rule, apply: &str, form: Form) -> String {
     let mut writes = String::new();
     for (name, _) in element_fields(&rule.states()) {
         let updated = format!("bitcast<vec4<u32>>(updated.{name})");
@@ -165,24 +191,42 @@ pub(crate) fn update(rule: &dyn Rule, apply: &str, aligned: bool) -> String {
     }
     let sources = [
         rule_and_types(rule),
-        elements(rule, Access::ReadWrite, aligned),
+        elements(rule, Access::ReadWrite, form.aligned),
         format!("fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n"),
         format!(
             "fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
              return {apply}(old, grad, hyper, step);\n}}\n"
         ),
+        count_for_rule(rule),
         CHUNK.to_owned(),
-        fragment_for(rule, GROUPS),
+        fragment_for(rule, LANES),
+        fragment_for(rule, options(form)),
         segments(rule, "read"),
         fragment_for(rule, UPDATE),
     ];
     sources.join("\n")
 }
 
+/// The function that writes the rule's part of the next control block.
+fn count_for_rule(rule: &dyn Rule) -> String {
+    let mut writes = String::new();
+    for lane in ["x", "y", "z", "w"].into_iter().take(rule.bias_corrected().len()) {
+        let _ = writeln!(writes, "    next.control.bias_correction.{lane} = correction.{lane};");
+        let _ = writeln!(writes, "    next.control.upcoming_bias_correction.{lane} = upcoming.{lane};");
+    }
+    if !writes.is_empty() {
+        writes.insert_str(0, "    let upcoming = bias_correction(t + 1u);\n");
+    }
+    if !rule.scalars().is_empty() {
+        writes.push_str("    next.control.scalars = pack(scalars);\n");
+    }
+    format!("fn count_for_rule(t: u32, correction: vec4<f32>, scalars: Scalars) {{\n{writes}}}\n")
+}
+
 /// The kernel that sums what the rule measures over each item.
 pub(crate) fn measure(rule: &dyn Rule, aligned: bool) -> String {
     let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
-    [&rule_and_types(rule), &elements, CHUNK, GROUPS, &segments, REDUCE, MEASURE].join("\n")
+    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, REDUCE, MEASURE].join("\n")
 }
 
 /// The kernel that adds the sums of each tensor up.
@@ -192,14 +236,20 @@ pub(crate) fn settle(rule: &dyn Rule) -> String {
 }
 
 /// The kernel that sums squares and looks for non-finite gradients.
-pub(crate) fn norm(aligned: bool) -> String {
-    let grad = stream("grad", GRAD_STREAM, Access::Read, aligned);
-    [NORM, &grad, PARTIAL, CONTROL, CHUNK, &without_measured(GROUPS)].join("\n")
+pub(crate) fn norm(form: Form) -> String {
+    let grad = stream("grad", GRAD_STREAM, Access::Read, form.aligned);
+    let options = [LANES, options(form)].map(without_measured).concat();
+    [NORM, &lanes(64), &grad, PARTIAL, CONTROL, CHUNK, &options].join("\n")
 }
 
 /// The kernel that decides on a step.
 pub(crate) fn finish(rule: &dyn Rule) -> String {
-    [&rule_and_types(rule), FINISH, PARTIAL].join("\n")
+    [&rule_and_types(rule), &lanes(256), FINISH, PARTIAL].join("\n")
+}
+
+/// Lanes of a workgroup that reduces partials.
+fn lanes(count: u32) -> String {
+    format!("const LANES: u32 = {count}u;\n")
 }
 
 /// Refuses a rule whose interface cannot be composed into a kernel.

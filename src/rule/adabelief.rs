@@ -81,17 +81,21 @@ impl Rule for AdaBelief {
             .into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let [beta1, one_minus_beta1, beta2, one_minus_beta2, eps, eps_root] = self.rounded();
-        elements.each(|param, grad, [exp_avg, exp_avg_var]| {
-            let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
-            let prediction_error = beta1 * (grad - exp_avg);
-            let squared_error = prediction_error * prediction_error;
-            let new_exp_avg_var = average(exp_avg_var, squared_error, beta2, one_minus_beta2) + eps_root;
-            let step_size = step.lr / step.bias_correction[0];
-            let denom = (new_exp_avg_var / step.bias_correction[1]).sqrt() + eps;
-            let decay = (step.lr * step.weight_decay) * param;
-            let new_param = param - (decay + step_size * (new_exp_avg / denom));
-            (new_param, [new_exp_avg, new_exp_avg_var])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_var]| {
+                let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
+                let prediction_error = beta1 * (grad - exp_avg);
+                let squared_error = prediction_error * prediction_error;
+                let new_exp_avg_var = average(exp_avg_var, squared_error, beta2, one_minus_beta2) + eps_root;
+                let step_size = step.lr / step.bias_correction[0];
+                let denom = (new_exp_avg_var / step.bias_correction[1]).sqrt() + eps;
+                let decay = (step.lr * step.weight_decay) * param;
+                let new_param = param - (decay + step_size * (new_exp_avg / denom));
+                (new_param, [new_exp_avg, new_exp_avg_var])
+            },
+        );
     }
 }

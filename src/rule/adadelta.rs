@@ -63,14 +63,18 @@ impl Rule for Adadelta {
         include_str!("../../shaders/rule/adadelta.wgsl").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let (rho, one_minus_rho, eps) = (self.rho as f32, (1.0 - self.rho) as f32, self.eps as f32);
-        elements.each(|param, grad, [square_avg, acc_delta]| {
-            let decayed = grad + step.weight_decay * param;
-            let new_square_avg = rho * square_avg + one_minus_rho * (decayed * decayed);
-            let delta = (acc_delta + eps).sqrt() / (new_square_avg + eps).sqrt() * decayed;
-            let new_acc_delta = rho * acc_delta + one_minus_rho * (delta * delta);
-            let new_param = param - step.lr * delta;
-            (new_param, [new_square_avg, new_acc_delta])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [square_avg, acc_delta]| {
+                let decayed = grad + step.weight_decay * param;
+                let new_square_avg = rho * square_avg + one_minus_rho * (decayed * decayed);
+                let delta = (acc_delta + eps).sqrt() / (new_square_avg + eps).sqrt() * decayed;
+                let new_acc_delta = rho * acc_delta + one_minus_rho * (delta * delta);
+                let new_param = param - step.lr * delta;
+                (new_param, [new_square_avg, new_acc_delta])
+            },
+        );
     }
 }

@@ -96,17 +96,21 @@ impl Rule for Adagrad {
         include_str!("../../shaders/rule/adagrad.wgsl").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let (lr_decay, eps) = (self.lr_decay as f32, self.eps as f32);
-        elements.each(|param, grad, [sum]| {
-            let decayed = grad + step.weight_decay * param;
-            let new_sum = sum + decayed * decayed;
-            let clr = step.lr / (1.0 + (step.t - 1) as f32 * lr_decay);
-            let mut denom = new_sum.sqrt() + eps;
-            if self.eps_in_root {
-                denom = (new_sum + eps).sqrt();
-            }
-            let new_param = param - clr * (decayed / denom);
-            (new_param, [new_sum])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [sum]| {
+                let decayed = grad + step.weight_decay * param;
+                let new_sum = sum + decayed * decayed;
+                let clr = step.lr / (1.0 + (step.t - 1) as f32 * lr_decay);
+                let mut denom = new_sum.sqrt() + eps;
+                if self.eps_in_root {
+                    denom = (new_sum + eps).sqrt();
+                }
+                let new_param = param - clr * (decayed / denom);
+                (new_param, [new_sum])
+            },
+        );
     }
 }

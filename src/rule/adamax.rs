@@ -71,15 +71,19 @@ impl Rule for Adamax {
         include_str!("../../shaders/rule/adamax.wgsl").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
         let (beta2, eps) = (self.betas.1 as f32, self.eps as f32);
-        elements.each(|param, grad, [exp_avg, exp_inf]| {
-            let decayed = grad + step.weight_decay * param;
-            let new_exp_avg = beta1 * exp_avg + one_minus_beta1 * decayed;
-            let new_exp_inf = (beta2 * exp_inf).max(decayed.abs() + eps);
-            let step_size = step.lr / step.bias_correction[0];
-            let new_param = param - step_size * (new_exp_avg / new_exp_inf);
-            (new_param, [new_exp_avg, new_exp_inf])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_inf]| {
+                let decayed = grad + step.weight_decay * param;
+                let new_exp_avg = beta1 * exp_avg + one_minus_beta1 * decayed;
+                let new_exp_inf = (beta2 * exp_inf).max(decayed.abs() + eps);
+                let step_size = step.lr / step.bias_correction[0];
+                let new_param = param - step_size * (new_exp_avg / new_exp_inf);
+                (new_param, [new_exp_avg, new_exp_inf])
+            },
+        );
     }
 }

@@ -112,28 +112,32 @@ impl Rule for Adan {
         concat!(include_str!("../../shaders/rule/adan.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let (no_prox, step) = (self.no_prox, *step);
         let [beta1, one_minus_beta1, beta2, one_minus_beta2, beta3, one_minus_beta3, eps, eps_root, diff_weight] =
             self.rounded();
-        elements.each(|param, grad, [exp_avg, exp_avg_diff, exp_avg_sq, neg_pre_grad]| {
-            let mut diff = grad + neg_pre_grad;
-            if step.t == 1 {
-                diff = 0.0;
-            }
-            let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
-            let new_exp_avg_diff = average(exp_avg_diff, diff, beta2, one_minus_beta2);
-            let lookahead = grad + diff_weight * diff;
-            let new_exp_avg_sq = average(exp_avg_sq, lookahead * lookahead, beta3, one_minus_beta3);
-            let new_neg_pre_grad = -grad;
-            let momentum = new_exp_avg / step.bias_correction[0];
-            let change = diff_weight * (new_exp_avg_diff / step.bias_correction[1]);
-            let denom = (new_exp_avg_sq / step.bias_correction[2] + eps_root).sqrt() + eps;
-            let decay = step.lr * step.weight_decay;
-            let mut change_of_param = decay * param + step.lr * ((momentum + change) / denom);
-            if !self.no_prox {
-                change_of_param /= 1.0 + decay;
-            }
-            let new_param = param - change_of_param;
-            (new_param, [new_exp_avg, new_exp_avg_diff, new_exp_avg_sq, new_neg_pre_grad])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_diff, exp_avg_sq, neg_pre_grad]| {
+                let mut diff = grad + neg_pre_grad;
+                if step.t == 1 {
+                    diff = 0.0;
+                }
+                let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
+                let new_exp_avg_diff = average(exp_avg_diff, diff, beta2, one_minus_beta2);
+                let lookahead = grad + diff_weight * diff;
+                let new_exp_avg_sq = average(exp_avg_sq, lookahead * lookahead, beta3, one_minus_beta3);
+                let new_neg_pre_grad = -grad;
+                let momentum = new_exp_avg / step.bias_correction[0];
+                let change = diff_weight * (new_exp_avg_diff / step.bias_correction[1]);
+                let denom = (new_exp_avg_sq / step.bias_correction[2] + eps_root).sqrt() + eps;
+                let decay = step.lr * step.weight_decay;
+                let mut change_of_param = decay * param + step.lr * ((momentum + change) / denom);
+                if !no_prox {
+                    change_of_param /= 1.0 + decay;
+                }
+                let new_param = param - change_of_param;
+                (new_param, [new_exp_avg, new_exp_avg_diff, new_exp_avg_sq, new_neg_pre_grad])
+            },
+        );
     }
 }

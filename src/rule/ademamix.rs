@@ -193,19 +193,23 @@ impl Rule for AdEMAMix {
         }
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let hyper = self.hyper();
         let one_minus_beta3 = one_minus_slow_beta(&hyper, step.t as f32);
         let alpha = (step.t as f32 * hyper.alpha_per_step).min(hyper.alpha);
-        elements.each(|param, grad, [exp_avg, exp_avg_slow, exp_avg_sq]| {
-            let new_exp_avg = average(exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
-            let new_exp_avg_slow = average(exp_avg_slow, grad, 1.0 - one_minus_beta3, one_minus_beta3);
-            let new_exp_avg_sq = average(exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
-            let mixed = new_exp_avg / step.bias_correction[0] + alpha * new_exp_avg_slow;
-            let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
-            let decay = (step.lr * step.weight_decay) * param;
-            let new_param = param - (decay + step.lr * (mixed / denom));
-            (new_param, [new_exp_avg, new_exp_avg_slow, new_exp_avg_sq])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_slow, exp_avg_sq]| {
+                let new_exp_avg = average(exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
+                let new_exp_avg_slow = average(exp_avg_slow, grad, 1.0 - one_minus_beta3, one_minus_beta3);
+                let new_exp_avg_sq = average(exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
+                let mixed = new_exp_avg / step.bias_correction[0] + alpha * new_exp_avg_slow;
+                let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
+                let decay = (step.lr * step.weight_decay) * param;
+                let new_param = param - (decay + step.lr * (mixed / denom));
+                (new_param, [new_exp_avg, new_exp_avg_slow, new_exp_avg_sq])
+            },
+        );
     }
 }
 

@@ -84,6 +84,9 @@ where
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let hyperparameters = self.hyperparameters.map(|(_, value)| value);
-        elements.each(|param, grad, states| (self.update)(param, grad, states, hyperparameters, step));
+        elements.each(
+            #[inline(always)]
+            move |param, grad, states| (self.update)(param, grad, states, hyperparameters, step),
+        );
     }
 }

@@ -1,5 +1,6 @@
 #[cfg(doc)]
 use super::Rule;
+use crate::cpu::simd::vectorized;
 
 /// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
 #[derive(Debug)]
@@ -28,13 +29,18 @@ impl<'a> Elements<'a> {
         };
         // One length that the compiler can see lets it drop the bounds checks and vectorize.
         let states = states.each_mut().map(|state| &mut state[..len]);
-        for i in 0..len {
-            let (new_param, new_states) = f(param[i], grad[i], std::array::from_fn(|s| states[s][i]));
-            param[i] = new_param;
-            for s in 0..N {
-                states[s][i] = new_states[s];
-            }
-        }
+        vectorized(
+            #[inline(always)]
+            move || {
+                for i in 0..len {
+                    let (new_param, new_states) = f(param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+                    param[i] = new_param;
+                    for s in 0..N {
+                        states[s][i] = new_states[s];
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -71,11 +77,16 @@ impl<'a> MeasuredElements<'a> {
         };
         let (grad, states) = (&self.grad[..len], states.map(|state| &state[..len]));
         let sums = sums.each_mut().map(|sum| &mut sum[..len]);
-        for i in 0..len {
-            let terms = f(self.param[i], grad[i], std::array::from_fn(|s| states[s][i]));
-            for m in 0..M {
-                sums[m][i] += terms[m];
-            }
-        }
+        vectorized(
+            #[inline(always)]
+            move || {
+                for i in 0..len {
+                    let terms = f(self.param[i], grad[i], std::array::from_fn(|s| states[s][i]));
+                    for m in 0..M {
+                        sums[m][i] += terms[m];
+                    }
+                }
+            },
+        );
     }
 }

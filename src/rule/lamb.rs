@@ -77,7 +77,7 @@ impl Lamb {
     }
 
     /// Twin of `moments` in `shaders/rule/lamb.wgsl`.
-    #[inline]
+    #[inline(always)]
     fn moments(&self, grad: f32, exp_avg: f32, exp_avg_sq: f32) -> (f32, f32) {
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
         let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
@@ -87,14 +87,14 @@ impl Lamb {
     }
 
     /// Twin of `direction` in `shaders/rule/lamb.wgsl`.
-    #[inline]
+    #[inline(always)]
     fn direction(&self, param: f32, exp_avg: f32, exp_avg_sq: f32, step: &Step) -> f32 {
         let denom = exp_avg_sq.sqrt() / step.bias_correction[1].sqrt() + self.eps as f32;
         (exp_avg / step.bias_correction[0]) / denom + step.weight_decay * param
     }
 
     /// Twin of `trust_ratio` in `shaders/rule/lamb.wgsl`.
-    #[inline]
+    #[inline(always)]
     fn trust_ratio(&self, step: &Step) -> f32 {
         let [param_sq, update_sq, ..] = step.measured;
         let (param_norm, update_norm) = (param_sq.sqrt(), update_sq.sqrt());
@@ -149,18 +149,26 @@ impl Rule for Lamb {
         concat!(include_str!("../../shaders/rule/lamb.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
-        elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
-            let (new_exp_avg, new_exp_avg_sq) = self.moments(grad, exp_avg, exp_avg_sq);
-            let update = self.direction(param, new_exp_avg, new_exp_avg_sq, step);
-            [param * param, update * update]
-        });
+        let (rule, step) = (self.clone(), *step);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq]| {
+                let (new_exp_avg, new_exp_avg_sq) = rule.moments(grad, exp_avg, exp_avg_sq);
+                let update = rule.direction(param, new_exp_avg, new_exp_avg_sq, &step);
+                [param * param, update * update]
+            },
+        );
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
-            let (new_exp_avg, new_exp_avg_sq) = self.moments(grad, exp_avg, exp_avg_sq);
-            let update = self.direction(param, new_exp_avg, new_exp_avg_sq, step);
-            let new_param = param - (step.lr * self.trust_ratio(step)) * update;
-            (new_param, [new_exp_avg, new_exp_avg_sq])
-        });
+        let (rule, step) = (self.clone(), *step);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq]| {
+                let (new_exp_avg, new_exp_avg_sq) = rule.moments(grad, exp_avg, exp_avg_sq);
+                let update = rule.direction(param, new_exp_avg, new_exp_avg_sq, &step);
+                let new_param = param - (step.lr * rule.trust_ratio(&step)) * update;
+                (new_param, [new_exp_avg, new_exp_avg_sq])
+            },
+        );
     }
 }

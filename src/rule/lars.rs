@@ -111,7 +111,7 @@ impl Lars {
     }
 
     /// Twin of `scaled_grad` in `shaders/rule/lars.wgsl`.
-    #[inline]
+    #[inline(always)]
     fn scaled_grad(&self, param: f32, grad: f32, step: &Step) -> f32 {
         let [param_sq, grad_sq, ..] = step.measured;
         let decayed = grad + step.weight_decay * param;
@@ -177,7 +177,8 @@ impl Rule for Lars {
         format!("{}\n{momentum}", include_str!("../../shaders/rule/lars.wgsl")).into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
-        let optax = self.is_optax();
+        let (rule, step) = (self.clone(), *step);
+        let optax = rule.is_optax();
         let measure = |param: f32, grad: f32| {
             let mut measured_grad = grad;
             if optax {
@@ -185,37 +186,50 @@ impl Rule for Lars {
             }
             [param * param, measured_grad * measured_grad]
         };
-        if self.has_momentum() {
-            elements.each(|param, grad, [_]| measure(param, grad));
+        if rule.has_momentum() {
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [_]| measure(param, grad),
+            );
         } else {
-            elements.each(|param, grad, []| measure(param, grad));
+            elements.each(
+                #[inline(always)]
+                move |param, grad, []| measure(param, grad),
+            );
         }
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        if !self.has_momentum() {
-            return elements.each(|param, grad, []| {
-                let new_param = param - step.lr * self.scaled_grad(param, grad, step);
-                (new_param, [])
-            });
+        let (rule, step) = (self.clone(), *step);
+        if !rule.has_momentum() {
+            return elements.each(
+                #[inline(always)]
+                move |param, grad, []| {
+                    let new_param = param - step.lr * rule.scaled_grad(param, grad, &step);
+                    (new_param, [])
+                },
+            );
         }
-        let momentum = self.momentum as f32;
-        let one_minus_dampening = (1.0 - self.dampening) as f32;
-        let optax = self.is_optax();
-        elements.each(|param, grad, [momentum_buffer]| {
-            let mut scaled = self.scaled_grad(param, grad, step);
-            let mut lr_outside = step.lr;
-            if optax {
-                scaled *= step.lr;
-                lr_outside = 1.0;
-            }
-            let averaged = momentum * momentum_buffer + one_minus_dampening * scaled;
-            let new_momentum_buffer = if step.t == 1 { scaled } else { averaged };
-            let mut direction = new_momentum_buffer;
-            if self.nesterov {
-                direction = scaled + momentum * new_momentum_buffer;
-            }
-            let new_param = param - lr_outside * direction;
-            (new_param, [new_momentum_buffer])
-        });
+        let momentum = rule.momentum as f32;
+        let one_minus_dampening = (1.0 - rule.dampening) as f32;
+        let optax = rule.is_optax();
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [momentum_buffer]| {
+                let mut scaled = rule.scaled_grad(param, grad, &step);
+                let mut lr_outside = step.lr;
+                if optax {
+                    scaled *= step.lr;
+                    lr_outside = 1.0;
+                }
+                let averaged = momentum * momentum_buffer + one_minus_dampening * scaled;
+                let new_momentum_buffer = if step.t == 1 { scaled } else { averaged };
+                let mut direction = new_momentum_buffer;
+                if rule.nesterov {
+                    direction = scaled + momentum * new_momentum_buffer;
+                }
+                let new_param = param - lr_outside * direction;
+                (new_param, [new_momentum_buffer])
+            },
+        );
     }
 }

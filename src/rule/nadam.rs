@@ -142,22 +142,26 @@ impl Rule for NAdam {
         include_str!("../../shaders/rule/nadam.wgsl").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let hyper = self.hyper();
         let [_, _, grad_share, exp_avg_share] = step.scalars;
-        elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
-            let mut new_param = param;
-            let mut decayed = grad;
-            if self.decoupled_weight_decay {
-                new_param = param - (step.lr * step.weight_decay) * param;
-            } else {
-                decayed = grad + step.weight_decay * param;
-            }
-            let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * decayed;
-            let new_exp_avg_sq = hyper.beta2 * exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
-            let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
-            let direction = grad_share * (decayed / denom) + exp_avg_share * (new_exp_avg / denom);
-            new_param -= step.lr * direction;
-            (new_param, [new_exp_avg, new_exp_avg_sq])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq]| {
+                let mut new_param = param;
+                let mut decayed = grad;
+                if self.decoupled_weight_decay {
+                    new_param = param - (step.lr * step.weight_decay) * param;
+                } else {
+                    decayed = grad + step.weight_decay * param;
+                }
+                let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * decayed;
+                let new_exp_avg_sq = hyper.beta2 * exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+                let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
+                let direction = grad_share * (decayed / denom) + exp_avg_share * (new_exp_avg / denom);
+                new_param -= step.lr * direction;
+                (new_param, [new_exp_avg, new_exp_avg_sq])
+            },
+        );
     }
 }

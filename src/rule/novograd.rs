@@ -105,7 +105,10 @@ impl Rule for NovoGrad {
             .into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, _: &Step) {
-        elements.each(|_, grad, [_]| [grad * grad]);
+        elements.each(
+            #[inline(always)]
+            move |_, grad, [_]| [grad * grad],
+        );
     }
     fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], _: f32, _: [f32; 4], t: u32) {
         let [exp_avg_sq, ..] = state;
@@ -114,13 +117,17 @@ impl Rule for NovoGrad {
         *exp_avg_sq = if t == 1 { measured[0] } else { averaged };
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let (beta1, eps, share) = (self.betas.0 as f32, self.eps as f32, self.share());
         let denom = step.tensor[0].sqrt() + eps;
-        elements.each(|param, grad, [exp_avg]| {
-            let normalized = grad / denom + step.weight_decay * param;
-            let new_exp_avg = beta1 * exp_avg + share * normalized;
-            let new_param = param - step.lr * new_exp_avg;
-            (new_param, [new_exp_avg])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg]| {
+                let normalized = grad / denom + step.weight_decay * param;
+                let new_exp_avg = beta1 * exp_avg + share * normalized;
+                let new_param = param - step.lr * new_exp_avg;
+                (new_param, [new_exp_avg])
+            },
+        );
     }
 }

@@ -112,7 +112,7 @@ impl Prodigy {
     }
 
     /// Twin of `decayed_grad` in `shaders/rule/prodigy.wgsl`, and so on.
-    #[inline]
+    #[inline(always)]
     fn decayed_grad(&self, param: f32, grad: f32, step: &Step) -> f32 {
         if self.decouple {
             return grad;
@@ -120,7 +120,7 @@ impl Prodigy {
         grad + step.weight_decay * param
     }
 
-    #[inline]
+    #[inline(always)]
     fn adapted_lr(&self, d: f32, step: &Step) -> f32 {
         if self.use_bias_correction {
             return (d * step.lr) * (step.bias_correction[1].sqrt() / step.bias_correction[0]);
@@ -128,7 +128,7 @@ impl Prodigy {
         d * step.lr
     }
 
-    #[inline]
+    #[inline(always)]
     fn weighted_sum(&self, s: f32, decayed: f32, d: f32, step: &Step) -> f32 {
         let d0 = self.d0 as f32;
         let mut weight = d / d0 * self.adapted_lr(d, step);
@@ -204,14 +204,18 @@ impl Rule for Prodigy {
         concat!(include_str!("../../shaders/rule/prodigy.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
+        let (rule, step) = (self.clone(), *step);
         let d = step.tensor[0];
-        let weight = d / self.d0 as f32 * self.adapted_lr(d, step);
-        elements.each(|param, grad, [_, _, s, p0]| {
-            let decayed = self.decayed_grad(param, grad, step);
-            let numerator = weight * (decayed * (first_param(param, p0, step) - param));
-            let new_s = self.weighted_sum(s, decayed, d, step);
-            if step.lr == 0.0 { [0.0; 2] } else { [numerator, new_s.abs()] }
-        });
+        let weight = d / rule.d0 as f32 * rule.adapted_lr(d, &step);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [_, _, s, p0]| {
+                let decayed = rule.decayed_grad(param, grad, &step);
+                let numerator = weight * (decayed * (first_param(param, p0, &step) - param));
+                let new_s = rule.weighted_sum(s, decayed, d, &step);
+                if step.lr == 0.0 { [0.0; 2] } else { [numerator, new_s.abs()] }
+            },
+        );
     }
     fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], _: f32, _: [f32; 4], _: u32) {
         let [old_d, old_d_max, old_d_numerator, _] = *state;
@@ -230,28 +234,32 @@ impl Rule for Prodigy {
         *state = if s_norm == 0.0 { [old_d, old_d_max, old_d_numerator, old_d] } else { settled };
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
-        let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
+        let (rule, step) = (self.clone(), *step);
+        let (beta1, one_minus_beta1) = (rule.betas.0 as f32, (1.0 - rule.betas.0) as f32);
+        let (beta2, one_minus_beta2) = (rule.betas.1 as f32, (1.0 - rule.betas.1) as f32);
         let ([new_d, _, _, d], s_norm) = (step.tensor, step.measured[1]);
-        let dlr = self.adapted_lr(d, step);
-        elements.each(|param, grad, [exp_avg, exp_avg_sq, s, p0]| {
-            let decayed = self.decayed_grad(param, grad, step);
-            let scaled = d * decayed;
-            let new_exp_avg = average(exp_avg, scaled, beta1, one_minus_beta1);
-            let new_exp_avg_sq = average(exp_avg_sq, scaled * scaled, beta2, one_minus_beta2);
-            let new_s = self.weighted_sum(s, decayed, d, step);
-            let mut new_param = param;
-            if self.decouple {
-                new_param = param - (dlr * step.weight_decay) * param;
-            }
-            let denom = new_exp_avg_sq.sqrt() + new_d * self.eps as f32;
-            new_param -= dlr * (new_exp_avg / denom);
+        let dlr = rule.adapted_lr(d, &step);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq, s, p0]| {
+                let decayed = rule.decayed_grad(param, grad, &step);
+                let scaled = d * decayed;
+                let new_exp_avg = average(exp_avg, scaled, beta1, one_minus_beta1);
+                let new_exp_avg_sq = average(exp_avg_sq, scaled * scaled, beta2, one_minus_beta2);
+                let new_s = rule.weighted_sum(s, decayed, d, &step);
+                let mut new_param = param;
+                if rule.decouple {
+                    new_param = param - (dlr * step.weight_decay) * param;
+                }
+                let denom = new_exp_avg_sq.sqrt() + new_d * rule.eps as f32;
+                new_param -= dlr * (new_exp_avg / denom);
 
-            let new_p0 = first_param(param, p0, step);
-            if step.lr == 0.0 {
-                return (param, [exp_avg, exp_avg_sq, s, new_p0]);
-            }
-            (if s_norm == 0.0 { param } else { new_param }, [new_exp_avg, new_exp_avg_sq, new_s, new_p0])
-        });
+                let new_p0 = first_param(param, p0, &step);
+                if step.lr == 0.0 {
+                    return (param, [exp_avg, exp_avg_sq, s, new_p0]);
+                }
+                (if s_norm == 0.0 { param } else { new_param }, [new_exp_avg, new_exp_avg_sq, new_s, new_p0])
+            },
+        );
     }
 }

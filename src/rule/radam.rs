@@ -148,28 +148,32 @@ impl Rule for RAdam {
         concat!(include_str!("../../shaders/rule/radam.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let (decoupled_weight_decay, step) = (self.decoupled_weight_decay, *step);
         let hyper = self.hyper();
-        let rho = sma_length(&hyper, step);
-        elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
-            let mut decay = 0.0;
-            let mut decayed = grad;
-            if self.decoupled_weight_decay {
-                decay = (step.lr * step.weight_decay) * param;
-            } else {
-                decayed = grad + step.weight_decay * param;
-            }
-            let new_exp_avg = average(exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
-            let new_exp_avg_sq = average(exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
-            let mut step_size = step.lr / step.bias_correction[0];
-            let mut direction = new_exp_avg;
-            if rho > 5.0 {
-                let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
-                step_size *= (rect * step.bias_correction[1]).sqrt();
-                direction = new_exp_avg / (new_exp_avg_sq.sqrt() + hyper.eps);
-            }
-            let new_param = param - (decay + step_size * direction);
-            (new_param, [new_exp_avg, new_exp_avg_sq])
-        });
+        let rho = sma_length(&hyper, &step);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq]| {
+                let mut decay = 0.0;
+                let mut decayed = grad;
+                if decoupled_weight_decay {
+                    decay = (step.lr * step.weight_decay) * param;
+                } else {
+                    decayed = grad + step.weight_decay * param;
+                }
+                let new_exp_avg = average(exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
+                let new_exp_avg_sq = average(exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
+                let mut step_size = step.lr / step.bias_correction[0];
+                let mut direction = new_exp_avg;
+                if rho > 5.0 {
+                    let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
+                    step_size *= (rect * step.bias_correction[1]).sqrt();
+                    direction = new_exp_avg / (new_exp_avg_sq.sqrt() + hyper.eps);
+                }
+                let new_param = param - (decay + step_size * direction);
+                (new_param, [new_exp_avg, new_exp_avg_sq])
+            },
+        );
     }
 }
 

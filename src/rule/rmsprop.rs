@@ -143,32 +143,46 @@ impl Rule for RmsProp {
         [include_str!("../../shaders/rule/rmsprop.wgsl"), second_moment, change].join("\n").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let hyper = &self.hyper();
         match (self.centered, self.has_momentum()) {
-            (false, false) => elements.each(|param, grad, [square_avg]| {
-                let plain = |square_avg, _| square_avg;
-                let bare = |direction| step.lr * direction;
-                let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, step, plain, bare);
-                (new_param, [new_square_avg])
-            }),
-            (false, true) => elements.each(|param, grad, [square_avg, mut momentum_buffer]| {
-                let plain = |square_avg, _| square_avg;
-                let momentum = |direction| momentum(&mut momentum_buffer, direction, hyper, step);
-                let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, step, plain, momentum);
-                (new_param, [new_square_avg, momentum_buffer])
-            }),
-            (true, false) => elements.each(|param, grad, [square_avg, mut grad_avg]| {
-                let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
-                let bare = |direction| step.lr * direction;
-                let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, step, centered, bare);
-                (new_param, [new_square_avg, grad_avg])
-            }),
-            (true, true) => elements.each(|param, grad, [square_avg, mut grad_avg, mut momentum_buffer]| {
-                let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
-                let momentum = |direction| momentum(&mut momentum_buffer, direction, hyper, step);
-                let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, step, centered, momentum);
-                (new_param, [new_square_avg, grad_avg, momentum_buffer])
-            }),
+            (false, false) => elements.each(
+                #[inline(always)]
+                move |param, grad, [square_avg]| {
+                    let plain = |square_avg, _| square_avg;
+                    let bare = |direction| step.lr * direction;
+                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, plain, bare);
+                    (new_param, [new_square_avg])
+                },
+            ),
+            (false, true) => elements.each(
+                #[inline(always)]
+                move |param, grad, [square_avg, mut momentum_buffer]| {
+                    let plain = |square_avg, _| square_avg;
+                    let momentum = |direction| momentum(&mut momentum_buffer, direction, hyper, &step);
+                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, plain, momentum);
+                    (new_param, [new_square_avg, momentum_buffer])
+                },
+            ),
+            (true, false) => elements.each(
+                #[inline(always)]
+                move |param, grad, [square_avg, mut grad_avg]| {
+                    let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
+                    let bare = |direction| step.lr * direction;
+                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, centered, bare);
+                    (new_param, [new_square_avg, grad_avg])
+                },
+            ),
+            (true, true) => elements.each(
+                #[inline(always)]
+                move |param, grad, [square_avg, mut grad_avg, mut momentum_buffer]| {
+                    let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
+                    let momentum = |direction| momentum(&mut momentum_buffer, direction, hyper, &step);
+                    let (new_param, new_square_avg) =
+                        rmsprop(param, grad, square_avg, hyper, &step, centered, momentum);
+                    (new_param, [new_square_avg, grad_avg, momentum_buffer])
+                },
+            ),
         }
     }
 }
@@ -183,7 +197,7 @@ struct Hyper {
 }
 
 /// Twin of `rule` in `shaders/rule/rmsprop.wgsl`.
-#[inline]
+#[inline(always)]
 fn rmsprop(
     param: f32,
     grad: f32,
@@ -204,7 +218,7 @@ fn rmsprop(
 }
 
 /// Twin of `second_moment` in `shaders/rule/rmsprop/centered.wgsl`.
-#[inline]
+#[inline(always)]
 fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f32 {
     *grad_avg = hyper.alpha * *grad_avg + hyper.one_minus_alpha * grad;
     let variance = square_avg - *grad_avg * *grad_avg;
@@ -212,7 +226,7 @@ fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f3
 }
 
 /// Twin of `change` in `shaders/rule/rmsprop/momentum.wgsl`.
-#[inline]
+#[inline(always)]
 fn momentum(momentum_buffer: &mut f32, direction: f32, hyper: &Hyper, step: &Step) -> f32 {
     if hyper.lr_in_buffer {
         *momentum_buffer = hyper.momentum * *momentum_buffer + step.lr * direction;

@@ -78,21 +78,25 @@ impl Rule for Rprop {
         concat!(include_str!("../../shaders/rule/rprop.wgsl"), include_str!("../../shaders/rule/sign.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let (eta_minus, eta_plus) = (self.etas.0 as f32, self.etas.1 as f32);
         let (step_size_min, step_size_max) = (self.step_sizes.0 as f32, self.step_sizes.1 as f32);
-        elements.each(|param, grad, [prev, step_size]| {
-            let mut new_step_size = step_size;
-            if step.t == 1 {
-                new_step_size = step.lr;
-            }
-            let agreement = sign_of(grad) * sign_of(prev);
-            let mut eta = if agreement > 0.0 { eta_plus } else { 1.0 };
-            eta = if agreement < 0.0 { eta_minus } else { eta };
-            let largest = (new_step_size * eta).min(step_size_max);
-            new_step_size = largest.max(step_size_min);
-            let new_prev = if agreement < 0.0 { 0.0 } else { grad };
-            let new_param = param - sign_of(new_prev) * new_step_size;
-            (new_param, [new_prev, new_step_size])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [prev, step_size]| {
+                let mut new_step_size = step_size;
+                if step.t == 1 {
+                    new_step_size = step.lr;
+                }
+                let agreement = sign_of(grad) * sign_of(prev);
+                let mut eta = if agreement > 0.0 { eta_plus } else { 1.0 };
+                eta = if agreement < 0.0 { eta_minus } else { eta };
+                let largest = (new_step_size * eta).min(step_size_max);
+                new_step_size = largest.max(step_size_min);
+                let new_prev = if agreement < 0.0 { 0.0 } else { grad };
+                let new_param = param - sign_of(new_prev) * new_step_size;
+                (new_param, [new_prev, new_step_size])
+            },
+        );
     }
 }

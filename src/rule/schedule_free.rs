@@ -164,16 +164,23 @@ schedule_free!(
             self.validate_averaging()
         }
         fn update(&self, elements: Elements<'_>, step: &Step) {
+            let step = *step;
             let averaging = self.averaging();
-            elements.each(|param, grad, [z]| {
-                let (new_param, new_z) = averaging.update(param, z, step, || grad);
-                (new_param, [new_z])
-            });
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [z]| {
+                    let (new_param, new_z) = averaging.update(param, z, &step, || grad);
+                    (new_param, [new_z])
+                },
+            );
         }
         /// The one pass there is, `eval`.
         fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
             let averaging = self.averaging();
-            elements.each(|param, _, [z]| (averaging.eval(param, z, step), [z]));
+            elements.each(
+                #[inline(always)]
+                move |param, _, [z]| (averaging.eval(param, z, &step), [z]),
+            );
         }
     }
 );
@@ -210,17 +217,23 @@ schedule_free!(
             let averaging = self.averaging();
             let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
             let eps = self.eps as f32;
-            elements.each(|param, grad, [z, exp_avg_sq]| {
-                let new_exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (grad * grad);
-                let (new_param, new_z) = averaging
-                    .update(param, z, step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
-                (new_param, [new_z, new_exp_avg_sq])
-            });
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [z, exp_avg_sq]| {
+                    let new_exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (grad * grad);
+                    let (new_param, new_z) = averaging
+                        .update(param, z, step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
+                    (new_param, [new_z, new_exp_avg_sq])
+                },
+            );
         }
         /// The one pass there is, `eval`.
         fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
             let averaging = self.averaging();
-            elements.each(|param, _, [z, exp_avg_sq]| (averaging.eval(param, z, step), [z, exp_avg_sq]));
+            elements.each(
+                #[inline(always)]
+                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, &step), [z, exp_avg_sq]),
+            );
         }
     }
 );

@@ -123,34 +123,40 @@ impl Rule for Sgd {
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         if !self.has_momentum() {
-            return elements.each(|param, grad, []| {
-                let new_param = param - step.lr * (grad + step.weight_decay * param);
-                (new_param, [])
-            });
+            return elements.each(
+                #[inline(always)]
+                move |param, grad, []| {
+                    let new_param = param - step.lr * (grad + step.weight_decay * param);
+                    (new_param, [])
+                },
+            );
         }
         let momentum = self.momentum as f32;
         let one_minus_dampening = (1.0 - self.dampening) as f32;
         let Self { nesterov, dampen_first_step, lr_in_buffer, .. } = *self;
         let step = *step;
-        elements.each(move |param, grad, [momentum_buffer]| {
-            let decayed = grad + step.weight_decay * param;
-            let mut share = decayed;
-            if lr_in_buffer {
-                share = step.lr * decayed;
-            }
-            let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * share;
-            if !dampen_first_step && step.t == 1 {
-                new_momentum_buffer = share;
-            }
-            let mut direction = new_momentum_buffer;
-            if nesterov {
-                direction = share + momentum * new_momentum_buffer;
-            }
-            if !lr_in_buffer {
-                direction *= step.lr;
-            }
-            let new_param = param - direction;
-            (new_param, [new_momentum_buffer])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [momentum_buffer]| {
+                let decayed = grad + step.weight_decay * param;
+                let mut share = decayed;
+                if lr_in_buffer {
+                    share = step.lr * decayed;
+                }
+                let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * share;
+                if !dampen_first_step && step.t == 1 {
+                    new_momentum_buffer = share;
+                }
+                let mut direction = new_momentum_buffer;
+                if nesterov {
+                    direction = share + momentum * new_momentum_buffer;
+                }
+                if !lr_in_buffer {
+                    direction *= step.lr;
+                }
+                let new_param = param - direction;
+                (new_param, [new_momentum_buffer])
+            },
+        );
     }
 }

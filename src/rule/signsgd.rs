@@ -78,19 +78,26 @@ impl Rule for SignSgd {
         }
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         if !self.has_momentum() {
-            return elements.each(|param, grad, []| {
-                let decay = (step.lr * step.weight_decay) * param;
-                let new_param = param - (decay + step.lr * sign_of(grad));
-                (new_param, [])
-            });
+            return elements.each(
+                #[inline(always)]
+                move |param, grad, []| {
+                    let decay = (step.lr * step.weight_decay) * param;
+                    let new_param = param - (decay + step.lr * sign_of(grad));
+                    (new_param, [])
+                },
+            );
         }
         let [momentum, one_minus_momentum] = self.rounded();
-        elements.each(|param, grad, [momentum_buffer]| {
-            let new_momentum_buffer = average(momentum_buffer, grad, momentum, one_minus_momentum);
-            let decay = (step.lr * step.weight_decay) * param;
-            let new_param = param - (decay + step.lr * sign_of(new_momentum_buffer));
-            (new_param, [new_momentum_buffer])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [momentum_buffer]| {
+                let new_momentum_buffer = average(momentum_buffer, grad, momentum, one_minus_momentum);
+                let decay = (step.lr * step.weight_decay) * param;
+                let new_param = param - (decay + step.lr * sign_of(new_momentum_buffer));
+                (new_param, [new_momentum_buffer])
+            },
+        );
     }
 }

@@ -158,32 +158,39 @@ impl Rule for Sophia {
         include_str!("../../shaders/rule/sophia.wgsl").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();
-        elements.each(|param, grad, [exp_avg, hessian]| {
-            let mut new_param = param - (step.lr * step.weight_decay) * param;
-            let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
-            let mut momentum = new_exp_avg;
-            let mut denom = hyper.hessian_scale * hessian;
-            if hutchinson {
-                momentum /= step.bias_correction[0];
-                denom = denom.max(hyper.eps);
-            } else {
-                denom += hyper.eps;
-            }
-            let clipped = if momentum.abs() >= denom { sign_of(momentum) } else { momentum / denom };
-            new_param -= step.lr * clipped;
-            (new_param, [new_exp_avg, hessian])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, hessian]| {
+                let mut new_param = param - (step.lr * step.weight_decay) * param;
+                let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
+                let mut momentum = new_exp_avg;
+                let mut denom = hyper.hessian_scale * hessian;
+                if hutchinson {
+                    momentum /= step.bias_correction[0];
+                    denom = denom.max(hyper.eps);
+                } else {
+                    denom += hyper.eps;
+                }
+                let clipped = if momentum.abs() >= denom { sign_of(momentum) } else { momentum / denom };
+                new_param -= step.lr * clipped;
+                (new_param, [new_exp_avg, hessian])
+            },
+        );
     }
     /// The one pass there is, `update_hessian`.
     fn update_pass(&self, _pass: &str, elements: Elements<'_>, _step: &Step) {
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();
-        elements.each(|param, grad, [exp_avg, hessian]| {
-            let estimate = if hutchinson { grad } else { grad * grad };
-            let new_hessian = hyper.beta2 * hessian + hyper.one_minus_beta2 * estimate;
-            (param, [exp_avg, new_hessian])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, hessian]| {
+                let estimate = if hutchinson { grad } else { grad * grad };
+                let new_hessian = hyper.beta2 * hessian + hyper.one_minus_beta2 * estimate;
+                (param, [exp_avg, new_hessian])
+            },
+        );
     }
 }

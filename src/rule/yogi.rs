@@ -88,16 +88,20 @@ impl Rule for Yogi {
         .into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
         let [beta1, one_minus_beta1, one_minus_beta2, eps] = self.rounded();
-        elements.each(|param, grad, [exp_avg, exp_avg_sq]| {
-            let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
-            let grad_sq = grad * grad;
-            let new_exp_avg_sq = exp_avg_sq - one_minus_beta2 * (sign_of(exp_avg_sq - grad_sq) * grad_sq);
-            let step_size = step.lr / step.bias_correction[0];
-            let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + eps;
-            let decay = (step.lr * step.weight_decay) * param;
-            let new_param = param - (decay + step_size * (new_exp_avg / denom));
-            (new_param, [new_exp_avg, new_exp_avg_sq])
-        });
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_sq]| {
+                let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
+                let grad_sq = grad * grad;
+                let new_exp_avg_sq = exp_avg_sq - one_minus_beta2 * (sign_of(exp_avg_sq - grad_sq) * grad_sq);
+                let step_size = step.lr / step.bias_correction[0];
+                let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + eps;
+                let decay = (step.lr * step.weight_decay) * param;
+                let new_param = param - (decay + step_size * (new_exp_avg / denom));
+                (new_param, [new_exp_avg, new_exp_avg_sq])
+            },
+        );
     }
 }

@@ -139,19 +139,25 @@ impl Equations {
         // By value: the loop need not fear that its stores change what it reads.
         let step = *step;
         if self.amsgrad {
-            elements.each(move |param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
-                let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, &step, constants());
-                let (new_param, new_exp_avg, new_exp_avg_sq) =
-                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, amsgrad);
-                (new_param, [new_exp_avg, new_exp_avg_sq, max_exp_avg_sq])
-            });
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
+                    let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, &step, constants());
+                    let (new_param, new_exp_avg, new_exp_avg_sq) =
+                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, amsgrad);
+                    (new_param, [new_exp_avg, new_exp_avg_sq, max_exp_avg_sq])
+                },
+            );
         } else {
-            elements.each(move |param, grad, [exp_avg, exp_avg_sq]| {
-                let plain = |exp_avg_sq| exp_avg_sq;
-                let (new_param, new_exp_avg, new_exp_avg_sq) =
-                    adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, plain);
-                (new_param, [new_exp_avg, new_exp_avg_sq])
-            });
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, exp_avg_sq]| {
+                    let plain = |exp_avg_sq| exp_avg_sq;
+                    let (new_param, new_exp_avg, new_exp_avg_sq) =
+                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, plain);
+                    (new_param, [new_exp_avg, new_exp_avg_sq])
+                },
+            );
         }
     }
 
@@ -183,7 +189,7 @@ impl Equations {
 }
 
 /// Twin of `rule` in `shaders/rule/adam.wgsl`.
-#[inline]
+#[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "those of the WGSL, taken apart")]
 fn adam(
     param: f32,
@@ -240,7 +246,7 @@ fn adam(
 }
 
 /// Twin of `second_moment` in `shaders/rule/adam/amsgrad.wgsl`.
-#[inline]
+#[inline(always)]
 fn amsgrad(max_exp_avg_sq: &mut f32, exp_avg_sq: f32, step: &Step, constants: Constants) -> f32 {
     let mut moment = exp_avg_sq;
     if constants.corrected_max {

@@ -1,0 +1,7 @@
+// The options of four elements; those that are not live are frozen, padding, or past the chunk's end.
+struct Lanes {
+    live: vec4<bool>,
+    lr_scale: vec4<f32>,
+    weight_decay: vec4<f32>,
+    tensor: vec4<u32>, // MEASURED
+}

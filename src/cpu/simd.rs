@@ -1,0 +1,17 @@
+//! The widest vectors that the machine has, chosen at run time.
+
+/// Calls `f`, compiled for this machine's instruction set (AVX2 where x86-64 has it) as far as it is inlined.
+///
+/// Bits do not depend on the choice: multiplications and additions are never fused, nor sums reordered.
+#[cfg(feature = "simd")]
+#[inline(always)]
+pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    use std::sync::LazyLock;
+    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
+    ARCH.dispatch(f)
+}
+
+#[cfg(not(feature = "simd"))]
+pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
