@@ -15,6 +15,7 @@ mod wgsl;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use crate::repository;
 use check::{baseline, check_all};
@@ -37,9 +38,10 @@ const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buff
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only shaders whose path contains NAME, e.g. `lion` or `rule/`; with `:LINE` behind it, only that line
+    /// Only shaders whose path contains NAME, e.g. `lion` or `rule/`; with `:LINE` behind it, only that line; may be
+    /// given several times
     #[arg(long, value_name = "NAME")]
-    shader: Option<String>,
+    shader: Vec<Place>,
     /// Only this test binary besides the validation of the shaders; may be given several times
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
@@ -52,6 +54,26 @@ pub(crate) struct Options {
     /// Breakages checked at a time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
+}
+
+/// What `--shader` chooses.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    /// Part of a shader's path.
+    name: String,
+    line: Option<usize>,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, line) = match text.split_once(':') {
+            Some((name, line)) => (name, Some(line.parse().map_err(|_| format!("the line is not a number: {line}"))?)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.to_string(), line })
+    }
 }
 
 /// A breakage, where it is, and who could notice it.
@@ -99,26 +121,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
-    let (name, only_line) = match options.shader.as_deref().unwrap_or_default().split_once(':') {
-        Some((name, line)) => {
-            let line =
-                line.parse::<usize>().map_err(|_| format!("--shader {name}:{line}: the line is not a number"))?;
-            (name, Some(line))
-        }
-        None => (options.shader.as_deref().unwrap_or_default(), None),
-    };
     let folders = if options.examples { &["shaders", "examples"][..] } else { &["shaders"] };
     let files = folders.iter().flat_map(|folder| tree::files_below(&tree.join(folder)));
     let mut mutants = Vec::new();
     for path in files.filter(|path| path.extension().is_some_and(|it| it == "wgsl")) {
         let relative = path.strip_prefix(tree).unwrap_or(&path);
         let file = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-        if !file.contains(name) {
+        let places: Vec<_> = options.shader.iter().filter(|place| file.contains(&place.name)).collect();
+        if !options.shader.is_empty() && places.is_empty() {
             continue;
         }
         let source = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let found = mutants_of(&file, &source).map_err(|error| format!("{file}:{error}"))?;
-        mutants.extend(found.into_iter().filter(|mutant| only_line.is_none_or(|line| line == mutant.line)));
+        let is_chosen = |mutant: &Mutant| places.iter().any(|place| place.line.is_none_or(|line| line == mutant.line));
+        mutants.extend(found.into_iter().filter(|mutant| places.is_empty() || is_chosen(mutant)));
     }
     for mutant in &mut mutants {
         mutant.stages = stages(tree, &mutant.file, &options.test);
@@ -167,6 +183,14 @@ fn stages(tree: &Path, file: &str, chosen: &[String]) -> Vec<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_a_part_of_a_path_with_or_without_a_line() {
+        let place = |name: &str, line| Ok(Place { name: name.to_string(), line });
+        assert_eq!("rule/".parse(), place("rule/", None));
+        assert_eq!("lion.wgsl:12".parse(), place("lion.wgsl", Some(12)));
+        assert_eq!("lion:x".parse::<Place>(), Err("the line is not a number: x".to_string()));
+    }
 
     #[test]
     fn breakages_carry_the_excuses_of_their_lines() {
