@@ -18,16 +18,6 @@ fn squares(bits: vec4<u32>, scale: f32) -> vec4<f32> {
     return scaled * scaled;
 }
 
-fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
-    var first = NONE;
-    for (var lane = 0u; lane < 4u; lane++) {
-        if bits[lane] >= INFINITE {
-            first = min(first, index + lane);
-        }
-    }
-    return first;
-}
-
 @compute @workgroup_size(256)
 fn norm(
     @builtin(workgroup_id) workgroup: vec3<u32>,

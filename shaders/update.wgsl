@@ -85,13 +85,10 @@ fn update_bare(
         return;
     }
     let bits = load_grad(element);
-    let nonfinite = lanes.live & ((bits & vec4<u32>(0x7fffffffu)) >= vec4<u32>(INFINITE));
-    if any(nonfinite) {
-        for (var i = 0u; i < 4u; i++) {
-            if nonfinite[i] {
-                atomicMin(&next.first_nonfinite[t & 1u], chunk.start + element + i);
-            }
-        }
+    let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), lanes.live);
+    let first = first_nonfinite(checked, chunk.start + element);
+    if first != NONE {
+        atomicMin(&next.first_nonfinite[t & 1u], first);
     }
     update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
 }
