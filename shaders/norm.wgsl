@@ -6,6 +6,7 @@
 
 // Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
 fn load_quad(element: u32) -> vec4<u32> {
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return vec4<u32>(0u);
     }
@@ -53,6 +54,7 @@ fn norm(
         );
     } else {
         // The largest element becomes 1 to 4 (2^-127 is not a normal f32).
+        // equivalent(126, -125): half as large, the numbers have the same sum, its exponent one greater
         partial.exponent = clamp(i32(max_bits >> 23u) - 127, -126, 126);
         let scale = power_of_two(-partial.exponent);
         var sum = squares(bits0, scale);

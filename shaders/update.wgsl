@@ -44,6 +44,7 @@ fn update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let element = first_element(workgroup, grid, lane);
+    // equivalent(>): of the quad behind the last no element is live
     if control.apply == 0u || element >= chunk.length {
         return;
     }
@@ -66,6 +67,7 @@ fn update_bare(
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
+    // equivalent(&& element == 0u): all threads write the same
     if chunk.first != 0u && element == 0u {
         next.control = control;
         next.control.step = t;
@@ -77,6 +79,7 @@ fn update_bare(
         next.control.findings = 0u;
         atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
     }
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return;
     }
@@ -101,6 +104,7 @@ fn update_pass(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let element = first_element(workgroup, grid, lane);
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return;
     }
