@@ -97,11 +97,12 @@ impl<'a> Worker<'a> {
         });
         let all = stages.into_iter().map(|stage| (stage, ""));
         // A rule's own tests before all others but the validation; they have its name.
-        let rules = mutant.stages.iter().find(|stage| **stage == Stage::Test(RULES.to_string()));
-        let own = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
-        let own = own.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        let name = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
+        let name = name.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        let of_rules = |stage: &Stage| RULES.iter().any(|rules| *stage == Stage::Test((*rules).to_string()));
+        let own = mutant.stages.iter().filter(|stage| of_rules(stage)).filter_map(|stage| Some((stage, name?)));
         let (validation, others): (Vec<_>, Vec<_>) = all.partition(|(stage, _)| is_validation(stage));
-        let runs = validation.into_iter().chain(rules.zip(own)).chain(others);
+        let runs = validation.into_iter().chain(own).chain(others);
         let mut is_built_in = false;
         for (stage, filter) in runs {
             let Some(ending) = self.run(mutant, stage, filter, &broken)? else { continue };
