@@ -265,10 +265,13 @@ fn every_case_is_tested_and_every_rule_has_cases() {
 fn radam_cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
     let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled };
+    // The eighth step lies at the end of the series (x is 1.995) and has a ρ of 5.5: its last term counts for most.
+    let early = (0.875, 798.0 / 1024.0);
     let rule = RAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let cases = [
         case("radam", rule.clone(), oracle(false)),
         case("radam decoupled", rule.clone().with_decoupled_weight_decay(true), oracle(true)),
+        case("radam early", rule.clone().with_betas(early), RAdamOracle { betas: early, ..oracle(false) }),
         case("radam maximize", rule.with_maximize(true), oracle(false)),
     ];
     cases.map(|case| Case { steps: 34, ..case }).into()
