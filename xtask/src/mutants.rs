@@ -6,6 +6,7 @@
 mod binary;
 mod check;
 mod excuse;
+mod journal;
 mod operators;
 mod report;
 mod stage;
@@ -20,6 +21,7 @@ use std::str::FromStr;
 use crate::repository;
 use check::{baseline, check_all};
 use excuse::{excuses, line_of};
+use journal::Journal;
 use operators::{Breakage, breakages};
 use report::{Outcome, Report};
 use stage::{Stage, Workbench};
@@ -48,6 +50,10 @@ pub(crate) struct Options {
     /// The examples' own shaders too, checked by the tests in the examples
     #[arg(long)]
     examples: bool,
+    /// Take the word of earlier runs for what was noticed, as long as the shader is the same; tests that have changed
+    /// since are not asked again
+    #[arg(long)]
+    resume: bool,
     /// Print the breakages and run nothing
     #[arg(long)]
     list: bool,
@@ -108,10 +114,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    let journal = Journal::open(&folder.join("noticed.txt"))?;
+    let is_known = |mutant: &Mutant| options.resume && journal.how(mutant).is_some();
+    let (known, to_check): (Vec<_>, Vec<_>) = to_check.into_iter().partition(is_known);
+    for mutant in known {
+        let how = journal.how(&mutant).unwrap_or_default().to_string();
+        report.add(mutant, Outcome::Noticed(how));
+    }
+
     let built = baseline(&bench, &to_check, options.jobs)?;
-    check_all(&bench, &to_check, &built, options.jobs, &mut report)?;
+    check_all(&bench, &to_check, &built, options.jobs, &mut report, &journal)?;
     // Had the disk filled up or the driver died, every later breakage would look noticed.
-    baseline(&bench, &to_check, options.jobs)?;
+    if let Err(error) = baseline(&bench, &to_check, options.jobs) {
+        journal.forget()?;
+        return Err(error);
+    }
 
     let path = folder.join("report.txt");
     let text = format!("{}\n{}", report.table(), report.summary());

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::binary::{Binary, fit};
+use super::journal::Journal;
 use super::report::{Outcome, Report, place};
 use super::stage::{Ending, Stage, Workbench};
 use super::{Mutant, RULES, VALIDATION};
@@ -45,6 +46,7 @@ pub(crate) fn check_all(
     built: &Built,
     jobs: u8,
     report: &mut Report,
+    journal: &Journal,
 ) -> Result<(), String> {
     let next = AtomicUsize::new(0);
     let (sender, results) = mpsc::channel();
@@ -68,6 +70,9 @@ pub(crate) fn check_all(
             // An error ends this loop and drops the receiver, which ends the workers after their current breakage.
             let (mutant, outcome, elapsed) = result?;
             println!("[{done}/{}] {} {outcome}, {:.1} s", mutants.len(), place(mutant), elapsed.as_secs_f64());
+            if let Outcome::Noticed(how) = &outcome {
+                journal.add(mutant, how)?;
+            }
             report.add(mutant.clone(), outcome);
         }
         Ok(())
