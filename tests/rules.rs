@@ -11,7 +11,8 @@ use common::oracle::{
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, CpuOptimizer, Curvature, Layout, Lion, NAdam,
-    Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
+    Sophia, Yogi,
 };
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
@@ -534,6 +535,29 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
                 // A flushed operand shifts a result by at most the smallest normal number over eps.
                 let tolerance = 4.0 * f32::EPSILON * expected.abs() + f32::MIN_POSITIVE * 1024.0;
                 assert!((got - expected).abs() <= tolerance, "{at}: {got} for {expected}");
+            }
+        }
+    }
+}
+
+/// The largest learning rate so far weighs a step, also one whose own rate is less or 0; with a power of 0 all weigh the
+/// same. With rates of 1, 1/2 and 0 the average takes in all, 1/2 and 1/3 of z, and y becomes 1, (1 + 1)/2 + 3/4 · 1/2 and
+/// 2/3 · 11/8 + 1/3 · 3/2; with rates of 0 and 1, y becomes 0 and 3/4.
+#[test]
+fn schedule_free_weights_go_by_the_largest_learning_rate_so_far() {
+    let layout = Layout::flat(1).unwrap();
+    let falling = (2.0, Schedule::warmup_cosine(1.0, 0, 2), vec![1.0, 11.0 / 8.0, 17.0 / 12.0]);
+    let rising = (0.0, Schedule::warmup_cosine(1.0, 1, 9), vec![0.0, 0.75]);
+    for (power, schedule, expected) in [falling, rising] {
+        let rule = ScheduleFreeSgd::default().with_momentum(0.5).with_weight_lr_power(power);
+        let builder = Optimizer::builder(rule).schedule(schedule);
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+        let (mut twin, mut twin_params) = (builder.build_cpu(&layout).unwrap(), [0.0]);
+        for expected in expected {
+            trainer.step(&[-1.0]);
+            twin.step(&mut twin_params, &[-1.0]).unwrap();
+            for param in [trainer.params()[0], twin_params[0]] {
+                assert!(ulps(param, expected, expected) <= 4.0, "{param} for {expected}");
             }
         }
     }
