@@ -23,6 +23,7 @@ fn measure_items(
     var sums = mat4x4<f32>();
     if exists {
         let block = item.x / 8192u * 8192u;
+        // equivalent(<=): a ninth row would lie behind every item
         for (var i = 0u; i < 8u; i++) {
             let index = block + i * 1024u + lane * 4u;
             // equivalent(boundary): of quads next to the item nothing is counted below; this spares their loads
