@@ -268,11 +268,14 @@ fn radam_cases() -> Vec<Case> {
     let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled };
     // The eighth step lies at the end of the series (x is 1.995) and has a ρ of 5.5: its last term counts for most.
     let early = (0.875, 798.0 / 1024.0);
+    // ρ∞ is 2047, of which the first steps leave but a few.
+    let slow = (0.875, 1023.0 / 1024.0);
     let rule = RAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let cases = [
         case("radam", rule.clone(), oracle(false)),
         case("radam decoupled", rule.clone().with_decoupled_weight_decay(true), oracle(true)),
         case("radam early", rule.clone().with_betas(early), RAdamOracle { betas: early, ..oracle(false) }),
+        case("radam slow", rule.clone().with_betas(slow), RAdamOracle { betas: slow, ..oracle(false) }),
         case("radam maximize", rule.with_maximize(true), oracle(false)),
     ];
     cases.map(|case| Case { steps: 34, ..case }).into()
