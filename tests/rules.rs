@@ -566,6 +566,21 @@ fn schedule_free_weights_go_by_the_largest_learning_rate_so_far() {
     }
 }
 
+/// Without a Hessian the denominator is 1e-15, and an average of half of that is a step of half the learning rate.
+#[test]
+fn sophia_g_does_not_clip_what_is_below_its_eps() {
+    let layout = Layout::flat(1).unwrap();
+    let rule = Sophia::default().with_lr(1.0).with_betas((0.875, 0.9375)).with_weight_decay(0.0);
+    let builder = Optimizer::builder(rule.with_curvature(Curvature::SampledLabels { rho: 0.125, bs: 6.0 }));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+    let mut twin_params = [0.0];
+    trainer.step(&[4e-15]);
+    builder.build_cpu(&layout).unwrap().step(&mut twin_params, &[4e-15]).unwrap();
+    for param in [trainer.params()[0], twin_params[0]] {
+        assert!(ulps(param, -0.5, 0.5) <= 4.0, "{param}");
+    }
+}
+
 /// A constant gradient has no variance; what rounding leaves of it is below 0 as often as above.
 #[test]
 fn a_centered_rmsprop_takes_no_root_of_a_rounding_error() {
