@@ -2,6 +2,9 @@
 //!
 //! The tests are built once, from a copy of the repository under `target/mutants`. Each breakage is written into the
 //! built binaries, which are run one at a time until a test fails, and the shader in them is mended again.
+//!
+//! All of it takes hours. What was noticed is written down, so that `--resume` takes an interrupted run up, and subsets
+//! (`--shader`, `--test`) add up to a whole.
 
 mod binary;
 mod check;
