@@ -34,6 +34,22 @@ fn clipping_scales_the_gradients_by_torchs_coefficient() {
     }
 }
 
+/// Beside a norm of 3e-6 the 1e-6 that torch adds to it counts, in the comparison and in the quotient.
+#[test]
+fn tiny_norms_are_clipped_by_torchs_coefficient() {
+    let layout = Layout::flat(1).unwrap();
+    for (max_norm, coef) in [(2e-6, 0.5), (3e-6, 0.75), (3.5e-6, 0.875), (4.5e-6, 1.0)] {
+        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::global_norm(max_norm));
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+        let mut params = [0.0];
+        let cpu = builder.build_cpu(&layout).unwrap().step(&mut params, &[3e-6]).unwrap();
+        for (stats, param) in [(trainer.step(&[3e-6]), trainer.params()[0]), (cpu, params[0])] {
+            assert_relative_eq!(stats.clip_coef, coef, max_relative = 2e-6);
+            assert_relative_eq!(param, -3e-6 * coef, max_relative = 2e-6);
+        }
+    }
+}
+
 #[test]
 fn an_infinite_max_norm_measures_and_clips_nothing() {
     let layout = Layout::flat(5).unwrap();
