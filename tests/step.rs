@@ -83,7 +83,7 @@ fn a_step_reads_its_own_learning_rate_even_when_submitted_late() {
 
 #[test]
 fn groups_have_their_own_rate_decay_and_frozen_elements() {
-    // Boundaries inside quads, runs of one element, also just before a block ends, a frozen gap, padding, and whole blocks.
+    // Boundaries inside quads, runs of one element, also in the last quad before 4,096, a frozen gap, padding, and whole blocks.
     let layout = Layout::builder()
         .tensor("a", &[70])
         .tensor("b", &[9, 1000])
@@ -92,7 +92,7 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         .range(3..4, "still")
         .range(1021..1030, "still")
         .range(2000..2001, "undecayed")
-        .range(2046..2047, "undecayed")
+        .range(4094..4095, "undecayed")
         .range(4098..6146, "undecayed")
         .build()
         .unwrap();
@@ -101,7 +101,7 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         let inside = layout.tensors().iter().find(|tensor| tensor.range().contains(&i))?;
         match i {
             3 | 1021..1030 => None,
-            2000 | 2046 | 4098..6146 => Some((1.0, 0.0)),
+            2000 | 4094 | 4098..6146 => Some((1.0, 0.0)),
             _ if inside.group() == Some("slow") => Some((0.25, 0.5)),
             _ => Some((1.0, 0.125)),
         }
