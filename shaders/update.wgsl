@@ -45,6 +45,7 @@ fn update(
 ) {
     let element = first_element(workgroup, grid, lane);
     // equivalent(>): of the quad behind the last no element is live
+    // equivalent(|| element >= chunk.length): lavapipe discards what is written past a binding
     if control.apply == 0u || element >= chunk.length {
         return;
     }
