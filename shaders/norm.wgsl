@@ -10,7 +10,9 @@ fn load_quad(element: u32) -> vec4<u32> {
     if element >= chunk.length {
         return vec4<u32>(0u);
     }
-    let live = lanes_at(chunk.start + element, chunk.length - element).live;
+    // equivalent: chunks end where blocks do, or all does, and behind that lavapipe reads no span that is live
+    let count = chunk.length - element;
+    let live = lanes_at(chunk.start + element, count).live;
     return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
 }
 
@@ -68,6 +70,8 @@ fn norm(
         partial.sum = (sum.x + sum.y) + (sum.z + sum.w);
     }
     partial = reduce(partial, lane);
+    // The grid may overhang.
+    // equivalent(<=, 8191u, && block * 8192u < chunk.length): the next chunk overwrites it, lavapipe discards the rest
     if lane == 0u && block * 8192u < chunk.length {
         partials[chunk.start / 8192u + block] = partial;
     }
