@@ -19,6 +19,7 @@ fn measure_items(
     let number = chunk.first_item + workgroup.y * grid.x + workgroup.x;
     let item = segments[item_row(number)];
     // The grid may overhang.
+    // equivalent(<=, && item.x < chunk.start + chunk.length): the chunk of such an item sums it later, if there is one
     let exists = number < segments[0].y && item.x < chunk.start + chunk.length;
     var sums = mat4x4<f32>();
     if exists {
