@@ -47,6 +47,12 @@ const NONE: u32 = 0xffffffffu;
 // Bits of the absolute value at and above which an f32 is infinite or NaN.
 const INFINITE: u32 = 0x7f800000u;
 
+// Flat index of the first non-finite of the gradients `index` to `index + 3`, whose absolute bits these are.
+fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
+    let found = select(vec4<u32>(NONE), index + vec4<u32>(0u, 1u, 2u, 3u), bits >= vec4<u32>(INFINITE));
+    return min(min(found.x, found.y), min(found.z, found.w));
+}
+
 // beta^(2^k) of up to four betas at 2k, and 1 - beta^(2^k) at 2k + 1.
 @group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 64>;
 

@@ -35,6 +35,7 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
         }
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
+    // equivalent(<): where both are the same the quotient is 1
     if grad_norm + 1e-6 <= slot.head.max_norm {
         return vec3<f32>(1.0, inv_scale, 1.0);
     }

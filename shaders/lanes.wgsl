@@ -3,5 +3,6 @@ struct Lanes {
     live: vec4<bool>,
     lr_scale: vec4<f32>,
     weight_decay: vec4<f32>,
+    // Counts for nothing where not live.
     tensor: vec4<u32>, // MEASURED
 }

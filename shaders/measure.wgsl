@@ -19,10 +19,12 @@ fn measure_items(
     let number = chunk.first_item + workgroup.y * grid.x + workgroup.x;
     let item = segments[item_row(number)];
     // The grid may overhang.
+    // equivalent(<=, && item.x < chunk.start + chunk.length): the chunk of such an item sums it later, if there is one
     let exists = number < segments[0].y && item.x < chunk.start + chunk.length;
     var sums = mat4x4<f32>();
     if exists {
         let block = item.x / 8192u * 8192u;
+        // equivalent(<=): a ninth row would lie behind every item
         for (var i = 0u; i < 8u; i++) {
             let index = block + i * 1024u + lane * 4u;
             // equivalent(boundary): of quads next to the item nothing is counted below; this spares their loads

@@ -6,21 +6,19 @@
 
 // Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
 fn load_quad(element: u32) -> vec4<u32> {
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return vec4<u32>(0u);
     }
-    let live = lanes_at(chunk.start + element, chunk.length - element).live;
+    // equivalent: chunks end where blocks do, or all does, and behind that lavapipe reads no span that is live
+    let count = chunk.length - element;
+    let live = lanes_at(chunk.start + element, count).live;
     return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
 }
 
 fn squares(bits: vec4<u32>, scale: f32) -> vec4<f32> {
     let scaled = bitcast<vec4<f32>>(bits) * scale;
     return scaled * scaled;
-}
-
-fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
-    let bad = select(vec4<u32>(NONE), index + vec4<u32>(0u, 1u, 2u, 3u), bits >= vec4<u32>(INFINITE));
-    return min(min(bad.x, bad.y), min(bad.z, bad.w));
 }
 
 // One lane's part of 2,048 elements: four of each row of 256.
@@ -52,6 +50,7 @@ fn partial_of_tile(element: u32) -> Partial {
         );
     } else {
         // The largest element becomes 1 to 4 (2^-127 is not a normal f32).
+        // equivalent(126, -125): half as large, the numbers have the same sum, its exponent one greater
         partial.exponent = clamp(i32(max_bits >> 23u) - 127, -126, 126);
         let scale = power_of_two(-partial.exponent);
         var sum = squares(bits0, scale);
@@ -79,6 +78,8 @@ fn norm(
         partial = combine(partial, partial_of_tile(block * 8192u + tile * 2048u + lane * 4u));
     }
     partial = reduce(partial, lane);
+    // The grid may overhang.
+    // equivalent(<=, 8191u, && block * 8192u < chunk.length): the next chunk overwrites it, lavapipe discards the rest
     if lane == 0u && block * 8192u < chunk.length {
         partials[chunk.start / 8192u + block] = partial;
     }

@@ -40,5 +40,6 @@ fn settle_tensors(
     let old = unpack_tensor_state(spread(numbers(states_row(tensor))));
     let measured = unpack_measured(spread(total));
     let settled = settle(old, measured, slot.head.lr, slot.hyper, control.bias_correction, control.step);
+    // equivalent(1): the lanes are alike
     segments[states_row(tensor)] = bitcast<vec4<u32>>(transpose(pack_tensor_state(settled))[0]);
 }

@@ -45,6 +45,8 @@ fn update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let element = first_element(workgroup, grid, lane);
+    // equivalent(>): of the quad behind the last no element is live
+    // equivalent(|| element >= chunk.length): lavapipe discards what is written past a binding
     if control.apply == 0u || element >= chunk.length {
         return;
     }
@@ -69,12 +71,14 @@ fn update_bare(
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     // Compilers for CPUs let every invocation run through these lines, so there are no more of them than differ between
     // `control` and `next`.
+    // equivalent(&& element == 0u): all threads write the same
     if chunk.first != 0u && element == 0u {
         next.control.step = t;
         next.control.lr = slot.head.lr;
         count_for_rule(t, correction, scalars);
         atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
     }
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return;
     }
@@ -83,11 +87,10 @@ fn update_bare(
         return;
     }
     let bits = load_grad(element);
-    let finite = !lanes.live | ((bits & vec4<u32>(0x7fffffffu)) < vec4<u32>(INFINITE));
-    if !all(finite) {
-        let bad = select(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(4u), finite);
-        let first = min(min(bad.x, bad.y), min(bad.z, bad.w));
-        atomicMin(&next.first_nonfinite[t & 1u], chunk.start + element + first);
+    let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), lanes.live);
+    let first = first_nonfinite(checked, chunk.start + element);
+    if first != NONE {
+        atomicMin(&next.first_nonfinite[t & 1u], first);
     }
     update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
 }
@@ -100,6 +103,7 @@ fn update_pass(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let element = first_element(workgroup, grid, lane);
+    // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return;
     }

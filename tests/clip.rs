@@ -6,7 +6,7 @@ use approx::assert_relative_eq;
 use common::numbers::random;
 use common::oracle::{clip_coefficient, global_norm};
 use common::{Trainer, device};
-use wgpu_optim::{AdamW, Clip, Layout, Lion, Optimizer, Sgd};
+use wgpu_optim::{AdamW, Clip, Layout, Lion, NonFinite, Optimizer, Sgd};
 
 #[test]
 fn clipping_scales_the_gradients_by_torchs_coefficient() {
@@ -30,6 +30,22 @@ fn clipping_scales_the_gradients_by_torchs_coefficient() {
                 let largest = params[i].abs().max(grads[i].abs() * coef as f32);
                 assert!((f64::from(updated[i]) - expected).abs() <= f64::from(largest) * 3e-6, "element {i}");
             }
+        }
+    }
+}
+
+/// Beside a norm of 3e-6 the 1e-6 that torch adds to it counts, in the comparison and in the quotient.
+#[test]
+fn tiny_norms_are_clipped_by_torchs_coefficient() {
+    let layout = Layout::flat(1).unwrap();
+    for (max_norm, coef) in [(2e-6, 0.5), (3e-6, 0.75), (3.5e-6, 0.875), (4.5e-6, 1.0)] {
+        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::global_norm(max_norm));
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+        let mut params = [0.0];
+        let cpu = builder.build_cpu(&layout).unwrap().step(&mut params, &[3e-6]).unwrap();
+        for (stats, param) in [(trainer.step(&[3e-6]), trainer.params()[0]), (cpu, params[0])] {
+            assert_relative_eq!(stats.clip_coef, coef, max_relative = 2e-6);
+            assert_relative_eq!(param, -3e-6 * coef, max_relative = 2e-6);
         }
     }
 }
@@ -91,7 +107,7 @@ fn the_gradient_scale_divides_gradients_and_norm() {
 fn clipping_comes_before_overflow() {
     let layout = Layout::flat(2).unwrap();
     let clipped = [(0.1f32, 1e38f32), (1e-15, 1e25), (1.0, 3e38), (1e-30, 1e30), (1e30, 1e38), (1e-36, 1e-30)];
-    let clipped = clipped.into_iter().chain([(1e30, 1e31), (1.0, 1.0), (3.0, 1e30), (0.007, 1e28)]);
+    let clipped = clipped.into_iter().chain([(1e30, 1e31), (1.0, 1.0), (3.0, 1e30), (0.007, 1e28), (1e30, 3e38)]);
     let cases = clipped.map(|(scale, grad)| (scale, grad, 1.0)).chain([(3.0, 1e30, 1e33), (0.007, 1e28, 1e33)]);
     for (maximize, (scale, grad, max_norm)) in cases.flat_map(|case| [(false, case), (true, case)]) {
         let rule = Sgd::default().with_lr(1.0).with_maximize(maximize);
@@ -106,10 +122,12 @@ fn clipping_comes_before_overflow() {
             (cpu.step(&mut params, &[grad, -grad]).unwrap(), params.to_vec()),
         ];
         let unscaled = f64::from(grad) / f64::from(scale);
-        let coef = clip_coefficient(unscaled * 2f64.sqrt(), max_norm);
+        let norm = unscaled * 2f64.sqrt();
+        let coef = clip_coefficient(norm, max_norm);
         let expected = if maximize { -unscaled * coef } else { unscaled * coef };
         for (stats, params) in engines {
             assert_eq!((stats.step, stats.skipped), (1, 0));
+            assert_relative_eq!(stats.grad_norm.unwrap(), norm as f32, max_relative = 1e-6);
             assert_relative_eq!(f64::from(params[0]), -expected, max_relative = 2e-6);
             assert_relative_eq!(f64::from(params[1]), expected, max_relative = 2e-6);
             // A coefficient below f32's normal numbers may count as 0.
@@ -143,6 +161,17 @@ fn a_useless_scale_on_the_device_refuses_the_step() {
             assert!(!trainer.step(&[1e-20, 0.0, 0.0, 0.0]).invalid_grad_scale, "{value}");
         }
     }
+}
+
+#[test]
+fn told_to_propagate_a_step_divides_by_any_scale_on_the_device() {
+    let gpu = device::gpu();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).nonfinite(NonFinite::Propagate);
+    let mut trainer = Trainer::new(gpu, builder, &Layout::flat(4).unwrap(), &[0.0; 4]);
+    trainer.optimizer.set_grad_scale(&device::upload(gpu, &[-2.0])).unwrap();
+    let stats = trainer.step(&[1.0, 0.0, -1.0, 4.0]);
+    assert_eq!((stats.step, stats.skipped, stats.invalid_grad_scale), (1, 0, true));
+    assert_eq!(trainer.params(), [0.5, 0.0, -0.5, 2.0]);
 }
 
 #[test]

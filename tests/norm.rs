@@ -102,7 +102,7 @@ fn the_engines_agree_on_the_norm() {
 
 /// NUMERICS: at most 1e-6 relative at 2²⁸ elements, here with one element more than that, in several bindings.
 #[test]
-fn a_quarter_of_a_billion_gradients_have_the_right_norm() {
+fn two_to_the_28_gradients_have_the_right_norm() {
     const LEN: usize = (1 << 28) + 1;
     let gpu = device::gpu();
     let layout = Layout::flat(LEN).unwrap();

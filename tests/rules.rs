@@ -11,7 +11,8 @@ use common::oracle::{
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, CpuOptimizer, Curvature, Layout, Lion, NAdam,
-    Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    Optimizer, OptimizerBuilder, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
+    Sophia, Yogi,
 };
 
 /// Tails, workgroups, norm blocks; 0 has nothing to compare but the counter.
@@ -265,10 +266,16 @@ fn every_case_is_tested_and_every_rule_has_cases() {
 fn radam_cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
     let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled };
+    // The eighth step lies at the end of the series (x is 1.995) and has a ρ of 5.5: its last term counts for most.
+    let early = (0.875, 798.0 / 1024.0);
+    // ρ∞ is 2047, of which the first steps leave but a few.
+    let slow = (0.875, 1023.0 / 1024.0);
     let rule = RAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let cases = [
         case("radam", rule.clone(), oracle(false)),
         case("radam decoupled", rule.clone().with_decoupled_weight_decay(true), oracle(true)),
+        case("radam early", rule.clone().with_betas(early), RAdamOracle { betas: early, ..oracle(false) }),
+        case("radam slow", rule.clone().with_betas(slow), RAdamOracle { betas: slow, ..oracle(false) }),
         case("radam maximize", rule.with_maximize(true), oracle(false)),
     ];
     cases.map(|case| Case { steps: 34, ..case }).into()
@@ -394,8 +401,8 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
             start(&names, &trainer, &mut twin, len);
             for t in 1..=case.steps {
                 let mut grads = random(100 + t, len);
-                // A zero gradient must leave Lion where it is, on fresh states at least.
-                grads.iter_mut().step_by(7).for_each(|grad| *grad = 0.0);
+                // A zero gradient must leave Lion where it is on fresh states, and is of no average's sign later.
+                grads.iter_mut().skip(t as usize - 1).step_by(7).for_each(|grad| *grad = 0.0);
                 let old_states: Vec<Vec<f32>> = names.iter().map(|name| trainer.state(name)).collect();
                 let mut twin_params = params.clone();
                 let stats = trainer.step(&grads);
@@ -533,6 +540,44 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
                 assert!((got - expected).abs() <= tolerance, "{at}: {got} for {expected}");
             }
         }
+    }
+}
+
+/// The largest learning rate so far weighs a step, also one whose own rate is less or 0; with a power of 0 all weigh the
+/// same. With rates of 1, 1/2 and 0 the average takes in all, 1/2 and 1/3 of z, and y becomes 1, (1 + 1)/2 + 3/4 · 1/2 and
+/// 2/3 · 11/8 + 1/3 · 3/2; with rates of 0 and 1, y becomes 0 and 3/4.
+#[test]
+fn schedule_free_weights_go_by_the_largest_learning_rate_so_far() {
+    let layout = Layout::flat(1).unwrap();
+    let falling = (2.0, Schedule::warmup_cosine(1.0, 0, 2), vec![1.0, 11.0 / 8.0, 17.0 / 12.0]);
+    let rising = (0.0, Schedule::warmup_cosine(1.0, 1, 9), vec![0.0, 0.75]);
+    for (power, schedule, expected) in [falling, rising] {
+        let rule = ScheduleFreeSgd::default().with_momentum(0.5).with_weight_lr_power(power);
+        let builder = Optimizer::builder(rule).schedule(schedule);
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+        let (mut twin, mut twin_params) = (builder.build_cpu(&layout).unwrap(), [0.0]);
+        for expected in expected {
+            trainer.step(&[-1.0]);
+            twin.step(&mut twin_params, &[-1.0]).unwrap();
+            for param in [trainer.params()[0], twin_params[0]] {
+                assert!(ulps(param, expected, expected) <= 4.0, "{param} for {expected}");
+            }
+        }
+    }
+}
+
+/// Without a Hessian the denominator is 1e-15, and an average of half of that is a step of half the learning rate.
+#[test]
+fn sophia_g_does_not_clip_what_is_below_its_eps() {
+    let layout = Layout::flat(1).unwrap();
+    let rule = Sophia::default().with_lr(1.0).with_betas((0.875, 0.9375)).with_weight_decay(0.0);
+    let builder = Optimizer::builder(rule.with_curvature(Curvature::SampledLabels { rho: 0.125, bs: 6.0 }));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+    let mut twin_params = [0.0];
+    trainer.step(&[4e-15]);
+    builder.build_cpu(&layout).unwrap().step(&mut twin_params, &[4e-15]).unwrap();
+    for param in [trainer.params()[0], twin_params[0]] {
+        assert!(ulps(param, -0.5, 0.5) <= 4.0, "{param}");
     }
 }
 

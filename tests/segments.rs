@@ -126,20 +126,21 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
     }
 }
 
-/// More items than a workgroup has lanes.
+/// One element, the last of its chunk; and more items than a workgroup has lanes.
 #[test]
-fn a_tensor_of_many_items_is_summed_whole() {
-    let len = 257 * 8192 + 5;
-    let layout = Layout::flat(len).unwrap();
-    let optimizer = Optimizer::builder(Sums { segmentation: Segmentation::Tensors });
-    let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
-    let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
-    trainer.step(&grads);
-    let mut twin = optimizer.build_cpu(&layout).unwrap();
-    twin.step(&mut params, &grads).unwrap();
-    // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
-    let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
-    for got in [trainer.state("sum"), twin.state("sum").unwrap().to_vec()] {
-        assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
+fn tensors_of_one_item_and_of_many_are_summed_whole() {
+    for len in [1, 257 * 8192 + 5] {
+        let layout = Layout::flat(len).unwrap();
+        let optimizer = Optimizer::builder(Sums { segmentation: Segmentation::Tensors });
+        let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
+        let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+        trainer.step(&grads);
+        let mut twin = optimizer.build_cpu(&layout).unwrap();
+        twin.step(&mut params, &grads).unwrap();
+        // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
+        let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
+        for got in [trainer.state("sum"), twin.state("sum").unwrap().to_vec()] {
+            assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
+        }
     }
 }

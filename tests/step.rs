@@ -8,7 +8,8 @@ use common::oracle::global_norm;
 use common::{Trainer, assert_same_decision, device, encoder, finish, storage};
 use wgpu_optim::wgpu::{BufferUsages, PollType};
 use wgpu_optim::{
-    Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NonFinite, Optimizer, Schedule, Sgd, SignSgd, Stats,
+    Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, Schedule, Sgd, SignSgd,
+    Stats,
 };
 
 fn clipped() -> wgpu_optim::OptimizerBuilder {
@@ -82,7 +83,7 @@ fn a_step_reads_its_own_learning_rate_even_when_submitted_late() {
 
 #[test]
 fn groups_have_their_own_rate_decay_and_frozen_elements() {
-    // Boundaries inside quads, a run of one element, a frozen gap, padding, and whole blocks.
+    // Boundaries inside quads, runs of one element, also in the last quad before 4,096, a frozen gap, padding, and whole blocks.
     let layout = Layout::builder()
         .tensor("a", &[70])
         .tensor("b", &[9, 1000])
@@ -91,6 +92,7 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         .range(3..4, "still")
         .range(1021..1030, "still")
         .range(2000..2001, "undecayed")
+        .range(4094..4095, "undecayed")
         .range(4098..6146, "undecayed")
         .build()
         .unwrap();
@@ -99,7 +101,7 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         let inside = layout.tensors().iter().find(|tensor| tensor.range().contains(&i))?;
         match i {
             3 | 1021..1030 => None,
-            2000 | 4098..6146 => Some((1.0, 0.0)),
+            2000 | 4094 | 4098..6146 => Some((1.0, 0.0)),
             _ if inside.group() == Some("slow") => Some((0.25, 0.5)),
             _ => Some((1.0, 0.125)),
         }
@@ -175,6 +177,47 @@ fn a_bare_step_may_run_after_one_that_was_decided_on() {
     assert_relative_eq!(trainer.params()[0], -3.0, max_relative = 1e-5);
     assert_eq!(finish(gpu, &trainer.optimizer, bad).first_nonfinite, Some(1));
     assert_eq!(trainer.step(&[0.25; 4]).first_nonfinite, None);
+}
+
+/// Whichever of the two words for it a bare step has written: a step that was decided on clears both.
+#[test]
+fn a_bad_gradient_of_a_bare_step_is_forgotten_after_a_step_that_was_decided_on() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(4).unwrap();
+    let bad = device::upload(gpu, &[1.0, f32::NAN, 1.0, 1.0]);
+    for steps_before in 0..2 {
+        let mut trainer = Trainer::new(gpu, Optimizer::builder(AdamW::default()), &layout, &[0.0; 4]);
+        let record = |trainer: &mut Trainer<'_>, grads: Option<&_>| {
+            let mut encoder = encoder(gpu);
+            let grads = grads.unwrap_or(&trainer.grads);
+            trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, grads).unwrap();
+            encoder
+        };
+        for _ in 0..steps_before {
+            trainer.step(&[1.0; 4]);
+        }
+        let (spoiled, bare) = (record(&mut trainer, Some(&bad)), record(&mut trainer, None));
+        trainer.optimizer.set_grad_scale(1.0).unwrap();
+        let decided = record(&mut trainer, None);
+        let first_nonfinite =
+            [spoiled, decided, bare].map(|encoder| finish(gpu, &trainer.optimizer, encoder).first_nonfinite);
+        assert_eq!(first_nonfinite, [Some(1), None, None], "after {steps_before} steps");
+    }
+}
+
+#[test]
+fn scalars_are_carried_on_by_either_kind_of_step() {
+    let layout = Layout::flat(4).unwrap();
+    let bare = Optimizer::builder(NAdam::default());
+    let decided = bare.clone().clip(Clip::global_norm(f64::INFINITY));
+    let [bare, decided] = [bare, decided].map(|builder| {
+        let mut trainer = Trainer::new(device::gpu(), builder, &layout, &[0.5; 4]);
+        for t in 0..5 {
+            trainer.step(&random(t, 4));
+        }
+        trainer.bits()
+    });
+    assert_eq!(bare, decided);
 }
 
 #[test]

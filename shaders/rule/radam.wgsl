@@ -15,13 +15,15 @@ fn sma_length(hyper: Hyper, step: Step) -> f32 {
     let t = f32(step.t);
     let x = t * hyper.minus_ln_beta2;
     let x2 = x * x;
-    let end = 1.0 / 23950080.0 - x2 * (691.0 / 653837184000.0 - x2 * (1.0 / 37362124800.0));
+    // 9.6e-10 is 691 / 653837184000 less what the series leaves out at x = 2.
+    let end = 1.0 / 23950080.0 - x2 * 9.6e-10;
     let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
     let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
     let early = hyper.rho_offset + t * (1.0 - x * series);
     // The square of beta2^(t / 2) keeps the digits of beta2^t that 1 - beta2^t has lost.
     let root = 1.0 - step.bias_correction.z;
     let late = hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
+    // equivalent(<): at 2 both hold
     return select(late, early, x <= 2.0);
 }
 
@@ -37,6 +39,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     updated.exp_avg = average(old.exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
     updated.exp_avg_sq = average(old.exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
     let rho = sma_length(hyper, step);
+    // equivalent(>=): rounding decides whether a rho of 5 is above it
     let adaptive = rho > 5.0;
     let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
     var step_size = step.lr / step.bias_correction.x;

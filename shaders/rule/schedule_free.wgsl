@@ -20,6 +20,7 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
     for (var i = 0u; i < r; i++) {
         before = before * (f32(t - 1u) / f32(t));
     }
+    // equivalent(>=): of equals the quotient is 1, or the step weightless
     let shrinking = select(1.0, old.lr_max / scalars.lr_max, scalars.lr_max > old.lr_max);
     for (var i = 0u; i < weight_lr_power; i++) {
         before = before * shrinking;

@@ -21,6 +21,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
         denom = denom + hyper.eps;
     }
     // Never the quotient where it is clipped: by a denominator of 1e-15 it might exceed f32.
+    // equivalent(>): at the bound the quotient is the sign
     let clipped = select(momentum / denom, sign(momentum), abs(momentum) >= denom);
     updated.param = updated.param - step.lr * clipped;
     return updated;

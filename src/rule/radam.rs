@@ -103,7 +103,8 @@ fn sma_length(hyper: &Hyper, step: &Step) -> f32 {
     let x = t * hyper.minus_ln_beta2;
     if x <= 2.0 {
         let x2 = x * x;
-        let end = 1.0 / 23_950_080.0 - x2 * (691.0 / 653_837_184_000.0 - x2 * (1.0 / 37_362_124_800.0));
+        // 9.6e-10 is 691 / 653837184000 less what the series leaves out at x = 2.
+        let end = 1.0 / 23_950_080.0 - x2 * 9.6e-10;
         let middle = 1.0 / 15_120.0 - x2 * (1.0 / 604_800.0 - x2 * end);
         let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
         return hyper.rho_offset + t * (1.0 - x * series);

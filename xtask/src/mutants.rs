@@ -2,10 +2,14 @@
 //!
 //! The tests are built once, from a copy of the repository under `target/mutants`. Each breakage is written into the
 //! built binaries, which are run one at a time until a test fails, and the shader in them is mended again.
+//!
+//! All of it takes hours. What was noticed is written down, so that `--resume` takes an interrupted run up, and subsets
+//! (`--shader`, `--test`) add up to a whole.
 
 mod binary;
 mod check;
 mod excuse;
+mod journal;
 mod operators;
 mod report;
 mod stage;
@@ -15,10 +19,12 @@ mod wgsl;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use crate::repository;
 use check::{baseline, check_all};
 use excuse::{excuses, line_of};
+use journal::Journal;
 use operators::{Breakage, breakages};
 use report::{Outcome, Report};
 use stage::{Stage, Workbench};
@@ -28,30 +34,55 @@ use wgsl::Shader;
 /// tests.
 const VALIDATION: &str = "shaders";
 
-/// Its tests of a rule have the rule's name.
-const RULES: &str = "rules";
+/// Their tests of a rule have the rule's name.
+const RULES: [&str; 2] = ["rules", "tensor_norms"];
 
 /// The binaries that most often notice for their time, first. All others follow in the order of their names, unit tests
 /// last.
-const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buffers", "norm", RULES, "golden"];
+const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buffers", "norm", "rules", "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only shaders whose path contains NAME, e.g. `lion` or `rule/`; with `:LINE` behind it, only that line
+    /// Only shaders whose path contains NAME, e.g. `lion` or `rule/`; with `:LINE` behind it, only that line; may be
+    /// given several times
     #[arg(long, value_name = "NAME")]
-    shader: Option<String>,
+    shader: Vec<Place>,
     /// Only this test binary besides the validation of the shaders; may be given several times
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
     /// The examples' own shaders too, checked by the tests in the examples
     #[arg(long)]
     examples: bool,
+    /// Take the word of earlier runs for what was noticed, as long as the shader is the same; tests that have changed
+    /// since are not asked again
+    #[arg(long)]
+    resume: bool,
     /// Print the breakages and run nothing
     #[arg(long)]
     list: bool,
     /// Breakages checked at a time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
+}
+
+/// What `--shader` chooses.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    /// Part of a shader's path.
+    name: String,
+    line: Option<usize>,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, line) = match text.split_once(':') {
+            Some((name, line)) => (name, Some(line.parse().map_err(|_| format!("the line is not a number: {line}"))?)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.to_string(), line })
+    }
 }
 
 /// A breakage, where it is, and who could notice it.
@@ -86,10 +117,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    let journal = Journal::open(&folder.join("noticed.txt"))?;
+    let is_known = |mutant: &Mutant| options.resume && journal.how(mutant).is_some();
+    let (known, to_check): (Vec<_>, Vec<_>) = to_check.into_iter().partition(is_known);
+    for mutant in known {
+        let how = journal.how(&mutant).unwrap_or_default().to_string();
+        report.add(mutant, Outcome::Noticed(how));
+    }
+
     let built = baseline(&bench, &to_check, options.jobs)?;
-    check_all(&bench, &to_check, &built, options.jobs, &mut report)?;
+    check_all(&bench, &to_check, &built, options.jobs, &mut report, &journal)?;
     // Had the disk filled up or the driver died, every later breakage would look noticed.
-    baseline(&bench, &to_check, options.jobs)?;
+    if let Err(error) = baseline(&bench, &to_check, options.jobs) {
+        journal.forget()?;
+        return Err(error);
+    }
 
     let path = folder.join("report.txt");
     let text = format!("{}\n{}", report.table(), report.summary());
@@ -99,26 +141,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 fn find_mutants(tree: &Path, options: &Options) -> Result<Vec<Mutant>, String> {
-    let (name, only_line) = match options.shader.as_deref().unwrap_or_default().split_once(':') {
-        Some((name, line)) => {
-            let line =
-                line.parse::<usize>().map_err(|_| format!("--shader {name}:{line}: the line is not a number"))?;
-            (name, Some(line))
-        }
-        None => (options.shader.as_deref().unwrap_or_default(), None),
-    };
     let folders = if options.examples { &["shaders", "examples"][..] } else { &["shaders"] };
     let files = folders.iter().flat_map(|folder| tree::files_below(&tree.join(folder)));
     let mut mutants = Vec::new();
     for path in files.filter(|path| path.extension().is_some_and(|it| it == "wgsl")) {
         let relative = path.strip_prefix(tree).unwrap_or(&path);
         let file = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-        if !file.contains(name) {
+        let places: Vec<_> = options.shader.iter().filter(|place| file.contains(&place.name)).collect();
+        if !options.shader.is_empty() && places.is_empty() {
             continue;
         }
         let source = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let found = mutants_of(&file, &source).map_err(|error| format!("{file}:{error}"))?;
-        mutants.extend(found.into_iter().filter(|mutant| only_line.is_none_or(|line| line == mutant.line)));
+        let is_chosen = |mutant: &Mutant| places.iter().any(|place| place.line.is_none_or(|line| line == mutant.line));
+        mutants.extend(found.into_iter().filter(|mutant| places.is_empty() || is_chosen(mutant)));
     }
     for mutant in &mut mutants {
         mutant.stages = stages(tree, &mutant.file, &options.test);
@@ -167,6 +203,14 @@ fn stages(tree: &Path, file: &str, chosen: &[String]) -> Vec<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_a_part_of_a_path_with_or_without_a_line() {
+        let place = |name: &str, line| Ok(Place { name: name.to_string(), line });
+        assert_eq!("rule/".parse(), place("rule/", None));
+        assert_eq!("lion.wgsl:12".parse(), place("lion.wgsl", Some(12)));
+        assert_eq!("lion:x".parse::<Place>(), Err("the line is not a number: x".to_string()));
+    }
 
     #[test]
     fn breakages_carry_the_excuses_of_their_lines() {

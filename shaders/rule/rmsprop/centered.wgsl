@@ -4,5 +4,6 @@ fn second_moment(updated: ptr<function, Element>, grad: vec4<f32>, hyper: Hyper)
     (*updated).grad_avg = hyper.alpha * (*updated).grad_avg + hyper.one_minus_alpha * grad;
     let variance = (*updated).square_avg - (*updated).grad_avg * (*updated).grad_avg;
     // Not `max`, which may make 0 of a NaN.
+    // equivalent(<=): 0 is replaced by 0
     return select(variance, vec4<f32>(0.0), variance < vec4<f32>(0.0));
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::binary::{Binary, fit};
+use super::journal::Journal;
 use super::report::{Outcome, Report, place};
 use super::stage::{Ending, Stage, Workbench};
 use super::{Mutant, RULES, VALIDATION};
@@ -45,6 +46,7 @@ pub(crate) fn check_all(
     built: &Built,
     jobs: u8,
     report: &mut Report,
+    journal: &Journal,
 ) -> Result<(), String> {
     let next = AtomicUsize::new(0);
     let (sender, results) = mpsc::channel();
@@ -68,6 +70,9 @@ pub(crate) fn check_all(
             // An error ends this loop and drops the receiver, which ends the workers after their current breakage.
             let (mutant, outcome, elapsed) = result?;
             println!("[{done}/{}] {} {outcome}, {:.1} s", mutants.len(), place(mutant), elapsed.as_secs_f64());
+            if let Outcome::Noticed(how) = &outcome {
+                journal.add(mutant, how)?;
+            }
             report.add(mutant.clone(), outcome);
         }
         Ok(())
@@ -97,11 +102,12 @@ impl<'a> Worker<'a> {
         });
         let all = stages.into_iter().map(|stage| (stage, ""));
         // A rule's own tests before all others but the validation; they have its name.
-        let rules = mutant.stages.iter().find(|stage| **stage == Stage::Test(RULES.to_string()));
-        let own = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
-        let own = own.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        let name = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
+        let name = name.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        let of_rules = |stage: &Stage| RULES.iter().any(|rules| *stage == Stage::Test((*rules).to_string()));
+        let own = mutant.stages.iter().filter(|stage| of_rules(stage)).filter_map(|stage| Some((stage, name?)));
         let (validation, others): (Vec<_>, Vec<_>) = all.partition(|(stage, _)| is_validation(stage));
-        let runs = validation.into_iter().chain(rules.zip(own)).chain(others);
+        let runs = validation.into_iter().chain(own).chain(others);
         let mut is_built_in = false;
         for (stage, filter) in runs {
             let Some(ending) = self.run(mutant, stage, filter, &broken)? else { continue };
