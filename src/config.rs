@@ -3,8 +3,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
-    RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad,
+    Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder};
 
@@ -85,6 +85,7 @@ rules! {
     Lamb = "lamb",
     NovoGrad = "novograd",
     Prodigy = "prodigy",
+    Adafactor = "adafactor",
 }
 
 /// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.

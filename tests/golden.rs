@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 35] = [
+const RULES: [&str; 36] = [
     "sgd",
     "adam",
     "adamw",
@@ -66,9 +66,10 @@ const RULES: [&str; 35] = [
     "adagrad_conventions",
     "lion_conventions",
     "prodigy",
+    "adafactor",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 4] = ["lars", "lamb", "novograd", "prodigy"];
+const MEASURING_RULES: [&str; 5] = ["lars", "lamb", "novograd", "prodigy", "adafactor"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -362,6 +363,16 @@ fn the_cpu_engine_follows_prodigy_of_prodigyopt() {
 #[test]
 fn the_device_follows_prodigy_of_prodigyopt() {
     the_device_follows("prodigy");
+}
+
+#[test]
+fn the_cpu_engine_follows_adafactor_of_pytorch() {
+    the_cpu_engine_follows("adafactor");
+}
+
+#[test]
+fn the_device_follows_adafactor_of_pytorch() {
+    the_device_follows("adafactor");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -1,7 +1,9 @@
 use std::ops::Range;
 
+use super::factors::FactorValues;
 use super::measure::TensorRow;
 use crate::control::{ABSOLUTE, ControlBlock, INFINITE, NONE};
+use crate::factors::Factors;
 use crate::groups::{GroupSpan, GroupTable};
 use crate::rule::{Elements, Rule, Step};
 
@@ -56,11 +58,12 @@ pub(crate) fn update(
     pass: Option<&str>,
     groups: &GroupTable,
     tensors: &[TensorRow],
+    factors: Option<(&Factors, &FactorValues)>,
     whole: &WholeStep,
     part: Part<'_>,
 ) {
     let Part { start, param, grad, mut states } = part;
-    let mut scaled = [0.0; RUN];
+    let (mut scaled, mut variance) = ([0.0; RUN], [0.0; RUN]);
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
         let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
@@ -70,6 +73,11 @@ pub(crate) fn update(
                 *scaled = grad * whole.grad_factors[0] * whole.grad_factors[1];
             }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
+            if let Some((factors, values)) = factors {
+                let variance = &mut variance[..run.len()];
+                values.write_variance(factors.tensor(tensor as usize), start + run.start, variance);
+                run_states.push(variance);
+            }
             let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
             match pass {
                 Some(pass) => rule.update_pass(pass, elements, &step),

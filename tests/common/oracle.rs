@@ -4,6 +4,7 @@
 //! `tests/golden.rs` holds them against PyTorch, lion-pytorch and optax. Each equation is written once, over [`Real`]:
 //! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+mod adafactor;
 mod history;
 mod lamb;
 mod lars;
@@ -16,6 +17,7 @@ mod sophia;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+pub use adafactor::{AdafactorOracle, FACTORS, Factors};
 pub use lamb::LambOracle;
 pub use lars::LarsOracle;
 pub use measured::measured;
@@ -53,6 +55,12 @@ pub trait Oracle {
 
     /// The element's terms in the sums over its tensor, where the rule has any.
     fn measure(&self, _step: &StepScalars, _param: Rounded, _grad: Rounded, _state: &[Rounded]) -> Vec<Rounded> {
+        Vec::new()
+    }
+
+    /// Brings what the rule keeps of a tensor's rows and columns forward, where it does, and gives what that says of each
+    /// element: the state that `measure` and `update` are given in front of any others. `grads` are 0 where frozen.
+    fn settle_factors(&self, _t: u64, _shape: &[usize], _grads: &[Rounded], _factors: &mut Factors) -> Vec<Rounded> {
         Vec::new()
     }
 
@@ -414,7 +422,9 @@ impl Real for Rounded {
         if large.value - large.error >= small.value + small.error {
             return large;
         }
-        Self { value: large.value, error: small.error.max(large.error) }
+        let least = (small.value - small.error).max(large.value - large.error);
+        let most = (small.value + small.error).max(large.value + large.error);
+        Self { value: large.value, error: (most - large.value).max(large.value - least) }
     }
 
     fn min(self, other: Self) -> Self {

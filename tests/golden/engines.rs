@@ -2,9 +2,9 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
-    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy, RAdam,
-    RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature,
+    GradScale, GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -153,7 +153,7 @@ fn extended(values: &[f32], len: usize) -> Vec<f32> {
 fn layout(case: &Case) -> Layout {
     let mut layout = Layout::builder().packed();
     for (index, group) in case.groups.iter().enumerate() {
-        layout = layout.tensor(format!("tensor {index}"), &[group.elements]).group(format!("group {index}"));
+        layout = layout.tensor(format!("tensor {index}"), &group.shape).group(format!("group {index}"));
     }
     layout.build().expect("a layout")
 }
@@ -161,7 +161,7 @@ fn layout(case: &Case) -> Layout {
 fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
-    let eps = case.option("eps", 1e-8);
+    let eps = if case.rule == "adafactor" { 0.0 } else { case.option("eps", 1e-8) };
     let mut builder = match case.rule.as_str() {
         "sgd" | "sgd_conventions" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
@@ -231,6 +231,11 @@ fn builder(case: &Case) -> OptimizerBuilder {
             maximize,
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
+        "adafactor" => {
+            let (beta2_decay, d) = (case.option("beta2_decay", -0.8), case.option("d", 1.0));
+            let (eps1, eps2) = case.optional_pair("eps").expect("eps");
+            Optimizer::builder(Adafactor { lr, beta2_decay, eps: (Some(eps1), eps2), d, weight_decay, maximize })
+        }
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {

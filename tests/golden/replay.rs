@@ -2,10 +2,11 @@
 
 use super::cases::{Case, Group};
 use super::common::oracle::{
-    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
-    Convention, Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle,
-    ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle,
-    SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm, measured,
+    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdafactorOracle, AdagradOracle, AdamOracle, AdamaxOracle,
+    AdanOracle, Averaging, Convention, Curvature, FACTORS, Factors, HALF_ULP, LambOracle, LarsOracle, LionOracle,
+    NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle,
+    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm,
+    measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -89,6 +90,11 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             growth_rate: case.optional("growth_rate"),
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
+        "adafactor" => Box::new(AdafactorOracle {
+            beta2_decay: case.option("beta2_decay", -0.8),
+            eps: case.optional_pair("eps").expect("eps"),
+            d: case.option("d", 1.0),
+        }),
         _ => adaptive(case),
     }
 }
@@ -200,6 +206,8 @@ pub fn replay(case: &Case) -> Replay {
     let initial_state = Rounded::constant(oracle.initial_state());
     let mut states = vec![vec![initial_state; oracle.state_count()]; elements];
     let mut largest = vec![vec![initial_state.value; elements]; names.len()];
+    let mut factors = vec![Factors::default(); case.groups.len()];
+    let mut largest_factors: Vec<Vec<f64>> = vec![vec![]; FACTORS.len()];
     let mut t = 0;
     let mut out = Replay {
         params: vec![],
@@ -234,6 +242,19 @@ pub fn replay(case: &Case) -> Replay {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
                 if case.flag("maximize") { -grad } else { grad }
             };
+            let mut start = 0;
+            for (group, factors) in case.groups.iter().zip(&mut factors) {
+                let live = |i| if group.frozen { Rounded::exact(0.0) } else { grad(i) };
+                let grads: Vec<Rounded> = (start..start + group.elements).map(live).collect();
+                let variances = oracle.settle_factors(t, &group.shape, &grads, factors);
+                states[start..].iter_mut().zip(variances).for_each(|(state, variance)| state[0] = variance);
+                start += group.elements;
+            }
+            for (name, largest) in largest_factors.iter_mut().enumerate() {
+                let values: Vec<f64> = factors.iter().flat_map(|of| &of.0[name]).map(|factor| factor.value).collect();
+                largest.resize(values.len(), 0.0);
+                largest.iter_mut().zip(values).for_each(|(largest, value)| *largest = largest.max(value));
+            }
             let term = |i: usize| oracle.measure(&scalars(groups[i], Vec::new()), params[i], grad(i), &states[i]);
             // Each group is a tensor of its own.
             let mut sums: Vec<Vec<Rounded>> = Vec::with_capacity(elements);
@@ -271,6 +292,11 @@ pub fn replay(case: &Case) -> Replay {
     let state = |index: usize| states.iter().map(|state| state[index]).collect();
     out.states = names.iter().enumerate().map(|(index, &name)| (name, state(index))).collect();
     out.largest_states = largest;
+    for (name, largest) in largest_factors.into_iter().enumerate().filter(|(_, largest)| !largest.is_empty()) {
+        let of_all = factors.iter().flat_map(|of| &of.0[name]).copied();
+        out.states.push((FACTORS[name], of_all.collect()));
+        out.largest_states.push(largest);
+    }
     out
 }
 
