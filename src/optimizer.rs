@@ -133,7 +133,8 @@ impl Optimizer {
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
     /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more
-    /// per chunk for its sums, and one to add them up. Chunks are as large as the device's bindings.
+    /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
+    /// Chunks are as large as the device's bindings.
     ///
     /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
     ///
