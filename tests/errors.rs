@@ -114,6 +114,11 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     bad.push(("eps_root", Optimizer::builder(AdamW::keras().with_eps_root(1e-8))));
     bad.push(("corrected_max", Optimizer::builder(Adam::keras().with_amsgrad(true).with_corrected_max(true))));
     bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
+    bad.push(("eps_root", Optimizer::builder(NAdam::default().with_eps_root(nan))));
+    bad.push(("cautious_weight_decay", Optimizer::builder(NAdam::default().with_cautious_weight_decay(true))));
+    bad.push(("eps_root", Optimizer::builder(RAdam::optax().with_eps_root(-1.0))));
+    bad.push(("eps_root", Optimizer::builder(RAdam::torch().with_eps_root(1e-8))));
+    bad.push(("momentum", Optimizer::builder(Sgd::default().with_cautious(true))));
     for power in [-1.0, 0.5, 17.0, nan, f64::INFINITY] {
         bad.push(("r", Optimizer::builder(ScheduleFreeSgd::default().with_r(power))));
         bad.push(("weight_lr_power", Optimizer::builder(ScheduleFreeAdamW::default().with_weight_lr_power(power))));

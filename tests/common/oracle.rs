@@ -21,7 +21,7 @@ pub use adafactor::{AdafactorOracle, FACTORS, Factors};
 pub use lamb::LambOracle;
 pub use lars::LarsOracle;
 pub use measured::measured;
-pub use nadam::NAdamOracle;
+pub use nadam::{NAdamOptions, NAdamOracle};
 pub use novograd::NovoGradOracle;
 pub use prodigy::ProdigyOracle;
 pub use schedule_free::{Averaging, ScheduleFreeOracle};
@@ -111,6 +111,8 @@ pub struct SgdOracle {
     pub dampen_first_step: bool,
     /// Keras.
     pub lr_in_buffer: bool,
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
 }
 
 impl SgdOracle {
@@ -118,12 +120,15 @@ impl SgdOracle {
         let (lr, momentum) = (N::lr(step.lr), N::constant(self.momentum));
         let grad = grad + N::constant(step.weight_decay) * param;
         let [buffer] = state else { return param - lr * grad };
+        let decayed = grad;
         let grad = if self.lr_in_buffer { lr * grad } else { grad };
         *buffer = match step.t {
             1 if !self.dampen_first_step => grad,
             _ => momentum * *buffer + N::constant(1.0 - self.dampening) * grad,
         };
         let update = if self.nesterov { grad + momentum * *buffer } else { *buffer };
+        let masked = self.cautious && !adam::agree(update, decayed);
+        let update = if masked { N::constant(0.0) } else { update };
         if self.lr_in_buffer { param - update } else { param - lr * update }
     }
 }

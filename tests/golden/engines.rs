@@ -163,15 +163,15 @@ fn builder(case: &Case) -> OptimizerBuilder {
     let adam_betas = case.betas((0.9, 0.999));
     let eps = if case.rule == "adafactor" { 0.0 } else { case.option("eps", 1e-8) };
     let mut builder = match case.rule.as_str() {
-        "sgd" | "sgd_conventions" => {
+        "sgd" | "sgd_conventions" | "sgd_cautious" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
             let base = if case.convention() == Some("keras") { Sgd::keras() } else { Sgd::default() };
             let dampen_first_step = case.flag("dampen_first_step");
             let rule = Sgd { lr, momentum, dampening, dampen_first_step, weight_decay, nesterov, maximize, ..base };
-            Optimizer::builder(rule)
+            Optimizer::builder(rule.with_cautious(case.flag("caution")))
         }
-        "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
+        "adam" | "adam_conventions" | "adam_cautious" => Optimizer::builder(adam(case)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Optimizer::builder(adamw(case)),
         "adagrad" | "adagrad_conventions" => Optimizer::builder(adagrad(case)),
         "rmsprop" | "rmsprop_conventions" => Optimizer::builder(rmsprop(case)),
@@ -179,16 +179,21 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
         }
-        "adamax" => Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize }),
+        "adamax" | "adamax_conventions" => {
+            let base = if case.convention() == Some("optax") { Adamax::optax() } else { Adamax::torch() };
+            Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize, ..base })
+        }
         "rprop" => {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
         }
-        "nadam" => {
+        "nadam" | "nadam_conventions" => {
+            let base = if case.convention() == Some("optax") { NAdam::optax() } else { NAdam::torch() };
+            let (betas, eps_root) = (adam_betas, case.option("eps_root", 0.0));
             let momentum_decay = case.option("momentum_decay", 4e-3);
-            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
-            let betas = adam_betas;
-            Optimizer::builder(NAdam { lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize })
+            let decoupled_weight_decay = base.decoupled_weight_decay || case.flag("decoupled_weight_decay");
+            let base = NAdam { lr, betas, eps, eps_root, weight_decay, momentum_decay, maximize, ..base };
+            Optimizer::builder(base.with_decoupled_weight_decay(decoupled_weight_decay))
         }
         "sophia" => {
             let curvature = Curvature::SampledLabels { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) };
@@ -272,6 +277,7 @@ fn adam(case: &Case) -> Adam {
         eps_root: case.option("eps_root", base.eps_root),
         weight_decay: case.option("weight_decay", base.weight_decay),
         amsgrad: case.flag("amsgrad"),
+        cautious: case.flag("caution"),
         maximize: case.flag("maximize"),
         ..base
     }
@@ -369,9 +375,12 @@ fn adaptive(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
     match case.rule.as_str() {
-        "radam" => {
-            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
-            Optimizer::builder(RAdam { lr, betas, eps: eps(1e-8), weight_decay, decoupled_weight_decay, maximize })
+        "radam" | "radam_conventions" => {
+            let base = if case.convention() == Some("optax") { RAdam::optax() } else { RAdam::torch() };
+            let (decoupled_weight_decay, eps_root) =
+                (case.flag("decoupled_weight_decay"), case.option("eps_root", 0.0));
+            let base = RAdam { lr, betas, eps: eps(1e-8), eps_root, weight_decay, maximize, ..base };
+            Optimizer::builder(base.with_decoupled_weight_decay(decoupled_weight_decay))
         }
         "adabelief" => {
             let eps_root = case.option("eps_root", 1e-16);
@@ -381,11 +390,13 @@ fn adaptive(case: &Case) -> OptimizerBuilder {
             let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
             Optimizer::builder(Yogi { lr, betas, eps: eps(1e-3), initial_accumulator_value, weight_decay, maximize })
         }
-        "adan" => {
+        "adan" | "adan_cautious" => {
+            let cautious = case.flag("caution");
             let rule = if case.convention() == Some("optax") { Adan::optax() } else { Adan::default() };
             let (betas, eps_root) = (case.three_betas(rule.betas), case.option("eps_root", rule.eps_root));
             let no_prox = rule.no_prox || case.flag("no_prox");
-            Optimizer::builder(Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule })
+            let rule = Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule };
+            Optimizer::builder(rule.with_cautious(cautious))
         }
         "signsgd" => {
             let momentum = case.option("momentum", 0.0);

@@ -4,9 +4,9 @@ use super::cases::{Case, Group};
 use super::common::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdafactorOracle, AdagradOracle, AdamOracle, AdamaxOracle,
     AdanOracle, Averaging, Convention, Curvature, FACTORS, Factors, HALF_ULP, LambOracle, LarsOracle, LionOracle,
-    NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle,
-    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm,
-    measured,
+    NAdamOptions, NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded,
+    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient,
+    global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -31,27 +31,38 @@ pub struct Replay {
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
     match case.rule.as_str() {
-        "sgd" | "sgd_conventions" => Box::new(SgdOracle {
+        "sgd" | "sgd_conventions" | "sgd_cautious" => Box::new(SgdOracle {
             momentum: case.option("momentum", 0.0),
             dampening: case.option("dampening", 0.0),
             nesterov: case.flag("nesterov"),
             dampen_first_step: case.flag("dampen_first_step"),
             lr_in_buffer: case.convention() == Some("keras"),
+            cautious: case.flag("caution"),
         }),
-        "adam" | "adam_conventions" => Box::new(adam(case, false)),
+        "adam" | "adam_conventions" | "adam_cautious" => Box::new(adam(case, false)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Box::new(adam(case, true)),
         "adagrad" | "adagrad_conventions" => Box::new(adagrad(case)),
         "rmsprop" | "rmsprop_conventions" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
-        "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
+        "adamax" | "adamax_conventions" => {
+            let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
+            Box::new(AdamaxOracle { betas, eps, decoupled: case.convention() == Some("optax") })
+        }
         "rprop" => {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Box::new(RpropOracle { etas, step_sizes })
         }
-        "nadam" => {
+        "nadam" | "nadam_conventions" => {
             let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
             let momentum_decay = case.option("momentum_decay", 4e-3);
-            Box::new(NAdamOracle::new(betas, eps, momentum_decay, case.flag("decoupled_weight_decay")))
+            let optax = case.convention() == Some("optax");
+            let options = NAdamOptions {
+                decoupled: optax || case.flag("decoupled_weight_decay"),
+                constant_momentum: optax,
+                eps_root: case.option("eps_root", 0.0),
+                ..NAdamOptions::default()
+            };
+            Box::new(NAdamOracle::new(betas, eps, momentum_decay, options))
         }
         "sophia" | "sophia_h" => {
             let curvature = if case.rule == "sophia" {
@@ -130,17 +141,22 @@ fn tensor_norms(case: &Case) -> Box<dyn Oracle> {
 fn adaptive(case: &Case) -> Box<dyn Oracle> {
     let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
     match case.rule.as_str() {
-        "radam" => Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled: case.flag("decoupled_weight_decay") }),
+        "radam" | "radam_conventions" => {
+            let corrected_eps_root = case.convention().map(|_| case.option("eps_root", 0.0));
+            let decoupled = case.flag("decoupled_weight_decay");
+            Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled, corrected_eps_root })
+        }
         "adabelief" => Box::new(AdaBeliefOracle { betas, eps: eps(1e-16), eps_root: case.option("eps_root", 1e-16) }),
         "yogi" => {
             let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
             Box::new(YogiOracle { betas, eps: eps(1e-3), initial_accumulator_value })
         }
-        "adan" => {
+        "adan" | "adan_cautious" => {
             let optax = case.convention() == Some("optax");
             let (betas, eps_root) = (case.three_betas((0.98, 0.92, 0.99)), case.option("eps_root", 0.0));
             let no_prox = optax || case.flag("no_prox");
-            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax })
+            let (cautious, cautious_weight_decay) = (case.flag("caution"), false);
+            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax, cautious, cautious_weight_decay })
         }
         "signsgd" => Box::new(SignSgdOracle { momentum: case.option("momentum", 0.0) }),
         "ademamix" => Box::new(AdEMAMixOracle {
