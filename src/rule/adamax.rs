@@ -5,7 +5,7 @@ use crate::Error;
 
 /// Adamax (Kingma & Ba 2015, arXiv 1412.6980, section 7.1), as `torch.optim.Adamax`.
 ///
-/// `grad += weight_decay·param`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`;
+/// `grad += weight_decay·param`, or decoupled `param *= 1 - lr·weight_decay`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`;
 /// `exp_inf = max(β₂·exp_inf, |grad| + eps)`; `param -= lr/(1 - β₁ᵗ) · exp_avg/exp_inf`.
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_inf`).

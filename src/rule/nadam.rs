@@ -7,7 +7,7 @@ use crate::error::check;
 /// NAdam (Dozat 2016, "Incorporating Nesterov Momentum into Adam"), as `torch.optim.NAdam`.
 ///
 /// With `μₜ = β₁·(1 - ½·0.96^(t·momentum_decay))` and `denom = √(exp_avg_sq/(1 - β₂ᵗ)) + eps`:
-/// `param -= lr·(1 - μₜ)/(1 - μ₁…μₜ)·grad/denom + lr·μₜ₊₁/(1 - μ₁…μₜ₊₁)·exp_avg/denom`.
+/// `param -= lr·(1 - μₜ)/(1 - μ₁…μₜ)·grad/denom + lr·μₜ₊₁/(1 - μ₁…μₜ₊₁)·exp_avg/denom`. [`NAdam::optax`] has `μ = β₁`.
 ///
 /// The product of the `μ` is kept on the device and counts applied steps only.
 ///
