@@ -13,6 +13,7 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
     let bits = bitcast<u32>(f32(t));
     let mantissa = bitcast<f32>((bits & 0x7fffffu) | 0x3f800000u);
     let exponent = (bits >> 23u) - 127u;
+    // equivalent(boundary): at 1.5 one series is as good as the other
     let upper = mantissa >= 1.5;
     let center = select(1.25, 1.75, upper);
     let distance = (mantissa - center) / center;
@@ -38,11 +39,13 @@ fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32)
 
 fn floor_mean(mean: f32, hyper: Hyper) -> f32 {
     // `max` would give NaN a number.
+    // equivalent(boundary): equal numbers
     return select(mean, hyper.eps1, mean < hyper.eps1);
 }
 
 fn direction(old: Element, grad: vec4<f32>, hyper: Hyper) -> vec4<f32> {
     let root = sqrt(old.variance);
+    // equivalent(boundary): equal numbers
     return grad / select(root, vec4<f32>(hyper.eps1), root < vec4<f32>(hyper.eps1));
 }
 
@@ -55,8 +58,10 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     let rho = min(step.lr, vec4<f32>(step.scalars.greatest_rho));
     let param_rms = sqrt(step.measured.param_sq / step.measured.count);
+    // equivalent(boundary): equal numbers
     let alpha = select(param_rms, vec4<f32>(hyper.eps2), param_rms < vec4<f32>(hyper.eps2)) * rho;
     let excess = sqrt(step.measured.update_sq / step.measured.count) / hyper.d;
+    // equivalent(boundary): equal numbers
     let denom = select(excess, vec4<f32>(1.0), excess < vec4<f32>(1.0));
     let decayed = old.param - (step.lr * step.weight_decay) * old.param;
     updated.param = decayed - (alpha / denom) * direction(old, grad, hyper);

@@ -103,6 +103,7 @@ pub trait Oracle {
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
 pub struct SgdOracle {
     pub momentum: f64,
     pub dampening: f64,

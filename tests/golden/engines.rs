@@ -179,10 +179,6 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
         }
-        "adamax" | "adamax_conventions" => {
-            let base = if case.convention() == Some("optax") { Adamax::optax() } else { Adamax::torch() };
-            Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize, ..base })
-        }
         "rprop" => {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
@@ -370,11 +366,15 @@ fn tensor_norms(case: &Case) -> OptimizerBuilder {
     }
 }
 
-/// The rules of `cases_adaptive.py`.
+/// Adamax, and the rules of `cases_adaptive.py`.
 fn adaptive(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
     match case.rule.as_str() {
+        "adamax" | "adamax_conventions" => {
+            let base = if case.convention() == Some("optax") { Adamax::optax() } else { Adamax::torch() };
+            Optimizer::builder(Adamax { lr, betas, eps: eps(1e-8), weight_decay, maximize, ..base })
+        }
         "radam" | "radam_conventions" => {
             let base = if case.convention() == Some("optax") { RAdam::optax() } else { RAdam::torch() };
             let (decoupled_weight_decay, eps_root) =

@@ -2,6 +2,7 @@ use super::adam::agree;
 use super::{Oracle, Real, Rounded, StepScalars};
 
 /// Adan (arXiv 2208.06677, algorithm 1) as its authors' package; `optax`: differences weigh 1 - β₂ instead of β₂.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
 pub struct AdanOracle {
     pub betas: (f64, f64, f64),
     pub eps: f64,
