@@ -103,6 +103,7 @@ const PRESETS: &[Preset] = &[
     ("adagrad", "keras", || RuleConfig::Adagrad(Adagrad::keras())),
     ("rmsprop", "optax", || RuleConfig::RmsProp(RmsProp::optax())),
     ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
+    ("adafactor", "optax", || RuleConfig::Adafactor(Adafactor::optax())),
     ("nadam", "optax", || RuleConfig::NAdam(NAdam::optax())),
     ("radam", "optax", || RuleConfig::RAdam(RAdam::optax())),
     ("adamax", "optax", || RuleConfig::Adamax(Adamax::optax())),

@@ -74,13 +74,16 @@ impl Factors {
         let mut names = Vec::new();
         for tensor in layout.tensors() {
             let (start, elements) = (tensor.range().start, tensor.range().len());
-            let (shapes, matrices) = if let [.., rows, columns] = *tensor.shape() {
-                names.extend([0, 1]);
-                let matrices = if elements == 0 { 0 } else { elements / (rows * columns) };
-                ([(1, columns, matrices * rows), (columns, rows, matrices * columns)], matrices)
-            } else {
-                names.extend([2, 2]);
-                ([(1, 1, elements), (1, 0, 0)], 0)
+            let (shapes, matrices) = match *tensor.shape() {
+                [.., rows, columns] if rule.factors_matrix(rows, columns) => {
+                    names.extend([0, 1]);
+                    let matrices = if elements == 0 { 0 } else { elements / (rows * columns) };
+                    ([(1, columns, matrices * rows), (columns, rows, matrices * columns)], matrices)
+                }
+                _ => {
+                    names.extend([2, 2]);
+                    ([(1, 1, elements), (1, 0, 0)], 0)
+                }
             };
             for (stride, len, lines) in shapes {
                 let first_matrix = factors.matrices;

@@ -182,6 +182,12 @@ pub trait Rule: Debug + Send + Sync {
         false
     }
 
+    /// Whether tensors whose last two dimensions are of that size have factors of rows and columns, or a `variance` of each
+    /// element as vectors have. Default: they all have factors.
+    fn factors_matrix(&self, _rows: usize, _columns: usize) -> bool {
+        true
+    }
+
     /// The CPU twin of the WGSL function of that name.
     fn settle_factor(&self, old: f32, _mean_sq: f32, _scalars: [f32; 4], _t: u32) -> f32 {
         old

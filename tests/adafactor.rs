@@ -60,11 +60,14 @@ fn cases() -> Vec<Case> {
     // With a learning rate that 1/sqrt(t) is soon less than.
     let loose =
         rule.clone().with_lr(0.75).with_eps((Some(0.5), 16.0)).with_d(1.5).with_beta2_decay(-0.5).with_maximize(true);
-    [("default", rule), ("loose", loose)]
+    let optax = Adafactor::optax().with_lr(0.125).with_weight_decay(0.25).with_eps((Some(0.25), 1.0));
+    let optax = optax.with_min_dim_size_to_factor(13);
+    [("default", rule), ("loose", loose), ("optax", optax)]
         .into_iter()
         .map(|(name, rule)| {
             let eps = (rule.eps.0.unwrap_or(f32::EPSILON.into()), rule.eps.1);
-            let oracle = AdafactorOracle { beta2_decay: rule.beta2_decay, eps, d: rule.d };
+            let optax = rule.eps_in_squares.then_some(rule.min_dim_size_to_factor);
+            let oracle = AdafactorOracle { beta2_decay: rule.beta2_decay, eps, d: rule.d, optax };
             Case { name, rule, oracle }
         })
         .collect()
@@ -175,7 +178,7 @@ fn each_step_agrees_with_twin_and_oracle() {
                 let got = trainer.state(name);
                 let mut of_all = got.iter().zip(twin.state(name).unwrap());
                 for (i, shape) in SHAPES.iter().enumerate() {
-                    let count = factors_of(shape)[number];
+                    let count = factors_of(shape, case.rule.min_dim_size_to_factor)[number];
                     let (exact, zero) = (&mut factors[i].0[number], Rounded { value: 0.0, error: 0.0 });
                     exact.resize(count, zero);
                     for (k, exact) in exact.iter_mut().enumerate() {
@@ -196,11 +199,11 @@ fn each_step_agrees_with_twin_and_oracle() {
 }
 
 /// How many factors a tensor has under each name.
-fn factors_of(shape: &[usize]) -> [usize; 3] {
+fn factors_of(shape: &[usize], least: usize) -> [usize; 3] {
     let elements = shape.iter().product::<usize>();
     match *shape {
-        [.., rows, columns] if elements > 0 => [elements / columns, elements / rows, 0],
-        [.., _, _] => [0; 3],
+        [.., rows, columns] if elements > 0 && rows.min(columns) >= least => [elements / columns, elements / rows, 0],
+        [..] if elements == 0 => [0; 3],
         _ => [0, 0, elements],
     }
 }

@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 42] = [
+const RULES: [&str; 43] = [
     "sgd",
     "adam",
     "adamw",
@@ -67,6 +67,7 @@ const RULES: [&str; 42] = [
     "lion_conventions",
     "prodigy",
     "adafactor",
+    "adafactor_optax",
     "nadam_conventions",
     "radam_conventions",
     "adamax_conventions",
@@ -400,13 +401,15 @@ fn the_device_follows_cautious_adam_sgd_and_adan_of_timm() {
 }
 
 #[test]
-fn the_cpu_engine_follows_adafactor_of_pytorch() {
+fn the_cpu_engine_follows_adafactor_of_pytorch_and_optax() {
     the_cpu_engine_follows("adafactor");
+    the_cpu_engine_follows("adafactor_optax");
 }
 
 #[test]
-fn the_device_follows_adafactor_of_pytorch() {
+fn the_device_follows_adafactor_of_pytorch_and_optax() {
     the_device_follows("adafactor");
+    the_device_follows("adafactor_optax");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

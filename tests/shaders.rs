@@ -62,6 +62,7 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Lars::optax().with_nesterov(true)),
         Box::new(NovoGrad::default()),
         Box::new(Adafactor::default()),
+        Box::new(Adafactor::optax()),
         Box::new(Prodigy::default()),
         Box::new(Prodigy::default().with_decouple(false).with_use_bias_correction(true)),
         Box::new(Prodigy::default().with_safeguard_warmup(true).with_growth_rate(Some(1.02))),

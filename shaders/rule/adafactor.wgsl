@@ -5,6 +5,11 @@
 //   update = grad / max(sqrt(variance), eps1)
 //   param *= 1 - lr * weight_decay
 //   param -= alpha / max(1, RMS(update) / d) * update
+// eps_in_squares (the paper, optax): the means are those of grad^2 + eps1, and no root or mean is limited
+// constant_rho (optax): rho = lr; decay_without_lr (optax): param *= 1 - weight_decay
+
+override constant_rho: bool;
+override decay_without_lr: bool;
 
 // t^beta2_decay: t is a mantissa from 1 to 2 times a power of two. That of the power is multiplied out of its bits, that of
 // the mantissa is the binomial series around 1.25 or 1.75.
@@ -34,19 +39,19 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
 
 fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32) -> f32 {
     let beta2 = 1.0 - scalars.one_minus_beta2;
-    return average(vec4<f32>(old), vec4<f32>(mean_sq), beta2, scalars.one_minus_beta2).x;
+    return average(vec4<f32>(old), vec4<f32>(mean_sq + hyper.eps_of_squares), beta2, scalars.one_minus_beta2).x;
 }
 
 fn floor_mean(mean: f32, hyper: Hyper) -> f32 {
     // `max` would give NaN a number.
     // equivalent(boundary): equal numbers
-    return select(mean, hyper.eps1, mean < hyper.eps1);
+    return select(mean, hyper.least_root, mean < hyper.least_root);
 }
 
 fn direction(old: Element, grad: vec4<f32>, hyper: Hyper) -> vec4<f32> {
     let root = sqrt(old.variance);
     // equivalent(boundary): equal numbers
-    return grad / select(root, vec4<f32>(hyper.eps1), root < vec4<f32>(hyper.eps1));
+    return grad / select(root, vec4<f32>(hyper.least_root), root < vec4<f32>(hyper.least_root));
 }
 
 fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
@@ -56,14 +61,21 @@ fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured 
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
-    let rho = min(step.lr, vec4<f32>(step.scalars.greatest_rho));
+    var rho = step.lr;
+    if !constant_rho {
+        rho = min(step.lr, vec4<f32>(step.scalars.greatest_rho));
+    }
     let param_rms = sqrt(step.measured.param_sq / step.measured.count);
     // equivalent(boundary): equal numbers
     let alpha = select(param_rms, vec4<f32>(hyper.eps2), param_rms < vec4<f32>(hyper.eps2)) * rho;
     let excess = sqrt(step.measured.update_sq / step.measured.count) / hyper.d;
     // equivalent(boundary): equal numbers
     let denom = select(excess, vec4<f32>(1.0), excess < vec4<f32>(1.0));
-    let decayed = old.param - (step.lr * step.weight_decay) * old.param;
+    var decay = step.weight_decay;
+    if !decay_without_lr {
+        decay = step.lr * step.weight_decay;
+    }
+    let decayed = old.param - decay * old.param;
     updated.param = decayed - (alpha / denom) * direction(old, grad, hyper);
     return updated;
 }

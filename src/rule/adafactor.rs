@@ -13,6 +13,8 @@ use crate::error::check;
 /// `variance = β₂·variance + (1 - β₂)·grad²`. Then `update = grad/max(√variance, eps.0)`;
 /// `param *= 1 - lr·weight_decay`; `param -= α/max(1, RMS(update)/d)·update`.
 ///
+/// [`Adafactor::optax`] has the other convention.
+///
 /// It needs the tensors' shapes: see [`Layout`](crate::Layout). Frozen elements of a tensor that is not frozen as a whole
 /// count as gradients of 0 in the rows and columns, and not at all in the RMS.
 ///
@@ -23,6 +25,7 @@ use crate::error::check;
 ///
 /// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
 /// the tensors' sums, their adding up, the update (per chunk: the first, third, sixth and eighth).
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adafactor {
@@ -37,17 +40,57 @@ pub struct Adafactor {
     pub d: f64,
     /// Weight decay, decoupled; default 0.
     pub weight_decay: f64,
+    /// Add `eps.0` to the squared gradients, as the paper and optax do, and limit no root or mean (but for f32's smallest
+    /// normal number); default false.
+    pub eps_in_squares: bool,
+    /// `ρ = lr` at every step, as in optax; default false.
+    pub constant_rho: bool,
+    /// `param *= 1 - weight_decay`, as in optax; default false.
+    pub decay_without_lr: bool,
+    /// Tensors of which one of the last two dimensions is less than this keep a `variance` of each element, as in optax;
+    /// default 0.
+    pub min_dim_size_to_factor: usize,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
 }
 
 impl Default for Adafactor {
     fn default() -> Self {
-        Self { lr: 1e-2, beta2_decay: -0.8, eps: (None, 1e-3), d: 1.0, weight_decay: 0.0, maximize: false }
+        Self {
+            lr: 1e-2,
+            beta2_decay: -0.8,
+            eps: (None, 1e-3),
+            d: 1.0,
+            weight_decay: 0.0,
+            eps_in_squares: false,
+            constant_rho: false,
+            decay_without_lr: false,
+            min_dim_size_to_factor: 0,
+            maximize: false,
+        }
     }
 }
 
 impl Adafactor {
+    /// `torch.optim.Adafactor`: the default.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adafactor`: `eps.0`, 1e-30, in the squares, `ρ = lr`, weight decay without the learning rate, factors from 128 rows
+    /// and columns on. Of more than two dimensions optax takes the two largest, this the last two. optax has no default
+    /// learning rate; this keeps PyTorch's.
+    pub fn optax() -> Self {
+        Self {
+            eps: (Some(1e-30), 1e-3),
+            eps_in_squares: true,
+            constant_rho: true,
+            decay_without_lr: true,
+            min_dim_size_to_factor: 128,
+            ..Self::default()
+        }
+    }
+
     setters! {
         /// Sets [`Adafactor::lr`].
         with_lr(lr: f64),
@@ -59,12 +102,28 @@ impl Adafactor {
         with_d(d: f64),
         /// Sets [`Adafactor::weight_decay`].
         with_weight_decay(weight_decay: f64),
+        /// Sets [`Adafactor::eps_in_squares`].
+        with_eps_in_squares(eps_in_squares: bool),
+        /// Sets [`Adafactor::constant_rho`].
+        with_constant_rho(constant_rho: bool),
+        /// Sets [`Adafactor::decay_without_lr`].
+        with_decay_without_lr(decay_without_lr: bool),
+        /// Sets [`Adafactor::min_dim_size_to_factor`].
+        with_min_dim_size_to_factor(min_dim_size_to_factor: usize),
         /// Sets [`Adafactor::maximize`].
         with_maximize(maximize: bool),
     }
 
     fn eps1(&self) -> f32 {
         self.eps.0.unwrap_or(f32::EPSILON.into()) as f32
+    }
+
+    fn eps_of_squares(&self) -> f32 {
+        if self.eps_in_squares { self.eps1() } else { 0.0 }
+    }
+
+    fn least_root(&self) -> f32 {
+        if self.eps_in_squares { f32::MIN_POSITIVE } else { self.eps1() }
     }
 
     fn power(&self, base: f64) -> f32 {
@@ -75,7 +134,7 @@ impl Adafactor {
     #[inline]
     fn direction(&self, grad: f32, variance: f32) -> f32 {
         let root = variance.sqrt();
-        grad / if root < self.eps1() { self.eps1() } else { root }
+        grad / if root < self.least_root() { self.least_root() } else { root }
     }
 }
 
@@ -95,10 +154,15 @@ impl Rule for Adafactor {
             ("power_of_2_4", self.power(16.0)),
             ("power_of_2_8", self.power(256.0)),
             ("power_of_2_16", self.power(65_536.0)),
-            ("eps1", self.eps1()),
+            ("eps_of_squares", self.eps_of_squares()),
+            ("least_root", self.least_root()),
             ("eps2", self.eps.1 as f32),
             ("d", self.d as f32),
         ]
+    }
+    fn constants(&self) -> Vec<(&str, f64)> {
+        let flag = |name, flag| (name, f64::from(u8::from(flag)));
+        vec![flag("constant_rho", self.constant_rho), flag("decay_without_lr", self.decay_without_lr)]
     }
     fn scalars(&self) -> Vec<(&str, f32)> {
         vec![("one_minus_beta2", 1.0), ("greatest_rho", 1.0)]
@@ -129,12 +193,15 @@ impl Rule for Adafactor {
     fn factored(&self) -> bool {
         true
     }
+    fn factors_matrix(&self, rows: usize, columns: usize) -> bool {
+        rows.min(columns) >= self.min_dim_size_to_factor
+    }
     fn settle_factor(&self, old: f32, mean_sq: f32, scalars: [f32; 4], _: u32) -> f32 {
         let [one_minus_beta2, ..] = scalars;
-        average(old, mean_sq, 1.0 - one_minus_beta2, one_minus_beta2)
+        average(old, mean_sq + self.eps_of_squares(), 1.0 - one_minus_beta2, one_minus_beta2)
     }
     fn floor_mean(&self, mean: f32) -> f32 {
-        if mean < self.eps1() { self.eps1() } else { mean }
+        if mean < self.least_root() { self.least_root() } else { mean }
     }
     fn validate(&self) -> Result<(), Error> {
         let name = self.name();
@@ -158,14 +225,15 @@ impl Rule for Adafactor {
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let ([param_sq, update_sq, count, _], [_, greatest_rho, ..]) = (step.measured, step.scalars);
-        let rho = step.lr.min(greatest_rho);
+        let rho = if self.constant_rho { step.lr } else { step.lr.min(greatest_rho) };
         let param_rms = (param_sq / count).sqrt();
         let eps2 = self.eps.1 as f32;
         let alpha = if param_rms < eps2 { eps2 } else { param_rms } * rho;
         let excess = (update_sq / count).sqrt() / self.d as f32;
         let denom = if excess < 1.0 { 1.0 } else { excess };
+        let decay = if self.decay_without_lr { step.weight_decay } else { step.lr * step.weight_decay };
         elements.each(|param, grad, [variance]| {
-            let decayed = param - (step.lr * step.weight_decay) * param;
+            let decayed = param - decay * param;
             (decayed - (alpha / denom) * self.direction(grad, variance), [variance])
         });
     }

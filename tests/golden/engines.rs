@@ -161,7 +161,7 @@ fn layout(case: &Case) -> Layout {
 fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
-    let eps = if case.rule == "adafactor" { 0.0 } else { case.option("eps", 1e-8) };
+    let eps = if case.rule.starts_with("adafactor") { 0.0 } else { case.option("eps", 1e-8) };
     let mut builder = match case.rule.as_str() {
         "sgd" | "sgd_conventions" | "sgd_cautious" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
@@ -232,10 +232,15 @@ fn builder(case: &Case) -> OptimizerBuilder {
             maximize,
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
-        "adafactor" => {
-            let (beta2_decay, d) = (case.option("beta2_decay", -0.8), case.option("d", 1.0));
-            let (eps1, eps2) = case.optional_pair("eps").expect("eps");
-            Optimizer::builder(Adafactor { lr, beta2_decay, eps: (Some(eps1), eps2), d, weight_decay, maximize })
+        "adafactor" | "adafactor_optax" => {
+            let rule = if case.convention().is_some() { Adafactor::optax() } else { Adafactor::torch() };
+            let (beta2_decay, d) = (case.option("beta2_decay", rule.beta2_decay), case.option("d", rule.d));
+            let eps = case.optional_pair("eps").map_or(rule.eps, |(eps1, eps2)| (Some(eps1), eps2));
+            let min_dim_size_to_factor = case.steps_option("min_dim_size_to_factor");
+            let min_dim_size_to_factor =
+                min_dim_size_to_factor.map_or(rule.min_dim_size_to_factor, |size| size as usize);
+            let rule = Adafactor { lr, beta2_decay, eps, d, weight_decay, min_dim_size_to_factor, maximize, ..rule };
+            Optimizer::builder(rule)
         }
         _ => adaptive(case),
     };

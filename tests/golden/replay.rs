@@ -101,10 +101,11 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             growth_rate: case.optional("growth_rate"),
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
-        "adafactor" => Box::new(AdafactorOracle {
+        "adafactor" | "adafactor_optax" => Box::new(AdafactorOracle {
             beta2_decay: case.option("beta2_decay", -0.8),
-            eps: case.optional_pair("eps").expect("eps"),
+            eps: case.pair("eps", (1e-30, 1e-3)),
             d: case.option("d", 1.0),
+            optax: case.convention().map(|_| case.steps_option("min_dim_size_to_factor").unwrap_or(128) as usize),
         }),
         _ => adaptive(case),
     }
@@ -263,6 +264,9 @@ pub fn replay(case: &Case) -> Replay {
                 let live = |i| if group.frozen { Rounded::exact(0.0) } else { grad(i) };
                 let grads: Vec<Rounded> = (start..start + group.elements).map(live).collect();
                 let variances = oracle.settle_factors(t, &group.shape, &grads, factors);
+                if group.frozen {
+                    factors.0.iter_mut().flatten().for_each(|factor| *factor = Rounded::exact(0.0));
+                }
                 states[start..].iter_mut().zip(variances).for_each(|(state, variance)| state[0] = variance);
                 start += group.elements;
             }

@@ -6,6 +6,8 @@ pub struct AdafactorOracle {
     pub beta2_decay: f64,
     pub eps: (f64, f64),
     pub d: f64,
+    /// `optax.adafactor`: the least size of dimensions that are factored.
+    pub optax: Option<usize>,
 }
 
 /// The names of the factors.
@@ -50,16 +52,19 @@ impl AdafactorOracle {
     }
 
     fn direction<N: Real>(&self, grad: N, variance: N) -> N {
-        grad / variance.sqrt().max(N::constant(self.eps.0))
+        let root = variance.sqrt();
+        grad / if self.optax.is_some() { root } else { root.max(N::constant(self.eps.0)) }
     }
 
     fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &[N]) -> N {
         let lr = N::lr(step.lr);
-        let rho = lr.min(N::constant(1.0) / N::of_step(step.t as f64, 0.5).sqrt());
+        let limit = N::constant(1.0) / N::of_step(step.t as f64, 0.5).sqrt();
+        let rho = if self.optax.is_some() { lr } else { lr.min(limit) };
         let rms = |sum: usize| (N::measured(step.measured[sum]) / N::measured(step.measured[2])).sqrt();
         let alpha = rms(0).max(N::constant(self.eps.1)) * rho;
         let denom = N::constant(1.0).max(rms(1) / N::constant(self.d));
-        let decayed = param * (N::constant(1.0) - lr * N::constant(step.weight_decay));
+        let rate = if self.optax.is_some() { N::constant(1.0) } else { lr };
+        let decayed = param * (N::constant(1.0) - rate * N::constant(step.weight_decay));
         decayed - alpha / denom * self.direction(grad, state[0])
     }
 }
@@ -89,13 +94,18 @@ impl Oracle for AdafactorOracle {
     fn settle_factors(&self, t: u64, shape: &[usize], grads: &[Rounded], factors: &mut Factors) -> Vec<Rounded> {
         let Factors([row_var, col_var, variance]) = factors;
         let squares: Vec<Rounded> = grads.iter().map(|&grad| grad * grad).collect();
-        let [.., rows, columns] = *shape else {
-            self.settle(t, variance, squares.into_iter());
-            return variance.clone();
+        let eps = Rounded::constant(self.eps.0);
+        let with_eps = |mean: Rounded| if self.optax.is_some() { mean + eps } else { mean };
+        let (rows, columns) = match *shape {
+            [.., rows, columns] if rows.min(columns) >= self.optax.unwrap_or(0) => (rows, columns),
+            _ => {
+                self.settle(t, variance, squares.into_iter().map(with_eps));
+                return variance.clone();
+            }
         };
         let matrices = grads.len().checked_div(rows * columns).unwrap_or(0);
         let mean = |terms: &mut dyn Iterator<Item = usize>, of: usize| {
-            sum(terms.map(|element| squares[element])) / Rounded::exact(of as f64)
+            with_eps(sum(terms.map(|element| squares[element])) / Rounded::exact(of as f64))
         };
         self.settle(t, row_var, (0..matrices * rows).map(|r| mean(&mut (r * columns..(r + 1) * columns), columns)));
         let column = |c: usize| {
@@ -103,9 +113,8 @@ impl Oracle for AdafactorOracle {
             mean(&mut (0..rows).map(|r| first + r * columns), rows)
         };
         self.settle(t, col_var, (0..matrices * columns).map(column));
-        let floor = Rounded::constant(self.eps.0);
         let means = row_var.chunks(rows.max(1)).map(|of| sum(of.iter().copied()) / Rounded::exact(rows as f64));
-        let means: Vec<Rounded> = means.map(|mean| mean.max(floor)).collect();
+        let means: Vec<Rounded> = means.map(|mean| if self.optax.is_some() { mean } else { mean.max(eps) }).collect();
         let element = |e: usize| {
             let (matrix, row, column) = (e / (rows * columns), e / columns, e % columns);
             row_var[row] / means[matrix] * col_var[matrix * columns + column]
