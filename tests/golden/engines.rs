@@ -231,17 +231,8 @@ fn builder(case: &Case) -> OptimizerBuilder {
             growth_rate: case.optional("growth_rate"),
             maximize,
         }),
-        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
-        "adafactor" | "adafactor_optax" => {
-            let rule = if case.convention().is_some() { Adafactor::optax() } else { Adafactor::torch() };
-            let (beta2_decay, d) = (case.option("beta2_decay", rule.beta2_decay), case.option("d", rule.d));
-            let eps = case.optional_pair("eps").map_or(rule.eps, |(eps1, eps2)| (Some(eps1), eps2));
-            let min_dim_size_to_factor = case.steps_option("min_dim_size_to_factor");
-            let min_dim_size_to_factor =
-                min_dim_size_to_factor.map_or(rule.min_dim_size_to_factor, |size| size as usize);
-            let rule = Adafactor { lr, beta2_decay, eps, d, weight_decay, min_dim_size_to_factor, maximize, ..rule };
-            Optimizer::builder(rule)
-        }
+        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" | "adafactor"
+        | "adafactor_optax" => tensor_norms(case),
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
@@ -343,7 +334,7 @@ fn rmsprop(case: &Case) -> RmsProp {
     }
 }
 
-/// The rules of `cases_tensor_norms.py`.
+/// Adafactor, and the rules of `cases_tensor_norms.py`.
 fn tensor_norms(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let optax = case.convention() == Some("optax");
@@ -361,6 +352,16 @@ fn tensor_norms(case: &Case) -> OptimizerBuilder {
             let (betas, eps) = (case.betas(rule.betas), case.option("eps", rule.eps));
             let (nvlamb, ratio_range) = (rule.nvlamb || case.flag("nvlamb"), case.optional_pair("ratio_range"));
             Optimizer::builder(Lamb { lr, betas, eps, weight_decay, nvlamb, ratio_range, maximize })
+        }
+        "adafactor" | "adafactor_optax" => {
+            let rule = if case.convention().is_some() { Adafactor::optax() } else { Adafactor::torch() };
+            let (beta2_decay, d) = (case.option("beta2_decay", rule.beta2_decay), case.option("d", rule.d));
+            let eps = case.optional_pair("eps").map_or(rule.eps, |(eps1, eps2)| (Some(eps1), eps2));
+            let min_dim_size_to_factor = case.steps_option("min_dim_size_to_factor");
+            let min_dim_size_to_factor =
+                min_dim_size_to_factor.map_or(rule.min_dim_size_to_factor, |size| size as usize);
+            let rule = Adafactor { lr, beta2_decay, eps, d, weight_decay, min_dim_size_to_factor, maximize, ..rule };
+            Optimizer::builder(rule)
         }
         _ => {
             let rule = if optax { NovoGrad::optax() } else { NovoGrad::torch() };

@@ -259,17 +259,7 @@ pub fn replay(case: &Case) -> Replay {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
                 if case.flag("maximize") { -grad } else { grad }
             };
-            let mut start = 0;
-            for (group, factors) in case.groups.iter().zip(&mut factors) {
-                let live = |i| if group.frozen { Rounded::exact(0.0) } else { grad(i) };
-                let grads: Vec<Rounded> = (start..start + group.elements).map(live).collect();
-                let variances = oracle.settle_factors(t, &group.shape, &grads, factors);
-                if group.frozen {
-                    factors.0.iter_mut().flatten().for_each(|factor| *factor = Rounded::exact(0.0));
-                }
-                states[start..].iter_mut().zip(variances).for_each(|(state, variance)| state[0] = variance);
-                start += group.elements;
-            }
+            settle_factors(case, &*oracle, t, &grad, &mut factors, &mut states);
             for (name, largest) in largest_factors.iter_mut().enumerate() {
                 let values: Vec<f64> = factors.iter().flat_map(|of| &of.0[name]).map(|factor| factor.value).collect();
                 largest.resize(values.len(), 0.0);
@@ -318,6 +308,29 @@ pub fn replay(case: &Case) -> Replay {
         out.largest_states.push(largest);
     }
     out
+}
+
+/// Brings what the rule keeps of each group's rows and columns forward, and puts what that says of an element in its state.
+fn settle_factors(
+    case: &Case,
+    oracle: &dyn Oracle,
+    t: u64,
+    grad: &dyn Fn(usize) -> Rounded,
+    factors: &mut [Factors],
+    states: &mut [Vec<Rounded>],
+) {
+    let mut start = 0;
+    for (group, factors) in case.groups.iter().zip(factors) {
+        let zero = Rounded::exact(0.0);
+        let counted = |i| if group.frozen { zero } else { grad(i) };
+        let grads: Vec<Rounded> = (start..start + group.elements).map(counted).collect();
+        let variances = oracle.settle_factors(t, &group.shape, &grads, factors);
+        if group.frozen {
+            factors.0.iter_mut().flatten().for_each(|factor| *factor = zero);
+        }
+        states[start..].iter_mut().zip(variances).for_each(|(state, variance)| state[0] = variance);
+        start += group.elements;
+    }
 }
 
 /// Of the unscaled gradient, without what is frozen.
