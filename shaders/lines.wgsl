@@ -76,6 +76,7 @@ fn sum_lines(
     }
     let first = (workgroup.y * grid.x + workgroup.x) * 256u + lane;
     // More than once where a grid cannot have as many lanes as there are pieces.
+    // equivalent(boundary): the piece behind the last has no element in the chunk
     for (var piece = chunk.first_piece + first; piece < chunk.end_piece; piece += grid.x * grid.y * 256u) {
         sum_piece(piece);
     }

@@ -359,6 +359,26 @@ fn a_skipped_step_leaves_every_byte_unchanged() {
     }
 }
 
+/// The factors are those of the gradients that the step is made of.
+#[test]
+fn factors_are_of_scaled_and_clipped_gradients() {
+    let (gpu, layout) = (device::gpu(), layout(true));
+    let builder = cases()[0].builder();
+    let (params, grads) = (random(1, layout.len()), gradients(2, layout.len()));
+    let mut plain = Trainer::new(gpu, builder.clone(), &layout, &params);
+    plain.step(&grads);
+    let mut clipped = Trainer::new(gpu, builder.clip(Clip::global_norm(10.0)), &layout, &params);
+    clipped.optimizer.set_grad_scale(4.0).unwrap();
+    let coef = clipped.step(&grads).clip_coef / 4.0;
+    assert!(coef < 0.1, "{coef} clips");
+    for name in FACTORS {
+        for (plain, clipped) in plain.state(name).into_iter().zip(clipped.state(name)) {
+            let error = (clipped - coef * coef * plain).abs();
+            assert!(error <= 1e-5 * clipped + f32::MIN_POSITIVE, "{name}: {clipped} instead of {coef}² · {plain}");
+        }
+    }
+}
+
 /// What is not a number reaches its whole matrix through the mean of the rows, and nothing else.
 #[test]
 fn a_nan_stays_in_its_tensor() {
