@@ -15,7 +15,7 @@ use wgpu_optim::{
 };
 
 /// Nothing, less than a quad, matrices, rows and columns of one piece, of several, and of more than are added up at a time;
-/// rows over blocks, and more lines than a small device's grid has lanes.
+/// rows over blocks, and more lines than a small device's grid has lanes, of which chunks cut the later ones (the seventh).
 const SHAPES: [&[usize]; 11] = [
     &[],
     &[0, 3],
@@ -23,8 +23,8 @@ const SHAPES: [&[usize]; 11] = [
     &[5, 13],
     &[2, 1, 40, 7],
     &[130, 70],
-    &[1, 9000],
     &[9000, 1],
+    &[1, 9000],
     &[2, 65, 64],
     &[5, 4],
     &[20_001],

@@ -19,8 +19,8 @@ use crate::error::check;
 /// count as gradients of 0 in the rows and columns, and not at all in the RMS.
 ///
 /// State: 4 bytes per row and column (`row_var`, `col_var`), of vectors 4 per element (`variance`), all tensors' one after
-/// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included.
-/// All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
+/// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included (of
+/// vectors 4 per element). All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
 /// leave infinities in the factors.
 ///
 /// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
