@@ -51,6 +51,7 @@ fn factor(axis: u32, line: u32) -> f32 {
 fn variance_of(index: u32, tensor: u32) -> f32 {
     let rows = HEADER + 2u * tensor * AXIS;
     let columns = rows + AXIS;
+    // equivalent(+ START): it is 0
     let offset = index - factors[rows + START];
     let row = offset / factors[rows + LEN];
     let row_var = factor(rows, row);

@@ -15,6 +15,7 @@ fn mean_rows(
     }
     let matrix = workgroup.y * grid.x + workgroup.x;
     // The grid may overhang.
+    // equivalent(boundary): behind the means is a sum that the next step makes anew
     let exists = matrix < factors[MATRICES];
     // Of the axes of a tensor, both of which have its first matrix, the columns: their length is the number of rows.
     let columns = find_axis(matrix, FIRST_MATRIX);
