@@ -16,13 +16,14 @@ use wgpu_optim::{
 
 /// Nothing, less than a quad, matrices, rows and columns of one piece, of several, and of more than are added up at a time;
 /// rows over blocks, and more lines than a small device's grid has lanes, of which chunks cut the later ones (the seventh).
-const SHAPES: [&[usize]; 12] = [
+const SHAPES: [&[usize]; 13] = [
     &[],
     &[0, 3],
     &[3],
     &[5, 13],
     &[2, 1, 40, 7],
     &[130, 70],
+    &[3980, 3],
     &[9000, 1],
     &[1, 9000],
     &[2, 65, 64],
@@ -32,8 +33,8 @@ const SHAPES: [&[usize]; 12] = [
 ];
 const NO_DECAY: usize = 3;
 const FAST: usize = 5;
-const FROZEN: usize = 9;
-const LONG: usize = 10;
+const FROZEN: usize = 10;
+const LONG: usize = 11;
 /// Of the sixth tensor and of the long vector.
 const FROZEN_ELEMENTS: std::ops::Range<usize> = 77..4_000;
 
