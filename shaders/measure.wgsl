@@ -45,7 +45,9 @@ fn measure_items(
                 Measured(),
                 tensor_state_of(lanes.tensor),
             );
-            let terms = pack_measured(measure(element_of(read_words(element)), grad, slot.hyper, step));
+            var old = element_of(read_words(element));
+            old.variance = variance_at(index, lanes.tensor); // FACTORED
+            let terms = pack_measured(measure(old, grad, slot.hyper, step));
             sums[0] = sums[0] + select(vec4<f32>(0.0), terms[0], counted);
             sums[1] = sums[1] + select(vec4<f32>(0.0), terms[1], counted);
             sums[2] = sums[2] + select(vec4<f32>(0.0), terms[2], counted);

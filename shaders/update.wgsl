@@ -30,7 +30,9 @@ fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep
         tensor_state_of(lanes.tensor), // MEASURED
     );
     let words = read_words(element);
-    write_words(element, words, apply(element_of(words), grad, slot.hyper, step), lanes.live);
+    var old = element_of(words);
+    old.variance = variance_at(chunk.start + element, lanes.tensor); // FACTORED
+    write_words(element, words, apply(old, grad, slot.hyper, step), lanes.live);
 }
 
 fn first_element(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use crate::control::{CLIP, SKIP, STOP, SlotHead};
 use crate::cpu::CpuOptimizer;
 use crate::error::check;
+use crate::factors::Factors;
 use crate::gpu::shader;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
@@ -86,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) groups: GroupTable,
     /// What the rule's sums go over, if it has any.
     pub(crate) segments: Option<Segments>,
+    /// What the rule keeps in place of a state per element, if it does.
+    pub(crate) factors: Option<Factors>,
     pub(crate) len: usize,
     schedule: Schedule,
     clip: Option<Clip>,
@@ -113,9 +116,26 @@ impl Plan {
         if let Some(segments) = &mut segments {
             segments.keep_live(&groups);
         }
+        let mut factors = Factors::new(layout, &*rule)?;
+        if let Some(factors) = &mut factors {
+            factors.keep_live(layout, &groups);
+        }
         let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
         let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
-        Ok(Self { rule, groups, segments, len, schedule, clip, nonfinite, scaled, grad_scale, recorded, evaluating })
+        Ok(Self {
+            rule,
+            groups,
+            segments,
+            factors,
+            len,
+            schedule,
+            clip,
+            nonfinite,
+            scaled,
+            grad_scale,
+            recorded,
+            evaluating,
+        })
     }
 
     pub(crate) fn lr(&self) -> f64 {

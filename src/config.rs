@@ -3,8 +3,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
-    RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad,
+    Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 use crate::{Optimizer, OptimizerBuilder, Rule};
 
@@ -92,6 +92,7 @@ rules! {
     Lamb = "lamb",
     NovoGrad = "novograd",
     Prodigy = "prodigy",
+    Adafactor = "adafactor",
 }
 
 /// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.
@@ -109,6 +110,10 @@ const PRESETS: &[Preset] = &[
     ("adagrad", "keras", || RuleConfig::Adagrad(Adagrad::keras())),
     ("rmsprop", "optax", || RuleConfig::RmsProp(RmsProp::optax())),
     ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
+    ("adafactor", "optax", || RuleConfig::Adafactor(Adafactor::optax())),
+    ("nadam", "optax", || RuleConfig::NAdam(NAdam::optax())),
+    ("radam", "optax", || RuleConfig::RAdam(RAdam::optax())),
+    ("adamax", "optax", || RuleConfig::Adamax(Adamax::optax())),
     ("adan", "optax", || RuleConfig::Adan(Adan::optax())),
     ("lars", "optax", || RuleConfig::Lars(Lars::optax())),
     ("lamb", "apex", || RuleConfig::Lamb(Lamb::apex())),

@@ -1,5 +1,6 @@
 //! The step on the CPU: what runs where there is no GPU, and what the kernels are tested against.
 
+mod factors;
 mod finish;
 mod measure;
 mod norm;
@@ -9,12 +10,14 @@ mod settle;
 pub(crate) mod simd;
 mod update;
 
+use factors::FactorValues;
 use measure::{TensorRow, Whole};
 pub(crate) use norm::NORM_BLOCK;
 use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
+use crate::factors::NAMES;
 use crate::rule::initial;
 use crate::segments::Segments;
 use crate::stats::Stats;
@@ -45,6 +48,8 @@ pub struct CpuOptimizer {
     states: Vec<(String, Vec<f32>)>,
     /// Of each tensor, if the rule measures.
     tensors: Vec<TensorRow>,
+    /// In place of a state per element, if the rule is factored.
+    factors: Option<FactorValues>,
     /// What `eval` keeps for `train`.
     training_params: Vec<f32>,
 }
@@ -57,8 +62,9 @@ impl CpuOptimizer {
         let states = plan.rule.states().iter().map(state).collect();
         let rows = |segments: &Segments| vec![TensorRow::new(segments.initial()); segments.count()];
         let tensors = plan.segments.as_ref().map(rows).unwrap_or_default();
+        let factors = plan.factors.as_ref().map(FactorValues::new);
         let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()));
-        Ok(Self { control, powers, states, tensors, plan, training_params: Vec::new() })
+        Ok(Self { control, powers, states, tensors, factors, plan, training_params: Vec::new() })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -114,9 +120,12 @@ impl CpuOptimizer {
     /// Sums over the tensors, if the rule asks for it.
     fn measure(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
         let Some(segments) = &self.plan.segments else { return };
+        if let (Some(values), Some(factors)) = (&mut self.factors, &self.plan.factors) {
+            values.settle(&*self.plan.rule, factors, &self.plan.groups, step, grad);
+        }
         let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.tensors);
         let states = self.states.iter().map(|(_, state)| &state[..]).collect();
-        let whole = Whole { param, grad, states };
+        let whole = Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.factors.as_ref()) };
         let sums =
             map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
         for (tensor, items) in self.tensors.iter_mut().zip(segments.ranges()) {
@@ -127,11 +136,14 @@ impl CpuOptimizer {
     /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
     fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) -> u32 {
         let plan = &self.plan;
+        let factors = plan.factors.as_ref().zip(self.factors.as_ref());
         let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
         let mut parts = parts(PART, params, grads, &mut states);
         // What the passes before read last, they left in the cache.
         parts.reverse();
-        let bad = map_parts(parts, |part| update::update(&*plan.rule, pass, &plan.groups, &self.tensors, whole, part));
+        let bad = map_parts(parts, |part| {
+            update::update(&*plan.rule, pass, &plan.groups, &self.tensors, factors, whole, part)
+        });
         bad.into_iter().min().unwrap_or(NONE)
     }
 
@@ -160,17 +172,30 @@ impl CpuOptimizer {
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> impl Iterator<Item = &str> {
-        self.states.iter().map(|(name, _)| name.as_str())
+        let factors = self.factors.as_ref().map_or(&[][..], |_| &NAMES);
+        self.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())
     }
 
-    /// One state over the flat space, by the rule's name for it (`exp_avg`, …).
+    /// One state over the flat space, by the rule's name for it (`exp_avg`, …). One that is kept as factors
+    /// ([`Rule::factored`](crate::Rule::factored)): of each tensor that has it, in the order of the layout.
     pub fn state(&self, name: &str) -> Option<&[f32]> {
+        if let (Some(factors), Some(range)) = (&self.factors, self.factor_range(name)) {
+            return Some(&factors.values[range]);
+        }
         self.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
     }
 
     /// As [`CpuOptimizer::state`], to restore or change.
     pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        let range = self.factor_range(name);
+        if let (Some(factors), Some(range)) = (&mut self.factors, range) {
+            return Some(&mut factors.values[range]);
+        }
         self.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
+    }
+
+    fn factor_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
+        self.plan.factors.as_ref()?.range(name)
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {

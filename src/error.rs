@@ -203,9 +203,9 @@ pub enum Error {
         stream: String,
         /// Number of the step, from 1.
         step: u32,
-        /// The parameter before the step.
+        /// The parameter before the step; NaN for a factor, which belongs to no single one.
         param: f32,
-        /// The gradient.
+        /// The gradient; likewise.
         grad: f32,
         /// What the WGSL made.
         device: f32,

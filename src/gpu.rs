@@ -3,6 +3,7 @@
 mod adapter;
 mod bindings;
 mod cache;
+mod factors;
 mod flat;
 mod pipelines;
 mod plan;

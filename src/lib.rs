@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod cpu;
 mod error;
+mod factors;
 mod gpu;
 mod groups;
 mod layout;
@@ -32,7 +33,7 @@ pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
 pub use optimizer::{GradScale, Optimizer};
 pub use rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
     LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd,
     Sgd, SignSgd, Sophia, Yogi,
 };

@@ -6,6 +6,7 @@ use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE, SlotHead};
+use crate::factors::{Factors, NAMES};
 use crate::gpu::{
     self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, SharedPipelines, Slots,
     Work, bound, check_limit, init_buffer, norm_blocks,
@@ -81,7 +82,9 @@ impl Optimizer {
         let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
         let groups = plan.groups.words(len as u32);
         let segments = plan.segments.as_ref().map(Segments::words);
-        for words in [partials.len(), groups.len(), segments.as_ref().map_or(0, Vec::len)] {
+        let factors = plan.factors.as_ref().map(Factors::words);
+        let lengths = [&segments, &factors].map(|words| words.as_ref().map_or(0, Vec::len));
+        for words in [partials.len(), groups.len()].into_iter().chain(lengths) {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
             check_limit("max_buffer_size", words as u64 * 4, device.limits().max_buffer_size)?;
         }
@@ -89,6 +92,10 @@ impl Optimizer {
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
         let control_usage =
             BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let table = |label: &str, words: Vec<u32>| {
+            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+            init_buffer(device, label, usage, bytemuck::cast_slice(&words))
+        };
         let states = plan
             .rule
             .states()
@@ -102,10 +109,8 @@ impl Optimizer {
             partials: words("wgpu-optim norm partials", &partials),
             powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),
             states,
-            segments: segments.map(|words| {
-                let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-                init_buffer(device, "wgpu-optim tensors", usage, bytemuck::cast_slice(&words))
-            }),
+            segments: segments.map(|words| table("wgpu-optim tensors", words)),
+            factors: factors.map(|words| table("wgpu-optim factors", words)),
         };
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
@@ -128,7 +133,8 @@ impl Optimizer {
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
     /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more
-    /// per chunk for its sums, and one to add them up. Chunks are as large as the device's bindings.
+    /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
+    /// Chunks are as large as the device's bindings.
     ///
     /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
     ///
@@ -264,12 +270,20 @@ impl Optimizer {
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> Vec<&str> {
-        self.plan.rule.states()
+        let mut names = self.plan.rule.states();
+        names.extend(self.plan.factors.as_ref().map_or(&[][..], |_| &NAMES));
+        names
     }
 
     /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in one or more slices that
-    /// follow each other, with `COPY_SRC`, `COPY_DST` and `STORAGE` usage.
+    /// follow each other, with `COPY_SRC`, `COPY_DST` and `STORAGE` usage. One that is kept as factors
+    /// ([`Rule::factored`]): of each tensor that has it, in the order of the layout; no slice where no tensor has it.
     pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
+        let factors = self.plan.factors.as_ref().and_then(|factors| factors.bytes(name));
+        if let (Some(table), Some(bytes)) = (&self.shared.factors, factors) {
+            // wgpu knows no empty slices.
+            return Some(if bytes.is_empty() { Vec::new() } else { vec![table.slice(bytes)] });
+        }
         let state = self.plan.rule.states().iter().position(|&state| state == name)?;
         Some(self.shared.states[state].iter().map(Piece::slice).collect())
     }

@@ -2,6 +2,7 @@
 
 mod adabelief;
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adam;
 mod adamax;
@@ -29,6 +30,7 @@ use std::fmt::Debug;
 
 pub use adabelief::AdaBelief;
 pub use adadelta::Adadelta;
+pub use adafactor::Adafactor;
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
 pub use adamax::Adamax;
@@ -161,6 +163,40 @@ pub trait Rule: Debug + Send + Sync {
     /// The CPU twin of the WGSL `settle`: brings the states of a tensor forward. `lr` is the schedule's, without the
     /// groups' scales.
     fn settle(&self, _state: &mut [f32; 4], _measured: [f32; 4], _lr: f32, _bias_correction: [f32; 4], _t: u32) {}
+
+    /// Whether the rule keeps, in place of a state per element, running means of squared gradients as factors: of each row
+    /// and each column of the last two dimensions of a tensor (states `row_var` and `col_var`, PyTorch's names and shapes),
+    /// and of each element of vectors and scalars (`variance`). Only for rules with [`Rule::measures`] and
+    /// [`Segmentation::Tensors`]. Default false.
+    ///
+    /// Such a rule finds in `old.variance` what the factors say of an element, brought forward: `variance`, or
+    /// `row_var / mean(row_var) * col_var`, the mean over the rows of its matrix. What it writes there is lost. The WGSL
+    /// defines `fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32) -> f32`, which brings a
+    /// factor forward, and `fn floor_mean(mean: f32, hyper: Hyper) -> f32`, what to divide by in place of the mean. In
+    /// [`Rule::update`] and [`Rule::measure`] the variance is one more state behind the others.
+    ///
+    /// Frozen elements count as gradients of 0, in tensors of which none is live the factors stay as they are. A line of up to
+    /// 64 elements is summed in order, a longer one in pieces of 64, up to 64 of which are added up before they are added to
+    /// the others. A step takes three dispatches more: the pieces (one per chunk), the factors, the means.
+    fn factored(&self) -> bool {
+        false
+    }
+
+    /// Whether tensors whose last two dimensions are of that size have factors of rows and columns, or a `variance` of each
+    /// element as vectors have. Default: they all have factors.
+    fn factors_matrix(&self, _rows: usize, _columns: usize) -> bool {
+        true
+    }
+
+    /// The CPU twin of the WGSL function of that name.
+    fn settle_factor(&self, old: f32, _mean_sq: f32, _scalars: [f32; 4], _t: u32) -> f32 {
+        old
+    }
+
+    /// The CPU twin of the WGSL function of that name.
+    fn floor_mean(&self, mean: f32) -> f32 {
+        mean
+    }
 
     /// Names of further WGSL functions of the form of `rule`, which [`Optimizer::run_pass`](crate::Optimizer::run_pass)
     /// applies to all elements between steps. Default none.
@@ -319,6 +355,11 @@ pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
     }
     if measures {
         kernels.push(("settle".to_owned(), shader::settle(rule)));
+    }
+    if rule.factored() {
+        kernels.push(("lines".to_owned(), shader::lines(rule)));
+        kernels.push(("settle lines".to_owned(), shader::settle_lines(rule)));
+        kernels.push(("mean rows".to_owned(), shader::mean_rows(rule)));
     }
     kernels.push(("finish".to_owned(), shader::finish(rule)));
     Ok(kernels)

@@ -6,8 +6,8 @@ mod common;
 use common::storage;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer, Gpu,
-    GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer,
+    Gpu, GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
     Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
@@ -114,6 +114,11 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     bad.push(("eps_root", Optimizer::builder(AdamW::keras().with_eps_root(1e-8))));
     bad.push(("corrected_max", Optimizer::builder(Adam::keras().with_amsgrad(true).with_corrected_max(true))));
     bad.push(("eps", Optimizer::builder(NAdam::default().with_eps(-1.0))));
+    bad.push(("eps_root", Optimizer::builder(NAdam::default().with_eps_root(nan))));
+    bad.push(("cautious_weight_decay", Optimizer::builder(NAdam::default().with_cautious_weight_decay(true))));
+    bad.push(("eps_root", Optimizer::builder(RAdam::optax().with_eps_root(-1.0))));
+    bad.push(("eps_root", Optimizer::builder(RAdam::torch().with_eps_root(1e-8))));
+    bad.push(("momentum", Optimizer::builder(Sgd::default().with_cautious(true))));
     for power in [-1.0, 0.5, 17.0, nan, f64::INFINITY] {
         bad.push(("r", Optimizer::builder(ScheduleFreeSgd::default().with_r(power))));
         bad.push(("weight_lr_power", Optimizer::builder(ScheduleFreeAdamW::default().with_weight_lr_power(power))));
@@ -189,6 +194,16 @@ fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
         bad.push(("d_coef", Optimizer::builder(Prodigy::default().with_d_coef(value))));
         bad.push(("eps", Optimizer::builder(Prodigy::default().with_eps(value))));
         bad.push(("growth_rate", Optimizer::builder(Prodigy::default().with_growth_rate(Some(value)))));
+    }
+    for power in [0.1, -2.1, f64::NAN] {
+        bad.push(("beta2_decay", Optimizer::builder(Adafactor::default().with_beta2_decay(power))));
+    }
+    for eps1 in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-40] {
+        bad.push(("eps.0", Optimizer::builder(Adafactor::default().with_eps((Some(eps1), 1e-3)))));
+    }
+    bad.push(("eps.1", Optimizer::builder(Adafactor::default().with_eps((None, -1.0)))));
+    for d in [0.9, f64::NAN, f64::INFINITY] {
+        bad.push(("d", Optimizer::builder(Adafactor::default().with_d(d))));
     }
     // Multiplied by d0 it is 1e-41.
     bad.push(("eps", Optimizer::builder(Prodigy::default().with_eps(1e-35))));
@@ -418,6 +433,22 @@ fn the_default_limits_hold_every_rule() {
     assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 3);
     let builder = Optimizer::builder(Prodigy::default());
     assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 4);
+    let builder = Optimizer::builder(Adafactor::default());
+    assert_eq!(builder.build(&device, &layout).unwrap().state_names().len(), 3);
+}
+
+/// The factors of all tensors are one binding: a vector has as many as elements, and as many sums.
+#[test]
+fn factors_that_do_not_fit_a_binding_are_refused() {
+    let (device, _) = noop(|limits| limits.max_storage_buffer_binding_size = 128 << 10);
+    for (shape, fits) in [(&[16_300][..], true), (&[16_400], false), (&[128, 128], true)] {
+        let layout = Layout::builder().tensor("w", shape).build().unwrap();
+        let result = Optimizer::builder(Adafactor::default()).build(&device, &layout);
+        assert_eq!(result.is_ok(), fits, "{shape:?}");
+        if !fits {
+            assert_says(&refused!(result, Error::DeviceLimit { .. }), &["max_storage_buffer_binding_size"]);
+        }
+    }
 }
 
 fn noop_gpu() -> Gpu {

@@ -30,7 +30,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 35] = [
+const RULES: [&str; 43] = [
     "sgd",
     "adam",
     "adamw",
@@ -66,9 +66,17 @@ const RULES: [&str; 35] = [
     "adagrad_conventions",
     "lion_conventions",
     "prodigy",
+    "adafactor",
+    "adafactor_optax",
+    "nadam_conventions",
+    "radam_conventions",
+    "adamax_conventions",
+    "adam_cautious",
+    "sgd_cautious",
+    "adan_cautious",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 4] = ["lars", "lamb", "novograd", "prodigy"];
+const MEASURING_RULES: [&str; 5] = ["lars", "lamb", "novograd", "prodigy", "adafactor"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -362,6 +370,46 @@ fn the_cpu_engine_follows_prodigy_of_prodigyopt() {
 #[test]
 fn the_device_follows_prodigy_of_prodigyopt() {
     the_device_follows("prodigy");
+}
+
+#[test]
+fn the_cpu_engine_follows_nadam_radam_and_adamax_of_optax() {
+    the_cpu_engine_follows("nadam_conventions");
+    the_cpu_engine_follows("radam_conventions");
+    the_cpu_engine_follows("adamax_conventions");
+}
+
+#[test]
+fn the_device_follows_nadam_radam_and_adamax_of_optax() {
+    the_device_follows("nadam_conventions");
+    the_device_follows("radam_conventions");
+    the_device_follows("adamax_conventions");
+}
+
+#[test]
+fn the_cpu_engine_follows_cautious_adam_sgd_and_adan_of_timm() {
+    the_cpu_engine_follows("adam_cautious");
+    the_cpu_engine_follows("sgd_cautious");
+    the_cpu_engine_follows("adan_cautious");
+}
+
+#[test]
+fn the_device_follows_cautious_adam_sgd_and_adan_of_timm() {
+    the_device_follows("adam_cautious");
+    the_device_follows("sgd_cautious");
+    the_device_follows("adan_cautious");
+}
+
+#[test]
+fn the_cpu_engine_follows_adafactor_of_pytorch_and_optax() {
+    the_cpu_engine_follows("adafactor");
+    the_cpu_engine_follows("adafactor_optax");
+}
+
+#[test]
+fn the_device_follows_adafactor_of_pytorch_and_optax() {
+    the_device_follows("adafactor");
+    the_device_follows("adafactor_optax");
 }
 
 fn the_cpu_engine_follows(rule: &str) {

@@ -5,8 +5,8 @@ mod common;
 use common::numbers::{random, ulps};
 use common::oracle::{
     self, AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle,
-    Averaging, Convention, LionOracle, NAdamOracle, Oracle, RAdamOracle, RmsPropOracle, Rounded, RpropOracle,
-    ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle,
+    Averaging, Convention, LionOracle, NAdamOptions, NAdamOracle, Oracle, RAdamOracle, RmsPropOracle, Rounded,
+    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle,
 };
 use common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
 use wgpu_optim::{
@@ -44,7 +44,7 @@ fn adam_oracle(decoupled: bool, amsgrad: bool, convention: Convention) -> AdamOr
 }
 
 fn sgd_oracle(momentum: f64, dampening: f64, nesterov: bool) -> SgdOracle {
-    SgdOracle { momentum, dampening, nesterov, dampen_first_step: false, lr_in_buffer: false }
+    SgdOracle { momentum, dampening, nesterov, dampen_first_step: false, lr_in_buffer: false, cautious: false }
 }
 
 fn lion_oracle(cautious: bool, cautious_weight_decay: bool) -> LionOracle {
@@ -78,7 +78,7 @@ fn cases() -> Vec<Case> {
     let rmsprop_optax = rmsprop_rule.clone().with_eps_in_root(true).with_lr_in_buffer(true);
     let adadelta = || AdadeltaOracle { rho: 0.9375, eps: 1.0 / 1024.0 };
     let adadelta_rule = Adadelta::default().with_lr(0.5).with_rho(0.9375).with_eps(1.0 / 1024.0);
-    let adamax = || AdamaxOracle { betas, eps: 1.0 / 1024.0 };
+    let adamax = |decoupled| AdamaxOracle { betas, eps: 1.0 / 1024.0, decoupled };
     let adamax_rule = Adamax::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
     let rprop = || RpropOracle { etas: (0.5, 1.25), step_sizes: (1.0 / 64.0, 0.25) };
     let rprop_rule = Rprop::default().with_lr(0.125).with_etas((0.5, 1.25)).with_step_sizes((1.0 / 64.0, 0.25));
@@ -116,8 +116,9 @@ fn cases() -> Vec<Case> {
         case("rmsprop optax centered", rmsprop_optax.with_centered(true), rmsprop(0.0, true, true)),
         case("adadelta", adadelta_rule.clone().with_weight_decay(0.25), adadelta()),
         case("adadelta maximize", adadelta_rule.with_maximize(true), adadelta()),
-        case("adamax", adamax_rule.clone().with_weight_decay(0.25), adamax()),
-        case("adamax maximize", adamax_rule.with_maximize(true), adamax()),
+        case("adamax", adamax_rule.clone().with_weight_decay(0.25), adamax(false)),
+        case("adamax maximize", adamax_rule.clone().with_maximize(true), adamax(false)),
+        case("adamax decoupled", adamax_rule.with_weight_decay(0.25).with_decoupled_weight_decay(true), adamax(true)),
         case("rprop", rprop_rule.clone(), rprop()),
         case("rprop maximize", rprop_rule.with_maximize(true), rprop()),
         case(
@@ -201,7 +202,20 @@ fn cautious_cases() -> Vec<Case> {
     let lion = Lion::default().with_lr(0.125).with_betas(betas).with_weight_decay(0.25);
     let cautious = Convention { cautious: true, ..Convention::default() };
     let decay = Convention { cautious_weight_decay: true, ..Convention::default() };
+    let adam = Adam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
+    let momentum = Sgd::default().with_lr(0.125).with_weight_decay(0.25).with_momentum(0.75).with_cautious(true);
+    let sgd = |nesterov, lr_in_buffer| SgdOracle { cautious: true, lr_in_buffer, ..sgd_oracle(0.75, 0.0, nesterov) };
     vec![
+        case("adam cautious", adam.clone().with_cautious(true), adam_oracle(false, false, cautious)),
+        case("adam cautious amsgrad", adam.with_cautious(true).with_amsgrad(true), adam_oracle(false, true, cautious)),
+        case("momentum cautious", momentum.clone(), sgd(false, false)),
+        case("momentum cautious, maximize", momentum.clone().with_maximize(true), sgd(false, false)),
+        case("nesterov cautious", momentum.clone().with_nesterov(true), sgd(true, false)),
+        case(
+            "nesterov cautious, lr in the buffer",
+            momentum.with_nesterov(true).with_lr_in_buffer(true),
+            sgd(true, true),
+        ),
         case("adamw cautious", adamw.clone().with_cautious(true), adam_oracle(true, false, cautious)),
         case("adamw cautious decay", adamw.clone().with_cautious_weight_decay(true), adam_oracle(true, false, decay)),
         case(
@@ -265,7 +279,10 @@ fn every_case_is_tested_and_every_rule_has_cases() {
 
 fn radam_cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
-    let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled };
+    let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled, corrected_eps_root: None };
+    let optax = RAdam::optax().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0);
+    let (eps_root, of_optax) =
+        (1.0 / 4096.0, |eps_root| RAdamOracle { corrected_eps_root: Some(eps_root), ..oracle(false) });
     // The eighth step lies at the end of the series (x is 1.995) and has a ρ of 5.5: its last term counts for most.
     let early = (0.875, 798.0 / 1024.0);
     // ρ∞ is 2047, of which the first steps leave but a few.
@@ -277,6 +294,8 @@ fn radam_cases() -> Vec<Case> {
         case("radam early", rule.clone().with_betas(early), RAdamOracle { betas: early, ..oracle(false) }),
         case("radam slow", rule.clone().with_betas(slow), RAdamOracle { betas: slow, ..oracle(false) }),
         case("radam maximize", rule.with_maximize(true), oracle(false)),
+        case("radam optax", optax.clone(), of_optax(0.0)),
+        case("radam optax eps_root", optax.with_eps_root(eps_root).with_weight_decay(0.25), of_optax(eps_root)),
     ];
     cases.map(|case| Case { steps: 34, ..case }).into()
 }
@@ -299,11 +318,24 @@ fn adan_cases() -> Vec<Case> {
     let (betas, eps, eps_root) = ((0.25, 0.75, 0.9375), 1.0 / 1024.0, 1.0 / 65536.0);
     let rule = Adan::default().with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
     let optax = Adan::optax().with_lr(0.125).with_betas(betas).with_eps(eps).with_eps_root(eps_root);
-    let oracle = |eps_root, no_prox, optax| AdanOracle { betas, eps, eps_root, no_prox, optax };
+    let oracle = |eps_root, no_prox, optax| {
+        let (cautious, cautious_weight_decay) = (false, false);
+        AdanOracle { betas, eps, eps_root, no_prox, optax, cautious, cautious_weight_decay }
+    };
+    let cautious = AdanOracle { cautious: true, ..oracle(0.0, false, false) };
+    let cautious_decay = AdanOracle { cautious_weight_decay: true, ..oracle(0.0, true, false) };
+    let both = AdanOracle { cautious: true, cautious_weight_decay: true, ..oracle(0.0, false, false) };
     vec![
         case("adan", rule.clone(), oracle(0.0, false, false)),
         case("adan no_prox", rule.clone().with_no_prox(true), oracle(0.0, true, false)),
-        case("adan maximize", rule.with_maximize(true), oracle(0.0, false, false)),
+        case("adan maximize", rule.clone().with_maximize(true), oracle(0.0, false, false)),
+        case("adan cautious", rule.clone().with_cautious(true), cautious),
+        case("adan cautious decay", rule.clone().with_no_prox(true).with_cautious_weight_decay(true), cautious_decay),
+        case(
+            "adan all cautious, maximize",
+            rule.with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            both,
+        ),
         case("adan optax", optax.with_weight_decay(0.25), oracle(eps_root, true, true)),
     ]
 }
@@ -351,13 +383,35 @@ fn carrying_cases() -> Vec<Case> {
         ScheduleFreeOracle::new(0.875, if adam { Some((betas.1, 1.0 / 1024.0)) } else { None }, averaging)
     };
     let sophia = |curvature| SophiaOracle { betas, curvature };
-    let nadam = |momentum_decay, decoupled| NAdamOracle::new(betas, 1.0 / 1024.0, momentum_decay, decoupled);
+    let nadam_with = |momentum_decay, options| NAdamOracle::new(betas, 1.0 / 1024.0, momentum_decay, options);
+    let nadam =
+        |momentum_decay, decoupled| nadam_with(momentum_decay, NAdamOptions { decoupled, ..NAdamOptions::default() });
+    let of_optax =
+        NAdamOptions { decoupled: true, constant_momentum: true, eps_root: 1.0 / 4096.0, ..Default::default() };
+    let cautious = NAdamOptions { cautious: true, ..Default::default() };
+    let cautious_decay = NAdamOptions { decoupled: true, cautious_weight_decay: true, ..Default::default() };
     let nadam_rule = NAdam::default().with_lr(0.125).with_betas(betas).with_eps(1.0 / 1024.0).with_weight_decay(0.25);
     let nadamw_rule = nadam_rule.clone().with_decoupled_weight_decay(true);
     vec![
         case("nadam", nadam_rule.clone(), nadam(0.004, false)),
-        case("nadam maximize", nadam_rule.with_momentum_decay(0.5).with_maximize(true), nadam(0.5, false)),
+        case("nadam maximize", nadam_rule.clone().with_momentum_decay(0.5).with_maximize(true), nadam(0.5, false)),
         case("nadam decoupled", nadamw_rule.clone(), nadam(0.004, true)),
+        case(
+            "nadam optax",
+            nadamw_rule.clone().with_constant_momentum(true).with_eps_root(1.0 / 4096.0),
+            nadam_with(0.004, of_optax),
+        ),
+        case("nadam cautious", nadam_rule.clone().with_cautious(true), nadam_with(0.004, cautious)),
+        case(
+            "nadam cautious decay",
+            nadamw_rule.clone().with_cautious_weight_decay(true),
+            nadam_with(0.004, cautious_decay),
+        ),
+        case(
+            "nadam all cautious, maximize",
+            nadamw_rule.clone().with_cautious(true).with_cautious_weight_decay(true).with_maximize(true),
+            nadam_with(0.004, NAdamOptions { cautious: true, ..cautious_decay }),
+        ),
         case("sophia-g", sophia_g.clone(), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
         case("sophia-g maximize", sophia_g.with_maximize(true), sophia(oracle::Curvature::G { rho: 0.125, bs: 6.0 })),
         case("sophia-h", sophia_h, sophia(oracle::Curvature::H { gamma: 0.75, eps: 1.0 / 1024.0 })),

@@ -7,8 +7,8 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad, Prodigy,
-    RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad,
+    Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn rules() -> Vec<Box<dyn Rule>> {
@@ -36,6 +36,12 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Lion::default()),
         Box::new(Lion::default().with_cautious(true).with_cautious_weight_decay(true)),
         Box::new(AdamW::default().with_cautious(true).with_cautious_weight_decay(true)),
+        Box::new(Adam::default().with_cautious(true)),
+        Box::new(Sgd::default().with_momentum(0.9).with_cautious(true)),
+        Box::new(Adan::default().with_cautious(true).with_cautious_weight_decay(true)),
+        Box::new(NAdam::optax().with_cautious(true).with_cautious_weight_decay(true)),
+        Box::new(Adamax::optax()),
+        Box::new(RAdam::optax()),
         Box::new(RAdam::default()),
         Box::new(AdaBelief::default()),
         Box::new(Yogi::default()),
@@ -55,6 +61,8 @@ fn rules() -> Vec<Box<dyn Rule>> {
         Box::new(Lars::default()),
         Box::new(Lars::optax().with_nesterov(true)),
         Box::new(NovoGrad::default()),
+        Box::new(Adafactor::default()),
+        Box::new(Adafactor::optax()),
         Box::new(Prodigy::default()),
         Box::new(Prodigy::default().with_decouple(false).with_use_bias_correction(true)),
         Box::new(Prodigy::default().with_safeguard_warmup(true).with_growth_rate(Some(1.02))),
@@ -78,8 +86,9 @@ fn every_shader_validates_and_translates() {
             let info = validate(&module, &what, &source);
             for entry in &module.entry_points {
                 entry_points.push(entry.name.clone());
-                // `norm` knows nothing of rules.
-                let constants = if label.starts_with("norm") { Vec::new() } else { rule.constants() };
+                // `norm` and `lines` know nothing of rules.
+                let constants =
+                    if label.starts_with("norm") || label == "lines" { Vec::new() } else { rule.constants() };
                 let constants = constants.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 let stage = Some((naga::ShaderStage::Compute, entry.name.as_str()));
                 let (module, info) = process_overrides(&module, &info, stage, &constants).unwrap();
@@ -87,7 +96,18 @@ fn every_shader_validates_and_translates() {
             }
         }
     }
-    for kernel in ["norm", "finish", "measure_items", "settle_tensors", "update", "update_bare", "update_pass"] {
+    for kernel in [
+        "norm",
+        "finish",
+        "sum_lines",
+        "settle_lines",
+        "mean_rows",
+        "measure_items",
+        "settle_tensors",
+        "update",
+        "update_bare",
+        "update_pass",
+    ] {
         assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
     }
 }

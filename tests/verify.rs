@@ -118,6 +118,44 @@ fn a_pass_is_compared_too() {
     assert_eq!(mismatch(Wrong(Sophia::default())).2, "update_hessian");
 }
 
+/// Leaves parameters alone, and keeps as factors what its twin does not.
+#[derive(Debug)]
+struct Squares;
+
+impl Rule for Squares {
+    fn name(&self) -> &'static str {
+        "squares"
+    }
+    fn lr(&self) -> f64 {
+        1.0
+    }
+    fn states(&self) -> Vec<&str> {
+        vec![]
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        vec![]
+    }
+    fn measures(&self) -> Vec<&str> {
+        vec!["sum"]
+    }
+    fn factored(&self) -> bool {
+        true
+    }
+    fn wgsl(&self) -> std::borrow::Cow<'_, str> {
+        "fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32) -> f32 { return mean_sq; }
+        fn floor_mean(mean: f32, hyper: Hyper) -> f32 { return mean; }
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured { return Measured(grad); }
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }"
+            .into()
+    }
+    fn update(&self, _: wgpu_optim::rule::Elements<'_>, _: &wgpu_optim::rule::Step) {}
+}
+
+#[test]
+fn factors_are_compared_too() {
+    assert_eq!(mismatch(Squares).0, "row_var");
+}
+
 #[test]
 fn every_rule_of_the_crate_passes() {
     for name in wgpu_optim::RuleConfig::NAMES {

@@ -91,6 +91,25 @@ fn estimates_of_the_hessian_are_given_before_their_step() {
 }
 
 #[test]
+fn factors_are_written_under_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = r#"{"optimizer": {"name": "adafactor", "lr": 1.0, "eps": [null, 0.001]},
+        "tensors": [{"name": "w", "shape": [2, 2]}, {"name": "b", "shape": [1]}]}"#;
+    let trace = safetensors(&[
+        ("param", Dtype::F32, floats(&[1.0; 5])),
+        ("grad.0", Dtype::F32, floats(&[1.0, 2.0, 3.0, 4.0, 5.0])),
+    ]);
+    for device in [Device::Cpu, Device::Gpu] {
+        let out = replay(folder.path(), config, &trace, device).unwrap();
+        assert_eq!(tensor(&out, "row_var"), [2.5, 12.5]);
+        assert_eq!(tensor(&out, "col_var"), [5.0, 10.0]);
+        assert_eq!(tensor(&out, "variance"), [25.0]);
+        // A step of the parameter's own size.
+        assert_eq!(tensor(&out, "param")[4], 0.0);
+    }
+}
+
+#[test]
 fn a_convention_gives_defaults_that_other_keys_override() {
     let folder = tempfile::tempdir().unwrap();
     let trace = safetensors(&[("param", Dtype::F32, floats(&[1.0])), ("grad.0", Dtype::F32, floats(&[0.25]))]);

@@ -45,7 +45,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     }
     var change = step_size * (updated.exp_avg / denom);
     if cautious {
-        change = change * vec4<f32>(agree(updated.exp_avg, grad));
+        change = change * vec4<f32>(agree(updated.exp_avg, decayed));
     }
     if !decoupled_weight_decay {
         updated.param = old.param - change;

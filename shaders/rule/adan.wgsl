@@ -7,8 +7,12 @@
 //            / (sqrt(exp_avg_sq / (1 - beta3^t) + eps_root) + eps)
 //   param = (param - lr * update) / (1 + lr * weight_decay), or no_prox: param *= 1 - lr * weight_decay, then the update
 // diff_weight is beta2, or 1 - beta2 in optax.
+//   cautious (Liang et al. 2024, arXiv 2411.16085; timm): exp_avg counts as 0 where exp_avg * grad <= 0
+//   cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update leads away from 0
 
 override no_prox: bool;
+override cautious: bool;
+override cautious_weight_decay: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
@@ -18,10 +22,16 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     let lookahead = grad + hyper.diff_weight * diff;
     updated.exp_avg_sq = average(old.exp_avg_sq, lookahead * lookahead, hyper.beta3, hyper.one_minus_beta3);
     updated.neg_pre_grad = -grad;
-    let momentum = updated.exp_avg / step.bias_correction.x;
+    var momentum = updated.exp_avg / step.bias_correction.x;
     let change = hyper.diff_weight * (updated.exp_avg_diff / step.bias_correction.y);
     let denom = sqrt(updated.exp_avg_sq / step.bias_correction.z + hyper.eps_root) + hyper.eps;
-    let decay = step.lr * step.weight_decay;
+    var decay = step.lr * step.weight_decay;
+    if cautious_weight_decay {
+        decay = select(decay, vec4<f32>(0.0), agree(-(momentum + change), old.param));
+    }
+    if cautious {
+        momentum = momentum * vec4<f32>(agree(updated.exp_avg, grad));
+    }
     var change_of_param = decay * old.param + step.lr * ((momentum + change) / denom);
     if !no_prox {
         change_of_param = change_of_param / (1.0 + decay);

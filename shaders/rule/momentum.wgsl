@@ -3,10 +3,12 @@
 //   param -= lr * buf, or with Nesterov lr * (grad + momentum * buf)
 // dampen_first_step (optax.ema, optimi): no exception for step 1
 // lr_in_buffer (Keras): buf = momentum * buf + lr * grad; param -= buf, or with Nesterov lr * grad + momentum * buf
+// cautious (Liang et al. 2024, arXiv 2411.16085): no update where its sign is not the gradient's
 
 override nesterov: bool;
 override dampen_first_step: bool;
 override lr_in_buffer: bool;
+override cautious: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
@@ -22,6 +24,9 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var direction = updated.momentum_buffer;
     if nesterov {
         direction = share + hyper.momentum * updated.momentum_buffer;
+    }
+    if cautious {
+        direction = direction * vec4<f32>(agree(direction, decayed));
     }
     if !lr_in_buffer {
         direction = step.lr * direction;

@@ -6,17 +6,23 @@
 //   denom = sqrt(exp_avg_sq / (1 - beta2^t)) + eps
 //   param -= lr * (1 - mu_t) / (1 - mu_1 ... mu_t) * grad / denom
 //   param -= lr * mu_(t+1) / (1 - mu_1 ... mu_(t+1)) * exp_avg / denom
+// constant_momentum (optax): mu_t = beta1; denom = sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
+// cautious (Liang et al. 2024, arXiv 2411.16085): no update where its sign is not the gradient's
+// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update leads away from 0
 
 override decoupled_weight_decay: bool;
+override cautious: bool;
+override cautious_weight_decay: bool;
 
 // The shares of gradient and running average in a step. With q = 0.96^momentum_decay, bias_correction.z is 1 - q^t,
-// and every 1 - ... below is a sum of positive terms: nothing cancels. Without momentum decay, half_decay is 0.
+// and every 1 - ... below is a sum of positive terms: nothing cancels. Without momentum decay, half_decay is 0; where the
+// momentum is constant, first_share is 1 and not 1/2.
 fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
     let upcoming = bias_correction.z + (1.0 - bias_correction.z) * hyper.one_minus_q;
-    let mu = hyper.beta1 * (0.5 + hyper.half_decay * bias_correction.z);
-    let mu_next = hyper.beta1 * (0.5 + hyper.half_decay * upcoming);
-    let one_minus_mu = hyper.one_minus_beta1 + hyper.beta1 * (0.5 - hyper.half_decay * bias_correction.z);
-    let one_minus_mu_next = hyper.one_minus_beta1 + hyper.beta1 * (0.5 - hyper.half_decay * upcoming);
+    let mu = hyper.beta1 * (hyper.first_share + hyper.half_decay * bias_correction.z);
+    let mu_next = hyper.beta1 * (hyper.first_share + hyper.half_decay * upcoming);
+    let one_minus_mu = hyper.one_minus_beta1 + hyper.beta1 * (hyper.missing_share - hyper.half_decay * bias_correction.z);
+    let one_minus_mu_next = hyper.one_minus_beta1 + hyper.beta1 * (hyper.missing_share - hyper.half_decay * upcoming);
     var scalars = old;
     scalars.mu_product = old.mu_product * mu;
     scalars.one_minus_mu_product = old.one_minus_mu_product + old.mu_product * one_minus_mu;
@@ -29,16 +35,24 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     var decayed = grad;
-    if decoupled_weight_decay {
-        // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
-        updated.param = old.param - (step.lr * step.weight_decay) * old.param;
-    } else {
+    if !decoupled_weight_decay {
         decayed = grad + step.weight_decay * old.param;
     }
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
     updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
-    let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y) + hyper.eps;
-    let direction = step.scalars.grad_share * (decayed / denom) + step.scalars.exp_avg_share * (updated.exp_avg / denom);
+    let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y + hyper.eps_root) + hyper.eps;
+    var direction = step.scalars.grad_share * (decayed / denom) + step.scalars.exp_avg_share * (updated.exp_avg / denom);
+    if decoupled_weight_decay {
+        // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+        var decay = step.lr * step.weight_decay;
+        if cautious_weight_decay {
+            decay = select(decay, vec4<f32>(0.0), agree(-direction, old.param));
+        }
+        updated.param = old.param - decay * old.param;
+    }
+    if cautious {
+        direction = direction * vec4<f32>(agree(direction, decayed));
+    }
     updated.param = updated.param - step.lr * direction;
     return updated;
 }

@@ -6,8 +6,10 @@
 //   rho > 5: rect = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
 //            param -= lr / (1 - beta1^t) * exp_avg * rect * sqrt(1 - beta2^t) / (sqrt(exp_avg_sq) + eps)
 //   else:    param -= lr / (1 - beta1^t) * exp_avg
+// corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
 
 override decoupled_weight_decay: bool;
+override corrected_root: bool;
 
 // rho. In its formula about rho_inf - t of rho_inf cancels as long as x = -t ln beta2 is small; there
 // rho = rho_offset + (2 / -ln beta2) (1 - x / (e^x - 1)), whose Taylor series has t as its first term.
@@ -43,8 +45,14 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     let adaptive = rho > 5.0;
     let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
     var step_size = step.lr / step.bias_correction.x;
-    step_size = select(step_size, step_size * sqrt(rect * step.bias_correction.y), adaptive);
-    let normalized = updated.exp_avg / (sqrt(updated.exp_avg_sq) + hyper.eps);
+    var correction = step.bias_correction.y;
+    var moment = updated.exp_avg_sq;
+    if corrected_root {
+        moment = moment / correction + hyper.eps_root;
+        correction = 1.0;
+    }
+    step_size = select(step_size, step_size * sqrt(rect * correction), adaptive);
+    let normalized = updated.exp_avg / (sqrt(moment) + hyper.eps);
     let direction = select(updated.exp_avg, normalized, adaptive);
     // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
     updated.param = old.param - (decay + step_size * direction);

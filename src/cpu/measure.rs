@@ -1,5 +1,7 @@
+use super::factors::FactorValues;
 use super::norm::NORM_BLOCK;
 use super::update::{RUN, WholeStep, runs};
+use crate::factors::Factors;
 use crate::groups::GroupTable;
 use crate::rule::{MeasuredElements, Rule};
 use crate::segments::Item;
@@ -22,6 +24,7 @@ pub(crate) struct Whole<'a> {
     pub(crate) param: &'a [f32],
     pub(crate) grad: &'a [f32],
     pub(crate) states: Vec<&'a [f32]>,
+    pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
 }
 
 /// The rule's sums over one item. Twin of `shaders/measure.wgsl`: lane l adds up elements 4l to 4l + 3 of each of the
@@ -35,7 +38,7 @@ pub(crate) fn measure(
     item: Item,
 ) -> [f32; 4] {
     let mut sums = vec![[0.0; RUN]; rule.measures().len()];
-    let mut scaled = [0.0; RUN];
+    let (mut scaled, mut variance) = ([0.0; RUN], [0.0; RUN]);
     let before = TensorRow::new(tensors[item.segment as usize].state);
     for (from, to, span) in groups.covering(item.start, item.end) {
         if !span.live() {
@@ -47,7 +50,12 @@ pub(crate) fn measure(
             for (scaled, grad) in scaled.iter_mut().zip(&whole.grad[run.clone()]) {
                 *scaled = grad * step.grad_factors[0] * step.grad_factors[1];
             }
-            let states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
+            let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
+            if let Some((factors, values)) = whole.factors {
+                let axes = factors.tensor(item.segment as usize);
+                values.write_variance(axes, run.start, &mut variance[..run.len()]);
+                states.push(&variance[..run.len()]);
+            }
             let column = run.start % NORM_BLOCK % RUN;
             let mut row: Vec<&mut [f32]> = sums.iter_mut().map(|sums| &mut sums[column..column + run.len()]).collect();
             let elements = MeasuredElements::new(&whole.param[run.clone()], &scaled[..run.len()], &states, &mut row);

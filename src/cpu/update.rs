@@ -1,8 +1,10 @@
 use std::ops::Range;
 
+use super::factors::FactorValues;
 use super::measure::TensorRow;
 use super::simd::vectorized;
 use crate::control::{ABSOLUTE, ControlBlock, INFINITE, NONE};
+use crate::factors::Factors;
 use crate::groups::{GroupSpan, GroupTable};
 use crate::rule::{Elements, Rule, Step};
 
@@ -58,11 +60,12 @@ pub(crate) fn update(
     pass: Option<&str>,
     groups: &GroupTable,
     tensors: &[TensorRow],
+    factors: Option<(&Factors, &FactorValues)>,
     whole: &WholeStep,
     part: Part<'_>,
 ) -> u32 {
     let Part { start, param, grad, mut states } = part;
-    let mut scaled = [0.0; RUN];
+    let (mut scaled, mut variance) = ([0.0; RUN], [0.0; RUN]);
     let mut first_nonfinite = NONE;
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
@@ -78,6 +81,11 @@ pub(crate) fn update(
                 first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
             }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
+            if let Some((factors, values)) = factors {
+                let variance = &mut variance[..run.len()];
+                values.write_variance(factors.tensor(tensor as usize), start + run.start, variance);
+                run_states.push(variance);
+            }
             let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
             match pass {
                 Some(pass) => rule.update_pass(pass, elements, &step),

@@ -1,5 +1,6 @@
 use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferBinding, BufferUsages};
 
+use super::factors;
 use super::flat::{FlatBuffer, Piece, check_usage};
 use super::pipelines::{Kernel, Pipelines};
 use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
@@ -13,7 +14,7 @@ use crate::groups::GroupTable;
 const UPDATE_ELEMENTS: u64 = 1024;
 const NORM_ELEMENTS: u64 = crate::cpu::NORM_BLOCK as u64;
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
-const CHUNK_STRIDE: u64 = 256;
+pub(super) const CHUNK_STRIDE: u64 = 256;
 /// Bytes of `Control`, the part of the control block that `update` reads.
 const CONTROL_SIZE: u64 = std::mem::offset_of!(ControlBlock, first_nonfinite) as u64;
 
@@ -30,14 +31,16 @@ pub(crate) struct Shared {
     pub(crate) states: Vec<Vec<Piece>>,
     /// The table of tensors, if the rule measures.
     pub(crate) segments: Option<Buffer>,
+    /// The table of factors, if the rule is factored.
+    pub(crate) factors: Option<Buffer>,
 }
 
 /// One dispatch, ready to be recorded.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     pub(crate) kernel: Kernel,
-    bind_group: BindGroup,
-    grid: [u32; 2],
+    pub(super) bind_group: BindGroup,
+    pub(super) grid: [u32; 2],
 }
 
 impl Dispatch {
@@ -66,7 +69,7 @@ pub(crate) struct Bindings {
     grads: Vec<Piece>,
     work: Work,
     pub(crate) updates: Vec<Dispatch>,
-    /// What the rule measures, and the adding up.
+    /// The rule's factors, what it measures, and the adding up.
     pub(crate) measures: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
@@ -128,19 +131,24 @@ impl Bindings {
             pipelines.prepare(device, kernel);
             let mut entries = vec![
                 chunk_entry(&uniforms, i),
-                BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
+                control_entry(shared),
                 BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             ];
             if work == Work::BareStep {
                 entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
             }
             entries.extend(segments_entry(shared));
+            entries.extend(factors::entry(shared));
             entries.extend(stream_entries(chunk, 0));
             let bind_group = bind_group(device, pipelines, kernel, &entries);
             Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(UPDATE_ELEMENTS)) }
         });
         let updates = updates.collect();
-        let mut measures = measure_dispatches(device, pipelines, shared, (&chunks, &items), &uniforms, &limits);
+        let mut measures = Vec::new();
+        if let Some(factors) = plan.factors.as_ref().filter(|_| work == Work::Step) {
+            measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
+        }
+        measures.extend(measure_dispatches(device, pipelines, shared, (&chunks, &items), &uniforms, &limits));
         if let Some(segments) = measured {
             measures.push(settle_dispatch(device, pipelines, shared, limits.grid(segments.count() as u64)));
         }
@@ -194,10 +202,11 @@ fn measure_dispatches(
         pipelines.prepare(device, kernel);
         let mut entries = vec![
             chunk_entry(uniforms, i),
-            BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) },
+            control_entry(shared),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
         ];
         entries.extend(segments_entry(shared));
+        entries.extend(factors::entry(shared));
         entries.extend(stream_entries(chunk, 0));
         let bind_group = bind_group(device, pipelines, kernel, &entries);
         Dispatch { kernel, bind_group, grid: limits.grid(items) }
@@ -208,8 +217,7 @@ fn measure_dispatches(
 fn settle_dispatch(device: &wgpu::Device, pipelines: &mut Pipelines, shared: &Shared, grid: [u32; 2]) -> Dispatch {
     let kernel = Kernel::Settle;
     pipelines.prepare(device, kernel);
-    let control = BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) };
-    let entries: Vec<_> = [control].into_iter().chain(segments_entry(shared)).collect();
+    let entries: Vec<_> = [control_entry(shared)].into_iter().chain(segments_entry(shared)).collect();
     let bind_group = bind_group(device, pipelines, kernel, &entries);
     Dispatch { kernel, bind_group, grid }
 }
@@ -237,10 +245,11 @@ fn check_aliases(params: &[Piece], grads: &[Piece], states: &[Vec<Piece>]) -> Re
     Ok(())
 }
 
-fn uniform_buffer(device: &wgpu::Device, uniforms: &[ChunkUniform]) -> Buffer {
+/// Uniforms of chunks, [`CHUNK_STRIDE`] bytes apart.
+pub(super) fn uniform_buffer<T: bytemuck::Pod>(device: &wgpu::Device, uniforms: &[T]) -> Buffer {
     let mut bytes = vec![0; uniforms.len().max(1) * CHUNK_STRIDE as usize];
     for (slot, uniform) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(uniforms) {
-        slot[..size_of::<ChunkUniform>()].copy_from_slice(bytemuck::bytes_of(uniform));
+        slot[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(uniform));
     }
     init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &bytes)
 }
@@ -261,6 +270,11 @@ fn chunk_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
     BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
 }
 
+/// What `finish` has decided.
+pub(super) fn control_entry(shared: &Shared) -> BindGroupEntry<'_> {
+    BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) }
+}
+
 fn segments_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
     let buffer = shared.segments.as_ref()?;
     Some(BindGroupEntry { binding: SEGMENTS_BINDING, resource: buffer.as_entire_binding() })
@@ -273,7 +287,7 @@ fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = Bi
     })
 }
 
-fn bind_group(
+pub(super) fn bind_group(
     device: &wgpu::Device,
     pipelines: &Pipelines,
     kernel: Kernel,

@@ -5,12 +5,12 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 
 use super::cache::{PipelineKey, SharedPipelines};
 use super::plan;
-use super::shader::{self, Form, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::rule::Rule;
 
 /// Invocations of a workgroup of every kernel.
-const WORKGROUP: u32 = 256;
+pub(super) const WORKGROUP: u32 = 256;
 
 /// The kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +23,12 @@ pub(crate) enum Kernel {
     },
     /// Adds the sums of each tensor up.
     Settle,
+    /// Sums squares over pieces of lines.
+    Lines,
+    /// Adds the pieces of each line up.
+    SettleLines,
+    /// Takes the means of the rows' factors.
+    MeanRows,
     Update(Form),
     UpdateBare(Form),
     /// A further pass of the rule.
@@ -38,6 +44,8 @@ pub(crate) struct Pipelines {
     finish_layout: BindGroupLayout,
     measure_layout: BindGroupLayout,
     settle_layout: BindGroupLayout,
+    lines_layout: BindGroupLayout,
+    factors_layout: BindGroupLayout,
     update_layout: BindGroupLayout,
     update_bare_layout: BindGroupLayout,
     slot_layout: BindGroupLayout,
@@ -57,10 +65,16 @@ impl Pipelines {
             shader::check_source(&*rule, &shader::measure(&*rule, true))?;
             shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
+        let factored = rule.factored();
+        if factored {
+            shader::check_source(&*rule, &shader::settle_lines(&*rule))?;
+            shader::check_source(&*rule, &shader::mean_rows(&*rule))?;
+        }
         let states = rule.states().len() as u32;
+        let storage_buffers = 4 + states + u32::from(factored);
         let limits = device.limits();
         for (limit, required, available) in [
-            ("max_storage_buffers_per_shader_stage", 4 + states, limits.max_storage_buffers_per_shader_stage),
+            ("max_storage_buffers_per_shader_stage", storage_buffers, limits.max_storage_buffers_per_shader_stage),
             ("max_compute_invocations_per_workgroup", WORKGROUP, limits.max_compute_invocations_per_workgroup),
             ("max_compute_workgroup_size_x", WORKGROUP, limits.max_compute_workgroup_size_x),
             ("max_compute_workgroup_storage_size", WORKGROUP * 16, limits.max_compute_workgroup_storage_size),
@@ -74,9 +88,10 @@ impl Pipelines {
         streams.extend((0..states).map(|i| (STREAM_BINDING + GRAD_STREAM as u32 + 1 + i, write)));
         let harness = [(0, uniform), (1, uniform), (2, read)];
         let segments = [(SEGMENTS_BINDING, write)];
+        let factors = if factored { &[(FACTORS_BINDING, read)][..] } else { &[] };
         let streams_to_read: Vec<_> = streams.iter().map(|&(binding, _)| (binding, read)).collect();
-        let measure = [&harness[..], &streams_to_read, &segments].concat();
-        let mut update = [&harness[..], &streams].concat();
+        let measure = [&harness[..], &streams_to_read, &segments, factors].concat();
+        let mut update = [&harness[..], &streams, factors].concat();
         if measures {
             update.push((SEGMENTS_BINDING, read));
         }
@@ -87,6 +102,12 @@ impl Pipelines {
             finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read), (3, write)], false),
             measure_layout: bind_group_layout(device, &measure, false),
             settle_layout: bind_group_layout(device, &[(1, uniform), (SEGMENTS_BINDING, write)], false),
+            lines_layout: bind_group_layout(
+                device,
+                &[&harness[..], &[(STREAM_BINDING + GRAD_STREAM as u32, read), (FACTORS_BINDING, write)]].concat(),
+                false,
+            ),
+            factors_layout: bind_group_layout(device, &[(1, uniform), (FACTORS_BINDING, write)], false),
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
@@ -103,6 +124,8 @@ impl Pipelines {
             Kernel::Finish => &self.finish_layout,
             Kernel::Measure { .. } => &self.measure_layout,
             Kernel::Settle => &self.settle_layout,
+            Kernel::Lines => &self.lines_layout,
+            Kernel::SettleLines | Kernel::MeanRows => &self.factors_layout,
             Kernel::Update(_) | Kernel::Pass(..) => &self.update_layout,
             Kernel::UpdateBare(_) => &self.update_bare_layout,
         }
@@ -124,11 +147,14 @@ impl Pipelines {
             Kernel::Finish => ("finish", shader::finish(rule)),
             Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, aligned)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
+            Kernel::Lines => ("sum_lines", shader::lines(rule)),
+            Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
+            Kernel::MeanRows => ("mean_rows", shader::mean_rows(rule)),
             Kernel::Update(form) => ("update", shader::update(rule, "rule", form)),
             Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, "rule", form)),
             Kernel::Pass(pass, form) => ("update_pass", shader::update(rule, pass, form)),
         };
-        let knows_the_rule = entry_point != "norm";
+        let knows_the_rule = !["norm", "sum_lines"].contains(&entry_point);
         let constants = if knows_the_rule { rule.constants() } else { Vec::new() };
         let key = PipelineKey {
             entry_point,

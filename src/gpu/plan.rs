@@ -48,6 +48,11 @@ impl PlanLimits {
         bound.min(MAX_CHUNK).min(workgroups.saturating_mul(UPDATE_ELEMENTS)) / BLOCK * BLOCK
     }
 
+    /// The same for kernels whose lanes go on to further work where a grid cannot have enough of them.
+    pub(super) fn capped_grid(&self, workgroups: u64) -> [u32; 2] {
+        self.grid(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
+    }
+
     /// A grid of at least `workgroups`, with fewer than one row to spare; a chunk needs no more than it allows.
     pub(crate) fn grid(&self, workgroups: u64) -> [u32; 2] {
         let rows = workgroups.div_ceil(self.workgroups_per_dimension.into()).max(1);
@@ -77,7 +82,7 @@ pub(crate) struct Bound {
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) offset: u64,
     pub(crate) size: u64,
-    shift: u32,
+    pub(super) shift: u32,
 }
 
 /// A run of the flat space that lies in one binding of every stream.

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use crate::Error;
-use crate::rule::Rule;
+use crate::rule::{Rule, Segmentation};
 
 const CONTROL: &str = include_str!("../../shaders/control.wgsl");
 const RULE: &str = include_str!("../../shaders/rule.wgsl");
@@ -16,6 +16,10 @@ const SEGMENTS: &str = include_str!("../../shaders/segments.wgsl");
 const MEASURE: &str = include_str!("../../shaders/measure.wgsl");
 const REDUCE: &str = include_str!("../../shaders/reduce.wgsl");
 const SETTLE: &str = include_str!("../../shaders/settle.wgsl");
+const FACTORS: &str = include_str!("../../shaders/factors.wgsl");
+const LINES: &str = include_str!("../../shaders/lines.wgsl");
+const SETTLE_LINES: &str = include_str!("../../shaders/settle_lines.wgsl");
+const MEAN_ROWS: &str = include_str!("../../shaders/mean_rows.wgsl");
 const UPDATE: &str = include_str!("../../shaders/update.wgsl");
 const F32: &str = include_str!("../../shaders/storage/f32.wgsl");
 const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wgsl");
@@ -24,6 +28,8 @@ const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wg
 pub(crate) const STREAM_BINDING: u32 = 4;
 /// Binding of the table of tensors, behind all streams.
 pub(crate) const SEGMENTS_BINDING: u32 = STREAM_BINDING + super::plan::MAX_STREAMS as u32;
+/// Binding of the table of factors.
+pub(crate) const FACTORS_BINDING: u32 = SEGMENTS_BINDING + 1;
 /// Number of the gradients among the streams.
 pub(crate) const GRAD_STREAM: usize = 1;
 
@@ -119,9 +125,14 @@ fn names<'a>(values: &[(&'a str, f32)]) -> Vec<&'a str> {
     values.iter().map(|&(name, _)| name).collect()
 }
 
-/// A fragment without the lines that only rules with sums over tensors need, so that the others do not pay for them.
+/// A fragment without the lines marked for rules with sums over tensors, or with factors, so that the others do not pay
+/// for them.
+fn without(mark: &str, fragment: &str) -> String {
+    fragment.lines().filter(|line| !line.ends_with(mark)).flat_map(|line| [line, "\n"]).collect()
+}
+
 fn without_measured(fragment: &str) -> String {
-    fragment.lines().filter(|line| !line.ends_with("// MEASURED")).flat_map(|line| [line, "\n"]).collect()
+    without("// MEASURED", fragment)
 }
 
 /// Where the options of elements come from.
@@ -131,13 +142,17 @@ fn options(form: Form) -> &'static str {
 
 /// A fragment as a rule needs it.
 fn fragment_for(rule: &dyn Rule, fragment: &str) -> String {
-    if rule.measures().is_empty() { without_measured(fragment) } else { fragment.to_owned() }
+    let fragment = if rule.factored() { fragment.to_owned() } else { without("// FACTORED", fragment) };
+    if rule.measures().is_empty() { without_measured(&fragment) } else { fragment }
 }
 
 /// A rule and the types it names. It comes first, so that its line numbers are the user's own.
 fn rule_and_types(rule: &dyn Rule) -> String {
     let (states, scalars, measures) = (rule.states(), rule.scalars(), rule.measures());
-    let fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
+    let mut fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
+    if rule.factored() {
+        fields.push("variance");
+    }
     let (four, by_four) = ("vec4<f32>", "mat4x4<f32>");
     let wgsl = rule.wgsl();
     let mut sources = vec![
@@ -170,6 +185,9 @@ fn elements(rule: &dyn Rule, access: Access, aligned: bool) -> String {
         let _ = writeln!(reads, "        load_{name}(element),");
         let _ = writeln!(casts, "        bitcast<vec4<f32>>(words.{name}),");
     }
+    if rule.factored() {
+        casts.push_str("        vec4<f32>(),\n");
+    }
     format!(
         "{streams}\nstruct Words {{\n{words}}}\n\n\
          fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
@@ -180,6 +198,11 @@ fn elements(rule: &dyn Rule, access: Access, aligned: bool) -> String {
 /// The accessors of the table of tensors, for rules that measure.
 fn segments(rule: &dyn Rule, access: &str) -> String {
     if rule.measures().is_empty() { String::new() } else { SEGMENTS.replace("ACCESS", access) }
+}
+
+/// The accessors of the table of factors, for rules that keep any.
+fn factors(rule: &dyn Rule, access: &str) -> String {
+    if rule.factored() { FACTORS.replace("ACCESS", access) } else { String::new() }
 }
 
 /// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
@@ -202,6 +225,7 @@ pub(crate) fn update(rule: &dyn Rule, apply: &str, form: Form) -> String {
         fragment_for(rule, LANES),
         fragment_for(rule, options(form)),
         segments(rule, "read"),
+        factors(rule, "read"),
         fragment_for(rule, UPDATE),
     ];
     sources.join("\n")
@@ -226,7 +250,23 @@ fn count_for_rule(rule: &dyn Rule) -> String {
 /// The kernel that sums what the rule measures over each item.
 pub(crate) fn measure(rule: &dyn Rule, aligned: bool) -> String {
     let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
-    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, REDUCE, MEASURE].join("\n")
+    let (factors, measure) = (factors(rule, "read"), fragment_for(rule, MEASURE));
+    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, &factors, REDUCE, &measure].join("\n")
+}
+
+/// The kernel that sums squares over pieces of lines.
+pub(crate) fn lines(rule: &dyn Rule) -> String {
+    [LINES, CONTROL, &[LANES, GROUPS].map(without_measured).concat(), &factors(rule, "read_write")].join("\n")
+}
+
+/// The kernel that adds the pieces of each line up.
+pub(crate) fn settle_lines(rule: &dyn Rule) -> String {
+    [&rule_and_types(rule), &factors(rule, "read_write"), SETTLE_LINES].join("\n")
+}
+
+/// The kernel that takes the means of the rows' factors.
+pub(crate) fn mean_rows(rule: &dyn Rule) -> String {
+    [&rule_and_types(rule), &factors(rule, "read_write"), REDUCE, MEAN_ROWS].join("\n")
 }
 
 /// The kernel that adds the sums of each tensor up.
@@ -278,6 +318,9 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
         let remedy = "add some in Rule::measures";
         return problem(format!("it has tensor states but no sums to bring them forward with; {remedy}"));
     }
+    if rule.factored() && (measures.is_empty() || rule.segmentation() != Segmentation::Tensors) {
+        return problem("it is factored but has no sums over tensors; add some in Rule::measures".to_owned());
+    }
     for names in [&states, &names(&hyperparameters), &names(&scalars), &measures, &names(&tensor_states)] {
         for (i, name) in names.iter().enumerate() {
             let mut letters = name.chars();
@@ -286,7 +329,8 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
             {
                 return problem(format!("{name:?} is no name for a WGSL field; allowed: a-z, then a-z, 0-9 and _"));
             }
-            if names[..i].contains(name) || ["param", "grad"].contains(name) {
+            let own = ["param", "grad"].contains(name) || (rule.factored() && *name == "variance");
+            if names[..i].contains(name) || own {
                 return problem(format!(
                     "the name {name:?} is taken; every state, hyperparameter, scalar and sum needs its own"
                 ));
@@ -313,7 +357,11 @@ pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
         .map_err(|error| problem(error.emit_to_string_with_path(source, "rule.wgsl")))?;
     let last_binding = STREAM_BINDING + 1 + rule.states().len() as u32;
     let known = |group: u32, binding: u32| match group {
-        0 => binding <= last_binding || (binding == SEGMENTS_BINDING && !rule.measures().is_empty()),
+        0 => {
+            let table = (binding == SEGMENTS_BINDING && !rule.measures().is_empty())
+                || (binding == FACTORS_BINDING && rule.factored());
+            table || binding <= last_binding
+        }
         group => group == 1 && binding <= 1,
     };
     let strange = module

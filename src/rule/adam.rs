@@ -36,6 +36,8 @@ pub struct Adam {
     /// With AMSGrad, the largest `exp_avg_sq/(1 - β₂ᵗ)` so far, as optax does; default false: that of `exp_avg_sq`
     /// itself, divided afterwards.
     pub corrected_max: bool,
+    /// As [`AdamW::cautious`], by the gradient that the weight decay was added to; default false.
+    pub cautious: bool,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Adam {
             weight_decay: 0.0,
             amsgrad: false,
             corrected_max: false,
+            cautious: false,
             maximize: false,
         }
     }
@@ -91,6 +94,8 @@ impl Adam {
         with_amsgrad(amsgrad: bool),
         /// Sets [`Adam::corrected_max`].
         with_corrected_max(corrected_max: bool),
+        /// Sets [`Adam::cautious`].
+        with_cautious(cautious: bool),
         /// Sets [`Adam::maximize`].
         with_maximize(maximize: bool),
     }
@@ -103,7 +108,7 @@ impl Adam {
             eps_hat: self.eps_hat,
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
-            cautious: false,
+            cautious: self.cautious,
             decay: None,
         }
     }

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, average, check_beta, check_rate, common_options, setters};
+use super::{Elements, Rule, Step, agree, average, check_beta, check_rate, common_options, setters};
 use crate::Error;
 
 /// Adan (Xie et al. 2022, arXiv 2208.06677), as its authors' `sail-sg/Adan` and `timm.optim.Adan`: Nesterov momentum
@@ -14,6 +14,7 @@ use crate::Error;
 /// Betas are decay rates, as in both packages; the paper's are 1 minus them. [`Adan::optax`] has optax's `w = 1 - β₂`.
 ///
 /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `neg_pre_grad`).
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework or a paper")]
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Adan {
@@ -31,6 +32,12 @@ pub struct Adan {
     pub no_prox: bool,
     /// Weigh differences by 1 - β₂ as optax does, not by β₂; default false.
     pub complement_weight: bool,
+    /// Leave `exp_avg` out of the update where it has not the gradient's sign, as timm does: see
+    /// [`AdamW::cautious`](crate::AdamW). Default false.
+    pub cautious: bool,
+    /// Decay no parameter that the update, before any mask, moves away from 0: see
+    /// [`AdamW::cautious_weight_decay`](crate::AdamW). Default false.
+    pub cautious_weight_decay: bool,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
 }
@@ -45,6 +52,8 @@ impl Default for Adan {
             weight_decay: 0.0,
             no_prox: false,
             complement_weight: false,
+            cautious: false,
+            cautious_weight_decay: false,
             maximize: false,
         }
     }
@@ -72,6 +81,10 @@ impl Adan {
         with_no_prox(no_prox: bool),
         /// Sets [`Adan::complement_weight`].
         with_complement_weight(complement_weight: bool),
+        /// Sets [`Adan::cautious`].
+        with_cautious(cautious: bool),
+        /// Sets [`Adan::cautious_weight_decay`].
+        with_cautious_weight_decay(cautious_weight_decay: bool),
         /// Sets [`Adan::maximize`].
         with_maximize(maximize: bool),
     }
@@ -96,7 +109,12 @@ impl Rule for Adan {
         betas.into_iter().chain(["eps", "eps_root", "diff_weight"]).zip(self.rounded()).collect()
     }
     fn constants(&self) -> Vec<(&str, f64)> {
-        vec![("no_prox", f64::from(u8::from(self.no_prox)))]
+        let flag = |name, flag| (name, f64::from(u8::from(flag)));
+        vec![
+            flag("no_prox", self.no_prox),
+            flag("cautious", self.cautious),
+            flag("cautious_weight_decay", self.cautious_weight_decay),
+        ]
     }
     fn bias_corrected(&self) -> Vec<f64> {
         vec![self.betas.0, self.betas.1, self.betas.2]
@@ -109,12 +127,17 @@ impl Rule for Adan {
         check_rate(self.name(), "eps_root", self.eps_root)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        concat!(include_str!("../../shaders/rule/adan.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
+        concat!(
+            include_str!("../../shaders/rule/adan.wgsl"),
+            include_str!("../../shaders/rule/average.wgsl"),
+            include_str!("../../shaders/rule/agree.wgsl")
+        )
+        .into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        let (no_prox, step) = (self.no_prox, *step);
+        let (rule, step) = (self.clone(), *step);
         let [beta1, one_minus_beta1, beta2, one_minus_beta2, beta3, one_minus_beta3, eps, eps_root, diff_weight] =
-            self.rounded();
+            rule.rounded();
         elements.each(
             #[inline(always)]
             move |param, grad, [exp_avg, exp_avg_diff, exp_avg_sq, neg_pre_grad]| {
@@ -127,12 +150,18 @@ impl Rule for Adan {
                 let lookahead = grad + diff_weight * diff;
                 let new_exp_avg_sq = average(exp_avg_sq, lookahead * lookahead, beta3, one_minus_beta3);
                 let new_neg_pre_grad = -grad;
-                let momentum = new_exp_avg / step.bias_correction[0];
+                let mut momentum = new_exp_avg / step.bias_correction[0];
                 let change = diff_weight * (new_exp_avg_diff / step.bias_correction[1]);
                 let denom = (new_exp_avg_sq / step.bias_correction[2] + eps_root).sqrt() + eps;
-                let decay = step.lr * step.weight_decay;
+                let mut decay = step.lr * step.weight_decay;
+                if rule.cautious_weight_decay && agree(-(momentum + change), param) {
+                    decay = 0.0;
+                }
+                if rule.cautious {
+                    momentum *= f32::from(u8::from(agree(new_exp_avg, grad)));
+                }
                 let mut change_of_param = decay * param + step.lr * ((momentum + change) / denom);
-                if !no_prox {
+                if !rule.no_prox {
                     change_of_param /= 1.0 + decay;
                 }
                 let new_param = param - change_of_param;

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 
 use super::{Elements, Rule, Step, average, check_beta, check_rate, common_options, setters};
 use crate::Error;
+use crate::error::check;
 
 /// `RAdam` (Liu et al. 2020, arXiv 1908.03265), as `torch.optim.RAdam`: Adam once the second moment has seen enough
 /// gradients to be trusted, and momentum alone until then.
@@ -11,7 +12,7 @@ use crate::Error;
 /// `r² = (ρ - 4)(ρ - 2)ρ∞ / ((ρ∞ - 4)(ρ∞ - 2)ρ)`; else `param -= lr/(1 - β₁ᵗ) · exp_avg`.
 ///
 /// ρ comes from the device's t without cancellation: within 4 ULP while `-t·ln β₂ ≤ 2`, 9 ULP after that, by what
-/// WGSL allows its operations. Optax rectifies from `ρ ≥ 5` on, which no usual β₂ meets exactly.
+/// WGSL allows its operations. Optax ([`RAdam::optax`]) rectifies from `ρ ≥ 5` on, which no usual β₂ meets exactly.
 ///
 /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`).
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,11 @@ pub struct RAdam {
     pub betas: (f64, f64),
     /// Added to the denominator; default 1e-8.
     pub eps: f64,
+    /// Divide by `√(exp_avg_sq/(1 - β₂ᵗ) + eps_root) + eps`, as optax does, so that `eps` means the same at every step;
+    /// default false.
+    pub corrected_root: bool,
+    /// Added inside the corrected root; default 0.
+    pub eps_root: f64,
     /// Weight decay; default 0.
     pub weight_decay: f64,
     /// Whether weight decay scales the parameter as in `AdamW`, or else is added to the gradient; default false.
@@ -37,6 +43,8 @@ impl Default for RAdam {
             lr: 1e-3,
             betas: (0.9, 0.999),
             eps: 1e-8,
+            corrected_root: false,
+            eps_root: 0.0,
             weight_decay: 0.0,
             decoupled_weight_decay: false,
             maximize: false,
@@ -45,6 +53,16 @@ impl Default for RAdam {
 }
 
 impl RAdam {
+    /// `torch.optim.RAdam`: the default.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.radam`: the corrected root. optax has no default learning rate; this keeps PyTorch's.
+    pub fn optax() -> Self {
+        Self { corrected_root: true, ..Self::default() }
+    }
+
     setters! {
         /// Sets [`RAdam::lr`].
         with_lr(lr: f64),
@@ -52,6 +70,10 @@ impl RAdam {
         with_betas(betas: (f64, f64)),
         /// Sets [`RAdam::eps`].
         with_eps(eps: f64),
+        /// Sets [`RAdam::corrected_root`].
+        with_corrected_root(corrected_root: bool),
+        /// Sets [`RAdam::eps_root`].
+        with_eps_root(eps_root: f64),
         /// Sets [`RAdam::weight_decay`].
         with_weight_decay(weight_decay: f64),
         /// Sets [`RAdam::decoupled_weight_decay`].
@@ -71,6 +93,7 @@ impl RAdam {
             beta2: beta2 as f32,
             one_minus_beta2: (1.0 - beta2) as f32,
             eps: self.eps as f32,
+            eps_root: self.eps_root as f32,
             minus_ln_beta2: minus_ln_beta2 as f32,
             rho_inf: rho_inf as f32,
             rho_offset: (rho_inf - 2.0 / minus_ln_beta2) as f32,
@@ -86,6 +109,7 @@ struct Hyper {
     beta2: f32,
     one_minus_beta2: f32,
     eps: f32,
+    eps_root: f32,
     minus_ln_beta2: f32,
     rho_inf: f32,
     rho_offset: f32,
@@ -127,6 +151,7 @@ impl Rule for RAdam {
             ("beta2", hyper.beta2),
             ("one_minus_beta2", hyper.one_minus_beta2),
             ("eps", hyper.eps),
+            ("eps_root", hyper.eps_root),
             ("minus_ln_beta2", hyper.minus_ln_beta2),
             ("rho_inf", hyper.rho_inf),
             ("rho_offset", hyper.rho_offset),
@@ -134,7 +159,8 @@ impl Rule for RAdam {
         ]
     }
     fn constants(&self) -> Vec<(&str, f64)> {
-        vec![("decoupled_weight_decay", f64::from(u8::from(self.decoupled_weight_decay)))]
+        let flag = |name, flag| (name, f64::from(u8::from(flag)));
+        vec![flag("decoupled_weight_decay", self.decoupled_weight_decay), flag("corrected_root", self.corrected_root)]
     }
     /// The third is for √β₂ᵗ.
     fn bias_corrected(&self) -> Vec<f64> {
@@ -143,21 +169,24 @@ impl Rule for RAdam {
     fn validate(&self) -> Result<(), Error> {
         check_beta(self.name(), "betas.0", self.betas.0)?;
         check_beta(self.name(), "betas.1", self.betas.1)?;
-        check_rate(self.name(), "eps", self.eps)
+        check_rate(self.name(), "eps", self.eps)?;
+        check_rate(self.name(), "eps_root", self.eps_root)?;
+        let possible = self.corrected_root || self.eps_root == 0.0;
+        check(possible, self.name(), "eps_root", self.eps_root, "0 without corrected_root")
     }
     fn wgsl(&self) -> Cow<'_, str> {
         concat!(include_str!("../../shaders/rule/radam.wgsl"), include_str!("../../shaders/rule/average.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        let (decoupled_weight_decay, step) = (self.decoupled_weight_decay, *step);
-        let hyper = self.hyper();
+        let (rule, step) = (self.clone(), *step);
+        let hyper = rule.hyper();
         let rho = sma_length(&hyper, &step);
         elements.each(
             #[inline(always)]
             move |param, grad, [exp_avg, exp_avg_sq]| {
                 let mut decay = 0.0;
                 let mut decayed = grad;
-                if decoupled_weight_decay {
+                if rule.decoupled_weight_decay {
                     decay = (step.lr * step.weight_decay) * param;
                 } else {
                     decayed = grad + step.weight_decay * param;
@@ -168,8 +197,13 @@ impl Rule for RAdam {
                 let mut direction = new_exp_avg;
                 if rho > 5.0 {
                     let rect = hyper.rect_scale * ((rho - 4.0) * (rho - 2.0) / rho);
-                    step_size *= (rect * step.bias_correction[1]).sqrt();
-                    direction = new_exp_avg / (new_exp_avg_sq.sqrt() + hyper.eps);
+                    let (mut correction, mut moment) = (step.bias_correction[1], new_exp_avg_sq);
+                    if rule.corrected_root {
+                        moment = moment / correction + hyper.eps_root;
+                        correction = 1.0;
+                    }
+                    step_size *= (rect * correction).sqrt();
+                    direction = new_exp_avg / (moment.sqrt() + hyper.eps);
                 }
                 let new_param = param - (decay + step_size * direction);
                 (new_param, [new_exp_avg, new_exp_avg_sq])

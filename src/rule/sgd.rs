@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, common_options, setters};
+use super::{Elements, Rule, Step, agree, common_options, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -30,6 +30,9 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Nesterov momentum (needs momentum and no dampening); default false.
     pub nesterov: bool,
+    /// Leave parameters whose update has not the gradient's sign where they are: see
+    /// [`AdamW::cautious`](crate::AdamW). Needs momentum; default false.
+    pub cautious: bool,
     /// Follow the gradient upwards; default false.
     pub maximize: bool,
 }
@@ -44,6 +47,7 @@ impl Default for Sgd {
             lr_in_buffer: false,
             weight_decay: 0.0,
             nesterov: false,
+            cautious: false,
             maximize: false,
         }
     }
@@ -71,6 +75,8 @@ impl Sgd {
         with_weight_decay(weight_decay: f64),
         /// Sets [`Sgd::nesterov`].
         with_nesterov(nesterov: bool),
+        /// Sets [`Sgd::cautious`].
+        with_cautious(cautious: bool),
         /// Sets [`Sgd::maximize`].
         with_maximize(maximize: bool),
     }
@@ -102,12 +108,15 @@ impl Rule for Sgd {
             flag("nesterov", self.nesterov),
             flag("dampen_first_step", self.dampen_first_step),
             flag("lr_in_buffer", self.lr_in_buffer),
+            flag("cautious", self.cautious),
         ]
     }
     fn validate(&self) -> Result<(), Error> {
         let (owner, momentum, dampening) = (self.name(), self.momentum, self.dampening);
         check(momentum >= 0.0 && (momentum as f32).is_finite(), owner, "momentum", momentum, "0 or greater, finite")?;
         check((dampening as f32).is_finite(), owner, "dampening", dampening, "finite")?;
+        let possible = momentum > 0.0 || !self.cautious;
+        check(possible, owner, "momentum", momentum, "greater than 0 where cautious")?;
         if self.nesterov {
             check(momentum > 0.0, owner, "momentum", momentum, "greater than 0 with nesterov")?;
             check(dampening == 0.0, owner, "dampening", dampening, "0 with nesterov")?;
@@ -116,7 +125,8 @@ impl Rule for Sgd {
     }
     fn wgsl(&self) -> Cow<'_, str> {
         if self.has_momentum() {
-            include_str!("../../shaders/rule/momentum.wgsl").into()
+            concat!(include_str!("../../shaders/rule/momentum.wgsl"), include_str!("../../shaders/rule/agree.wgsl"))
+                .into()
         } else {
             include_str!("../../shaders/rule/sgd.wgsl").into()
         }
@@ -133,7 +143,7 @@ impl Rule for Sgd {
         }
         let momentum = self.momentum as f32;
         let one_minus_dampening = (1.0 - self.dampening) as f32;
-        let Self { nesterov, dampen_first_step, lr_in_buffer, .. } = *self;
+        let Self { nesterov, dampen_first_step, lr_in_buffer, cautious, .. } = *self;
         let step = *step;
         elements.each(
             #[inline(always)]
@@ -150,6 +160,9 @@ impl Rule for Sgd {
                 let mut direction = new_momentum_buffer;
                 if nesterov {
                     direction = share + momentum * new_momentum_buffer;
+                }
+                if cautious {
+                    direction *= f32::from(u8::from(agree(direction, decayed)));
                 }
                 if !lr_in_buffer {
                     direction *= step.lr;

@@ -4,6 +4,7 @@
 //! `tests/golden.rs` holds them against PyTorch, lion-pytorch and optax. Each equation is written once, over [`Real`]:
 //! with `f64` it gives the exact value, with [`Rounded`] also how far an evaluation in f32 may be from it.
 
+mod adafactor;
 mod history;
 mod lamb;
 mod lars;
@@ -16,10 +17,11 @@ mod sophia;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+pub use adafactor::{AdafactorOracle, FACTORS, Factors};
 pub use lamb::LambOracle;
 pub use lars::LarsOracle;
 pub use measured::measured;
-pub use nadam::NAdamOracle;
+pub use nadam::{NAdamOptions, NAdamOracle};
 pub use novograd::NovoGradOracle;
 pub use prodigy::ProdigyOracle;
 pub use schedule_free::{Averaging, ScheduleFreeOracle};
@@ -53,6 +55,12 @@ pub trait Oracle {
 
     /// The element's terms in the sums over its tensor, where the rule has any.
     fn measure(&self, _step: &StepScalars, _param: Rounded, _grad: Rounded, _state: &[Rounded]) -> Vec<Rounded> {
+        Vec::new()
+    }
+
+    /// Brings what the rule keeps of a tensor's rows and columns forward, where it does, and gives what that says of each
+    /// element: the state that `measure` and `update` are given in front of any others. `grads` are 0 where frozen.
+    fn settle_factors(&self, _t: u64, _shape: &[usize], _grads: &[Rounded], _factors: &mut Factors) -> Vec<Rounded> {
         Vec::new()
     }
 
@@ -95,6 +103,7 @@ pub trait Oracle {
 }
 
 /// `torch.optim.SGD`. Without momentum it has no state, and `dampening` and `nesterov` mean nothing.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
 pub struct SgdOracle {
     pub momentum: f64,
     pub dampening: f64,
@@ -103,6 +112,8 @@ pub struct SgdOracle {
     pub dampen_first_step: bool,
     /// Keras.
     pub lr_in_buffer: bool,
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
 }
 
 impl SgdOracle {
@@ -110,12 +121,15 @@ impl SgdOracle {
         let (lr, momentum) = (N::lr(step.lr), N::constant(self.momentum));
         let grad = grad + N::constant(step.weight_decay) * param;
         let [buffer] = state else { return param - lr * grad };
+        let decayed = grad;
         let grad = if self.lr_in_buffer { lr * grad } else { grad };
         *buffer = match step.t {
             1 if !self.dampen_first_step => grad,
             _ => momentum * *buffer + N::constant(1.0 - self.dampening) * grad,
         };
         let update = if self.nesterov { grad + momentum * *buffer } else { *buffer };
+        let masked = self.cautious && !adam::agree(update, decayed);
+        let update = if masked { N::constant(0.0) } else { update };
         if self.lr_in_buffer { param - update } else { param - lr * update }
     }
 }
@@ -414,7 +428,9 @@ impl Real for Rounded {
         if large.value - large.error >= small.value + small.error {
             return large;
         }
-        Self { value: large.value, error: small.error.max(large.error) }
+        let least = (small.value - small.error).max(large.value - large.error);
+        let most = (small.value + small.error).max(large.value + large.error);
+        Self { value: large.value, error: (most - large.value).max(large.value - least) }
     }
 
     fn min(self, other: Self) -> Self {

@@ -46,6 +46,8 @@ pub struct WarmupCosine {
 /// Consecutive elements with options of their own.
 pub struct Group {
     pub elements: usize,
+    /// As a tensor.
+    pub shape: Vec<usize>,
     pub lr_scale: f64,
     pub weight_decay: Option<f64>,
     pub frozen: bool,
@@ -158,7 +160,7 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
     let hessian_steps: Vec<usize> = hessian_steps.iter().map(|step| integer(step) as usize).collect();
     let hessians = if hessian_steps.is_empty() { vec![] } else { f32s(tensors, &format!("{data}/hessian")) };
     let hessians = hessians.chunks(elements).map(<[f32]>::to_vec);
-    let whole = Group { elements, lr_scale: 1.0, weight_decay: None, frozen: false };
+    let whole = Group { elements, shape: vec![elements], lr_scale: 1.0, weight_decay: None, frozen: false };
     let groups = case.get("groups").map_or_else(|| vec![whole], |groups| list(groups).iter().map(read_group).collect());
     assert_eq!(groups.iter().map(|group| group.elements).sum::<usize>(), elements, "{name}: groups cover all elements");
     Case {
@@ -194,8 +196,11 @@ fn read_schedule(schedule: &Value) -> WarmupCosine {
 }
 
 fn read_group(group: &Value) -> Group {
+    let elements = integer(&group["elements"]) as usize;
+    let read_shape = |shape| list(shape).iter().map(|dim| integer(dim) as usize).collect();
     Group {
-        elements: integer(&group["elements"]) as usize,
+        elements,
+        shape: group.get("shape").map_or_else(|| vec![elements], read_shape),
         lr_scale: group.get("lr_scale").map_or(1.0, number),
         weight_decay: group.get("weight_decay").map(number),
         frozen: group.get("frozen").is_some(),

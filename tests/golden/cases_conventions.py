@@ -20,7 +20,9 @@ from bitsandbytes.backends.cpu.ops import _optimizer_update_32bit_cpu
 from cases_adaptive import OptaxRule
 from optimi import AdamW as OptimiAdamW
 from timm.optim.adamw import AdamWLegacy
+from timm.optim.adan import Adan
 from timm.optim.lion import Lion as TimmLion
+from timm.optim.sgdw import SGDW
 
 keras.config.set_floatx("float64")
 
@@ -52,6 +54,25 @@ class OptaxAdam(OptaxAdamW):
 
     def __init__(self, params, lr, **options):
         super().__init__(params, lr, 0.0, **options)
+
+
+class OptaxNAdam(OptaxRule):
+    fields = {"exp_avg": "mu", "exp_avg_sq": "nu"}
+
+    def transformation(self):
+        return optax.scale_by_adam(nesterov=True, **adam_options(self.options))
+
+
+class OptaxRAdam(OptaxNAdam):
+    def transformation(self):
+        return optax.scale_by_radam(**adam_options(self.options))
+
+
+class OptaxAdamax(OptaxRule):
+    fields = {"exp_avg": "mu", "exp_inf": "nu"}
+
+    def transformation(self):
+        return optax.scale_by_adamax(**adam_options(self.options))
 
 
 class KerasRule(torch.optim.Optimizer):
@@ -161,6 +182,7 @@ class Cautious(torch.optim.Optimizer):
     element, by 1."""
 
     made_by = ("timm", "torch", "numpy")
+    states = ("exp_avg", "exp_avg_diff", "exp_avg_sq", "neg_pre_grad", "momentum_buffer")
 
     def __init__(self, params, lr, **options):
         super().__init__(params, {"lr": lr, "weight_decay": 0.0} | options)
@@ -182,12 +204,22 @@ class Cautious(torch.optim.Optimizer):
             elements = self.elements[param]
             param.data.copy_(torch.stack([element.detach() for element in elements]))
             states = self.inner.state[elements[0]]
-            for name in (name for name in ("exp_avg", "exp_avg_sq") if name in states):
+            for name in (name for name in self.states if name in states):
                 self.state[param][name] = torch.stack([self.inner.state[element][name] for element in elements])
 
 
 class CautiousAdamW(Cautious):
     rule = AdamWLegacy
+
+
+class CautiousSgd(Cautious):
+    """Without decay, which in timm's is decoupled."""
+
+    rule = SGDW
+
+
+class CautiousAdan(Cautious):
+    rule = Adan
 
 
 class CautiousLion(Cautious):
@@ -197,6 +229,8 @@ class CautiousLion(Cautious):
 # As in cases_adaptive.py; AdamW's sign is that of an average with one beta.
 SIGN_BETAS = {
     CautiousAdamW: lambda options: options.get("betas", (0.9, 0.999))[:1] * 2,
+    CautiousSgd: lambda options: (options["momentum"],) * 2,
+    CautiousAdan: lambda options: options.get("betas", (0.98, 0.92, 0.99))[:1] * 2,
     CautiousLion: lambda options: options.get("betas", (0.9, 0.99)),
     OptaxLion: lambda options: options.get("betas", (0.9, 0.99)),
 }
@@ -273,6 +307,43 @@ def cases(Case, groups, warmup, long):
                                                   "caution": True}, maximize_by_negation=True),
             "groups": Case(CautiousAdamW, "tame", {"lr": 0.01, "weight_decay": 0.1, "caution": True},
                            groups=groups(0.5)),
+        },
+        # Without weight decay Adam is AdamW.
+        "adam_cautious": {
+            "default": Case(CautiousAdamW, "tame", {"lr": 0.01, "betas": (0.8, 0.98), "caution": True}),
+        },
+        "sgd_cautious": {
+            "default": Case(CautiousSgd, "tame", {"lr": 0.01, "momentum": 0.9, "caution": True}),
+            "dampening": Case(CautiousSgd, "tame", {"lr": 0.05, "momentum": 0.7, "dampening": 0.5, "caution": True},
+                              maximize_by_negation=True),
+        },
+        "adan_cautious": {
+            "default": Case(CautiousAdan, "tame", {"lr": 1e-3, "weight_decay": 0.1, "caution": True}),
+            "no_prox": Case(CautiousAdan, "tame", {"lr": 0.01, "betas": (0.9, 0.8, 0.95), "weight_decay": 0.05,
+                                                   "no_prox": True, "caution": True}, maximize_by_negation=True),
+        },
+        "nadam_conventions": {
+            "optax": Case(OptaxNAdam, "mixed", optax_ | {"lr": 1e-3}),
+            "optax_eps_root": Case(OptaxNAdam, "mixed", optax_ | {"lr": 0.02, "betas": (0.7, 0.95), "eps": 1e-5,
+                                                                  "eps_root": 1e-6}),
+            "optax_groups": Case(OptaxNAdam, "tame", optax_ | {"lr": 0.01, "weight_decay": 0.1}, groups=groups(0.5)),
+            "optax_clip_schedule": Case(OptaxNAdam, "swinging", optax_, schedule=peak, max_norm=1.0),
+            "optax_long": Case(OptaxNAdam, "tame", optax_ | {"lr": 1e-3, "weight_decay": 0.1}, steps=long),
+        },
+        # Not a beta2 of 0.999, with which rho, in float64 too, keeps no more than 11 digits in optax's first steps.
+        "radam_conventions": {
+            "optax": Case(OptaxRAdam, "mixed", optax_ | {"lr": 1e-3, "betas": (0.9, 0.98)}),
+            "optax_eps": Case(OptaxRAdam, "tame", optax_ | {"lr": 0.02, "betas": (0.7, 0.95), "eps": 1e-2}),
+            "optax_eps_root": Case(OptaxRAdam, "tame", optax_ | {"lr": 0.02, "betas": (0.8, 0.98), "eps_root": 1e-3},
+                                   groups=groups(0.0)),
+            "optax_clip_schedule": Case(OptaxRAdam, "swinging", optax_ | {"betas": (0.95, 0.97)}, schedule=peak,
+                                        max_norm=1.0),
+        },
+        "adamax_conventions": {
+            "optax": Case(OptaxAdamax, "mixed", optax_ | {"lr": 2e-3}),
+            "optax_weight_decay": Case(OptaxAdamax, "tame", optax_ | {"lr": 0.02, "betas": (0.7, 0.95), "eps": 1e-3,
+                                                                      "weight_decay": 0.1}),
+            "optax_groups": Case(OptaxAdamax, "tame", optax_ | {"lr": 0.01, "weight_decay": 0.1}, groups=groups(0.5)),
         },
         "lion_cautious": {
             "default": Case(CautiousLion, "tame", {"lr": 1e-3, "weight_decay": 0.1, "caution": True}),

@@ -2,9 +2,9 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, GradScale,
-    GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy, RAdam,
-    RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature,
+    GradScale, GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -153,7 +153,7 @@ fn extended(values: &[f32], len: usize) -> Vec<f32> {
 fn layout(case: &Case) -> Layout {
     let mut layout = Layout::builder().packed();
     for (index, group) in case.groups.iter().enumerate() {
-        layout = layout.tensor(format!("tensor {index}"), &[group.elements]).group(format!("group {index}"));
+        layout = layout.tensor(format!("tensor {index}"), &group.shape).group(format!("group {index}"));
     }
     layout.build().expect("a layout")
 }
@@ -161,17 +161,17 @@ fn layout(case: &Case) -> Layout {
 fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
-    let eps = case.option("eps", 1e-8);
+    let eps = if case.rule.starts_with("adafactor") { 0.0 } else { case.option("eps", 1e-8) };
     let mut builder = match case.rule.as_str() {
-        "sgd" | "sgd_conventions" => {
+        "sgd" | "sgd_conventions" | "sgd_cautious" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
             let base = if case.convention() == Some("keras") { Sgd::keras() } else { Sgd::default() };
             let dampen_first_step = case.flag("dampen_first_step");
             let rule = Sgd { lr, momentum, dampening, dampen_first_step, weight_decay, nesterov, maximize, ..base };
-            Optimizer::builder(rule)
+            Optimizer::builder(rule.with_cautious(case.flag("caution")))
         }
-        "adam" | "adam_conventions" => Optimizer::builder(adam(case)),
+        "adam" | "adam_conventions" | "adam_cautious" => Optimizer::builder(adam(case)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Optimizer::builder(adamw(case)),
         "adagrad" | "adagrad_conventions" => Optimizer::builder(adagrad(case)),
         "rmsprop" | "rmsprop_conventions" => Optimizer::builder(rmsprop(case)),
@@ -179,16 +179,17 @@ fn builder(case: &Case) -> OptimizerBuilder {
             let (rho, eps) = (case.option("rho", 0.9), case.option("eps", 1e-6));
             Optimizer::builder(Adadelta { lr, rho, eps, weight_decay, maximize })
         }
-        "adamax" => Optimizer::builder(Adamax { lr, betas: adam_betas, eps, weight_decay, maximize }),
         "rprop" => {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Optimizer::builder(Rprop { lr, etas, step_sizes, maximize })
         }
-        "nadam" => {
+        "nadam" | "nadam_conventions" => {
+            let base = if case.convention() == Some("optax") { NAdam::optax() } else { NAdam::torch() };
+            let (betas, eps_root) = (adam_betas, case.option("eps_root", 0.0));
             let momentum_decay = case.option("momentum_decay", 4e-3);
-            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
-            let betas = adam_betas;
-            Optimizer::builder(NAdam { lr, betas, eps, weight_decay, momentum_decay, decoupled_weight_decay, maximize })
+            let decoupled_weight_decay = base.decoupled_weight_decay || case.flag("decoupled_weight_decay");
+            let base = NAdam { lr, betas, eps, eps_root, weight_decay, momentum_decay, maximize, ..base };
+            Optimizer::builder(base.with_decoupled_weight_decay(decoupled_weight_decay))
         }
         "sophia" => {
             let curvature = Curvature::SampledLabels { rho: case.option("rho", 0.04), bs: case.option("bs", 5_120.0) };
@@ -230,7 +231,8 @@ fn builder(case: &Case) -> OptimizerBuilder {
             growth_rate: case.optional("growth_rate"),
             maximize,
         }),
-        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
+        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" | "adafactor"
+        | "adafactor_optax" => tensor_norms(case),
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
@@ -267,6 +269,7 @@ fn adam(case: &Case) -> Adam {
         eps_root: case.option("eps_root", base.eps_root),
         weight_decay: case.option("weight_decay", base.weight_decay),
         amsgrad: case.flag("amsgrad"),
+        cautious: case.flag("caution"),
         maximize: case.flag("maximize"),
         ..base
     }
@@ -331,7 +334,7 @@ fn rmsprop(case: &Case) -> RmsProp {
     }
 }
 
-/// The rules of `cases_tensor_norms.py`.
+/// Adafactor, and the rules of `cases_tensor_norms.py`.
 fn tensor_norms(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let optax = case.convention() == Some("optax");
@@ -350,6 +353,16 @@ fn tensor_norms(case: &Case) -> OptimizerBuilder {
             let (nvlamb, ratio_range) = (rule.nvlamb || case.flag("nvlamb"), case.optional_pair("ratio_range"));
             Optimizer::builder(Lamb { lr, betas, eps, weight_decay, nvlamb, ratio_range, maximize })
         }
+        "adafactor" | "adafactor_optax" => {
+            let rule = if case.convention().is_some() { Adafactor::optax() } else { Adafactor::torch() };
+            let (beta2_decay, d) = (case.option("beta2_decay", rule.beta2_decay), case.option("d", rule.d));
+            let eps = case.optional_pair("eps").map_or(rule.eps, |(eps1, eps2)| (Some(eps1), eps2));
+            let min_dim_size_to_factor = case.steps_option("min_dim_size_to_factor");
+            let min_dim_size_to_factor =
+                min_dim_size_to_factor.map_or(rule.min_dim_size_to_factor, |size| size as usize);
+            let rule = Adafactor { lr, beta2_decay, eps, d, weight_decay, min_dim_size_to_factor, maximize, ..rule };
+            Optimizer::builder(rule)
+        }
         _ => {
             let rule = if optax { NovoGrad::optax() } else { NovoGrad::torch() };
             let (betas, eps) = (case.betas(rule.betas), case.option("eps", rule.eps));
@@ -359,14 +372,21 @@ fn tensor_norms(case: &Case) -> OptimizerBuilder {
     }
 }
 
-/// The rules of `cases_adaptive.py`.
+/// Adamax, and the rules of `cases_adaptive.py`.
 fn adaptive(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
     match case.rule.as_str() {
-        "radam" => {
-            let decoupled_weight_decay = case.flag("decoupled_weight_decay");
-            Optimizer::builder(RAdam { lr, betas, eps: eps(1e-8), weight_decay, decoupled_weight_decay, maximize })
+        "adamax" | "adamax_conventions" => {
+            let base = if case.convention() == Some("optax") { Adamax::optax() } else { Adamax::torch() };
+            Optimizer::builder(Adamax { lr, betas, eps: eps(1e-8), weight_decay, maximize, ..base })
+        }
+        "radam" | "radam_conventions" => {
+            let base = if case.convention() == Some("optax") { RAdam::optax() } else { RAdam::torch() };
+            let (decoupled_weight_decay, eps_root) =
+                (case.flag("decoupled_weight_decay"), case.option("eps_root", 0.0));
+            let base = RAdam { lr, betas, eps: eps(1e-8), eps_root, weight_decay, maximize, ..base };
+            Optimizer::builder(base.with_decoupled_weight_decay(decoupled_weight_decay))
         }
         "adabelief" => {
             let eps_root = case.option("eps_root", 1e-16);
@@ -376,11 +396,13 @@ fn adaptive(case: &Case) -> OptimizerBuilder {
             let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
             Optimizer::builder(Yogi { lr, betas, eps: eps(1e-3), initial_accumulator_value, weight_decay, maximize })
         }
-        "adan" => {
+        "adan" | "adan_cautious" => {
+            let cautious = case.flag("caution");
             let rule = if case.convention() == Some("optax") { Adan::optax() } else { Adan::default() };
             let (betas, eps_root) = (case.three_betas(rule.betas), case.option("eps_root", rule.eps_root));
             let no_prox = rule.no_prox || case.flag("no_prox");
-            Optimizer::builder(Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule })
+            let rule = Adan { lr, betas, eps: eps(1e-8), eps_root, weight_decay, no_prox, maximize, ..rule };
+            Optimizer::builder(rule.with_cautious(cautious))
         }
         "signsgd" => {
             let momentum = case.option("momentum", 0.0);

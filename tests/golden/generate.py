@@ -9,7 +9,7 @@ optimizer, and the number of applied steps. (One entry, because the writer puts 
     data/<set>/param0    f32 [n]                shared by the cases that name the set
     data/<set>/grads     f32 [rows, n]          step s uses row s % rows; already multiplied by the case's grad_scale
     <case>/params        f64 [checkpoints, n]   after the calls of step listed in "checkpoints"
-    <case>/<state>       f64 [n]                at the end, under the framework's name
+    <case>/<state>       f64 [n]                at the end, under the framework's name; Adafactor's are of fewer elements
     <case>/lr            f64 [steps] or [1]     of every call, skipped ones included; one number if it never changes
     <case>/grad_norm     f64 [steps]            of the unscaled gradient, and
     <case>/clip_coef     f64 [steps]            where the case clips; NaN in skipped steps
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import cases_adafactor
 import cases_adagrad
 import cases_adaptive
 import cases_conventions
@@ -155,7 +156,8 @@ def run(case, param0, grads, hessian):
     hessian_at = dict(zip(case.hessian_steps or [], hessian))
     groups = case.groups or [{"elements": N}]
     bounds = np.cumsum([0] + [group["elements"] for group in groups])
-    params = [torch.nn.Parameter(torch.from_numpy(param0[a:b]).double()) for a, b in zip(bounds, bounds[1:])]
+    params = [torch.nn.Parameter(torch.from_numpy(param0[a:b]).double().reshape(group.get("shape", [-1])))
+              for group, a, b in zip(groups, bounds, bounds[1:])]
     options = dict(case.options)
     if case.schedule:
         options["lr"] = case.schedule["peak"]
@@ -191,7 +193,7 @@ def run(case, param0, grads, hessian):
         finite = bool(torch.isfinite(row).all())
         for param, group, a, b in zip(params, groups, bounds, bounds[1:]):
             if not group.get("frozen"):
-                param.grad = row[a:b].clone() * (-1.0 if case.maximize_by_negation else 1.0)
+                param.grad = row[a:b].clone().reshape(param.shape) * (-1.0 if case.maximize_by_negation else 1.0)
         before = [param.detach().clone() for param in params]
         scaler.unscale_(optimizer)
         if case.max_norm is not None:
@@ -208,18 +210,19 @@ def run(case, param0, grads, hessian):
         moved = any(not torch.equal(old, param) for old, param in zip(before, params))
         assert finite or not moved, "GradScaler leaves the parameters of a non-finite step alone"
         if step + 1 in checkpoints(case):
-            out["params"].append(torch.cat([param.detach() for param in params]).numpy())
-    for name in optimizer.state[params[0]]:
+            out["params"].append(torch.cat([param.detach().flatten() for param in params]).numpy())
+    absent = getattr(case.rule, "absent_state", lambda param, name: torch.zeros_like(param))
+    for name in dict.fromkeys(name for param in params for name in optimizer.state[param]):
         states = [optimizer.state[param].get(name) for param in params]
         if name == "step":
             live = [state for state, group in zip(states, groups) if not group.get("frozen")]
             assert all(int(state) == applied for state in live)
-        elif states[0] is not None and states[0].ndim > 0:
-            out[name] = torch.cat([torch.zeros_like(param) if state is None else state
+        elif any(state is not None and state.ndim > 0 for state in states):
+            out[name] = torch.cat([(absent(param, name) if state is None else state).flatten()
                                    for param, state in zip(params, states)]).detach().numpy()
     if hasattr(optimizer, "eval"):
         optimizer.eval()
-        out["eval_params"] = torch.cat([param.detach() for param in params]).numpy()
+        out["eval_params"] = torch.cat([param.detach().flatten() for param in params]).numpy()
     if len(set(out["lr"])) == 1:
         del out["lr"][1:]
     if case.max_norm is None:
@@ -352,7 +355,7 @@ MADE_BY = ("torch", "lion-pytorch", "numpy")
 
 
 PACKAGES = {}  # of a rule, beside those of all
-for more in (cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms, cases_prodigy):
+for more in (cases_adafactor, cases_nadam, cases_sophia, cases_schedule_free, cases_tensor_norms, cases_prodigy):
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)

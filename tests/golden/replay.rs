@@ -2,10 +2,11 @@
 
 use super::cases::{Case, Group};
 use super::common::oracle::{
-    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdagradOracle, AdamOracle, AdamaxOracle, AdanOracle, Averaging,
-    Convention, Curvature, HALF_ULP, LambOracle, LarsOracle, LionOracle, NAdamOracle, NovoGradOracle, Oracle,
-    ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded, RpropOracle, ScheduleFreeOracle, SgdOracle,
-    SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient, global_norm, measured,
+    AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdafactorOracle, AdagradOracle, AdamOracle, AdamaxOracle,
+    AdanOracle, Averaging, Convention, Curvature, FACTORS, Factors, HALF_ULP, LambOracle, LarsOracle, LionOracle,
+    NAdamOptions, NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded,
+    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient,
+    global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -30,27 +31,38 @@ pub struct Replay {
 
 pub fn oracle(case: &Case) -> Box<dyn Oracle> {
     match case.rule.as_str() {
-        "sgd" | "sgd_conventions" => Box::new(SgdOracle {
+        "sgd" | "sgd_conventions" | "sgd_cautious" => Box::new(SgdOracle {
             momentum: case.option("momentum", 0.0),
             dampening: case.option("dampening", 0.0),
             nesterov: case.flag("nesterov"),
             dampen_first_step: case.flag("dampen_first_step"),
             lr_in_buffer: case.convention() == Some("keras"),
+            cautious: case.flag("caution"),
         }),
-        "adam" | "adam_conventions" => Box::new(adam(case, false)),
+        "adam" | "adam_conventions" | "adam_cautious" => Box::new(adam(case, false)),
         "adamw" | "adamw_conventions" | "adamw_cautious" => Box::new(adam(case, true)),
         "adagrad" | "adagrad_conventions" => Box::new(adagrad(case)),
         "rmsprop" | "rmsprop_conventions" => Box::new(rmsprop(case)),
         "adadelta" => Box::new(AdadeltaOracle { rho: case.option("rho", 0.9), eps: case.option("eps", 1e-6) }),
-        "adamax" => Box::new(AdamaxOracle { betas: case.betas((0.9, 0.999)), eps: case.option("eps", 1e-8) }),
+        "adamax" | "adamax_conventions" => {
+            let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
+            Box::new(AdamaxOracle { betas, eps, decoupled: case.convention() == Some("optax") })
+        }
         "rprop" => {
             let (etas, step_sizes) = (case.pair("etas", (0.5, 1.2)), case.pair("step_sizes", (1e-6, 50.0)));
             Box::new(RpropOracle { etas, step_sizes })
         }
-        "nadam" => {
+        "nadam" | "nadam_conventions" => {
             let (betas, eps) = (case.betas((0.9, 0.999)), case.option("eps", 1e-8));
             let momentum_decay = case.option("momentum_decay", 4e-3);
-            Box::new(NAdamOracle::new(betas, eps, momentum_decay, case.flag("decoupled_weight_decay")))
+            let optax = case.convention() == Some("optax");
+            let options = NAdamOptions {
+                decoupled: optax || case.flag("decoupled_weight_decay"),
+                constant_momentum: optax,
+                eps_root: case.option("eps_root", 0.0),
+                ..NAdamOptions::default()
+            };
+            Box::new(NAdamOracle::new(betas, eps, momentum_decay, options))
         }
         "sophia" | "sophia_h" => {
             let curvature = if case.rule == "sophia" {
@@ -89,6 +101,12 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             growth_rate: case.optional("growth_rate"),
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
+        "adafactor" | "adafactor_optax" => Box::new(AdafactorOracle {
+            beta2_decay: case.option("beta2_decay", -0.8),
+            eps: case.pair("eps", (1e-30, 1e-3)),
+            d: case.option("d", 1.0),
+            optax: case.convention().map(|_| case.steps_option("min_dim_size_to_factor").unwrap_or(128) as usize),
+        }),
         _ => adaptive(case),
     }
 }
@@ -124,17 +142,22 @@ fn tensor_norms(case: &Case) -> Box<dyn Oracle> {
 fn adaptive(case: &Case) -> Box<dyn Oracle> {
     let (betas, eps) = (case.betas((0.9, 0.999)), |default| case.option("eps", default));
     match case.rule.as_str() {
-        "radam" => Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled: case.flag("decoupled_weight_decay") }),
+        "radam" | "radam_conventions" => {
+            let corrected_eps_root = case.convention().map(|_| case.option("eps_root", 0.0));
+            let decoupled = case.flag("decoupled_weight_decay");
+            Box::new(RAdamOracle { betas, eps: eps(1e-8), decoupled, corrected_eps_root })
+        }
         "adabelief" => Box::new(AdaBeliefOracle { betas, eps: eps(1e-16), eps_root: case.option("eps_root", 1e-16) }),
         "yogi" => {
             let initial_accumulator_value = case.option("initial_accumulator_value", 1e-6);
             Box::new(YogiOracle { betas, eps: eps(1e-3), initial_accumulator_value })
         }
-        "adan" => {
+        "adan" | "adan_cautious" => {
             let optax = case.convention() == Some("optax");
             let (betas, eps_root) = (case.three_betas((0.98, 0.92, 0.99)), case.option("eps_root", 0.0));
             let no_prox = optax || case.flag("no_prox");
-            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax })
+            let (cautious, cautious_weight_decay) = (case.flag("caution"), false);
+            Box::new(AdanOracle { betas, eps: eps(1e-8), eps_root, no_prox, optax, cautious, cautious_weight_decay })
         }
         "signsgd" => Box::new(SignSgdOracle { momentum: case.option("momentum", 0.0) }),
         "ademamix" => Box::new(AdEMAMixOracle {
@@ -200,6 +223,8 @@ pub fn replay(case: &Case) -> Replay {
     let initial_state = Rounded::constant(oracle.initial_state());
     let mut states = vec![vec![initial_state; oracle.state_count()]; elements];
     let mut largest = vec![vec![initial_state.value; elements]; names.len()];
+    let mut factors = vec![Factors::default(); case.groups.len()];
+    let mut largest_factors: Vec<Vec<f64>> = vec![vec![]; FACTORS.len()];
     let mut t = 0;
     let mut out = Replay {
         params: vec![],
@@ -234,6 +259,12 @@ pub fn replay(case: &Case) -> Replay {
                 let grad = Rounded::exact(case.grads(step)[element].into()) * factor;
                 if case.flag("maximize") { -grad } else { grad }
             };
+            settle_factors(case, &*oracle, t, &grad, &mut factors, &mut states);
+            for (name, largest) in largest_factors.iter_mut().enumerate() {
+                let values: Vec<f64> = factors.iter().flat_map(|of| &of.0[name]).map(|factor| factor.value).collect();
+                largest.resize(values.len(), 0.0);
+                largest.iter_mut().zip(values).for_each(|(largest, value)| *largest = largest.max(value));
+            }
             let term = |i: usize| oracle.measure(&scalars(groups[i], Vec::new()), params[i], grad(i), &states[i]);
             // Each group is a tensor of its own.
             let mut sums: Vec<Vec<Rounded>> = Vec::with_capacity(elements);
@@ -271,7 +302,35 @@ pub fn replay(case: &Case) -> Replay {
     let state = |index: usize| states.iter().map(|state| state[index]).collect();
     out.states = names.iter().enumerate().map(|(index, &name)| (name, state(index))).collect();
     out.largest_states = largest;
+    for (name, largest) in largest_factors.into_iter().enumerate().filter(|(_, largest)| !largest.is_empty()) {
+        let of_all = factors.iter().flat_map(|of| &of.0[name]).copied();
+        out.states.push((FACTORS[name], of_all.collect()));
+        out.largest_states.push(largest);
+    }
     out
+}
+
+/// Brings what the rule keeps of each group's rows and columns forward, and puts what that says of an element in its state.
+fn settle_factors(
+    case: &Case,
+    oracle: &dyn Oracle,
+    t: u64,
+    grad: &dyn Fn(usize) -> Rounded,
+    factors: &mut [Factors],
+    states: &mut [Vec<Rounded>],
+) {
+    let mut start = 0;
+    for (group, factors) in case.groups.iter().zip(factors) {
+        let zero = Rounded::exact(0.0);
+        let counted = |i| if group.frozen { zero } else { grad(i) };
+        let grads: Vec<Rounded> = (start..start + group.elements).map(counted).collect();
+        let variances = oracle.settle_factors(t, &group.shape, &grads, factors);
+        if group.frozen {
+            factors.0.iter_mut().flatten().for_each(|factor| *factor = zero);
+        }
+        states[start..].iter_mut().zip(variances).for_each(|(state, variance)| state[0] = variance);
+        start += group.elements;
+    }
 }
 
 /// Of the unscaled gradient, without what is frozen.

@@ -223,7 +223,7 @@ fn adam(
     }
     let mut change = step_size * (new_exp_avg / denom);
     if constants.cautious {
-        change *= f32::from(u8::from(agree(new_exp_avg, grad)));
+        change *= f32::from(u8::from(agree(new_exp_avg, decayed)));
     }
     if !constants.decoupled_weight_decay {
         return (param - change, new_exp_avg, new_exp_avg_sq);

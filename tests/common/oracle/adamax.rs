@@ -5,12 +5,19 @@ use super::{Oracle, Real, Rounded, StepScalars};
 pub struct AdamaxOracle {
     pub betas: (f64, f64),
     pub eps: f64,
+    /// As `optax.adamaxw`.
+    pub decoupled: bool,
 }
 
 impl AdamaxOracle {
     fn equations<N: Real>(&self, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
         let (beta1, beta2) = self.betas;
-        let grad = grad + N::constant(step.weight_decay) * param;
+        let weight_decay = N::constant(step.weight_decay);
+        let (param, grad) = if self.decoupled {
+            (param * (N::constant(1.0) - N::lr(step.lr) * weight_decay), grad)
+        } else {
+            (param, grad + weight_decay * param)
+        };
         state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
         let magnitude = grad.max(N::constant(0.0) - grad);
         state[1] = (N::constant(beta2) * state[1]).max(magnitude + N::constant(self.eps));

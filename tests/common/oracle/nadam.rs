@@ -1,12 +1,27 @@
+use super::adam::agree;
 use super::history::History;
 use super::{Oracle, Real, Rounded, StepScalars};
+
+/// What frameworks and papers do otherwise.
+#[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option")]
+pub struct NAdamOptions {
+    pub decoupled: bool,
+    /// optax: mu is beta1.
+    pub constant_momentum: bool,
+    pub eps_root: f64,
+    /// arXiv 2411.16085 without the rescaling.
+    pub cautious: bool,
+    /// arXiv 2510.12402.
+    pub cautious_weight_decay: bool,
+}
 
 /// NAdam (Dozat 2016) as `torch.optim.NAdam` documents it.
 pub struct NAdamOracle {
     betas: (f64, f64),
     eps: f64,
     momentum_decay: f64,
-    decoupled: bool,
+    options: NAdamOptions,
     exact: History<Momentum<f64>>,
     rounded: History<Momentum<Rounded>>,
 }
@@ -20,12 +35,15 @@ struct Momentum<N> {
 }
 
 impl NAdamOracle {
-    pub fn new(betas: (f64, f64), eps: f64, momentum_decay: f64, decoupled: bool) -> Self {
-        Self { betas, eps, momentum_decay, decoupled, exact: History::new(), rounded: History::new() }
+    pub fn new(betas: (f64, f64), eps: f64, momentum_decay: f64, options: NAdamOptions) -> Self {
+        Self { betas, eps, momentum_decay, options, exact: History::new(), rounded: History::new() }
     }
 
     /// `beta1 (1 - 0.96^(t psi) / 2)`.
     fn mu<N: Real>(&self, t: u64) -> N {
+        if self.options.constant_momentum {
+            return N::constant(self.betas.0);
+        }
         let one = N::constant(1.0);
         let decay = one - N::bias_correction(0.96f64.powf(self.momentum_decay), t);
         N::constant(self.betas.0) * (one - N::constant(0.5) * decay)
@@ -41,16 +59,18 @@ impl NAdamOracle {
     fn equations<N: Real>(&self, momentum: Momentum<N>, step: &StepScalars, param: N, grad: N, state: &mut [N]) -> N {
         let (beta1, beta2) = self.betas;
         let (lr, weight_decay) = (N::lr(step.lr), N::constant(step.weight_decay));
-        let (param, grad) = if self.decoupled {
-            (param * (N::constant(1.0) - lr * weight_decay), grad)
-        } else {
-            (param, grad + weight_decay * param)
-        };
+        let options = self.options;
+        let grad = if options.decoupled { grad } else { grad + weight_decay * param };
         state[0] = N::constant(beta1) * state[0] + N::constant(1.0 - beta1) * grad;
         state[1] = N::constant(beta2) * state[1] + N::constant(1.0 - beta2) * (grad * grad);
-        let denom = (state[1] / N::bias_correction(beta2, step.t)).sqrt() + N::constant(self.eps);
+        let denom = (state[1] / N::bias_correction(beta2, step.t) + N::constant(options.eps_root)).sqrt();
+        let denom = denom + N::constant(self.eps);
         let direction = momentum.of_grad * (grad / denom) + momentum.of_average * (state[0] / denom);
-        param - lr * direction
+        let spared = options.cautious_weight_decay && agree(N::constant(0.0) - direction, param);
+        let masked = options.cautious && !agree(direction, grad);
+        let decays = options.decoupled && !spared;
+        let param = if decays { param * (N::constant(1.0) - lr * weight_decay) } else { param };
+        if masked { param } else { param - lr * direction }
     }
 
     fn exact(&self, t: u64) -> Momentum<f64> {
@@ -63,8 +83,8 @@ impl NAdamOracle {
 
     /// Absolute values of gradient and running average over the denominator.
     fn directions(&self, step: &StepScalars, param: f64, grad: f64, state: &[f64]) -> (f64, f64) {
-        let grad = if self.decoupled { grad } else { grad + step.weight_decay * param };
-        let denom = (state[1] / f64::bias_correction(self.betas.1, step.t)).sqrt() + self.eps;
+        let grad = if self.options.decoupled { grad } else { grad + step.weight_decay * param };
+        let denom = (state[1] / f64::bias_correction(self.betas.1, step.t) + self.options.eps_root).sqrt() + self.eps;
         (grad.abs() / denom, state[0].abs() / denom)
     }
 }

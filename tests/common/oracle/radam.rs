@@ -5,6 +5,8 @@ pub struct RAdamOracle {
     pub betas: (f64, f64),
     pub eps: f64,
     pub decoupled: bool,
+    /// As `optax.radam`: added to the corrected second moment, under the root, whose eps is not multiplied by any correction.
+    pub corrected_eps_root: Option<f64>,
 }
 
 impl RAdamOracle {
@@ -39,7 +41,14 @@ impl RAdamOracle {
         state[1] = N::average(beta2, state[1], grad * grad);
         let corrected = lr * (state[0] / N::bias_correction(beta1, step.t));
         let Some((rect, ulps)) = self.rectification(step.t) else { return param - corrected };
-        let adaptive = N::bias_correction(beta2, step.t).sqrt() / (state[1].sqrt() + N::constant(self.eps));
+        let correction2 = N::bias_correction(beta2, step.t);
+        let adaptive = match self.corrected_eps_root {
+            Some(eps_root) => {
+                let root = (state[1] / correction2 + N::constant(eps_root)).sqrt();
+                N::constant(1.0) / (root + N::constant(self.eps))
+            }
+            None => correction2.sqrt() / (state[1].sqrt() + N::constant(self.eps)),
+        };
         param - corrected * adaptive * N::of_step(rect, ulps)
     }
 }
