@@ -50,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENGINE", default_value = "all")]
     pub(crate) engine: Engines,
 
-    /// Rules by their names in configurations; beside them sgd_momentum (0.9), adamw_amsgrad, and all.
+    /// Rules by their names in configurations; beside them `sgd_momentum` (0.9), `adamw_amsgrad`, and all.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "sgd,sgd_momentum,adamw,lion")]
     pub(crate) rules: Vec<String>,
 

@@ -72,7 +72,13 @@ impl Engine for Cpu {
             };
             turn(&step, turns)
         };
-        let mut streaming = |turns| turn(&|set| Ok(stream(set)), turns);
+        let mut streaming = |turns| {
+            let streaming = |set: &mut Set| {
+                stream(set);
+                Ok(())
+            };
+            turn(&streaming, turns)
+        };
         let mut copy = |turns| {
             let copy = |set: &mut Set| {
                 let parts = set.grads.par_chunks_mut(PART).zip(set.params.par_chunks(PART));

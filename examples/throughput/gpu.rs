@@ -47,7 +47,7 @@ impl Device {
             let states = optimizer.state_names().into_iter().map(|name| optimizer.state(name).unwrap_or_default());
             let slices: Vec<_> = [slices(&grads), slices(&params)].into_iter().chain(states).collect();
             let runs = stream.bind(&self.gpu.device, &slices);
-            Ok(Set { runs, optimizer, params, grads })
+            Ok(Set { optimizer, params, grads, runs })
         };
         (0..case.copies()).map(set).collect()
     }

@@ -28,8 +28,11 @@ pub(crate) fn draw(rows: &[Row], path: &Path) -> Result<()> {
         .map_err(|error| format!("{} cannot be written: {error}; give --plot another file", path.display()).into())
 }
 
+/// Points by engine, rule and whether it clips.
+type Curves<'a> = BTreeMap<(&'a str, &'a str, bool), Vec<(f64, f64)>>;
+
 fn render(rows: &[Row]) -> Result<String> {
-    let mut curves: BTreeMap<(&str, &str, bool), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut curves = Curves::new();
     for row in rows {
         let points = curves.entry((row.engine, &row.rule, row.clip)).or_default();
         points.push((row.elements as f64, row.bytes_per_second / 1e9));
@@ -78,4 +81,20 @@ fn render(rows: &[Row]) -> Result<String> {
         root.present()?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::row;
+
+    #[test]
+    fn the_drawing_has_its_curves_and_its_words() {
+        let svg = render(&[row(65_536), row(1 << 20)]).expect("drawn");
+        for words in ["Rate of a step", "parameters", "GB/s", "64 Ki", "adamw on the GPU, clipped"] {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        assert!(svg.contains("<polyline"), "{svg}");
+        assert!(render(&[]).is_ok(), "nothing measured, nothing drawn");
+    }
 }

@@ -141,7 +141,7 @@ mod tests {
             let mantissa = 1.0 + (random % 8192) as f32 / 8192.0;
             let power = exponent - ((random >> 13) % (spread + 1)) as i32;
             let value = f64::from(mantissa) * 2f64.powi(power);
-            if random % 97 == 0 { 0.0 } else { value as f32 * if random & 1 == 0 { 1.0 } else { -1.0 } }
+            if random.is_multiple_of(97) { 0.0 } else { value as f32 * if random & 1 == 0 { 1.0 } else { -1.0 } }
         };
         (0..NORM_BLOCK as u32).map(element).collect()
     }

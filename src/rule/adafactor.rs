@@ -131,7 +131,6 @@ impl Adafactor {
     }
 
     /// Twin of `direction` in `shaders/rule/adafactor.wgsl`.
-    #[inline]
     #[inline(always)]
     fn direction(&self, grad: f32, variance: f32) -> f32 {
         let root = variance.sqrt();

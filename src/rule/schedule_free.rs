@@ -179,7 +179,7 @@ schedule_free!(
             let averaging = self.averaging();
             elements.each(
                 #[inline(always)]
-                move |param, _, [z]| (averaging.eval(param, z, &step), [z]),
+                move |param, _, [z]| (averaging.eval(param, z, step), [z]),
             );
         }
     }
@@ -232,7 +232,7 @@ schedule_free!(
             let averaging = self.averaging();
             elements.each(
                 #[inline(always)]
-                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, &step), [z, exp_avg_sq]),
+                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, step), [z, exp_avg_sq]),
             );
         }
     }
