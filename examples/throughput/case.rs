@@ -4,6 +4,9 @@ use wgpu_optim::{Clip, GroupOptions, Layout, OptimizerBuilder, RuleConfig};
 
 use crate::Result;
 
+/// Of matrices.
+const COLUMNS: usize = 1024;
+
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) clip: bool,
@@ -28,7 +31,10 @@ impl Case {
         for tensor in 0..tensors as usize {
             let begin = elements * tensor / tensors as usize;
             let end = elements * (tensor + 1) / tensors as usize;
-            layout = layout.tensor(format!("tensor{tensor}"), &[end - begin]);
+            // A matrix where it can be, for rules that tell matrices from vectors.
+            let (rows, rest) = ((end - begin) / COLUMNS, (end - begin) % COLUMNS);
+            let shape = if rest == 0 { vec![rows, COLUMNS] } else { vec![end - begin] };
+            layout = layout.tensor(format!("tensor{tensor}"), &shape);
             if groups > 0 {
                 layout = layout.group(group(tensor as u32 % groups));
             }
@@ -63,12 +69,15 @@ impl Case {
         4 * self.elements as u64 * (2 * self.streams() as u64 - 1)
     }
 
-    /// Bytes that a step moves: the norm reads the gradients once more, sums over tensors read every stream.
+    /// Bytes that a step moves: the norm reads the gradients once more, sums over tensors read every stream, and those
+    /// over rows and columns the gradients twice.
     pub(crate) fn bytes(&self) -> u64 {
-        let measures = !self.rule.rule().measures().is_empty();
+        let rule = self.rule.rule();
+        let measures = !rule.measures().is_empty();
         let norm = u64::from(self.clip || measures);
         let sums = if measures { self.streams() as u64 } else { 0 };
-        self.update_bytes() + 4 * self.elements as u64 * (norm + sums)
+        let factors = if rule.factored() { 2 } else { 0 };
+        self.update_bytes() + 4 * self.elements as u64 * (norm + sums + factors)
     }
 
     /// How many copies of all buffers to go round, so that none is in a cache when its turn comes.
@@ -100,6 +109,7 @@ mod tests {
         assert_eq!(bytes(r#"{"name": "adamw"}"#, false), 28);
         assert_eq!(bytes(r#"{"name": "adamw"}"#, true), 32);
         assert_eq!(bytes(r#"{"name": "lamb"}"#, false), 28 + 4 + 16);
+        assert_eq!(bytes(r#"{"name": "adafactor"}"#, false), 12 + 4 + 8 + 8);
     }
 
     #[test]

@@ -1,0 +1,165 @@
+"""Times other optimizers beside ours, by turns in one run, and prints one table.
+
+    python compare.py cpu              # torch's fused AdamW on the CPU beside the CPU engine
+    python compare.py burn             # burn on wgpu beside ours, on the adapter wgpu finds
+    python compare.py cuda             # torch, apex and bitsandbytes by CUDA events beside ours through Vulkan
+
+Every round measures each side once, ours first; the medians are over all rounds. `--json FILE` keeps the rows.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MEBI = 1 << 20
+
+
+def bytes_of(elements, clip):
+    """What a step of AdamW moves: 28 bytes per parameter, and the gradients once more where their norm is taken."""
+    return (32 if clip else 28) * elements
+
+
+def ours(engine, elements, tensors, seconds):
+    """The rows of examples/throughput for AdamW."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        command = ["cargo", "run", "--quiet", "--release", "--example", "throughput", "--", "--engine", engine]
+        command += ["--rules", "adamw", "--sizes", str(elements), "--tensors", str(tensors)]
+        command += ["--seconds", str(seconds), "--json", str(rows)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        found = json.loads(rows.read_text())
+    return [row | {"engine": f"wgpu-optim ({row['engine']})", "by": f"{row['adapter']}, {row['driver']}"} for row in found]
+
+
+def torch_steps(device, elements, tensors):
+    """Torch's ways to take a step, by name: a function each, and whether it clips."""
+    import torch
+
+    def parameters():
+        cuts = [elements * i // tensors for i in range(tensors + 1)]
+        made = [torch.nn.Parameter(torch.ones(b - a, device=device)) for a, b in zip(cuts, cuts[1:])]
+        for parameter in made:
+            parameter.grad = torch.full_like(parameter, 1e-3)
+        return made
+
+    def clipped(parameters, step):
+        def run():
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            step()
+
+        return run
+
+    fused = torch.optim.AdamW(mine := parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+    name = f"torch {torch.__version__} fused"
+    yield name, fused.step, False
+    yield name, clipped(mine, fused.step), True
+    if device == "cuda":
+        try:
+            from apex.optimizers import FusedAdam
+
+            yield "apex FusedAdam", FusedAdam(parameters(), lr=1e-3, weight_decay=0.01).step, False
+        except ImportError as error:
+            print(f"without apex: {error}", file=sys.stderr)
+        try:
+            import bitsandbytes
+
+            eight = bitsandbytes.optim.AdamW8bit(parameters(), lr=1e-3, weight_decay=0.01)
+            yield f"bitsandbytes {bitsandbytes.__version__} 8-bit", eight.step, False
+        except ImportError as error:
+            print(f"without bitsandbytes: {error}", file=sys.stderr)
+
+
+def torch_rows(device, elements, tensors, seconds):
+    import torch
+
+    def timed(step):
+        if device != "cuda":
+            start = time.perf_counter()
+            step()
+            return time.perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3
+
+    by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    for name, step, clip in torch_steps(device, elements, tensors):
+        step()
+        step()
+        times, until = [], time.perf_counter() + seconds
+        while len(times) < 7 or time.perf_counter() < until:
+            times.append(timed(step))
+        yield {
+            "engine": name, "by": by, "rule": "adamw", "precision": "f32", "clip": clip, "elements": elements,
+            "tensors": tensors, "seconds_median": statistics.median(times), "seconds_min": min(times),
+        }
+
+
+def burn_rows(elements, tensors):
+    command = ["cargo", "run", "--quiet", "--release", "--", f"{elements}:{tensors}"]
+    folder = Path(__file__).resolve().parent / "burn"
+    output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [json.loads(line) | {"by": "wgpu"} for line in output.splitlines() if line.startswith("{")]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("with_", metavar="WITH", choices=["cpu", "burn", "cuda"])
+    parser.add_argument("--cases", nargs="+", metavar="ELEMENTS:TENSORS", help="default: by what is compared")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per side, case and round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides, on the CPU")
+    parser.add_argument("--json", type=Path, help="write the rows")
+    args = parser.parse_args()
+    os.environ["RAYON_NUM_THREADS"] = str(args.threads)
+    if args.with_ != "burn":
+        import torch
+
+        torch.set_num_threads(args.threads)
+    by_default = {
+        "cpu": [f"{MEBI}:1", f"{16 * MEBI}:1", f"{64 * MEBI}:1"],
+        "burn": [f"{16 * MEBI}:1", "100000:200"],
+        "cuda": [f"{MEBI}:1", f"{16 * MEBI}:1", f"{64 * MEBI}:1", f"{1024 * MEBI}:1", "100000:200"],
+    }
+    rows = []
+    for case in args.cases or by_default[args.with_]:
+        elements, tensors = map(int, case.split(":"))
+        for _ in range(args.rounds):
+            rows += ours("cpu" if args.with_ == "cpu" else "gpu", elements, tensors, args.seconds)
+            if args.with_ == "burn":
+                rows += burn_rows(elements, tensors)
+            else:
+                rows += torch_rows(args.with_, elements, tensors, args.seconds)
+    table(rows)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def table(rows):
+    """The median over the rounds, and each as a multiple of ours with the same elements, tensors and clipping."""
+    cases = {}
+    for row in rows:
+        case = (row["elements"], row["tensors"], row["clip"])
+        cases.setdefault(case, {}).setdefault((row["engine"], row["by"]), []).append(row["seconds_median"])
+    print("| parameters | tensors | clipped | engine | on | ms | GB/s | time / ours |\n|---|---|---|---|---|---|---|---|")
+    for (elements, tensors, clip), engines in cases.items():
+        medians = {engine: statistics.median(times) for engine, times in engines.items()}
+        mine = next(seconds for (engine, _), seconds in medians.items() if engine.startswith("wgpu-optim"))
+        for (engine, by), seconds in medians.items():
+            rate = bytes_of(elements, clip) / seconds / 1e9
+            cells = [f"{elements:,}", tensors, "yes" if clip else "no", engine, by]
+            cells += [f"{seconds * 1e3:.2f}", f"{rate:.1f}", f"{seconds / mine:.2f}"]
+            print("| " + " | ".join(map(str, cells)) + " |")
+
+
+if __name__ == "__main__":
+    main()
