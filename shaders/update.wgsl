@@ -49,7 +49,9 @@ fn update(
     if control.apply == 0u || element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }
@@ -68,23 +70,27 @@ fn update_bare(
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
-    // equivalent(&& element == 0u): all threads write the same
-    if chunk.first != 0u && element == 0u {
+    // equivalent: all threads write the same
+    let is_first = element == 0u;
+    // equivalent(&& is_first): all threads write the same
+    if chunk.first != 0u && is_first {
+        let upcoming = t + 1u;
         next.control = control;
         next.control.step = t;
         next.control.bias_correction = correction;
-        next.control.upcoming_bias_correction = bias_correction(t + 1u);
+        next.control.upcoming_bias_correction = bias_correction(upcoming);
         next.control.scalars = pack(scalars);
         next.control.lr = slot.head.lr;
-        next.control.clip_coef = 1.0;
         next.control.findings = 0u;
-        atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
+        atomicStore(&next.first_nonfinite[upcoming & 1u], NONE);
     }
     // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }
@@ -109,7 +115,9 @@ fn update_pass(
     if element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }

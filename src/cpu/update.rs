@@ -98,7 +98,6 @@ pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4], 
     block.bias_correction = block.upcoming_bias_correction;
     block.upcoming_bias_correction = upcoming;
     block.lr = lr;
-    block.clip_coef = 1.0;
     block.findings = 0;
     let step = block.step as usize;
     block.first_nonfinite[step & 1] = first_nonfinite;
