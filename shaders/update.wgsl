@@ -52,7 +52,9 @@ fn update(
     if control.apply == 0u || element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }
@@ -73,8 +75,10 @@ fn update_bare(
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     // Compilers for CPUs let every invocation run through these lines, so there are no more of them than differ between
     // `control` and `next`.
-    // equivalent(&& element == 0u): all threads write the same
-    if chunk.first != 0u && element == 0u {
+    // equivalent: all threads write the same
+    let is_first = element == 0u;
+    // equivalent(&& is_first): all threads write the same
+    if chunk.first != 0u && is_first {
         next.control.step = t;
         next.control.lr = slot.head.lr;
         count_for_rule(t, correction, scalars);
@@ -84,7 +88,9 @@ fn update_bare(
     if element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }
@@ -109,7 +115,9 @@ fn update_pass(
     if element >= chunk.length {
         return;
     }
-    let lanes = lanes_at(chunk.start + element, chunk.length - element);
+    // equivalent: lavapipe discards what is written past a binding
+    let count = chunk.length - element;
+    let lanes = lanes_at(chunk.start + element, count);
     if !any(lanes.live) {
         return;
     }

@@ -199,10 +199,32 @@ fn a_bad_gradient_of_a_bare_step_is_forgotten_after_a_step_that_was_decided_on()
         let (spoiled, bare) = (record(&mut trainer, Some(&bad)), record(&mut trainer, None));
         trainer.optimizer.set_grad_scale(1.0).unwrap();
         let decided = record(&mut trainer, None);
-        let first_nonfinite =
-            [spoiled, decided, bare].map(|encoder| finish(gpu, &trainer.optimizer, encoder).first_nonfinite);
-        assert_eq!(first_nonfinite, [Some(1), None, None], "after {steps_before} steps");
+        let stats = [spoiled, decided, bare].map(|encoder| finish(gpu, &trainer.optimizer, encoder));
+        assert_eq!(stats.map(|stats| stats.first_nonfinite), [Some(1), None, None], "after {steps_before} steps");
+        // Nor is the norm that the decision was made on passed on.
+        assert_eq!(stats.map(|stats| stats.grad_norm.is_some()), [false, true, false]);
     }
+}
+
+#[test]
+fn bare_steps_name_the_bad_gradients_of_their_own_and_count_on() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(4).unwrap();
+    let builder = Optimizer::builder(Sgd::default());
+    let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0; 4]);
+    for t in 1..=6 {
+        let first_nonfinite = (t == 1 || t == 4).then_some(2);
+        let grads = [1.0, 1.0, if first_nonfinite.is_some() { f32::NAN } else { 1.0 }, 1.0];
+        assert_eq!(trainer.step(&grads).first_nonfinite, first_nonfinite, "step {t}");
+    }
+    // Recorded before the scale makes the other skip, and run after it.
+    let mut trainer = Trainer::new(gpu, builder, &layout, &[0.0; 4]);
+    let mut bare = encoder(gpu);
+    trainer.optimizer.step(&mut bare, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.set_grad_scale(1.0).unwrap();
+    assert_eq!(trainer.step(&[f32::NAN; 4]).skipped, 1);
+    let stats = finish(gpu, &trainer.optimizer, bare);
+    assert_eq!((stats.step, stats.skipped), (1, 1));
 }
 
 #[test]

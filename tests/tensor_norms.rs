@@ -473,6 +473,23 @@ fn an_empty_flat_space_counts_steps() {
     }
 }
 
+/// A first step by a gradient of 1 has a direction of 1 / (1 + eps).
+#[test]
+fn lamb_has_no_ratio_where_a_norm_is_zero() {
+    let layout = Layout::flat(3).unwrap();
+    let rule = Lamb::apex().with_lr(0.125).with_eps(0.25).with_weight_decay(0.0).with_nvlamb(true);
+    for (param, grad, expected) in [(0.0, 1.0, -0.1), (1.0, 0.0, 1.0)] {
+        let builder = Optimizer::builder(rule.clone());
+        let mut params = [param; 3];
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+        trainer.step(&[grad; 3]);
+        builder.build_cpu(&layout).unwrap().step(&mut params, &[grad; 3]).unwrap();
+        for param in trainer.params().into_iter().chain(params) {
+            assert!((param - expected).abs() <= 4.0 * f32::EPSILON * expected.abs(), "{param} for {expected}");
+        }
+    }
+}
+
 #[test]
 fn a_frozen_tensor_keeps_its_state() {
     let gpu = device::gpu();

@@ -31,7 +31,9 @@ fn trust_ratio(hyper: Hyper, step: Step) -> vec4<f32> {
     var ratio = param_norm / update_norm;
     if limited {
         // `clamp` would give NaN a limit.
+        // equivalent(>=): the limit is replaced by itself
         ratio = select(ratio, vec4<f32>(hyper.max_ratio), ratio > vec4<f32>(hyper.max_ratio));
+        // equivalent(<=): the limit is replaced by itself
         ratio = select(ratio, vec4<f32>(hyper.min_ratio), ratio < vec4<f32>(hyper.min_ratio));
     }
     let vanishes = (param_norm == vec4<f32>(0.0)) | (update_norm == vec4<f32>(0.0));

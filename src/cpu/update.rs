@@ -113,7 +113,6 @@ pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4]) 
     block.bias_correction = block.upcoming_bias_correction;
     block.upcoming_bias_correction = upcoming;
     block.lr = lr;
-    block.clip_coef = 1.0;
     block.findings = 0;
     block.first_nonfinite = [NONE; 2];
 }
