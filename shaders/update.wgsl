@@ -73,13 +73,14 @@ fn update_bare(
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
-    // Compilers for CPUs let every invocation run through these lines, so there are no more of them than differ between
+    // Compilers for CPUs let every invocation run through these lines, so there are no more of them than can differ between
     // `control` and `next`.
     // equivalent: all threads write the same
     let is_first = element == 0u;
     // equivalent(&& is_first): all threads write the same
     if chunk.first != 0u && is_first {
         next.control.step = t;
+        next.control.skipped = control.skipped;
         next.control.lr = slot.head.lr;
         count_for_rule(t, correction, scalars);
         atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
