@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::borrow::Cow;
+
 use common::numbers::{assert_same_bits, random, ulps};
 use common::oracle::{self, Averaging, Oracle, Rounded, ScheduleFreeOracle, SophiaOracle};
 use common::{Trainer, device, device_with, encoder, finish};
+use wgpu_optim::rule::{Elements, Step};
 use wgpu_optim::{Clip, Curvature, Error, GroupOptions, Layout, Optimizer, OptimizerBuilder, Schedule};
-use wgpu_optim::{ScheduleFreeAdamW, ScheduleFreeSgd, Sophia, wgpu};
+use wgpu_optim::{Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sophia, wgpu};
 
 /// The last quad has one element.
 const LEN: usize = 4097;
@@ -193,4 +196,81 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
     twin.train(&mut params).unwrap();
     assert_eq!(twin.step(&mut params, &[1.0; 4]).unwrap().step, 1);
     assert_eq!(finish(gpu, &trainer.optimizer, encoder).step, 1);
+}
+
+/// Puts what it is told of the step into the parameters: in its update the bias corrections, in its passes these or the
+/// scalar.
+#[derive(Debug)]
+struct Told;
+
+impl Rule for Told {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+    fn lr(&self) -> f64 {
+        1.0
+    }
+    fn states(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        Vec::new()
+    }
+    fn bias_corrected(&self) -> Vec<f64> {
+        vec![0.5, 0.25, 0.75, 0.875]
+    }
+    fn scalars(&self) -> Vec<(&str, f32)> {
+        vec![("power", 1.0)]
+    }
+    fn advance(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], _: u32) {
+        scalars[0] *= 2.0;
+    }
+    fn passes(&self) -> Vec<&'static str> {
+        vec!["corrections", "scalar"]
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return Element(step.bias_correction); }
+         fn corrections(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+             return Element(step.bias_correction);
+         }
+         fn scalar(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+             return Element(vec4<f32>(step.scalars.power));
+         }
+         fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
+             return Scalars(2.0 * old.power);
+         }"
+        .into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        self.update_pass("corrections", elements, step);
+    }
+    fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
+        let mut told = if pass == "scalar" { [step.scalars[0]; 4] } else { step.bias_correction }.into_iter();
+        elements.each(|_, _, []| (told.next().unwrap(), []));
+    }
+}
+
+/// Bare steps and those with a norm leave a pass what they had themselves.
+#[test]
+fn a_pass_sees_the_scalars_of_the_last_step() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(4).unwrap();
+    let corrections = |t: i32| [0.5f32, 0.25, 0.75, 0.875].map(|beta| 1.0 - beta.powi(t));
+    for builder in [Optimizer::builder(Told), Optimizer::builder(Told).clip(Clip::global_norm(1.0))] {
+        let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0; 4]);
+        let (mut twin, mut params) = (builder.build_cpu(&layout).unwrap(), [0.0; 4]);
+        for t in 1..=5 {
+            trainer.step(&[1.0; 4]);
+            twin.step(&mut params, &[1.0; 4]).unwrap();
+            assert_eq!((&trainer.params()[..], params), (&corrections(t)[..], corrections(t)), "step {t}");
+            for (pass, expected) in [("scalar", [2f32.powi(t); 4]), ("corrections", corrections(t))] {
+                let mut encoder = encoder(gpu);
+                let (params_buffer, grads) = (&trainer.params, &trainer.grads);
+                trainer.optimizer.run_pass(pass, &mut encoder, &gpu.queue, params_buffer, grads).unwrap();
+                finish(gpu, &trainer.optimizer, encoder);
+                twin.run_pass(pass, &mut params, &[0.0; 4]).unwrap();
+                assert_eq!((&trainer.params()[..], params), (&expected[..], expected), "{pass} after step {t}");
+            }
+        }
+    }
 }
