@@ -155,11 +155,12 @@ fn lengths_around_the_limits_are_updated_to_the_last_element() {
 
 /// Wherever in its block, and whatever comes behind it.
 #[test]
-fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_part_of_a_block() {
+fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_row_of_a_block() {
     const LEN: usize = 8_192 + 40;
     let layout = Layout::flat(LEN).unwrap();
     let mut trainer = Trainer::new(device::gpu(), clipped(), &layout, &vec![0.0; LEN]);
-    for element in (0..8).map(|part| 1_024 * part + 5 * part + 2).chain([8_191, 8_192, LEN - 1]) {
+    // Every row that a workgroup loads at once.
+    for element in (0..32).map(|row| 256 * row + 5 * row + 2).chain([8_191, 8_192, LEN - 1]) {
         let mut grads = vec![1.0; LEN];
         grads[element] = 1e30;
         let stats = trainer.step(&grads);
@@ -168,7 +169,7 @@ fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_part_of_
         for bad in [f32::NAN, f32::INFINITY] {
             grads[element] = bad;
             assert_eq!(trainer.step(&grads).first_nonfinite, Some(element as u64));
-            for behind in [element + 1, element + 1_024, element + 4_096, LEN - 1] {
+            for behind in [1, 256, 512, 1_024, 2_048, LEN].map(|distance| element + distance) {
                 let mut grads = grads.clone();
                 grads[behind.min(LEN - 1)] = f32::NEG_INFINITY;
                 assert_eq!(trainer.step(&grads).first_nonfinite, Some(element as u64), "and {behind}");
