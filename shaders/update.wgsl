@@ -74,7 +74,7 @@ fn update_bare(
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     // Compilers for CPUs let every invocation run through these lines, so there are no more of them than can differ between
-    // `control` and `next`.
+    // `control` and `next`: no optimizer that takes bare steps clips or stops, which leaves the others as they were made.
     // equivalent: all threads write the same
     let is_first = element == 0u;
     // equivalent(&& is_first): all threads write the same

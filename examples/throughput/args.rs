@@ -75,7 +75,7 @@ pub(crate) struct Args {
     pub(crate) groups: u32,
 
     /// Seconds to spend on measuring each case.
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     pub(crate) seconds: f64,
 
     /// Write the rows as JSON.
@@ -121,6 +121,11 @@ fn rule(name: &str) -> Result<RuleConfig> {
         }
     };
     Ok(serde_json::from_str(&json)?)
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "expected 0 to 3600".to_owned())
 }
 
 fn size(text: &str) -> std::result::Result<Size, String> {

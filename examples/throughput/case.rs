@@ -26,7 +26,8 @@ impl Case {
         tensors: u32,
         groups: u32,
     ) -> Result<Self> {
-        let (tensors, groups) = (tensors.min(elements as u32), groups.min(tensors));
+        let tensors = tensors.min(elements as u32);
+        let groups = groups.min(tensors);
         let mut layout = Layout::builder();
         for tensor in 0..tensors as usize {
             let begin = elements * tensor / tensors as usize;
@@ -80,7 +81,8 @@ impl Case {
         self.update_bytes() + 4 * self.elements as u64 * (norm + sums + factors)
     }
 
-    /// How many copies of all buffers to go round, so that none is in a cache when its turn comes.
+    /// How many copies of all buffers to go round, so that none is in a cache when its turn comes: below 1 Mi elements too
+    /// few for the largest caches, since each has to be made.
     pub(crate) fn copies(&self) -> usize {
         /// Several times the caches of today's GPUs and CPUs.
         const ENOUGH: usize = 256 << 20;
@@ -119,5 +121,8 @@ mod tests {
         assert_eq!(tensors.iter().map(|tensor| tensor.range().len()).sum::<usize>(), 1_000);
         assert_eq!(tensors[4].group(), Some("group1"));
         case.builder().build_cpu(&case.layout).expect("the groups are the layout's");
+        let rule = serde_json::from_str(r#"{"name": "sgd"}"#).expect("a rule");
+        let case = Case::new("one element", rule, false, 1, 7, 3).expect("a layout");
+        case.builder().build_cpu(&case.layout).expect("as many groups as tensors");
     }
 }

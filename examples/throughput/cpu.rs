@@ -41,9 +41,9 @@ impl Engine for Cpu {
         format!("CPU engine: {}, {}", self.processor, self.threads)
     }
 
-    fn most_elements(&self, streams: usize) -> usize {
+    fn has_room(&self, elements: usize, streams: usize) -> bool {
         let per_element = 4 * (2 * streams as u64 - 2);
-        (memory::available() / 2 / per_element).min(wgpu_optim::MAX_ELEMENTS) as usize / 8192 * 8192
+        elements as u64 * per_element <= memory::available() / 2
     }
 
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row> {

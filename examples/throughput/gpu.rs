@@ -16,6 +16,9 @@ use crate::{Engine, Result, memory};
 /// Bytes written at a time where buffers are filled.
 const FILL: usize = 16 << 20;
 
+/// Bytes that no device is asked for beforehand.
+const SURELY_THERE: u64 = 256 << 20;
+
 pub(crate) struct Device {
     gpu: Gpu,
     pipelines: SharedPipelines,
@@ -44,7 +47,12 @@ impl Device {
         let set = |_| {
             let optimizer = case.builder().build_shared(&self.pipelines, &case.layout)?;
             let (params, grads) = (flat(&self.gpu, &case.layout, 1.0), flat(&self.gpu, &case.layout, 1e-3));
-            let states = optimizer.state_names().into_iter().map(|name| optimizer.state(name).unwrap_or_default());
+            // Not the factors that a rule may keep beside them: they are small.
+            let states = optimizer
+                .state_names()
+                .into_iter()
+                .take(streams - 2)
+                .map(|name| optimizer.state(name).unwrap_or_default());
             let slices: Vec<_> = [slices(&grads), slices(&params)].into_iter().chain(states).collect();
             let runs = stream.bind(&self.gpu.device, &slices);
             Ok(Set { optimizer, params, grads, runs })
@@ -59,21 +67,12 @@ impl Engine for Device {
         format!("{}, {clock}", self.gpu.describe())
     }
 
-    fn most_elements(&self, streams: usize) -> usize {
+    fn has_room(&self, elements: usize, streams: usize) -> bool {
         let device_type = self.gpu.adapter.get_info().device_type;
+        let bytes = 4 * elements as u64 * streams as u64;
         // Other kinds take the memory that programs have.
-        let bytes = if device_type == wgpu::DeviceType::DiscreteGpu { u64::MAX } else { memory::available() / 2 };
-        let bound = (bytes / (4 * streams as u64)).min(wgpu_optim::MAX_ELEMENTS) as usize;
-        let mut most = 0;
-        for exponent in 20..32 {
-            for elements in [1usize << exponent, 3 << (exponent - 1)] {
-                if elements > bound || !fits(&self.gpu, elements, streams) {
-                    return most;
-                }
-                most = elements;
-            }
-        }
-        most
+        let may_fit = device_type == wgpu::DeviceType::DiscreteGpu || bytes <= memory::available() / 2;
+        may_fit && (bytes < SURELY_THERE || fits(&self.gpu, elements, streams))
     }
 
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row> {

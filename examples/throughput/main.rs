@@ -15,7 +15,7 @@ mod stream;
 use std::fs;
 
 use clap::Parser;
-use wgpu_optim::Gpu;
+use wgpu_optim::{Gpu, RuleConfig};
 
 use args::{Args, Engines, Size};
 use case::Case;
@@ -29,8 +29,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 trait Engine {
     /// One line about it.
     fn describe(&self) -> String;
-    /// The most elements a rule with so many streams (parameters, gradients and states) has room for.
-    fn most_elements(&self, streams: usize) -> usize;
+    /// Whether memory holds so many elements of a rule with so many streams (parameters, gradients and states).
+    fn has_room(&self, elements: usize, streams: usize) -> bool;
     /// Measures a case.
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row>;
 }
@@ -49,36 +49,85 @@ fn main() -> Result<()> {
             Err(error) => println!("no steps on a GPU: {error}"),
         }
     }
-    let mut rows = Vec::new();
+    let mut report = Report { args: &args, rows: Vec::new(), failed: Vec::new() };
+    // Before anything is measured: a file that cannot be written is an error now.
+    report.write()?;
     for engine in &mut engines {
         println!("\n{}\n{}", engine.describe(), heading());
         for (name, rule) in &rules {
             for &size in &args.sizes {
-                let elements = match size {
-                    Size::Elements(elements) => elements,
-                    Size::Max => engine.most_elements(Case::streams_of(rule)),
-                };
                 for &clip in args.clip_modes() {
-                    let case = Case::new(name, rule.clone(), clip, elements, args.tensors, args.groups)?;
-                    let most = engine.most_elements(case.streams());
-                    if elements > most {
-                        println!("{name}: no room for {elements} elements; --sizes max takes {most}");
-                        continue;
-                    }
-                    let row = engine.run(&case, args.seconds)?;
-                    println!("{}", line(&row));
-                    rows.push(row);
+                    let row = measure_one(&mut **engine, &args, (name, rule), size, clip);
+                    report.add(name, row)?;
                 }
             }
         }
     }
     println!("\nresident memory at the end: {:.0} MiB", memory::resident() as f64 / f64::from(1 << 20));
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&rows)?;
-        fs::write(path, json).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    if report.failed.is_empty() { Ok(()) } else { Err(report.failed.join("\n").into()) }
+}
+
+fn measure_one(
+    engine: &mut dyn Engine,
+    args: &Args,
+    (name, rule): (&str, &RuleConfig),
+    size: Size,
+    clip: bool,
+) -> Result<Row> {
+    let streams = Case::streams_of(rule);
+    let elements = match size {
+        Size::Elements(elements) => elements,
+        Size::Max => most_elements(engine, streams),
+    };
+    if elements == 0 || !engine.has_room(elements, streams) {
+        return Err(format!(
+            "no room in memory for {elements} elements; --sizes max takes as many as there is room for"
+        )
+        .into());
     }
-    if let Some(path) = &args.plot {
-        plot::draw(&rows, path)?;
+    engine.run(&Case::new(name, rule.clone(), clip, elements, args.tensors, args.groups)?, args.seconds)
+}
+
+/// The largest power of two, or one and a half of one, for which there is room.
+fn most_elements(engine: &dyn Engine, streams: usize) -> usize {
+    let sizes = (10..32).flat_map(|exponent| [1usize << exponent, 3 << (exponent - 1)]);
+    let fitting =
+        sizes.take_while(|&elements| elements as u64 <= wgpu_optim::MAX_ELEMENTS && engine.has_room(elements, streams));
+    fitting.last().unwrap_or_default()
+}
+
+/// What was measured so far; written after every case, so that nothing is lost when a later one fails.
+struct Report<'a> {
+    args: &'a Args,
+    rows: Vec<Row>,
+    failed: Vec<String>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, name: &str, row: Result<Row>) -> Result<()> {
+        match row {
+            Ok(row) => {
+                println!("{}", line(&row));
+                self.rows.push(row);
+                self.write()
+            }
+            Err(error) => {
+                println!("{name}: {error}");
+                self.failed.push(format!("{name}: {error}"));
+                Ok(())
+            }
+        }
     }
-    Ok(())
+
+    fn write(&self) -> Result<()> {
+        if let Some(path) = &self.args.json {
+            let json = serde_json::to_string_pretty(&self.rows)?;
+            fs::write(path, json)
+                .map_err(|error| format!("{} cannot be written: {error}; give --json another file", path.display()))?;
+        }
+        if let Some(path) = &self.args.plot {
+            plot::draw(&self.rows, path)?;
+        }
+        Ok(())
+    }
 }

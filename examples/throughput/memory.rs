@@ -6,7 +6,8 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 pub(crate) fn available() -> u64 {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    system.available_memory()
+    let limited = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    system.available_memory().min(limited)
 }
 
 /// Bytes of this process in memory; 0 where the platform does not say.

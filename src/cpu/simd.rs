@@ -2,7 +2,8 @@
 
 /// Calls `f`, compiled for this machine's instruction set (AVX2 where x86-64 has it) as far as it is inlined.
 ///
-/// Bits do not depend on the choice: multiplications and additions are never fused, nor sums reordered.
+/// Bits do not depend on the choice: rustc never fuses multiplications and additions, though the set may have such
+/// instructions, and reorders no sum.
 #[cfg(feature = "simd")]
 #[inline(always)]
 pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {

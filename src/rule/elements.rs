@@ -18,6 +18,9 @@ impl<'a> Elements<'a> {
     /// Calls `f(param, grad, states)` for each element and stores what it gives back, states in the order of
     /// [`Rule::states`].
     ///
+    /// Loops over long closures are vectorized only where these are `#[inline(always)]` and hold what they need of the step
+    /// by value (`move`, and a copy of the step).
+    ///
     /// # Panics
     /// If `N` is not the number of the rule's states.
     pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
