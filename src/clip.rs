@@ -38,8 +38,8 @@ impl Clip {
 
 /// What a step does when a gradient is NaN or infinite.
 ///
-/// Unless set, a step that measures the norm anyway (clipping, a gradient scale, a rule with norms of tensors) takes [`NonFinite::Skip`], and
-/// a bare one takes [`NonFinite::Propagate`].
+/// Unless set, a step that measures the norm anyway (clipping, a gradient scale, a rule with norms of tensors) takes
+/// [`NonFinite::Skip`], and a bare one takes [`NonFinite::Propagate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum NonFinite {

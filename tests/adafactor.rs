@@ -7,9 +7,8 @@ use std::borrow::Cow;
 
 use common::numbers::{assert_same_bits, random};
 use common::oracle::{AdafactorOracle, FACTORS, Factors, Oracle, Rounded, StepScalars, measured};
-use common::{Trainer, assert_same_decision, device, device_with, encoder, finish, set_state};
+use common::{Trainer, assert_same_decision, device, device_with, set_state};
 use wgpu_optim::rule::{Elements, Step};
-use wgpu_optim::wgpu::BufferSlice;
 use wgpu_optim::{
     Adafactor, Clip, Error, Gpu, GroupOptions, Layout, NonFinite, Optimizer, OptimizerBuilder, Rule, Schedule, Stats,
 };
@@ -322,21 +321,10 @@ fn buffers_per_tensor_give_the_same_bits() {
         let mut flat = Trainer::new(gpu, case.builder(), &layout, &random(1, len));
         flat.step(&gradients(2, len));
         for cuts in [by_tensor, by_block] {
-            let upload = |values: &[f32], ahead: usize| {
-                let parts = cuts.windows(2).filter(|cut| cut[0] < cut[1]);
-                let parts = parts.map(|cut| [&vec![0.0; ahead], &values[cut[0]..cut[1]]].concat());
-                parts.map(|part| device::upload(gpu, &part)).collect::<Vec<_>>()
-            };
             // Three elements ahead of the gradients, so that nothing is aligned.
             for ahead in [0, 3] {
-                let mut optimizer = device::build(gpu, case.builder(), &layout).unwrap();
-                let (params, grads) = (upload(&random(1, len), 0), upload(&gradients(2, len), ahead));
-                let mut recorded = encoder(gpu);
-                let params: Vec<BufferSlice<'_>> = params.iter().map(|part| part.slice(..)).collect();
-                let grads: Vec<BufferSlice<'_>> = grads.iter().map(|part| part.slice(4 * ahead as u64..)).collect();
-                optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
-                finish(gpu, &optimizer, recorded);
-                let got: Vec<f32> = params.iter().flat_map(|part| device::download_slice(gpu, *part)).collect();
+                let values = (&random(1, len)[..], &gradients(2, len)[..]);
+                let (optimizer, got) = common::step_in_parts(gpu, case.builder(), &layout, values, &cuts, ahead);
                 assert_same_bits(&got, &flat.params(), &format!("packed {packed}, ahead {ahead}"));
                 for name in FACTORS {
                     assert_same_bits(&common::state(gpu, &optimizer, name), &flat.state(name), name);

@@ -1,5 +1,6 @@
 //! Every rule on the device against its CPU twin and its f64 oracle.
 
+#[macro_use]
 mod common;
 
 use common::numbers::{random, ulps};
@@ -233,7 +234,6 @@ fn cautious_cases() -> Vec<Case> {
     ]
 }
 
-/// The first rectified step is the sixth with a β₂ of 0.9375, and the 32nd leaves the series behind.
 /// The first word of a case's name, as a module's name.
 fn rule_of(case: &Case) -> String {
     case.name.split(' ').next().unwrap_or_default().replace('-', "_")
@@ -243,29 +243,8 @@ fn cases_of(rule: &str) -> Vec<Case> {
     cases().into_iter().filter(|case| rule_of(case) == rule).collect()
 }
 
-macro_rules! tests_of {
-    ($($rule:ident)*) => {
-        const RULES: &[&str] = &[$(stringify!($rule)),*];
-        $(mod $rule {
-            #[test]
-            fn each_step_agrees_with_twin_and_oracle() {
-                super::each_step_agrees_with_twin_and_oracle(stringify!($rule));
-            }
-
-            #[test]
-            fn a_thousand_steps_stay_with_the_oracle() {
-                super::a_thousand_steps_stay_with_the_oracle(stringify!($rule));
-            }
-
-            #[test]
-            fn special_values_take_the_same_way_on_both_engines() {
-                super::special_values_take_the_same_way_on_both_engines(stringify!($rule));
-            }
-        })*
-    };
-}
-
 tests_of! {
+    [each_step_agrees_with_twin_and_oracle a_thousand_steps_stay_with_the_oracle special_values_take_the_same_way_on_both_engines]
     adabelief adadelta adagrad adam adamax adamw adan ademamix lion momentum nadam nesterov radam rmsprop rprop
     schedule_free sgd signsgd signum sophia_g sophia_h yogi
 }
@@ -277,6 +256,7 @@ fn every_case_is_tested_and_every_rule_has_cases() {
     assert!(RULES.iter().all(|rule| tested.iter().any(|tested| tested == rule)), "{tested:?}");
 }
 
+/// The first rectified step is the sixth with a β₂ of 0.9375, and the 32nd leaves the series behind.
 fn radam_cases() -> Vec<Case> {
     let betas = (0.875, 0.9375);
     let oracle = |decoupled| RAdamOracle { betas, eps: 1.0 / 1024.0, decoupled, corrected_eps_root: None };

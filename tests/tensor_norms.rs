@@ -4,12 +4,12 @@
 //! As in `tests/golden.rs`: the oracle is evaluated with [`common::oracle::Rounded`], from what the device held before the
 //! step; the sums over a tensor carry the errors of their terms and of 27 roundings.
 
+#[macro_use]
 mod common;
 
 use common::numbers::{assert_same_bits, random};
 use common::oracle::{LambOracle, LarsOracle, NovoGradOracle, Oracle, ProdigyOracle, Rounded, StepScalars, measured};
-use common::{Trainer, assert_same_decision, device, device_with, encoder, finish};
-use wgpu_optim::wgpu::BufferSlice;
+use common::{Trainer, assert_same_decision, device, device_with, encoder};
 use wgpu_optim::{
     Clip, Error, Gpu, GroupOptions, Lamb, Lars, Layout, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy,
     Stats,
@@ -186,24 +186,10 @@ fn rule_of(case: &Case) -> &'static str {
     case.name.split(' ').next().unwrap_or_default()
 }
 
-macro_rules! tests_of {
-    ($($rule:ident)*) => {
-        const RULES: &[&str] = &[$(stringify!($rule)),*];
-        $(mod $rule {
-            #[test]
-            fn each_step_agrees_with_twin_and_oracle() {
-                super::each_step_agrees_with_twin_and_oracle(stringify!($rule));
-            }
-
-            #[test]
-            fn a_thousand_steps_stay_with_the_oracle() {
-                super::a_thousand_steps_stay_with_the_oracle(stringify!($rule));
-            }
-        })*
-    };
+tests_of! {
+    [each_step_agrees_with_twin_and_oracle a_thousand_steps_stay_with_the_oracle]
+    lamb lars novograd prodigy
 }
-
-tests_of! { lamb lars novograd prodigy }
 
 #[test]
 fn every_case_is_tested_and_every_rule_has_cases() {
@@ -375,21 +361,10 @@ fn buffers_per_tensor_give_the_same_bits() {
             let mut flat = Trainer::new(gpu, builder.clone(), &layout, &random(1, len));
             flat.step(&gradients(2, len));
             for cuts in [by_tensor, by_block] {
-                let upload = |values: &[f32], ahead: usize| {
-                    let parts = cuts.windows(2).filter(|cut| cut[0] < cut[1]);
-                    let parts = parts.map(|cut| [&vec![0.0; ahead], &values[cut[0]..cut[1]]].concat());
-                    parts.map(|part| device::upload(gpu, &part)).collect::<Vec<_>>()
-                };
                 // Three elements ahead of the gradients, so that nothing is aligned.
                 for ahead in [0, 3] {
-                    let mut optimizer = device::build(gpu, builder.clone(), &layout).unwrap();
-                    let (params, grads) = (upload(&random(1, len), 0), upload(&gradients(2, len), ahead));
-                    let mut recorded = encoder(gpu);
-                    let params: Vec<BufferSlice<'_>> = params.iter().map(|part| part.slice(..)).collect();
-                    let grads: Vec<BufferSlice<'_>> = grads.iter().map(|part| part.slice(4 * ahead as u64..)).collect();
-                    optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
-                    finish(gpu, &optimizer, recorded);
-                    let got: Vec<f32> = params.iter().flat_map(|part| device::download_slice(gpu, *part)).collect();
+                    let values = (&random(1, len)[..], &gradients(2, len)[..]);
+                    let (_, got) = common::step_in_parts(gpu, builder.clone(), &layout, values, &cuts, ahead);
                     assert_same_bits(&got, &flat.params(), &format!("{}, packed {packed}, ahead {ahead}", case.name));
                 }
             }

@@ -56,8 +56,12 @@ fn main() -> Result<()> {
         println!("\n{}\n{}", engine.describe(), heading());
         for (name, rule) in &rules {
             for &size in &args.sizes {
+                let elements = match size {
+                    Size::Elements(elements) => elements,
+                    Size::Max => most_elements(&**engine, Case::streams_of(rule)),
+                };
                 for &clip in args.clip_modes() {
-                    let row = measure_one(&mut **engine, &args, (name, rule), size, clip);
+                    let row = measure_one(&mut **engine, &args, (name, rule), elements, clip);
                     report.add(name, row)?;
                 }
             }
@@ -71,15 +75,10 @@ fn measure_one(
     engine: &mut dyn Engine,
     args: &Args,
     (name, rule): (&str, &RuleConfig),
-    size: Size,
+    elements: usize,
     clip: bool,
 ) -> Result<Row> {
-    let streams = Case::streams_of(rule);
-    let elements = match size {
-        Size::Elements(elements) => elements,
-        Size::Max => most_elements(engine, streams),
-    };
-    if elements == 0 || !engine.has_room(elements, streams) {
+    if elements == 0 || !engine.has_room(elements, Case::streams_of(rule)) {
         return Err(format!(
             "no room in memory for {elements} elements; --sizes max takes as many as there is room for"
         )

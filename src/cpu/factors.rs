@@ -152,8 +152,8 @@ fn sum_band(
 fn write_squares(groups: &GroupTable, step: &WholeStep, grad: &[f32], start: usize, squares: &mut [f32]) {
     for (from, to, span) in groups.covering(start as u32, (start + squares.len()) as u32) {
         let squares = &mut squares[from as usize - start..to as usize - start];
-        for (square, grad) in squares.iter_mut().zip(&grad[from as usize..to as usize]) {
-            let grad = grad * step.grad_factors[0] * step.grad_factors[1];
+        for (square, &grad) in squares.iter_mut().zip(&grad[from as usize..to as usize]) {
+            let grad = step.scale_grad(grad);
             *square = if span.live() { grad * grad } else { 0.0 };
         }
     }

@@ -47,9 +47,7 @@ pub(crate) fn measure(
         let step_of_span = step.of(span, before);
         // Runs end where rows do, so that each lies in one row of sums.
         for run in runs(from as usize, to as usize) {
-            for (scaled, grad) in scaled.iter_mut().zip(&whole.grad[run.clone()]) {
-                *scaled = grad * step.grad_factors[0] * step.grad_factors[1];
-            }
+            step.scale_grads(&whole.grad[run.clone()], &mut scaled);
             let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
             if let Some((factors, values)) = whole.factors {
                 let axes = factors.tensor(item.segment as usize);

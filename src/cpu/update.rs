@@ -20,6 +20,7 @@ pub(crate) struct Part<'a> {
 }
 
 /// The scalars that all parts of a step share.
+#[derive(Clone, Copy)]
 pub(crate) struct WholeStep {
     pub(crate) lr: f32,
     /// What gradients are multiplied by, one factor after the other.
@@ -30,6 +31,28 @@ pub(crate) struct WholeStep {
 }
 
 impl WholeStep {
+    /// A gradient as the rule sees it.
+    #[inline(always)]
+    pub(crate) fn scale_grad(&self, grad: f32) -> f32 {
+        grad * self.grad_factors[0] * self.grad_factors[1]
+    }
+
+    /// Gradients as the rule sees them; gives the largest bits of their absolute values as they were.
+    pub(crate) fn scale_grads(&self, grad: &[f32], scaled: &mut [f32]) -> u32 {
+        let whole = *self;
+        vectorized(
+            #[inline(always)]
+            move || {
+                let mut largest = 0;
+                for (scaled, &grad) in scaled.iter_mut().zip(grad) {
+                    *scaled = whole.scale_grad(grad);
+                    largest = (grad.to_bits() & ABSOLUTE).max(largest);
+                }
+                largest
+            },
+        )
+    }
+
     /// The step of the elements of a span, which lies in one tensor.
     pub(crate) fn of(&self, span: &GroupSpan, tensor: TensorRow) -> Step {
         Step {
@@ -72,10 +95,7 @@ pub(crate) fn update(
         let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
         for run in runs(from as usize, to as usize) {
             let run = run.start - start..run.end - start;
-            let max_bits = vectorized(
-                #[inline(always)]
-                || scale(&mut scaled, &grad[run.clone()], whole.grad_factors),
-            );
+            let max_bits = whole.scale_grads(&grad[run.clone()], &mut scaled);
             if max_bits >= INFINITE && first_nonfinite == NONE {
                 let bad = grad[run.clone()].iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
                 first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
@@ -94,17 +114,6 @@ pub(crate) fn update(
         }
     }
     first_nonfinite
-}
-
-/// Multiplies gradients by both factors; gives the largest bits of their absolute values.
-#[inline(always)]
-fn scale(scaled: &mut [f32], grad: &[f32], factors: [f32; 2]) -> u32 {
-    let mut largest = 0;
-    for (scaled, grad) in scaled.iter_mut().zip(grad) {
-        *scaled = grad * factors[0] * factors[1];
-        largest = (grad.to_bits() & ABSOLUTE).max(largest);
-    }
-    largest
 }
 
 /// Counts a bare step, which applies every gradient as it is. Twin of the counting in `update_bare`.

@@ -14,7 +14,7 @@ use crate::groups::GroupTable;
 const UPDATE_ELEMENTS: u64 = 1024;
 const NORM_ELEMENTS: u64 = crate::cpu::NORM_BLOCK as u64;
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
-pub(super) const CHUNK_STRIDE: u64 = 256;
+const CHUNK_STRIDE: u64 = 256;
 /// Bytes of `Control`, the part of the control block that `update` reads.
 const CONTROL_SIZE: u64 = std::mem::offset_of!(ControlBlock, first_nonfinite) as u64;
 
@@ -130,7 +130,7 @@ impl Bindings {
             };
             pipelines.prepare(device, kernel);
             let mut entries = vec![
-                chunk_entry(&uniforms, i),
+                chunk_entry::<ChunkUniform>(&uniforms, i),
                 control_entry(shared),
                 BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             ];
@@ -176,7 +176,7 @@ fn norm_dispatches(
         let kernel = Kernel::Norm(chunk.form(groups));
         pipelines.prepare(device, kernel);
         let mut entries = vec![
-            chunk_entry(&uniforms, i),
+            chunk_entry::<ChunkUniform>(&uniforms, i),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             BindGroupEntry { binding: 3, resource: shared.partials.as_entire_binding() },
         ];
@@ -201,7 +201,7 @@ fn measure_dispatches(
         let kernel = Kernel::Measure { aligned: chunk.aligned && chunk.start.is_multiple_of(4) };
         pipelines.prepare(device, kernel);
         let mut entries = vec![
-            chunk_entry(uniforms, i),
+            chunk_entry::<ChunkUniform>(uniforms, i),
             control_entry(shared),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
         ];
@@ -265,8 +265,8 @@ pub(crate) fn bound(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingRes
     wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
 }
 
-fn chunk_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
-    let size = size_of::<ChunkUniform>() as u64;
+pub(super) fn chunk_entry<T>(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
+    let size = size_of::<T>() as u64;
     BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
 }
 

@@ -1,9 +1,9 @@
 //! The dispatches that bring factors forward.
 
 use bytemuck::{Pod, Zeroable};
-use wgpu::{BindGroupEntry, Buffer};
+use wgpu::BindGroupEntry;
 
-use super::bindings::{self, CHUNK_STRIDE, Dispatch, Shared, bind_group, bound, uniform_buffer};
+use super::bindings::{self, Dispatch, Shared, bind_group, bound, chunk_entry, uniform_buffer};
 use super::pipelines::{Kernel, Pipelines, WORKGROUP};
 use super::plan::{Chunk, PlanLimits};
 use super::shader::{FACTORS_BINDING, GRAD_STREAM, STREAM_BINDING};
@@ -48,7 +48,7 @@ pub(super) fn dispatches(
     for (i, (chunk, uniform)) in chunks.iter().zip(&uniforms).enumerate() {
         let gradients = &chunk.streams[GRAD_STREAM];
         let entries = [
-            lines_entry(&buffer, i),
+            chunk_entry::<LinesChunk>(&buffer, i),
             bindings::control_entry(shared),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             BindGroupEntry {
@@ -86,9 +86,4 @@ fn dispatch(
 pub(super) fn entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
     let buffer = shared.factors.as_ref()?;
     Some(BindGroupEntry { binding: FACTORS_BINDING, resource: buffer.as_entire_binding() })
-}
-
-fn lines_entry(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
-    let size = size_of::<LinesChunk>() as u64;
-    BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
 }

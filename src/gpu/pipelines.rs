@@ -9,7 +9,7 @@ use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, SEGMENTS_BINDING, 
 use crate::Error;
 use crate::rule::Rule;
 
-/// Invocations of a workgroup of every kernel.
+/// Invocations of a workgroup of every kernel but `norm`, which has fewer.
 pub(super) const WORKGROUP: u32 = 256;
 
 /// The kernels.

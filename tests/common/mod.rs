@@ -1,6 +1,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     clippy::unwrap_used,
     reason = "every test binary uses its part; in tests a panic is the report"
 )]
@@ -11,6 +12,22 @@ pub mod oracle;
 
 use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
+
+/// A module per rule with a test for each of these functions, which take the rule's name; `RULES` has all the names.
+macro_rules! tests_of {
+    (@ $rule:ident [$($test:ident)*]) => {
+        $(#[test]
+        fn $test() {
+            super::$test(stringify!($rule));
+        })*
+    };
+    ($tests:tt $($rule:ident)*) => {
+        const RULES: &[&str] = &[$(stringify!($rule)),*];
+        $(mod $rule {
+            tests_of!(@ $rule $tests);
+        })*
+    };
+}
 
 /// An optimizer with its parameters and gradients on a device; one submission per step.
 pub struct Trainer<'a> {
@@ -68,6 +85,32 @@ pub fn finish(gpu: &Gpu, optimizer: &Optimizer, mut encoder: CommandEncoder) -> 
 pub fn state(gpu: &Gpu, optimizer: &Optimizer, name: &str) -> Vec<f32> {
     let slices = optimizer.state(name).unwrap();
     slices.iter().flat_map(|slice| device::download_slice(gpu, *slice)).collect()
+}
+
+/// A new optimizer, and the parameters after its first step, where these and the gradients are cut into buffers of their
+/// own; those of the gradients have `ahead` further elements before them.
+pub fn step_in_parts(
+    gpu: &Gpu,
+    builder: OptimizerBuilder,
+    layout: &Layout,
+    (params, grads): (&[f32], &[f32]),
+    cuts: &[usize],
+    ahead: usize,
+) -> (Optimizer, Vec<f32>) {
+    let upload = |values: &[f32], ahead: usize| {
+        let parts = cuts.windows(2).filter(|cut| cut[0] < cut[1]);
+        let parts = parts.map(|cut| [&vec![0.0; ahead], &values[cut[0]..cut[1]]].concat());
+        parts.map(|part| device::upload(gpu, &part)).collect::<Vec<_>>()
+    };
+    let mut optimizer = device::build(gpu, builder, layout).unwrap();
+    let (params, grads) = (upload(params, 0), upload(grads, ahead));
+    let mut recorded = encoder(gpu);
+    let params: Vec<_> = params.iter().map(|part| part.slice(..)).collect();
+    let grads: Vec<_> = grads.iter().map(|part| part.slice(4 * ahead as u64..)).collect();
+    optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+    finish(gpu, &optimizer, recorded);
+    let updated = params.iter().flat_map(|part| device::download_slice(gpu, *part)).collect();
+    (optimizer, updated)
 }
 
 /// Writes a state of an optimizer on a device.
