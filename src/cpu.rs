@@ -139,8 +139,10 @@ impl CpuOptimizer {
         let factors = plan.factors.as_ref().zip(self.factors.as_ref());
         let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
         let mut parts = parts(PART, params, grads, &mut states);
-        // What the passes before read last, they left in the cache.
-        parts.reverse();
+        if !plan.is_bare() {
+            // What the passes before read last, they left in the cache.
+            parts.reverse();
+        }
         let bad = map_parts(parts, |part| {
             update::update(&*plan.rule, pass, &plan.groups, &self.tensors, factors, whole, part)
         });

@@ -38,6 +38,7 @@ pub use adan::Adan;
 pub use ademamix::AdEMAMix;
 pub use custom::CustomRule;
 pub use elements::{Elements, MeasuredElements};
+pub(crate) use elements::{Grads, scale_grad};
 pub use lamb::Lamb;
 pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;

@@ -3,7 +3,7 @@ use super::norm::NORM_BLOCK;
 use super::update::{RUN, WholeStep, runs};
 use crate::factors::Factors;
 use crate::groups::GroupTable;
-use crate::rule::{MeasuredElements, Rule};
+use crate::rule::{Grads, MeasuredElements, Rule};
 use crate::segments::Item;
 
 /// One tensor: the sums over it, and the rule's states.
@@ -38,7 +38,7 @@ pub(crate) fn measure(
     item: Item,
 ) -> [f32; 4] {
     let mut sums = vec![[0.0; RUN]; rule.measures().len()];
-    let (mut scaled, mut variance) = ([0.0; RUN], [0.0; RUN]);
+    let mut variance = [0.0; RUN];
     let before = TensorRow::new(tensors[item.segment as usize].state);
     for (from, to, span) in groups.covering(item.start, item.end) {
         if !span.live() {
@@ -46,8 +46,8 @@ pub(crate) fn measure(
         }
         let step_of_span = step.of(span, before);
         // Runs end where rows do, so that each lies in one row of sums.
-        for run in runs(from as usize, to as usize) {
-            step.scale_grads(&whole.grad[run.clone()], &mut scaled);
+        for run in runs(from as usize, to as usize, RUN) {
+            let grads = Grads { grad: &whole.grad[run.clone()], factors: step.grad_factors };
             let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
             if let Some((factors, values)) = whole.factors {
                 let axes = factors.tensor(item.segment as usize);
@@ -56,7 +56,7 @@ pub(crate) fn measure(
             }
             let column = run.start % NORM_BLOCK % RUN;
             let mut row: Vec<&mut [f32]> = sums.iter_mut().map(|sums| &mut sums[column..column + run.len()]).collect();
-            let elements = MeasuredElements::new(&whole.param[run.clone()], &scaled[..run.len()], &states, &mut row);
+            let elements = MeasuredElements::new(&whole.param[run.clone()], grads, &states, &mut row);
             rule.measure(elements, &step_of_span);
         }
     }

@@ -2,13 +2,12 @@ use std::ops::Range;
 
 use super::factors::FactorValues;
 use super::measure::TensorRow;
-use super::simd::vectorized;
 use crate::control::{ABSOLUTE, ControlBlock, INFINITE, NONE};
 use crate::factors::Factors;
 use crate::groups::{GroupSpan, GroupTable};
-use crate::rule::{Elements, Rule, Step};
+use crate::rule::{Elements, Grads, Rule, Step};
 
-/// Elements whose scaled gradients are held on the stack at a time: those of a workgroup.
+/// Elements for which what a rule needs is made and held on the stack at a time: those of a workgroup.
 pub(crate) const RUN: usize = 1024;
 
 /// One thread's part of a step: elements of the flat space from `start` on.
@@ -31,28 +30,6 @@ pub(crate) struct WholeStep {
 }
 
 impl WholeStep {
-    /// A gradient as the rule sees it.
-    #[inline(always)]
-    pub(crate) fn scale_grad(&self, grad: f32) -> f32 {
-        grad * self.grad_factors[0] * self.grad_factors[1]
-    }
-
-    /// Gradients as the rule sees them; gives the largest bits of their absolute values as they were.
-    pub(crate) fn scale_grads(&self, grad: &[f32], scaled: &mut [f32]) -> u32 {
-        let whole = *self;
-        vectorized(
-            #[inline(always)]
-            move || {
-                let mut largest = 0;
-                for (scaled, &grad) in scaled.iter_mut().zip(grad) {
-                    *scaled = whole.scale_grad(grad);
-                    largest = (grad.to_bits() & ABSOLUTE).max(largest);
-                }
-                largest
-            },
-        )
-    }
-
     /// The step of the elements of a span, which lies in one tensor.
     pub(crate) fn of(&self, span: &GroupSpan, tensor: TensorRow) -> Step {
         Step {
@@ -67,9 +44,9 @@ impl WholeStep {
     }
 }
 
-/// Cuts `from..to` wherever a multiple of [`RUN`] elements of the flat space lies.
-pub(crate) fn runs(from: usize, to: usize) -> impl Iterator<Item = Range<usize>> {
-    let next = move |from: usize| to.min((from / RUN + 1) * RUN);
+/// Cuts `from..to` wherever a multiple of `len` elements of the flat space lies.
+pub(crate) fn runs(from: usize, to: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let next = move |from: usize| to.min((from / len + 1) * len);
     std::iter::successors((from < to).then(|| from..next(from)), move |run| {
         (run.end < to).then(|| run.end..next(run.end))
     })
@@ -88,28 +65,32 @@ pub(crate) fn update(
     part: Part<'_>,
 ) -> u32 {
     let Part { start, param, grad, mut states } = part;
-    let (mut scaled, mut variance) = ([0.0; RUN], [0.0; RUN]);
+    let mut variance = [0.0; RUN];
+    let run_len = if factors.is_some() { RUN } else { usize::MAX };
     let mut first_nonfinite = NONE;
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
         let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
-        for run in runs(from as usize, to as usize) {
+        for run in runs(from as usize, to as usize, run_len) {
             let run = run.start - start..run.end - start;
-            let max_bits = whole.scale_grads(&grad[run.clone()], &mut scaled);
-            if max_bits >= INFINITE && first_nonfinite == NONE {
-                let bad = grad[run.clone()].iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
-                first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
-            }
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
             if let Some((factors, values)) = factors {
                 let variance = &mut variance[..run.len()];
                 values.write_variance(factors.tensor(tensor as usize), start + run.start, variance);
                 run_states.push(variance);
             }
-            let elements = Elements::new(&mut param[run.clone()], &scaled[..run.len()], &mut run_states);
+            let grad = &grad[run.clone()];
+            let grads = Grads { grad, factors: whole.grad_factors };
+            // A rule that looks at no gradient says nothing about them.
+            let mut max_bits = INFINITE;
+            let elements = Elements::new(&mut param[run.clone()], grads, &mut run_states, &mut max_bits);
             match pass {
                 Some(pass) => rule.update_pass(pass, elements, &step),
                 None => rule.update(elements, &step),
+            }
+            if max_bits >= INFINITE && first_nonfinite == NONE {
+                let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
+                first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
             }
         }
     }
