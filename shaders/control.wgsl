@@ -20,6 +20,10 @@ struct Control {
     findings: u32,
     // What gradients are multiplied by, one factor after the other, to unscale and clip them.
     grad_factors: vec2<f32>,
+    // The largest absolute value of a gradient, where they are clipped by value.
+    clip_value: f32,
+    // Steps skipped since the last applied one.
+    consecutive_skipped: u32,
 }
 
 struct ControlBlock {
@@ -34,6 +38,7 @@ struct SlotHead {
     lr: f32,
     // 1 / gradient scale, negative to maximize.
     inv_scale: f32,
+    // Where to clip: the largest norm, or the fraction of the norms before that may be above it.
     max_norm: f32,
     flags: u32,
 }
@@ -41,6 +46,7 @@ struct SlotHead {
 const CLIP: u32 = 1u;
 const SKIP: u32 = 2u;
 const STOP: u32 = 4u;
+const EXACT: u32 = 8u;
 const MEASURED: u32 = 1u;
 const INVALID_SCALE: u32 = 2u;
 const NONE: u32 = 0xffffffffu;

@@ -12,7 +12,7 @@
 const HUGE: i32 = 90;
 
 // Clip coefficient, and the two factors that unscale and clip.
-fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> {
+fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> vec3<f32> {
     if total.max_bits > INFINITE {
         // NaN, made from the gradient's own bits: an expression might be assumed never to be one.
         let nan = bitcast<f32>(total.max_bits);
@@ -28,18 +28,19 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32) -> vec3<f32> 
     if exponent > HUGE {
         // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of what gradients are multiplied by.
         let mantissa = inv_scale * power_of_two(-scale_exponent);
-        let coef = (slot.head.max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
+        let coef = (max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
         // equivalent(<=): at 1 both return the same product
         if coef < 1.0 {
-            return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (slot.head.max_norm / root));
+            return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (max_norm / root));
         }
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
+    let divisor = grad_norm + select(1e-6, 0.0, (slot.head.flags & EXACT) != 0u);
     // equivalent(<): where both are the same the quotient is 1
-    if grad_norm + 1e-6 <= slot.head.max_norm {
+    if divisor <= max_norm {
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
-    let coef = slot.head.max_norm / (grad_norm + 1e-6);
+    let coef = max_norm / divisor;
     return vec3<f32>(coef, inv_scale, coef);
 }
 
@@ -50,9 +51,6 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
         total = combine(total, partials[i]);
     }
     total = reduce(total, lane);
-    if lane != 0u {
-        return;
-    }
     // Positive and normal, and so is its inverse.
     let invalid_scale = grad_scale < 0x00800000u || grad_scale > 0x7e800000u;
     let refuses = (slot.head.flags & SKIP) != 0u;
@@ -60,19 +58,23 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     if !(invalid_scale && refuses) {
         inv_scale = slot.head.inv_scale / bitcast<f32>(grad_scale);
     }
-    let root = sqrt(total.sum);
+    let root = root_of(total);
     // Half of the exponent before the scale and half after it: neither product leaves the range alone.
     let first_half = total.exponent / 2;
     var grad_norm = root * power_of_two(first_half) * abs(inv_scale) * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {
         grad_norm = bitcast<f32>(total.max_bits);
     }
+    let max_norm = max_norm_of(grad_norm, !invalid_scale && block.control.stopped == 0u, lane);
+    if lane != 0u {
+        return;
+    }
     block.control.lr = slot.head.lr;
     block.control.grad_norm = grad_norm;
     block.control.findings = MEASURED | select(0u, INVALID_SCALE, invalid_scale);
     var clipped = vec3<f32>(1.0, inv_scale, 1.0);
     if (slot.head.flags & CLIP) != 0u {
-        clipped = clip(total, root, grad_norm, inv_scale);
+        clipped = clip(total, root, grad_norm, inv_scale, max_norm);
     }
     block.control.clip_coef = clipped.x;
     block.control.grad_factors = clipped.yz;
@@ -85,11 +87,13 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     if (nonfinite && refuses) || block.control.stopped != 0u {
         block.control.apply = 0u;
         block.control.skipped += 1u;
+        block.control.consecutive_skipped += 1u;
     } else {
         step += 1u;
         let correction = bias_correction(step);
         let scalars = advance(unpack(block.control.scalars), slot.head.lr, slot.hyper, correction, step);
         block.control.apply = 1u;
+        block.control.consecutive_skipped = 0u;
         block.control.step = step;
         block.control.bias_correction = correction;
         block.control.upcoming_bias_correction = bias_correction(step + 1u);

@@ -54,7 +54,8 @@ fn sum_piece(piece: u32) {
         }
         if live == 2u || is_live(element) {
             let bits = grads[element - chunk.start + chunk.shift];
-            let grad = bitcast<f32>(bits) * control.grad_factors.x * control.grad_factors.y;
+            let scaled = bitcast<f32>(bits) * control.grad_factors.x * control.grad_factors.y;
+            let grad = clip_by_value(vec4<f32>(scaled)).x;
             sum = sum + grad * grad;
         }
     }

@@ -35,7 +35,8 @@ fn measure_items(
             let counted = lanes.live & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(item.x));
             // Wraps where the chunk begins inside these four elements; what lies before is not counted.
             let element = index - chunk.start;
-            let grad = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
+            let scaled = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
+            let grad = clip_by_value(scaled);
             let step = Step(
                 slot.head.lr * lanes.lr_scale,
                 lanes.weight_decay,

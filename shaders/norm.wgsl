@@ -1,4 +1,4 @@
-// Sum of squares and finite check of the gradients: one partial per block of 8,192 elements of the flat space.
+// What the gradients add to the norm, and their finite check: one partial per block of 8,192 elements of the flat space.
 // The tree depends on nothing but the elements' flat indices, so chunking does not change a bit.
 // Twin: src/cpu/norm.rs.
 
@@ -16,9 +16,8 @@ fn load_quad(element: u32) -> vec4<u32> {
     return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
 }
 
-fn squares(bits: vec4<u32>, scale: f32) -> vec4<f32> {
-    let scaled = bitcast<vec4<f32>>(bits) * scale;
-    return scaled * scaled;
+fn terms(bits: vec4<u32>, scale: f32) -> vec4<f32> {
+    return terms_of(bitcast<vec4<f32>>(bits) * scale);
 }
 
 // One lane's part of 2,048 elements: four of each row of 256.
@@ -53,14 +52,14 @@ fn partial_of_tile(element: u32) -> Partial {
         // equivalent(126, -125): half as large, the numbers have the same sum, its exponent one greater
         partial.exponent = clamp(i32(max_bits >> 23u) - 127, -126, 126);
         let scale = power_of_two(-partial.exponent);
-        var sum = squares(bits0, scale);
-        sum = sum + squares(bits1, scale);
-        sum = sum + squares(bits2, scale);
-        sum = sum + squares(bits3, scale);
-        sum = sum + squares(bits4, scale);
-        sum = sum + squares(bits5, scale);
-        sum = sum + squares(bits6, scale);
-        sum = sum + squares(bits7, scale);
+        var sum = terms(bits0, scale);
+        sum = sum + terms(bits1, scale);
+        sum = sum + terms(bits2, scale);
+        sum = sum + terms(bits3, scale);
+        sum = sum + terms(bits4, scale);
+        sum = sum + terms(bits5, scale);
+        sum = sum + terms(bits6, scale);
+        sum = sum + terms(bits7, scale);
         partial.sum = (sum.x + sum.y) + (sum.z + sum.w);
     }
     return partial;

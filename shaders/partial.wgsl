@@ -1,4 +1,7 @@
-// A sum of squares that can neither overflow nor vanish: sum * 4^exponent. Twin: src/cpu/partial.rs.
+// A sum over scaled elements, which can neither overflow nor vanish: of squares, sum * 4^exponent. Twin:
+// src/cpu/partial.rs.
+//
+// Composed in src/gpu/shader.rs with one of norm/*.wgsl.
 
 struct Partial {
     exponent: i32,
@@ -22,8 +25,7 @@ fn power_of_two(exponent: i32) -> f32 {
 
 fn combine(a: Partial, b: Partial) -> Partial {
     let exponent = max(a.exponent, b.exponent);
-    let sum = a.sum * power_of_two(2 * (a.exponent - exponent))
-        + b.sum * power_of_two(2 * (b.exponent - exponent));
+    let sum = a.sum * rescale(a.exponent - exponent) + b.sum * rescale(b.exponent - exponent);
     return Partial(exponent, sum, max(a.max_bits, b.max_bits), min(a.first_nonfinite, b.first_nonfinite));
 }
 

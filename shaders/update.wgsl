@@ -1,7 +1,7 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
 // Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
-// storage format, `element_of`, `apply` (the rule, or one of its further passes), and `count_for_rule`, which writes what
+// storage format, `element_of`, `clip_by_value` (clipping by value), `apply` (the rule, or one of its further passes), and `count_for_rule`, which writes what
 // the rule has of bias corrections and scalars into `next`.
 
 @group(0) @binding(1) var<uniform> control: Control;
@@ -18,7 +18,7 @@ struct WholeStep {
 }
 
 fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
-    let grad = bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y;
+    let grad = clip_by_value(bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y);
     let lr = slot.head.lr * lanes.lr_scale;
     let step = Step(
         lr,
@@ -83,7 +83,9 @@ fn update_bare(
         next.control.skipped = control.skipped;
         next.control.lr = slot.head.lr;
         count_for_rule(t, correction, scalars);
-        atomicStore(&next.first_nonfinite[(t + 1u) & 1u], NONE);
+        // equivalent(0u): the first workgroup, which clears, is the first to run on lavapipe
+        let upcoming = t + 1u;
+        atomicStore(&next.first_nonfinite[upcoming & 1u], NONE);
     }
     // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use crate::control::{CLIP, SKIP, STOP, SlotHead};
+use crate::clip::ClipForm;
+use crate::control::{CLIP, EXACT, SKIP, STOP, SlotHead};
 use crate::cpu::CpuOptimizer;
 use crate::error::check;
 use crate::factors::Factors;
@@ -19,12 +20,13 @@ pub struct OptimizerBuilder {
     schedule: Option<Schedule>,
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
+    max_consecutive_skips: u32,
     groups: Vec<(String, GroupOptions)>,
 }
 
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
-        Self { rule, schedule: None, clip: None, nonfinite: None, groups: Vec::new() }
+        Self { rule, schedule: None, clip: None, nonfinite: None, max_consecutive_skips: u32::MAX, groups: Vec::new() }
     }
 
     /// The learning rate over time. Default: the rule's `lr` throughout.
@@ -33,7 +35,7 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Clips gradients, in three dispatches instead of one. Default: no clipping.
+    /// Clips gradients; by norms, in three dispatches instead of one. Default: no clipping.
     pub fn clip(mut self, clip: Clip) -> Self {
         self.clip = Some(clip);
         self
@@ -42,6 +44,13 @@ impl OptimizerBuilder {
     /// What to do when a gradient is not finite. Default: see [`NonFinite`].
     pub fn nonfinite(mut self, nonfinite: NonFinite) -> Self {
         self.nonfinite = Some(nonfinite);
+        self
+    }
+
+    /// After so many skipped steps in a row the statistics say `too_many_skips`, since something is wrong then that skipping
+    /// does not mend. Steps are refused as before. Default: never.
+    pub fn max_consecutive_skips(mut self, steps: u32) -> Self {
+        self.max_consecutive_skips = steps;
         self
     }
 
@@ -96,6 +105,7 @@ pub(crate) struct Plan {
     /// Whether a gradient scale was ever set: then the finite check belongs to the step.
     scaled: bool,
     grad_scale: f32,
+    pub(crate) max_consecutive_skips: u32,
     recorded: u64,
     /// Whether the parameters are those for evaluation, and no step may be taken.
     pub(crate) evaluating: bool,
@@ -105,6 +115,8 @@ impl Plan {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let rule = builder.rule.clone();
         rule::validate(&*rule)?;
+        let limit = builder.max_consecutive_skips;
+        check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
         shader::check_interface(&*rule)?;
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
@@ -120,7 +132,8 @@ impl Plan {
         if let Some(factors) = &mut factors {
             factors.keep_live(layout, &groups);
         }
-        let (clip, nonfinite, len) = (builder.clip, builder.nonfinite, layout.len());
+        let (clip, nonfinite, max_consecutive_skips) = (builder.clip, builder.nonfinite, builder.max_consecutive_skips);
+        let len = layout.len();
         let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
         Ok(Self {
             rule,
@@ -133,6 +146,7 @@ impl Plan {
             nonfinite,
             scaled,
             grad_scale,
+            max_consecutive_skips,
             recorded,
             evaluating,
         })
@@ -158,11 +172,15 @@ impl Plan {
 
     /// Whether the step takes the norm whatever happens to gradients that are not finite.
     fn measures(&self) -> bool {
-        self.segments.is_some() || self.clip.is_some() || self.scaled
+        self.segments.is_some() || self.clip.is_some_and(Clip::measures) || self.scaled
     }
 
     fn nonfinite(&self) -> NonFinite {
         self.nonfinite.unwrap_or(if self.measures() { NonFinite::Skip } else { NonFinite::Propagate })
+    }
+
+    pub(crate) fn clip(&self) -> ClipForm {
+        ClipForm::new(self.clip)
     }
 
     /// Whether the step needs no look at all gradients before it writes.
@@ -201,12 +219,14 @@ impl Plan {
             NonFinite::Stop => SKIP | STOP,
             NonFinite::Propagate => 0,
         };
-        let max_norm = self.clip.and_then(Clip::max_norm);
+        let limit = self.clip.and_then(Clip::limit);
+        let clip = if limit.is_some() { CLIP } else { 0 };
+        let exact = if self.clip.is_some_and(Clip::is_exact) { EXACT } else { 0 };
         SlotHead {
             lr,
             inv_scale: sign / self.grad_scale,
-            max_norm: max_norm.unwrap_or(f32::MAX),
-            flags: policy | if max_norm.is_some() { CLIP } else { 0 },
+            max_norm: limit.unwrap_or(f32::MAX),
+            flags: policy | clip | exact,
         }
     }
 }

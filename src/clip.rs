@@ -4,7 +4,12 @@ use crate::error::check;
 /// Gradient clipping, folded into the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
-pub struct Clip(Kind);
+pub struct Clip {
+    kind: Kind,
+    /// The first option that was given to a kind without it.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    foreign: Option<(&'static str, f64)>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(
@@ -13,33 +18,230 @@ pub struct Clip(Kind);
     serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)
 )]
 enum Kind {
-    GlobalNorm { max_norm: f64 },
+    GlobalNorm {
+        #[cfg_attr(feature = "serde", serde(with = "number"))]
+        max_norm: f64,
+        #[cfg_attr(feature = "serde", serde(default = "two", with = "number"))]
+        norm_type: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        exact: bool,
+    },
+    Value {
+        clip_value: f64,
+    },
+    Percentile {
+        percentile: f64,
+        #[cfg_attr(feature = "serde", serde(default = "default_window"))]
+        window: u32,
+        #[cfg_attr(feature = "serde", serde(default = "two", with = "number"))]
+        norm_type: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        exact: bool,
+    },
 }
 
+#[cfg(feature = "serde")]
+fn two() -> f64 {
+    2.0
+}
+
+/// Numbers that may be infinite, which JSON writes as `"inf"`.
+#[cfg(feature = "serde")]
+mod number {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Named(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        let infinite = *value == f64::INFINITY;
+        let number = if infinite { Number::Named("inf".to_owned()) } else { Number::Finite(*value) };
+        number.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        match Number::deserialize(deserializer)? {
+            Number::Finite(value) => Ok(value),
+            Number::Named(name) if name == "inf" => Ok(f64::INFINITY),
+            Number::Named(name) => Err(D::Error::custom(format!("{name:?} is no number; give one, or \"inf\""))),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+fn default_window() -> u32 {
+    DEFAULT_WINDOW
+}
+
+const DEFAULT_WINDOW: u32 = 100;
+/// Norms that [`Clip::percentile`] can look back on.
+const MAX_WINDOW: u32 = 4096;
+/// Orders above add nothing to infinity's, and the powers of what the kernels sum would overflow.
+const MAX_ORDER: f64 = 32.0;
+
 impl Clip {
-    /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, with the Euclidean norm over every element
-    /// that is not frozen: PyTorch's `clip_grad_norm_`. `f64::INFINITY` measures the norm and clips nothing.
+    /// Scales all gradients by `min(1, max_norm / (norm + 1e-6))`, with the norm over every element that is not frozen:
+    /// PyTorch's `clip_grad_norm_`. The norm is Euclidean unless [`Clip::with_norm_type`] says otherwise.
+    /// `f64::INFINITY` measures the norm and clips nothing.
     pub fn global_norm(max_norm: f64) -> Self {
-        Self(Kind::GlobalNorm { max_norm })
+        Self::new(Kind::GlobalNorm { max_norm, norm_type: 2.0, exact: false })
+    }
+
+    /// Clamps every gradient to `-clip_value..=clip_value`, after the gradient scale: PyTorch's `clip_grad_value_`, optax's
+    /// `clip`. It takes no pass of its own; infinities become `clip_value` where the policy lets them through, NaN stays.
+    pub fn value(clip_value: f64) -> Self {
+        Self::new(Kind::Value { clip_value })
+    }
+
+    /// Clips by global norm at a percentile (0 to 100, interpolated as NumPy's) of the last 100 norms, this step's among
+    /// them: AutoClip ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
+    /// device; those that are not finite are left out.
+    pub fn percentile(percentile: f64) -> Self {
+        Self::new(Kind::Percentile { percentile, window: DEFAULT_WINDOW, norm_type: 2.0, exact: false })
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self { kind, foreign: None }
+    }
+
+    /// The order of the norm: 1, 2 (default), `f64::INFINITY` for the largest absolute value, or any p from 1 to 32 for
+    /// `(Σ|g|ᵖ)^(1/p)`, as PyTorch's `norm_type`.
+    #[must_use]
+    pub fn with_norm_type(mut self, p: f64) -> Self {
+        match &mut self.kind {
+            Kind::GlobalNorm { norm_type, .. } | Kind::Percentile { norm_type, .. } => *norm_type = p,
+            Kind::Value { .. } => self.foreign = self.foreign.or(Some(("norm_type", p))),
+        }
+        self
+    }
+
+    /// Scales by `max_norm / norm` where the norm is above `max_norm`, without the 1e-6 of PyTorch: optax's
+    /// `clip_by_global_norm`.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        match &mut self.kind {
+            Kind::GlobalNorm { exact, .. } | Kind::Percentile { exact, .. } => *exact = true,
+            Kind::Value { .. } => self.foreign = self.foreign.or(Some(("exact", 1.0))),
+        }
+        self
+    }
+
+    /// How many norms [`Clip::percentile`] looks at (default 100), from 1 to 4,096.
+    #[must_use]
+    pub fn with_window(mut self, steps: u32) -> Self {
+        match &mut self.kind {
+            Kind::Percentile { window, .. } => *window = steps,
+            _ => self.foreign = self.foreign.or(Some(("window", steps.into()))),
+        }
+        self
+    }
+
+    fn name(self) -> &'static str {
+        match self.kind {
+            Kind::GlobalNorm { .. } => "clip",
+            Kind::Value { .. } => "clip by value",
+            Kind::Percentile { .. } => "clip by percentile",
+        }
     }
 
     pub(crate) fn validate(self) -> Result<(), Error> {
-        let Kind::GlobalNorm { max_norm } = self.0;
-        let normal = max_norm as f32 >= f32::MIN_POSITIVE;
-        check(normal, "clip", "max_norm", max_norm, "1.2e-38 (the least normal f32) or more; infinity measures only")
+        if let Some((option, value)) = self.foreign {
+            return check(false, self.name(), option, value, "nothing: another kind of clipping has this option");
+        }
+        let owner = self.name();
+        let positive = |value: f64| value as f32 >= f32::MIN_POSITIVE;
+        match self.kind {
+            Kind::GlobalNorm { max_norm, .. } => {
+                let allowed = "1.2e-38 (the least normal f32) or more; infinity measures only";
+                check(positive(max_norm), owner, "max_norm", max_norm, allowed)?;
+            }
+            Kind::Value { clip_value } => {
+                let fits = positive(clip_value) && (clip_value as f32).is_finite();
+                check(fits, owner, "clip_value", clip_value, "1.2e-38 (the least normal f32) or more, finite in f32")?;
+            }
+            Kind::Percentile { percentile, window, .. } => {
+                check((0.0..=100.0).contains(&percentile), owner, "percentile", percentile, "0 to 100")?;
+                check((1..=MAX_WINDOW).contains(&window), owner, "window", window.into(), "1 to 4096")?;
+            }
+        }
+        let Some(norm_type) = self.norm_type() else { return Ok(()) };
+        let fits = (1.0..=MAX_ORDER).contains(&norm_type) || norm_type == f64::INFINITY;
+        check(fits, owner, "norm_type", norm_type, "1 to 32, or infinity")
     }
 
-    /// Where to clip, unless the norm is only measured.
-    pub(crate) fn max_norm(self) -> Option<f32> {
-        let Kind::GlobalNorm { max_norm } = self.0;
-        max_norm.is_finite().then_some((max_norm as f32).min(f32::MAX))
+    fn norm_type(self) -> Option<f64> {
+        match self.kind {
+            Kind::GlobalNorm { norm_type, .. } | Kind::Percentile { norm_type, .. } => Some(norm_type),
+            Kind::Value { .. } => None,
+        }
     }
+
+    /// Whether the step takes a norm.
+    pub(crate) fn measures(self) -> bool {
+        self.norm_type().is_some()
+    }
+
+    /// What the kernels compare the norm with, unless it is only measured: the largest norm, or the fraction of the norms
+    /// before that may be above it.
+    pub(crate) fn limit(self) -> Option<f32> {
+        match self.kind {
+            Kind::GlobalNorm { max_norm, .. } => max_norm.is_finite().then_some((max_norm as f32).min(f32::MAX)),
+            Kind::Percentile { percentile, .. } => Some((percentile / 100.0) as f32),
+            Kind::Value { .. } => None,
+        }
+    }
+
+    /// Whether the coefficient is without PyTorch's 1e-6.
+    pub(crate) fn is_exact(self) -> bool {
+        matches!(self.kind, Kind::GlobalNorm { exact: true, .. } | Kind::Percentile { exact: true, .. })
+    }
+}
+
+/// What of clipping is compiled into the kernels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ClipForm {
+    pub(crate) norm: Norm,
+    /// The largest absolute value of a gradient.
+    pub(crate) value: Option<f32>,
+    /// How many norms the percentile is of.
+    pub(crate) window: Option<u32>,
+}
+
+impl ClipForm {
+    pub(crate) fn new(clip: Option<Clip>) -> Self {
+        let norm = match clip.and_then(Clip::norm_type).unwrap_or(2.0) {
+            1.0 => Norm::One,
+            2.0 => Norm::Two,
+            f64::INFINITY => Norm::Infinity,
+            p => Norm::P(p as f32),
+        };
+        let (value, window) = match clip.map(|clip| clip.kind) {
+            Some(Kind::Value { clip_value }) => (Some(clip_value as f32), None),
+            Some(Kind::Percentile { window, .. }) => (None, Some(window)),
+            _ => (None, None),
+        };
+        Self { norm, value, window }
+    }
+}
+
+/// The order of the global norm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Norm {
+    One,
+    Two,
+    Infinity,
+    P(f32),
 }
 
 /// What a step does when a gradient is NaN or infinite.
 ///
-/// Unless set, a step that measures the norm anyway (clipping, a gradient scale, a rule with norms of tensors) takes
-/// [`NonFinite::Skip`], and a bare one takes [`NonFinite::Propagate`].
+/// Unless set, a step that measures the norm anyway (clipping by norms, a gradient scale, a rule with norms of tensors)
+/// takes [`NonFinite::Skip`], and a bare one takes [`NonFinite::Propagate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum NonFinite {

@@ -1,5 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
+use crate::clip::ClipForm;
+
 /// No element. Twin of the constant of the same name.
 pub(crate) const NONE: u32 = u32::MAX;
 /// Bits of the absolute value at and above which an f32 is infinite or NaN.
@@ -13,6 +15,7 @@ pub(crate) const INVALID_SCALE: u32 = 2;
 pub(crate) const CLIP: u32 = 1;
 pub(crate) const SKIP: u32 = 2;
 pub(crate) const STOP: u32 = 4;
+pub(crate) const EXACT: u32 = 8;
 
 /// The record one step leaves for the next. Twin of `ControlBlock` in `shaders/control.wgsl`, field by field.
 #[repr(C)]
@@ -30,16 +33,19 @@ pub(crate) struct ControlBlock {
     pub(crate) grad_norm: f32,
     pub(crate) findings: u32,
     pub(crate) grad_factors: [f32; 2],
-    padding: [u32; 2],
+    /// Infinite where nothing is clipped by value.
+    pub(crate) clip_value: f32,
+    pub(crate) consecutive_skipped: u32,
     pub(crate) first_nonfinite: [u32; 2],
     padding_of_block: [u32; 2],
 }
 
 impl ControlBlock {
     /// Before the first step.
-    pub(crate) fn new(powers: &BiasPowers, scalars: [f32; 4]) -> Self {
+    pub(crate) fn new(powers: &BiasPowers, scalars: [f32; 4], clip: &ClipForm) -> Self {
         Self {
             scalars,
+            clip_value: clip.value.unwrap_or(f32::INFINITY),
             upcoming_bias_correction: powers.bias_correction(1),
             clip_coef: 1.0,
             first_nonfinite: [NONE; 2],

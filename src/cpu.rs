@@ -6,6 +6,7 @@ mod measure;
 mod norm;
 mod partial;
 mod passes;
+mod percentile;
 mod settle;
 pub(crate) mod simd;
 mod update;
@@ -13,6 +14,7 @@ mod update;
 use factors::FactorValues;
 use measure::{TensorRow, Whole};
 pub(crate) use norm::NORM_BLOCK;
+use percentile::Norms;
 use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};
@@ -50,6 +52,8 @@ pub struct CpuOptimizer {
     tensors: Vec<TensorRow>,
     /// In place of a state per element, if the rule is factored.
     factors: Option<FactorValues>,
+    /// The last norms, where gradients are clipped by a percentile of them.
+    norms: Option<Norms>,
     /// What `eval` keeps for `train`.
     training_params: Vec<f32>,
 }
@@ -63,8 +67,9 @@ impl CpuOptimizer {
         let rows = |segments: &Segments| vec![TensorRow::new(segments.initial()); segments.count()];
         let tensors = plan.segments.as_ref().map(rows).unwrap_or_default();
         let factors = plan.factors.as_ref().map(FactorValues::new);
-        let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()));
-        Ok(Self { control, powers, states, tensors, factors, plan, training_params: Vec::new() })
+        let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
+        let norms = plan.clip().window.map(Norms::new);
+        Ok(Self { norms, control, powers, states, tensors, factors, plan, training_params: Vec::new() })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -77,20 +82,29 @@ impl CpuOptimizer {
         self.check_len("grads", grads.len())?;
         let slot = self.plan.next_slot();
         let plan = &self.plan;
+        let clip = plan.clip();
         let whole = if plan.is_bare() {
             let bias_correction = self.control.upcoming_bias_correction;
             let upcoming = self.powers.bias_correction(self.control.step + 2);
             update::count_bare(&mut self.control, slot.lr, upcoming);
             plan.rule.advance(&mut self.control.scalars, slot.lr, bias_correction, self.control.step);
-            let ControlBlock { step, scalars, .. } = self.control;
-            WholeStep { lr: slot.lr, grad_factors: [slot.inv_scale, 1.0], bias_correction, t: step, scalars }
+            let ControlBlock { step, scalars, clip_value, .. } = self.control;
+            WholeStep {
+                lr: slot.lr,
+                grad_factors: [slot.inv_scale, 1.0],
+                clip_value,
+                bias_correction,
+                t: step,
+                scalars,
+            }
         } else {
             let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
-                norm::norm(part.grad, part.start, &plan.groups)
+                norm::norm(clip.norm, part.grad, part.start, &plan.groups)
             });
-            finish::finish(&mut self.control, &partials, &slot, &self.powers, &*plan.rule);
-            let ControlBlock { grad_factors, bias_correction, step, scalars, .. } = self.control;
-            WholeStep { lr: slot.lr, grad_factors, bias_correction, t: step, scalars }
+            let norms = self.norms.as_mut();
+            finish::finish(&mut self.control, clip.norm, &partials, norms, &slot, &self.powers, &*plan.rule);
+            let ControlBlock { grad_factors, clip_value, bias_correction, step, scalars, .. } = self.control;
+            WholeStep { lr: slot.lr, grad_factors, clip_value, bias_correction, t: step, scalars }
         };
         if plan.is_bare() || self.control.apply != 0 {
             self.measure(&whole, params, grads);
@@ -112,7 +126,8 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         self.check_len("input", input.len())?;
         let ControlBlock { bias_correction, step, scalars, .. } = self.control;
-        let whole = WholeStep { lr: self.plan.slot().lr, grad_factors: [1.0; 2], bias_correction, t: step, scalars };
+        let (grad_factors, clip_value) = ([1.0; 2], f32::INFINITY);
+        let whole = WholeStep { lr: self.plan.slot().lr, grad_factors, clip_value, bias_correction, t: step, scalars };
         self.update(Some(pass), &whole, params, input);
         Ok(())
     }
@@ -151,7 +166,7 @@ impl CpuOptimizer {
 
     /// Statistics of the last step.
     pub fn stats(&self) -> Stats {
-        Stats::new(&self.control)
+        Stats::new(&self.control, self.plan.max_consecutive_skips)
     }
 
     /// The learning rate that the next step will use.

@@ -71,11 +71,12 @@ impl Optimizer {
         let limits = PlanLimits::new(&device.limits());
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
-        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone())?;
+        let clip = plan.clip();
+        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip)?;
         pipelines.prepare(device, Kernel::Finish);
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let block = ControlBlock::new(&powers, initial(&plan.rule.scalars()));
+        let block = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &clip);
         let block = bytemuck::bytes_of(&block);
         let len = plan.len as u64;
         // An empty flat space has one partial, which must say that nothing is wrong.
@@ -111,6 +112,7 @@ impl Optimizer {
             states,
             segments: segments.map(|words| table("wgpu-optim tensors", words)),
             factors: factors.map(|words| table("wgpu-optim factors", words)),
+            norms: clip.window.map(|window| table("wgpu-optim norms", vec![0; 1 + window as usize])),
         };
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
@@ -222,7 +224,8 @@ impl Optimizer {
     /// Asks for the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder.
     /// The step itself is not delayed, now or later.
     pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
-        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging)
+        let limit = self.plan.max_consecutive_skips;
+        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging, limit)
     }
 
     /// The learning rate that the next recorded step will use.
@@ -322,14 +325,17 @@ fn fill(buffer: &Buffer, value: f32) {
 }
 
 fn finish_bind_group(device: &wgpu::Device, pipelines: &Pipelines, shared: &Shared, scale: &Buffer) -> wgpu::BindGroup {
+    let mut entries = vec![
+        wgpu::BindGroupEntry { binding: 0, resource: shared.control.as_entire_binding() },
+        wgpu::BindGroupEntry { binding: 1, resource: shared.partials.as_entire_binding() },
+        wgpu::BindGroupEntry { binding: 2, resource: bound(scale, 0, 4) },
+        wgpu::BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() },
+    ];
+    let norms = shared.norms.iter();
+    entries.extend(norms.map(|norms| wgpu::BindGroupEntry { binding: 4, resource: norms.as_entire_binding() }));
     device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some("wgpu-optim finish"),
         layout: pipelines.layout(Kernel::Finish),
-        entries: &[
-            wgpu::BindGroupEntry { binding: 0, resource: shared.control.as_entire_binding() },
-            wgpu::BindGroupEntry { binding: 1, resource: shared.partials.as_entire_binding() },
-            wgpu::BindGroupEntry { binding: 2, resource: bound(scale, 0, 4) },
-            wgpu::BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() },
-        ],
+        entries: &entries,
     })
 }

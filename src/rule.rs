@@ -37,8 +37,8 @@ pub use adamax::Adamax;
 pub use adan::Adan;
 pub use ademamix::AdEMAMix;
 pub use custom::CustomRule;
+pub(crate) use elements::Grads;
 pub use elements::{Elements, MeasuredElements};
-pub(crate) use elements::{Grads, scale_grad};
 pub use lamb::Lamb;
 pub use lars::{Lars, LarsConvention};
 pub use lion::Lion;
@@ -54,10 +54,11 @@ pub use signsgd::SignSgd;
 pub use sophia::{Curvature, Sophia};
 pub use yogi::Yogi;
 
-use crate::Error;
+use crate::clip::ClipForm;
 use crate::error::check;
 use crate::gpu::shader::{self, Form};
 use crate::groups::is_rate;
+use crate::{Clip, Error};
 
 /// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
 ///
@@ -337,31 +338,33 @@ macro_rules! setters {
 }
 use setters;
 
-/// The WGSL of every kernel an optimizer with this rule may run, with a label each: for other tools, and for a look.
+/// The WGSL of every kernel an optimizer with this rule and this clipping may run, with a label each: for other tools, and
+/// for a look.
 ///
 /// # Errors
 /// [`Error::RuleInterface`].
-pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
+pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
     shader::check_interface(rule)?;
+    let clip = ClipForm::new(clip);
     let measures = !rule.measures().is_empty();
     let mut kernels = Vec::new();
     for (label, form) in Form::ALL {
-        kernels.push((format!("update {label}"), shader::update(rule, "rule", form)));
-        kernels.push((format!("norm {label}"), shader::norm(form)));
+        kernels.push((format!("update {label}"), shader::update(rule, &clip, form)));
+        kernels.push((format!("norm {label}"), shader::norm(clip.norm, form)));
         let passes = rule.passes().into_iter();
-        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, form))));
+        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::pass(rule, pass, form))));
         if measures && !form.one_span {
-            kernels.push((format!("measure {label}"), shader::measure(rule, form.aligned)));
+            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form.aligned)));
         }
     }
     if measures {
         kernels.push(("settle".to_owned(), shader::settle(rule)));
     }
     if rule.factored() {
-        kernels.push(("lines".to_owned(), shader::lines(rule)));
+        kernels.push(("lines".to_owned(), shader::lines(rule, &clip)));
         kernels.push(("settle lines".to_owned(), shader::settle_lines(rule)));
         kernels.push(("mean rows".to_owned(), shader::mean_rows(rule)));
     }
-    kernels.push(("finish".to_owned(), shader::finish(rule)));
+    kernels.push(("finish".to_owned(), shader::finish(rule, &clip)));
     Ok(kernels)
 }

@@ -15,10 +15,15 @@ pub struct Stats {
     pub step: u64,
     /// Steps refused so far for a non-finite gradient, or because the optimizer is stopped.
     pub skipped: u64,
+    /// Steps refused in a row, up to this one.
+    pub consecutive_skipped: u64,
+    /// Whether `consecutive_skipped` has reached the limit of
+    /// [`OptimizerBuilder::max_consecutive_skips`](crate::OptimizerBuilder::max_consecutive_skips).
+    pub too_many_skips: bool,
     /// Learning rate of the step.
     pub lr: f32,
-    /// Euclidean norm of the gradients, after the gradient scale and before clipping; `None` in a bare step, which
-    /// does not measure it. NaN or infinite where a gradient is.
+    /// Norm of the gradients, Euclidean unless [`Clip::with_norm_type`](crate::Clip::with_norm_type) says otherwise, after
+    /// the gradient scale and before clipping; `None` in a bare step, which does not measure it. NaN or infinite where a gradient is.
     pub grad_norm: Option<f32>,
     /// What all gradients were multiplied by to clip them; 1 where nothing was clipped.
     pub clip_coef: f32,
@@ -32,11 +37,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn new(block: &ControlBlock) -> Self {
+    pub(crate) fn new(block: &ControlBlock, max_consecutive_skips: u32) -> Self {
         let first = block.first_nonfinite[block.step as usize & 1];
         Self {
             step: block.step.into(),
             skipped: block.skipped.into(),
+            consecutive_skipped: block.consecutive_skipped.into(),
+            too_many_skips: block.consecutive_skipped >= max_consecutive_skips,
             lr: block.lr,
             grad_norm: (block.findings & MEASURED != 0).then_some(block.grad_norm),
             clip_coef: block.clip_coef,
@@ -73,6 +80,7 @@ pub struct PendingStats {
     mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
+    max_consecutive_skips: u32,
 }
 
 impl std::fmt::Debug for PendingStats {
@@ -87,6 +95,7 @@ impl PendingStats {
         encoder: &mut wgpu::CommandEncoder,
         control: &wgpu::Buffer,
         pool: &StagingPool,
+        max_consecutive_skips: u32,
     ) -> Self {
         let size = size_of::<ControlBlock>() as u64;
         let buffer = pool.take().unwrap_or_else(|| {
@@ -103,7 +112,8 @@ impl PendingStats {
             // The receiver may be gone: nobody has to take the statistics they asked for.
             let _ = sender.send(result);
         });
-        Self { mapped: Some(Box::pin(async move { receiver.receive().await })), buffer, pool: pool.clone() }
+        let mapped = Some(Box::pin(async move { receiver.receive().await }) as Mapped);
+        Self { mapped, buffer, pool: pool.clone(), max_consecutive_skips }
     }
 
     /// The statistics if they have arrived, once; never blocks. `None` before that and after it.
@@ -118,7 +128,7 @@ impl PendingStats {
         let stats = {
             let view = self.buffer.slice(..).get_mapped_range();
             let view = view.map_err(|error| Error::Unreadable(error.to_string()))?;
-            Stats::new(&bytemuck::pod_read_unaligned(&view))
+            Stats::new(&bytemuck::pod_read_unaligned(&view), self.max_consecutive_skips)
         };
         self.buffer.unmap();
         self.pool.give_back(self.buffer.clone());

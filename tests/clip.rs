@@ -5,8 +5,9 @@ mod common;
 use approx::assert_relative_eq;
 use common::numbers::random;
 use common::oracle::{clip_coefficient, global_norm};
-use common::{Trainer, device};
-use wgpu_optim::{AdamW, Clip, Layout, Lion, NonFinite, Optimizer, Sgd};
+use common::{Trainer, device, encoder, finish};
+use safetensors::SafeTensors;
+use wgpu_optim::{Adafactor, AdamW, Clip, Lamb, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
 
 #[test]
 fn clipping_scales_the_gradients_by_torchs_coefficient() {
@@ -186,4 +187,175 @@ fn a_gradient_scale_makes_a_bare_optimizer_skip() {
     assert_eq!(trainer.bits(), before);
     // The step count carries over from the bare steps.
     assert_eq!(trainer.step(&[1.0; 8]).step, 2);
+}
+
+/// What `tests/golden/clip.py` has of a case.
+struct Reference {
+    grads: Vec<Vec<f32>>,
+    cases: Vec<(Clip, Vec<Vec<f64>>, Option<Vec<f64>>)>,
+}
+
+fn reference() -> Reference {
+    let bytes = include_bytes!("golden/clip.safetensors");
+    let (_, metadata) = SafeTensors::read_metadata(bytes).unwrap();
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let configs: Vec<Clip> = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["cases"]).unwrap();
+    let numbers = |name: &str| {
+        let tensor = tensors.tensor(name).ok()?;
+        Some(bytemuck::pod_collect_to_vec::<u8, f64>(tensor.data()))
+    };
+    let grads = bytemuck::pod_collect_to_vec::<u8, f32>(tensors.tensor("grads").unwrap().data());
+    let grads: Vec<Vec<f32>> = grads.chunks(67).map(<[f32]>::to_vec).collect();
+    let cases = configs.into_iter().enumerate().map(|(i, clip)| {
+        let clipped = numbers(&format!("{i}/clipped")).unwrap();
+        (clip, clipped.chunks(67).map(<[f64]>::to_vec).collect(), numbers(&format!("{i}/grad_norm")))
+    });
+    Reference { grads, cases: cases.collect() }
+}
+
+/// Norms of every order, exact and PyTorch's coefficients, clipping by value, percentiles of earlier norms.
+#[test]
+fn gradients_are_clipped_as_torch_and_optax_clip_them() {
+    let Reference { grads, cases } = reference();
+    let layout = Layout::flat(67).unwrap();
+    assert!(cases.len() > 20);
+    for (clip, clipped, norms) in cases {
+        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 67]);
+        let mut cpu = builder.build_cpu(&layout).unwrap();
+        for (row, grads) in grads.iter().enumerate() {
+            trainer.gpu.queue.write_buffer(&trainer.params, 0, &[0; 67 * 4]);
+            let mut params = [0.0; 67];
+            let on_cpu = cpu.step(&mut params, grads).unwrap();
+            for (stats, params) in [(trainer.step(grads), trainer.params()), (on_cpu, params.to_vec())] {
+                let norm = stats.grad_norm.map(f64::from);
+                assert_eq!(norm.is_some(), norms.is_some(), "{clip:?}");
+                if let (Some(norm), Some(norms)) = (norm, &norms) {
+                    // `pow` in WGSL: its logarithm may be off by 2^-21.
+                    assert_relative_eq!(norm, norms[row], max_relative = 1e-6);
+                }
+                for (param, expected) in params.iter().zip(&clipped[row]) {
+                    assert_relative_eq!(f64::from(-param), *expected, max_relative = 3e-6, epsilon = 1e-38);
+                }
+            }
+        }
+    }
+}
+
+/// What is measured of gradients far from 1, by norms of every order, on both engines.
+#[test]
+fn norms_of_every_order_neither_overflow_nor_vanish() {
+    const LEN: usize = 20_003;
+    let layout = Layout::flat(LEN).unwrap();
+    for scale in [1e-36f32, 1e-30, 1.0, 1e30] {
+        let grads: Vec<f32> = random(3, LEN).iter().map(|grad| grad * scale).collect();
+        for p in [1.0, 1.5, 2.0, 7.0, 32.0, f64::INFINITY] {
+            let largest = grads.iter().fold(0.0f64, |most, &grad| most.max(f64::from(grad.abs())));
+            let sum: f64 = grads.iter().map(|&grad| (f64::from(grad.abs()) / largest).powf(p)).sum();
+            let expected = if p == f64::INFINITY { largest } else { largest * sum.powf(1.0 / p) };
+            let builder = Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(p));
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &vec![0.0; LEN]);
+            let on_cpu = builder.build_cpu(&layout).unwrap().step(&mut vec![0.0; LEN], &grads).unwrap();
+            for stats in [trainer.step(&grads), on_cpu] {
+                assert_relative_eq!(f64::from(stats.grad_norm.unwrap()), expected, max_relative = 1.5e-6);
+            }
+        }
+    }
+}
+
+/// Infinities become the limit where they are let through, NaN stays; a step by value alone is a bare one.
+#[test]
+fn clipping_by_value_keeps_nan_and_takes_no_norm() {
+    let layout = Layout::flat(5).unwrap();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::value(2.0));
+    let grads = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -3.0, 1.0];
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 5]);
+    let mut params = [0.0; 5];
+    let cpu = builder.clone().build_cpu(&layout).unwrap().step(&mut params, &grads).unwrap();
+    for (stats, params) in [(trainer.step(&grads), trainer.params()), (cpu, params.to_vec())] {
+        assert_eq!((stats.step, stats.grad_norm, stats.first_nonfinite), (1, None, Some(0)));
+        assert_eq!((params[0], params[1], params[3], params[4]), (-2.0, 2.0, 2.0, -1.0));
+        assert!(params[2].is_nan());
+    }
+    let skipping = builder.nonfinite(NonFinite::Skip);
+    let stats = skipping.build_cpu(&layout).unwrap().step(&mut [0.0; 5], &grads).unwrap();
+    assert_eq!((stats.step, stats.skipped), (0, 1));
+}
+
+/// The sums that a rule takes over tensors, and its factors, are of the gradients as they are clipped; what a further pass
+/// is given is not.
+#[test]
+fn rules_measure_gradients_clipped_by_value() {
+    const LEN: usize = 64 * 40;
+    let gpu = device::gpu();
+    let layout = Layout::builder().tensor("w", &[64, 40]).build().unwrap();
+    let (params, grads) = (random(1, LEN), random(2, LEN));
+    let clamped: Vec<f32> = grads.iter().map(|grad| grad.clamp(-0.25, 0.25)).collect();
+    assert!(grads.iter().zip(&clamped).any(|(grad, clamped)| grad != clamped));
+    for builder in [Optimizer::builder(Lamb::default()), Optimizer::builder(Adafactor::default())] {
+        let mut plain = Trainer::new(gpu, builder.clone(), &layout, &params);
+        plain.step(&clamped);
+        let builder = builder.clip(Clip::value(0.25));
+        let mut clipped = Trainer::new(gpu, builder.clone(), &layout, &params);
+        clipped.step(&grads);
+        assert_eq!(clipped.bits(), plain.bits());
+
+        let (mut by_value, mut as_given) = (params.clone(), params.clone());
+        builder.clone().build_cpu(&layout).unwrap().step(&mut by_value, &grads).unwrap();
+        builder.build_cpu(&layout).unwrap().step(&mut as_given, &clamped).unwrap();
+        assert_eq!(by_value, as_given);
+    }
+    let builder = Optimizer::builder(Sophia::default());
+    let hessians = [builder.clone(), builder.clip(Clip::value(0.25))].map(|builder| {
+        let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
+        let (mut encoder, estimate) = (encoder(gpu), device::upload(gpu, &grads));
+        trainer.optimizer.update_hessian(&mut encoder, &gpu.queue, &trainer.params, &estimate).unwrap();
+        finish(gpu, &trainer.optimizer, encoder);
+        let mut cpu = builder.build_cpu(&layout).unwrap();
+        cpu.update_hessian(&mut params.clone(), &grads).unwrap();
+        [trainer.state("hessian"), cpu.state("hessian").unwrap().to_vec()]
+    });
+    assert_eq!(hessians[0], hessians[1]);
+}
+
+/// Norms that are not finite are left out of the percentile; with none yet nothing is clipped.
+#[test]
+fn percentiles_are_of_finite_norms() {
+    let layout = Layout::flat(2).unwrap();
+    let clip = Clip::percentile(0.0).with_window(2).exact();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
+    let mut cpu = builder.build_cpu(&layout).unwrap();
+    for (grads, coef) in
+        [([f32::NAN, 1.0], None), ([3.0, 4.0], Some(1.0)), ([0.0, f32::INFINITY], None), ([0.0, 1.0], Some(1.0))]
+    {
+        for stats in [trainer.step(&grads), cpu.step(&mut [0.0; 2], &grads).unwrap()] {
+            match coef {
+                Some(coef) => assert_eq!(stats.clip_coef, coef),
+                None => assert!(stats.first_nonfinite.is_some()),
+            }
+        }
+    }
+    // The least of 1 and 10, of 10 and 2, of 2 and 4.
+    for (grads, coef) in [([0.0, 10.0], 0.1), ([2.0, 0.0], 1.0), ([0.0, 4.0], 0.5)] {
+        for stats in [trainer.step(&grads), cpu.step(&mut [0.0; 2], &grads).unwrap()] {
+            assert_eq!(stats.clip_coef, coef);
+        }
+    }
+}
+
+#[test]
+fn the_statistics_say_so_after_too_many_skips_in_a_row() {
+    let layout = Layout::flat(3).unwrap();
+    let builder = Optimizer::builder(Sgd::default()).nonfinite(NonFinite::Skip).max_consecutive_skips(2);
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 3]);
+    let mut cpu = builder.build_cpu(&layout).unwrap();
+    let (good, bad) = ([1.0; 3], [1.0, f32::NAN, 1.0]);
+    for (grads, in_a_row, too_many) in
+        [(bad, 1, false), (good, 0, false), (bad, 1, false), (bad, 2, true), (bad, 3, true), (good, 0, false)]
+    {
+        for stats in [trainer.step(&grads), cpu.step(&mut [0.0; 3], &grads).unwrap()] {
+            assert_eq!((stats.consecutive_skipped, stats.too_many_skips), (in_a_row, too_many));
+        }
+    }
 }

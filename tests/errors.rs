@@ -147,6 +147,23 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     for max_norm in [0.0, -1.0, nan, 1e-50] {
         bad.push(("max_norm", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(max_norm))));
     }
+    for value in [0.0, -1.0, nan, f64::INFINITY, 1e-50] {
+        bad.push(("clip_value", Optimizer::builder(Sgd::default()).clip(Clip::value(value))));
+    }
+    for value in [-1.0, 100.5, nan] {
+        bad.push(("percentile", Optimizer::builder(Sgd::default()).clip(Clip::percentile(value))));
+    }
+    for value in [0, 4097] {
+        bad.push(("window", Optimizer::builder(Sgd::default()).clip(Clip::percentile(10.0).with_window(value))));
+    }
+    for value in [0.5, nan, 33.0, -f64::INFINITY] {
+        bad.push(("norm_type", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(value))));
+    }
+    // Options of another kind of clipping.
+    bad.push(("norm_type", Optimizer::builder(Sgd::default()).clip(Clip::value(1.0).with_norm_type(2.0))));
+    bad.push(("exact", Optimizer::builder(Sgd::default()).clip(Clip::value(1.0).exact())));
+    bad.push(("window", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_window(5))));
+    bad.push(("max_consecutive_skips", Optimizer::builder(Sgd::default()).max_consecutive_skips(0)));
     let sgd = Optimizer::builder(Sgd::default());
     bad.push(("total_steps", sgd.clone().schedule(Schedule::warmup_cosine(1.0, 0, 0))));
     bad.push(("total_steps", sgd.clone().schedule(Schedule::warmup_cosine(1.0, 10, 9))));

@@ -7,8 +7,8 @@ use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_optim::rule::shader_sources;
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad,
-    Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Lamb, Lars, Lion, NAdam,
+    NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
 
 fn rules() -> Vec<Box<dyn Rule>> {
@@ -78,8 +78,11 @@ fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
 #[test]
 fn every_shader_validates_and_translates() {
     let mut entry_points = Vec::new();
-    for rule in rules() {
-        for (label, source) in shader_sources(&*rule).unwrap() {
+    let global = |norm_type| Some(Clip::global_norm(1.0).with_norm_type(norm_type));
+    let clips = [global(1.0), global(f64::INFINITY), global(2.5), Some(Clip::value(1.0)), Some(Clip::percentile(10.0))];
+    let clipped = clips.into_iter().map(|clip| (Box::new(Adafactor::default()) as Box<dyn Rule>, clip));
+    for (rule, clip) in rules().into_iter().map(|rule| (rule, None)).chain(clipped) {
+        for (label, source) in shader_sources(&*rule, clip).unwrap() {
             let what = format!("{} {label}", rule.name());
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));

@@ -3,7 +3,7 @@ use super::measure::reduce;
 use super::update::WholeStep;
 use crate::factors::{Axis, Factors, Live, PIECE};
 use crate::groups::GroupTable;
-use crate::rule::{Rule, scale_grad};
+use crate::rule::Rule;
 
 /// Pieces that are added up before they are added to the others. Twin of the constant in `shaders/settle_lines.wgsl`.
 const RUN: usize = 64;
@@ -153,7 +153,7 @@ fn write_squares(groups: &GroupTable, step: &WholeStep, grad: &[f32], start: usi
     for (from, to, span) in groups.covering(start as u32, (start + squares.len()) as u32) {
         let squares = &mut squares[from as usize - start..to as usize - start];
         for (square, &grad) in squares.iter_mut().zip(&grad[from as usize..to as usize]) {
-            let grad = scale_grad(grad, step.grad_factors);
+            let grad = step.grads(&[]).seen(grad);
             *square = if span.live() { grad * grad } else { 0.0 };
         }
     }

@@ -3,7 +3,7 @@ use super::norm::NORM_BLOCK;
 use super::update::{RUN, WholeStep, runs};
 use crate::factors::Factors;
 use crate::groups::GroupTable;
-use crate::rule::{Grads, MeasuredElements, Rule};
+use crate::rule::{MeasuredElements, Rule};
 use crate::segments::Item;
 
 /// One tensor: the sums over it, and the rule's states.
@@ -47,7 +47,7 @@ pub(crate) fn measure(
         let step_of_span = step.of(span, before);
         // Runs end where rows do, so that each lies in one row of sums.
         for run in runs(from as usize, to as usize, RUN) {
-            let grads = Grads { grad: &whole.grad[run.clone()], factors: step.grad_factors };
+            let grads = step.grads(&whole.grad[run.clone()]);
             let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
             if let Some((factors, values)) = whole.factors {
                 let axes = factors.tensor(item.segment as usize);

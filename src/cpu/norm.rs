@@ -1,5 +1,6 @@
 use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
 use super::simd::vectorized;
+use crate::clip::Norm;
 use crate::control::{ABSOLUTE, INFINITE};
 use crate::groups::GroupTable;
 
@@ -14,13 +15,13 @@ const TILE: usize = 8 * ROW;
 /// Where the largest element is scaled to 1 or more and none but 0 is below this, every square is a normal number.
 const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
 
-/// Sum of squares and finite check of one block of gradients; `start` is the flat index of its first element.
+/// What a block of gradients adds to the norm, and their finite check; `start` is the flat index of its first element.
 /// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each row, tile by tile.
-pub(crate) fn norm(grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
+pub(crate) fn norm(order: Norm, grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
     let mut spans = groups.covering(start as u32, (start + grad.len()) as u32);
     let first = spans.next();
     if grad.len() == NORM_BLOCK && first.is_some_and(|(_, _, span)| span.live()) && spans.next().is_none() {
-        return partial(grad, start);
+        return partial(order, grad, start);
     }
     let mut block = vec![0.0; NORM_BLOCK];
     for (from, to, span) in groups.covering(start as u32, (start + grad.len()) as u32) {
@@ -29,10 +30,10 @@ pub(crate) fn norm(grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
             block[range.clone()].copy_from_slice(&grad[range]);
         }
     }
-    partial(&block, start)
+    partial(order, &block, start)
 }
 
-fn partial(block: &[f32], start: usize) -> Partial {
+fn partial(order: Norm, block: &[f32], start: usize) -> Partial {
     let (largest, smallest) = vectorized(
         #[inline(always)]
         || extremes(block),
@@ -40,13 +41,23 @@ fn partial(block: &[f32], start: usize) -> Partial {
     let exponent = exponent_of(largest);
     let scale = power_of_two(-exponent);
     if largest < INFINITE && f32::from_bits(smallest) * scale >= LEAST {
-        let sum = vectorized(
-            #[inline(always)]
-            || sum_of_squares(block, scale),
-        );
-        return Partial { exponent, sum, max_bits: largest, ..EMPTY_PARTIAL };
+        let sum = match order {
+            Norm::One => Some(vectorized(
+                #[inline(always)]
+                || sum_of_terms(Norm::One, block, scale),
+            )),
+            Norm::Two => Some(vectorized(
+                #[inline(always)]
+                || sum_of_terms(Norm::Two, block, scale),
+            )),
+            Norm::Infinity => Some(0.0),
+            Norm::P(_) => None,
+        };
+        if let Some(sum) = sum {
+            return Partial { exponent, sum, max_bits: largest, ..EMPTY_PARTIAL };
+        }
     }
-    partial_by_lanes(block, start)
+    partial_by_lanes(order, block, start)
 }
 
 /// The exponent that makes the largest element 1 to 4 (2^-127 is not a normal f32).
@@ -68,16 +79,15 @@ fn extremes(block: &[f32]) -> (u32, u32) {
 }
 
 /// The sum that [`partial_by_lanes`] makes, with one scale for all lanes: powers of two change no bit of it as long as
-/// every square is a normal number.
+/// every term is a normal number.
 #[inline(always)]
-fn sum_of_squares(block: &[f32], scale: f32) -> f32 {
+fn sum_of_terms(order: Norm, block: &[f32], scale: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     for tile in block.chunks_exact(TILE) {
         let mut sums = [0.0; ROW];
         for row in tile.chunks_exact(ROW) {
             for (sum, grad) in sums.iter_mut().zip(row) {
-                let scaled = grad.abs() * scale;
-                *sum += scaled * scaled;
+                *sum += order.term_of(grad.abs() * scale);
             }
         }
         for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
@@ -96,19 +106,20 @@ fn sum_of_squares(block: &[f32], scale: f32) -> f32 {
 }
 
 /// Statement by statement what the device computes.
-fn partial_by_lanes(block: &[f32], start: usize) -> Partial {
+fn partial_by_lanes(order: Norm, block: &[f32], start: usize) -> Partial {
     let mut lanes = [EMPTY_PARTIAL; LANES];
     for (number, tile) in block.chunks_exact(TILE).enumerate() {
         for (lane, partial) in lanes.iter_mut().enumerate() {
             let tile = tile.chunks_exact(ROW).map(|row| &row[4 * lane..4 * lane + 4]);
-            *partial = combine(*partial, partial_of_tile(tile, start + number * TILE + 4 * lane));
+            let here = partial_of_tile(order, tile, start + number * TILE + 4 * lane);
+            *partial = combine(order, *partial, here);
         }
     }
-    reduce(lanes)
+    reduce(order, lanes)
 }
 
 /// One lane's part of a tile; `index` is the flat index of its first element.
-fn partial_of_tile<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, index: usize) -> Partial {
+fn partial_of_tile<'a>(order: Norm, rows: impl Iterator<Item = &'a [f32]> + Clone, index: usize) -> Partial {
     let bits = rows.clone().flatten().map(|grad| grad.to_bits() & ABSOLUTE);
     let mut partial = Partial { max_bits: bits.fold(0, u32::max), ..EMPTY_PARTIAL };
     if partial.max_bits >= INFINITE {
@@ -122,8 +133,7 @@ fn partial_of_tile<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, index: usi
     let mut sum = [0.0; 4];
     for quad in rows {
         for (sum, grad) in sum.iter_mut().zip(quad) {
-            let scaled = grad.abs() * scale;
-            *sum += scaled * scaled;
+            *sum += order.term_of(grad.abs() * scale);
         }
     }
     partial.sum = (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -149,18 +159,24 @@ mod tests {
     /// The short way is taken where it may be, and gives the bits of the long one.
     #[test]
     fn one_scale_for_all_lanes_changes_no_bit() {
-        for seed in 0..20 {
+        for (seed, order) in (0..20).flat_map(|seed| [Norm::One, Norm::Two, Norm::Infinity].map(|order| (seed, order)))
+        {
             for (exponent, spread) in
                 [(0, 0), (0, 30), (127, 60), (-60, 60), (-66, 60), (-126, 0), (90, 59), (5, 61), (-80, 60), (-80, 69)]
             {
                 let block = block(exponent, spread, seed);
-                assert_eq!(partial(&block, 0), partial_by_lanes(&block, 0), "2^{exponent}, {spread} powers below it");
+                assert_eq!(
+                    partial(order, &block, 0),
+                    partial_by_lanes(order, &block, 0),
+                    "{order:?} 2^{exponent}, {spread} powers below it"
+                );
             }
         }
         for value in [0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
             let mut block = vec![0.0; NORM_BLOCK];
             block[4_099] = value;
-            assert_eq!(partial(&block, 3 * NORM_BLOCK), partial_by_lanes(&block, 3 * NORM_BLOCK), "{value}");
+            let start = 3 * NORM_BLOCK;
+            assert_eq!(partial(Norm::Two, &block, start), partial_by_lanes(Norm::Two, &block, start), "{value}");
         }
     }
 

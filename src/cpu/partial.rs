@@ -1,6 +1,8 @@
+use crate::clip::Norm;
 use crate::control::NONE;
 
-/// A sum of squares that can neither overflow nor vanish: `sum · 4^exponent`. Twin of `shaders/partial.wgsl`.
+/// A sum over scaled elements, which can neither overflow nor vanish: of squares, `sum · 4^exponent`. Twin of
+/// `shaders/partial.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Partial {
     pub(crate) exponent: i32,
@@ -16,9 +18,43 @@ pub(crate) fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127).clamp(0, 254) as u32) << 23)
 }
 
-pub(crate) fn combine(a: Partial, b: Partial) -> Partial {
+/// Twin of `shaders/norm/*.wgsl`.
+impl Norm {
+    /// What an element, scaled to below 4, adds to the sum.
+    #[inline(always)]
+    pub(crate) fn term_of(self, scaled: f32) -> f32 {
+        match self {
+            Self::One => scaled,
+            Self::Two => scaled * scaled,
+            Self::Infinity => 0.0,
+            Self::P(p) => scaled.powf(p),
+        }
+    }
+
+    /// What a sum is multiplied by when its elements' scale changes by 2^exponent.
+    fn rescale(self, exponent: i32) -> f32 {
+        match self {
+            Self::One => power_of_two(exponent),
+            Self::Two => power_of_two(2 * exponent),
+            Self::Infinity => 0.0,
+            Self::P(p) => (p * exponent as f32).exp2(),
+        }
+    }
+
+    /// The norm of the scaled elements.
+    pub(crate) fn root_of(self, total: &Partial) -> f32 {
+        match self {
+            Self::One => total.sum,
+            Self::Two => total.sum.sqrt(),
+            Self::Infinity => f32::from_bits(total.max_bits) * power_of_two(-total.exponent),
+            Self::P(p) => total.sum.powf(1.0 / p),
+        }
+    }
+}
+
+pub(crate) fn combine(norm: Norm, a: Partial, b: Partial) -> Partial {
     let exponent = a.exponent.max(b.exponent);
-    let sum = a.sum * power_of_two(2 * (a.exponent - exponent)) + b.sum * power_of_two(2 * (b.exponent - exponent));
+    let sum = a.sum * norm.rescale(a.exponent - exponent) + b.sum * norm.rescale(b.exponent - exponent);
     Partial {
         exponent,
         sum,
@@ -28,11 +64,11 @@ pub(crate) fn combine(a: Partial, b: Partial) -> Partial {
 }
 
 /// The sum over the lanes of a workgroup, as a tree of fixed shape.
-pub(crate) fn reduce<const LANES: usize>(mut lane_partials: [Partial; LANES]) -> Partial {
+pub(crate) fn reduce<const LANES: usize>(norm: Norm, mut lane_partials: [Partial; LANES]) -> Partial {
     let mut stride = LANES / 2;
     while stride > 0 {
         for lane in 0..stride {
-            lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);
+            lane_partials[lane] = combine(norm, lane_partials[lane], lane_partials[lane + stride]);
         }
         stride /= 2;
     }

@@ -24,12 +24,19 @@ pub(crate) struct WholeStep {
     pub(crate) lr: f32,
     /// What gradients are multiplied by, one factor after the other.
     pub(crate) grad_factors: [f32; 2],
+    /// Their largest absolute value then, infinite where they are not clipped by value.
+    pub(crate) clip_value: f32,
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
     pub(crate) scalars: [f32; 4],
 }
 
 impl WholeStep {
+    /// Gradients with what makes them what the rule sees.
+    pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
+        Grads { grad, factors: self.grad_factors, clip_value: self.clip_value }
+    }
+
     /// The step of the elements of a span, which lies in one tensor.
     pub(crate) fn of(&self, span: &GroupSpan, tensor: TensorRow) -> Step {
         Step {
@@ -80,7 +87,7 @@ pub(crate) fn update(
                 run_states.push(variance);
             }
             let grad = &grad[run.clone()];
-            let grads = Grads { grad, factors: whole.grad_factors };
+            let grads = whole.grads(grad);
             // A rule that looks at no gradient says nothing about them.
             let mut max_bits = INFINITE;
             let elements = Elements::new(&mut param[run.clone()], grads, &mut run_states, &mut max_bits);

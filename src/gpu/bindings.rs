@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) segments: Option<Buffer>,
     /// The table of factors, if the rule is factored.
     pub(crate) factors: Option<Buffer>,
+    /// The last norms, where gradients are clipped by a percentile of them.
+    pub(crate) norms: Option<Buffer>,
 }
 
 /// One dispatch, ready to be recorded.

@@ -7,6 +7,7 @@ use super::cache::{PipelineKey, SharedPipelines};
 use super::plan;
 use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
+use crate::clip::ClipForm;
 use crate::rule::Rule;
 
 /// Invocations of a workgroup of every kernel but `norm`, which has fewer.
@@ -39,6 +40,7 @@ pub(crate) enum Kernel {
 #[derive(Debug)]
 pub(crate) struct Pipelines {
     rule: Arc<dyn Rule>,
+    clip: ClipForm,
     shared: SharedPipelines,
     norm_layout: BindGroupLayout,
     finish_layout: BindGroupLayout,
@@ -54,15 +56,17 @@ pub(crate) struct Pipelines {
 
 impl Pipelines {
     /// Checks the rule's WGSL and the device's limits; makes the layouts.
-    pub(crate) fn new(shared: &SharedPipelines, rule: Arc<dyn Rule>) -> Result<Self, Error> {
+    pub(crate) fn new(shared: &SharedPipelines, rule: Arc<dyn Rule>, clip: ClipForm) -> Result<Self, Error> {
         let device = &shared.device;
-        shader::check_source(&*rule, &shader::finish(&*rule))?;
-        for apply in std::iter::once("rule").chain(rule.passes()) {
-            shader::check_source(&*rule, &shader::update(&*rule, apply, Form::ALL[0].1))?;
+        shader::check_source(&*rule, &shader::finish(&*rule, &clip))?;
+        let form = Form::ALL[0].1;
+        shader::check_source(&*rule, &shader::update(&*rule, &clip, form))?;
+        for pass in rule.passes() {
+            shader::check_source(&*rule, &shader::pass(&*rule, pass, form))?;
         }
         let measures = !rule.measures().is_empty();
         if measures {
-            shader::check_source(&*rule, &shader::measure(&*rule, true))?;
+            shader::check_source(&*rule, &shader::measure(&*rule, &clip, true))?;
             shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
         let factored = rule.factored();
@@ -96,10 +100,11 @@ impl Pipelines {
             update.push((SEGMENTS_BINDING, read));
         }
         let update_bare = [&harness[..], &[(3, write)], &streams].concat();
+        let finish = [(0, write), (1, read), (2, read), (3, write), (4, write)];
         let norm = [(0, uniform), (2, read), (3, write), (STREAM_BINDING + GRAD_STREAM as u32, read)];
         Ok(Self {
             norm_layout: bind_group_layout(device, &norm, false),
-            finish_layout: bind_group_layout(device, &[(0, write), (1, read), (2, read), (3, write)], false),
+            finish_layout: bind_group_layout(device, &finish[..4 + usize::from(clip.window.is_some())], false),
             measure_layout: bind_group_layout(device, &measure, false),
             settle_layout: bind_group_layout(device, &[(1, uniform), (SEGMENTS_BINDING, write)], false),
             lines_layout: bind_group_layout(
@@ -114,6 +119,7 @@ impl Pipelines {
             shared: shared.clone(),
             made: HashMap::new(),
             rule,
+            clip,
         })
     }
 
@@ -141,18 +147,18 @@ impl Pipelines {
         if self.made.contains_key(&kernel) {
             return;
         }
-        let rule = &*self.rule;
+        let (rule, clip) = (&*self.rule, &self.clip);
         let (entry_point, source) = match kernel {
-            Kernel::Norm(form) => ("norm", shader::norm(form)),
-            Kernel::Finish => ("finish", shader::finish(rule)),
-            Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, aligned)),
+            Kernel::Norm(form) => ("norm", shader::norm(clip.norm, form)),
+            Kernel::Finish => ("finish", shader::finish(rule, clip)),
+            Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, clip, aligned)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
-            Kernel::Lines => ("sum_lines", shader::lines(rule)),
+            Kernel::Lines => ("sum_lines", shader::lines(rule, clip)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
             Kernel::MeanRows => ("mean_rows", shader::mean_rows(rule)),
-            Kernel::Update(form) => ("update", shader::update(rule, "rule", form)),
-            Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, "rule", form)),
-            Kernel::Pass(pass, form) => ("update_pass", shader::update(rule, pass, form)),
+            Kernel::Update(form) => ("update", shader::update(rule, clip, form)),
+            Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, clip, form)),
+            Kernel::Pass(pass, form) => ("update_pass", shader::pass(rule, pass, form)),
         };
         let knows_the_rule = !["norm", "sum_lines"].contains(&entry_point);
         let constants = if knows_the_rule { rule.constants() } else { Vec::new() };

@@ -1,6 +1,7 @@
 use std::fmt::Write;
 
 use crate::Error;
+use crate::clip::{ClipForm, Norm};
 use crate::rule::{Rule, Segmentation};
 
 const CONTROL: &str = include_str!("../../shaders/control.wgsl");
@@ -21,6 +22,8 @@ const LINES: &str = include_str!("../../shaders/lines.wgsl");
 const SETTLE_LINES: &str = include_str!("../../shaders/settle_lines.wgsl");
 const MEAN_ROWS: &str = include_str!("../../shaders/mean_rows.wgsl");
 const UPDATE: &str = include_str!("../../shaders/update.wgsl");
+const VALUE: &str = include_str!("../../shaders/value.wgsl");
+const PERCENTILE: &str = include_str!("../../shaders/percentile.wgsl");
 const F32: &str = include_str!("../../shaders/storage/f32.wgsl");
 const F32_UNALIGNED: &str = include_str!("../../shaders/storage/f32_unaligned.wgsl");
 
@@ -51,6 +54,20 @@ fn settle(
     t: u32,
 ) -> TensorState {
     return old;
+}
+";
+
+/// For steps that clip nothing by value.
+const NO_VALUE: &str = "\
+fn clip_by_value(grad: vec4<f32>) -> vec4<f32> {
+    return grad;
+}
+";
+
+/// For steps that clip by one norm throughout.
+const NO_PERCENTILE: &str = "\
+fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
+    return slot.head.max_norm;
 }
 ";
 
@@ -205,8 +222,36 @@ fn factors(rule: &dyn Rule, access: &str) -> String {
     if rule.factored() { FACTORS.replace("ACCESS", access) } else { String::new() }
 }
 
-/// The update kernels around a rule; `apply` names the function they apply: `rule`, or a further pass.
-pub(crate) fn update(rule: &dyn Rule, apply: &str, form: Form) -> String {
+/// Clipping by value, which `clip` says whether to do.
+fn value(clip: &ClipForm) -> &'static str {
+    if clip.value.is_some() { VALUE } else { NO_VALUE }
+}
+
+/// The partials of the norm, and what its order makes of elements.
+fn partial(norm: Norm) -> String {
+    let of_order = match norm {
+        Norm::One => include_str!("../../shaders/norm/one.wgsl"),
+        Norm::Two => include_str!("../../shaders/norm/two.wgsl"),
+        Norm::Infinity => include_str!("../../shaders/norm/infinity.wgsl"),
+        Norm::P(p) => {
+            return format!("const NORM_TYPE: f32 = {p:?};\n{}\n{PARTIAL}", include_str!("../../shaders/norm/p.wgsl"));
+        }
+    };
+    [of_order, PARTIAL].join("\n")
+}
+
+/// The update kernels around a rule.
+pub(crate) fn update(rule: &dyn Rule, clip: &ClipForm, form: Form) -> String {
+    update_by(rule, "rule", value(clip), form)
+}
+
+/// The kernels of a further pass, which takes what it is given as it is.
+pub(crate) fn pass(rule: &dyn Rule, pass: &str, form: Form) -> String {
+    update_by(rule, pass, NO_VALUE, form)
+}
+
+/// The update kernels; `apply` names the function they apply.
+fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
     let mut writes = String::new();
     for (name, _) in element_fields(&rule.states()) {
         let updated = format!("bitcast<vec4<u32>>(updated.{name})");
@@ -226,6 +271,7 @@ pub(crate) fn update(rule: &dyn Rule, apply: &str, form: Form) -> String {
         fragment_for(rule, options(form)),
         segments(rule, "read"),
         factors(rule, "read"),
+        value.to_owned(),
         fragment_for(rule, UPDATE),
     ];
     sources.join("\n")
@@ -248,15 +294,17 @@ fn count_for_rule(rule: &dyn Rule) -> String {
 }
 
 /// The kernel that sums what the rule measures over each item.
-pub(crate) fn measure(rule: &dyn Rule, aligned: bool) -> String {
+pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool) -> String {
     let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
     let (factors, measure) = (factors(rule, "read"), fragment_for(rule, MEASURE));
-    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, &factors, REDUCE, &measure].join("\n")
+    let value = value(clip);
+    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, &factors, REDUCE, value, &measure].join("\n")
 }
 
 /// The kernel that sums squares over pieces of lines.
-pub(crate) fn lines(rule: &dyn Rule) -> String {
-    [LINES, CONTROL, &[LANES, GROUPS].map(without_measured).concat(), &factors(rule, "read_write")].join("\n")
+pub(crate) fn lines(rule: &dyn Rule, clip: &ClipForm) -> String {
+    [LINES, value(clip), CONTROL, &[LANES, GROUPS].map(without_measured).concat(), &factors(rule, "read_write")]
+        .join("\n")
 }
 
 /// The kernel that adds the pieces of each line up.
@@ -275,16 +323,17 @@ pub(crate) fn settle(rule: &dyn Rule) -> String {
     [&rule_and_types(rule), settle, &segments(rule, "read_write"), REDUCE, SETTLE].join("\n")
 }
 
-/// The kernel that sums squares and looks for non-finite gradients.
-pub(crate) fn norm(form: Form) -> String {
+/// The kernel that sums for the norm and looks for non-finite gradients.
+pub(crate) fn norm(norm: Norm, form: Form) -> String {
     let grad = stream("grad", GRAD_STREAM, Access::Read, form.aligned);
     let options = [LANES, options(form)].map(without_measured).concat();
-    [NORM, &lanes(64), &grad, PARTIAL, CONTROL, CHUNK, &options].join("\n")
+    [NORM, &lanes(64), &grad, &partial(norm), CONTROL, CHUNK, &options].join("\n")
 }
 
 /// The kernel that decides on a step.
-pub(crate) fn finish(rule: &dyn Rule) -> String {
-    [&rule_and_types(rule), &lanes(256), FINISH, PARTIAL].join("\n")
+pub(crate) fn finish(rule: &dyn Rule, clip: &ClipForm) -> String {
+    let max_norm = if clip.window.is_some() { PERCENTILE } else { NO_PERCENTILE };
+    [&rule_and_types(rule), &lanes(256), FINISH, &partial(clip.norm), max_norm].join("\n")
 }
 
 /// Lanes of a workgroup that reduces partials.

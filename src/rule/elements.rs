@@ -3,17 +3,30 @@ use super::Rule;
 use crate::control::ABSOLUTE;
 use crate::cpu::simd::vectorized;
 
-/// Gradients as they came, and what they are multiplied by before a rule sees them, one factor after the other.
+/// Gradients as they came, and what makes them what a rule sees.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grads<'a> {
     pub(crate) grad: &'a [f32],
+    /// What they are multiplied by, one factor after the other.
     pub(crate) factors: [f32; 2],
+    /// Their largest absolute value then.
+    pub(crate) clip_value: f32,
 }
 
-/// A gradient as the rule sees it.
-#[inline(always)]
-pub(crate) fn scale_grad(grad: f32, factors: [f32; 2]) -> f32 {
-    grad * factors[0] * factors[1]
+impl Grads<'_> {
+    /// A gradient as the rule sees it.
+    #[inline(always)]
+    pub(crate) fn seen(self, grad: f32) -> f32 {
+        let (scaled, most) = (grad * self.factors[0] * self.factors[1], self.clip_value);
+        // Like this, and not by `clamp`, the loops around it are vectorized.
+        if scaled > most {
+            most
+        } else if scaled < -most {
+            -most
+        } else {
+            scaled
+        }
+    }
 }
 
 /// A run of elements for a rule's CPU twin: parameters, gradients and states of the same length.
@@ -46,8 +59,7 @@ impl<'a> Elements<'a> {
     /// If `N` is not the number of the rule's states.
     pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
         let len = self.param.len();
-        let Grads { grad, factors } = self.grads;
-        let param = self.param;
+        let (param, grads) = (self.param, self.grads);
         let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
             panic!("a rule's CPU twin takes exactly the states that the rule declares");
         };
@@ -55,12 +67,12 @@ impl<'a> Elements<'a> {
             #[inline(always)]
             move || {
                 // One length that the compiler can see in here lets it drop the bounds checks and vectorize to the end.
-                let (param, grad) = (&mut param[..len], &grad[..len]);
+                let (param, grad) = (&mut param[..len], &grads.grad[..len]);
                 let states = states.each_mut().map(|state| &mut state[..len]);
                 let mut max_bits = 0;
                 for i in 0..len {
                     max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
-                    let grad = scale_grad(grad[i], factors);
+                    let grad = grads.seen(grad[i]);
                     let (new_param, new_states) = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
                     param[i] = new_param;
                     for s in 0..N {
@@ -104,14 +116,14 @@ impl<'a> MeasuredElements<'a> {
         else {
             panic!("a rule's CPU twin takes exactly the states and gives exactly the sums that the rule declares");
         };
-        let (param, Grads { grad, factors }) = (self.param, self.grads);
+        let (param, grads) = (self.param, self.grads);
         vectorized(
             #[inline(always)]
             move || {
-                let (param, grad, states) = (&param[..len], &grad[..len], states.map(|state| &state[..len]));
+                let (param, grad, states) = (&param[..len], &grads.grad[..len], states.map(|state| &state[..len]));
                 let sums = sums.each_mut().map(|sum| &mut sum[..len]);
                 for i in 0..len {
-                    let grad = scale_grad(grad[i], factors);
+                    let grad = grads.seen(grad[i]);
                     let terms = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
                     for m in 0..M {
                         sums[m][i] += terms[m];
