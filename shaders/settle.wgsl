@@ -29,7 +29,9 @@ fn settle_tensors(
         // The states of a frozen tensor stay as they are.
         exists = items.x < items.y;
         for (var item = items.x + lane; item < items.y; item += 256u) {
-            sums = sums + numbers(item_row(item) + 1u);
+            // Items of other groups may lie between those of one.
+            let is_own = segments[item_row(item)].z == tensor;
+            sums = sums + select(vec4<f32>(0.0), numbers(item_row(item) + 1u), is_own);
         }
     }
     let total = reduce(sums, lane);

@@ -8,7 +8,7 @@ use crate::factors::Factors;
 use crate::gpu::shader;
 use crate::groups::GroupTable;
 use crate::optimizer::Optimizer;
-use crate::rule::{self, Rule};
+use crate::rule::{self, ClippedRule, Rule};
 use crate::segments::Segments;
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
 
@@ -117,12 +117,16 @@ impl Plan {
         rule::validate(&*rule)?;
         let limit = builder.max_consecutive_skips;
         check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
-        shader::check_interface(&*rule)?;
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
+        let rule = match ClipForm::new(builder.clip).segments {
+            Some(segments) => Arc::new(ClippedRule::new(rule, segments)?) as Arc<dyn Rule>,
+            None => rule,
+        };
+        shader::check_interface(&*rule)?;
         let mut segments = Segments::new(layout, &*rule);
         let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay(), segments.as_ref())?;
         if let Some(segments) = &mut segments {

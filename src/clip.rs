@@ -1,5 +1,6 @@
 use crate::Error;
 use crate::error::check;
+use crate::rule::Segmentation;
 
 /// Gradient clipping, folded into the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,18 @@ enum Kind {
     },
     Value {
         clip_value: f64,
+    },
+    GroupNorm {
+        max_norm: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        exact: bool,
+    },
+    Adaptive {
+        clip_factor: f64,
+        #[cfg_attr(feature = "serde", serde(default = "default_eps"))]
+        eps: f64,
+        #[cfg_attr(feature = "serde", serde(default))]
+        per_tensor: bool,
     },
     Percentile {
         percentile: f64,
@@ -58,6 +71,7 @@ mod number {
         Named(String),
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields like this")]
     pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         let infinite = *value == f64::INFINITY;
         let number = if infinite { Number::Named("inf".to_owned()) } else { Number::Finite(*value) };
@@ -78,6 +92,13 @@ fn default_window() -> u32 {
     DEFAULT_WINDOW
 }
 
+#[cfg(feature = "serde")]
+fn default_eps() -> f64 {
+    DEFAULT_EPS
+}
+
+/// Of the norm of parameters, in adaptive clipping.
+const DEFAULT_EPS: f64 = 1e-3;
 const DEFAULT_WINDOW: u32 = 100;
 /// Norms that [`Clip::percentile`] can look back on.
 const MAX_WINDOW: u32 = 4096;
@@ -98,11 +119,27 @@ impl Clip {
         Self::new(Kind::Value { clip_value })
     }
 
-    /// Clips by global norm at a percentile (0 to 100, interpolated as NumPy's) of the last 100 norms, this step's among
-    /// them: AutoClip ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
+    /// Clips by global norm at a percentile (0 to 100, interpolated as `numpy.percentile`) of the last 100 norms, this step's among
+    /// them: `AutoClip` ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
     /// device; those that are not finite are left out.
     pub fn percentile(percentile: f64) -> Self {
         Self::new(Kind::Percentile { percentile, window: DEFAULT_WINDOW, norm_type: 2.0, exact: false })
+    }
+
+    /// Scales the gradients of each group of the layout by `min(1, max_norm / (norm + 1e-6))` with the Euclidean norm of the
+    /// group (elements without one are another group): PyTorch's `clip_grad_norm_` called for each. It takes two dispatches
+    /// more than the global norm and 4 bytes per parameter and state, as rules with sums over tensors do; those cannot be
+    /// clipped like this.
+    pub fn group_norm(max_norm: f64) -> Self {
+        Self::new(Kind::GroupNorm { max_norm, exact: false })
+    }
+
+    /// Adaptive gradient clipping ([arXiv 2102.06171](https://arxiv.org/abs/2102.06171)): where the norm of a unit's gradients
+    /// is above `clip_factor` (0.01 in the paper) times that of its parameters, which counts as 1e-3 at least
+    /// ([`Clip::with_eps`]), they are scaled down to it. A unit is an index of a tensor's first dimension, or a whole tensor of
+    /// one dimension, as timm has it; see [`Clip::per_tensor`]. It costs what [`Clip::group_norm`] costs.
+    pub fn adaptive(clip_factor: f64) -> Self {
+        Self::new(Kind::Adaptive { clip_factor, eps: DEFAULT_EPS, per_tensor: false })
     }
 
     fn new(kind: Kind) -> Self {
@@ -115,7 +152,7 @@ impl Clip {
     pub fn with_norm_type(mut self, p: f64) -> Self {
         match &mut self.kind {
             Kind::GlobalNorm { norm_type, .. } | Kind::Percentile { norm_type, .. } => *norm_type = p,
-            Kind::Value { .. } => self.foreign = self.foreign.or(Some(("norm_type", p))),
+            _ => self.foreign = self.foreign.or(Some(("norm_type", p))),
         }
         self
     }
@@ -125,8 +162,30 @@ impl Clip {
     #[must_use]
     pub fn exact(mut self) -> Self {
         match &mut self.kind {
-            Kind::GlobalNorm { exact, .. } | Kind::Percentile { exact, .. } => *exact = true,
-            Kind::Value { .. } => self.foreign = self.foreign.or(Some(("exact", 1.0))),
+            Kind::GlobalNorm { exact, .. } | Kind::GroupNorm { exact, .. } | Kind::Percentile { exact, .. } => {
+                *exact = true;
+            }
+            _ => self.foreign = self.foreign.or(Some(("exact", 1.0))),
+        }
+        self
+    }
+
+    /// The least norm of parameters that [`Clip::adaptive`] reckons with (default 1e-3), so that they can leave 0.
+    #[must_use]
+    pub fn with_eps(mut self, least: f64) -> Self {
+        match &mut self.kind {
+            Kind::Adaptive { eps, .. } => *eps = least,
+            _ => self.foreign = self.foreign.or(Some(("eps", least))),
+        }
+        self
+    }
+
+    /// [`Clip::adaptive`] by norms of whole tensors.
+    #[must_use]
+    pub fn per_tensor(mut self) -> Self {
+        match &mut self.kind {
+            Kind::Adaptive { per_tensor, .. } => *per_tensor = true,
+            _ => self.foreign = self.foreign.or(Some(("per_tensor", 1.0))),
         }
         self
     }
@@ -145,6 +204,8 @@ impl Clip {
         match self.kind {
             Kind::GlobalNorm { .. } => "clip",
             Kind::Value { .. } => "clip by value",
+            Kind::GroupNorm { .. } => "clip by norms of groups",
+            Kind::Adaptive { .. } => "adaptive clip",
             Kind::Percentile { .. } => "clip by percentile",
         }
     }
@@ -164,6 +225,16 @@ impl Clip {
                 let fits = positive(clip_value) && (clip_value as f32).is_finite();
                 check(fits, owner, "clip_value", clip_value, "1.2e-38 (the least normal f32) or more, finite in f32")?;
             }
+            Kind::GroupNorm { max_norm, .. } => {
+                let fits = positive(max_norm) && (max_norm as f32).is_finite();
+                check(fits, owner, "max_norm", max_norm, "1.2e-38 (the least normal f32) or more, finite in f32")?;
+            }
+            Kind::Adaptive { clip_factor, eps, .. } => {
+                for (name, value) in [("clip_factor", clip_factor), ("eps", eps)] {
+                    let fits = positive(value) && (value as f32).is_finite();
+                    check(fits, owner, name, value, "1.2e-38 (the least normal f32) or more, finite in f32")?;
+                }
+            }
             Kind::Percentile { percentile, window, .. } => {
                 check((0.0..=100.0).contains(&percentile), owner, "percentile", percentile, "0 to 100")?;
                 check((1..=MAX_WINDOW).contains(&window), owner, "window", window.into(), "1 to 4096")?;
@@ -177,7 +248,7 @@ impl Clip {
     fn norm_type(self) -> Option<f64> {
         match self.kind {
             Kind::GlobalNorm { norm_type, .. } | Kind::Percentile { norm_type, .. } => Some(norm_type),
-            Kind::Value { .. } => None,
+            _ => None,
         }
     }
 
@@ -192,7 +263,7 @@ impl Clip {
         match self.kind {
             Kind::GlobalNorm { max_norm, .. } => max_norm.is_finite().then_some((max_norm as f32).min(f32::MAX)),
             Kind::Percentile { percentile, .. } => Some((percentile / 100.0) as f32),
-            Kind::Value { .. } => None,
+            _ => None,
         }
     }
 
@@ -210,6 +281,19 @@ pub(crate) struct ClipForm {
     pub(crate) value: Option<f32>,
     /// How many norms the percentile is of.
     pub(crate) window: Option<u32>,
+    /// Clipping by the norms of segments.
+    pub(crate) segments: Option<SegmentClip>,
+}
+
+/// Clipping by the norms of segments; see [`ClippedRule`](crate::rule::ClippedRule).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SegmentClip {
+    /// The largest norm, or what it is of the parameters' norm.
+    pub(crate) limit: f32,
+    /// What is added to the norm, or the least norm of parameters.
+    pub(crate) eps: f32,
+    pub(crate) by_params: bool,
+    pub(crate) segmentation: Segmentation,
 }
 
 impl ClipForm {
@@ -220,12 +304,23 @@ impl ClipForm {
             f64::INFINITY => Norm::Infinity,
             p => Norm::P(p as f32),
         };
-        let (value, window) = match clip.map(|clip| clip.kind) {
-            Some(Kind::Value { clip_value }) => (Some(clip_value as f32), None),
-            Some(Kind::Percentile { window, .. }) => (None, Some(window)),
-            _ => (None, None),
-        };
-        Self { norm, value, window }
+        let mut form = Self { norm, value: None, window: None, segments: None };
+        match clip.map(|clip| clip.kind) {
+            Some(Kind::Value { clip_value }) => form.value = Some(clip_value as f32),
+            Some(Kind::Percentile { window, .. }) => form.window = Some(window),
+            Some(Kind::GroupNorm { max_norm, exact }) => {
+                let (limit, eps) = (max_norm as f32, if exact { 0.0 } else { 1e-6 });
+                let segmentation = Segmentation::Groups;
+                form.segments = Some(SegmentClip { limit, eps, by_params: false, segmentation });
+            }
+            Some(Kind::Adaptive { clip_factor, eps, per_tensor }) => {
+                let (limit, eps) = (clip_factor as f32, eps as f32);
+                let segmentation = if per_tensor { Segmentation::Tensors } else { Segmentation::Units };
+                form.segments = Some(SegmentClip { limit, eps, by_params: true, segmentation });
+            }
+            Some(Kind::GlobalNorm { .. }) | None => {}
+        }
+        form
     }
 }
 

@@ -143,8 +143,9 @@ impl CpuOptimizer {
         let whole = Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.factors.as_ref()) };
         let sums =
             map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
-        for (tensor, items) in self.tensors.iter_mut().zip(segments.ranges()) {
-            settle::settle(rule, step, &sums[items], tensor);
+        for (number, (tensor, items)) in self.tensors.iter_mut().zip(segments.ranges()).enumerate() {
+            let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
+            settle::settle(rule, step, own.zip(sums[items].iter().copied()), tensor);
         }
     }
 

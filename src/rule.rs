@@ -8,6 +8,7 @@ mod adam;
 mod adamax;
 mod adan;
 mod ademamix;
+mod clipped;
 mod custom;
 mod elements;
 mod lamb;
@@ -36,6 +37,7 @@ pub use adam::{Adam, AdamW};
 pub use adamax::Adamax;
 pub use adan::Adan;
 pub use ademamix::AdEMAMix;
+pub(crate) use clipped::ClippedRule;
 pub use custom::CustomRule;
 pub(crate) use elements::Grads;
 pub use elements::{Elements, MeasuredElements};
@@ -246,6 +248,11 @@ pub struct Step {
 pub enum Segmentation {
     /// Each tensor of the layout has sums and states of its own.
     Tensors,
+    /// Each index of a tensor's first dimension: the weights of one unit of a layer. Tensors of one dimension or none are
+    /// one unit.
+    Units,
+    /// Each group of the layout; elements without one share another.
+    Groups,
     /// All tensors share one.
     Whole,
 }
@@ -346,6 +353,14 @@ use setters;
 pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
     shader::check_interface(rule)?;
     let clip = ClipForm::new(clip);
+    let clipped;
+    let rule = match clip.segments {
+        Some(segments) => {
+            clipped = ClippedRule::new(rule, segments)?;
+            &clipped
+        }
+        None => rule,
+    };
     let measures = !rule.measures().is_empty();
     let mut kernels = Vec::new();
     for (label, form) in Form::ALL {

@@ -1,5 +1,8 @@
+use std::ops::Range;
+
 use crate::cpu::NORM_BLOCK;
 use crate::groups::GroupTable;
+use crate::layout::Member;
 use crate::rule::{Rule, Segmentation, initial};
 use crate::{Error, Layout};
 
@@ -11,14 +14,15 @@ pub(crate) struct Item {
     pub(crate) segment: u32,
 }
 
-/// What a rule's sums go over: the tensors, each cut into items. Twin of `shaders/segments.wgsl`.
+/// What a rule's sums go over: tensors, units, groups or all elements, each cut into items. Twin of
+/// `shaders/segments.wgsl`.
 ///
-/// Items end where a tensor ends or a block does, so that the order of every sum depends on the layout alone.
+/// Items end where a segment ends or a block does, so that the order of every sum depends on the layout alone.
 #[derive(Debug)]
 pub(crate) struct Segments {
     items: Vec<Item>,
-    /// First item of each segment, and one past the last.
-    first: Vec<usize>,
+    /// From the first item of each segment to its last; those of other segments may lie between them.
+    ranges: Vec<Range<usize>>,
     /// Whether any element of a segment is live; where all are frozen, its state stays as it is.
     live: Vec<bool>,
     /// The rule's values for a tensor before the first step.
@@ -32,26 +36,64 @@ impl Segments {
             return None;
         }
         let initial = initial(&rule.tensor_states());
-        let mut segments = Self { items: Vec::new(), first: Vec::new(), live: Vec::new(), initial };
-        for tensor in layout.tensors() {
-            if segments.first.is_empty() || rule.segmentation() == Segmentation::Tensors {
-                segments.first.push(segments.items.len());
+        let mut segments = Self { items: Vec::new(), ranges: Vec::new(), live: Vec::new(), initial };
+        match rule.segmentation() {
+            Segmentation::Tensors => {
+                for (segment, tensor) in layout.tensors().iter().enumerate() {
+                    segments.add(segment, tensor.range());
+                }
             }
-            let segment = segments.first.len() as u32 - 1;
-            let mut start = tensor.range().start;
-            while start < tensor.range().end {
-                let end = tensor.range().end.min((start / NORM_BLOCK + 1) * NORM_BLOCK);
-                segments.items.push(Item { start: start as u32, end: end as u32, segment });
-                start = end;
+            Segmentation::Units => {
+                for tensor in layout.tensors() {
+                    let units = if tensor.shape().len() > 1 { tensor.shape()[0] } else { 1 };
+                    let (start, len) = (tensor.range().start, tensor.range().len() / units.max(1));
+                    for unit in 0..units {
+                        segments.add(segments.count(), start + unit * len..start + (unit + 1) * len);
+                    }
+                }
+            }
+            Segmentation::Groups => {
+                let mut start = 0;
+                for span in layout.spans() {
+                    match span.member {
+                        Member::Gap => {}
+                        Member::Ungrouped => segments.add(layout.groups().len(), start..span.end),
+                        Member::Group(group) => segments.add(group, start..span.end),
+                    }
+                    start = span.end;
+                }
+            }
+            Segmentation::Whole => {
+                for tensor in layout.tensors() {
+                    segments.add(0, tensor.range());
+                }
             }
         }
-        segments.live = vec![true; segments.first.len()];
-        segments.first.push(segments.items.len());
+        segments.live = vec![true; segments.count()];
         Some(segments)
     }
 
+    /// Adds elements to a segment, which ends no sooner than all before.
+    fn add(&mut self, segment: usize, elements: Range<usize>) {
+        let first = self.items.len();
+        let mut start = elements.start;
+        while start < elements.end {
+            let end = elements.end.min((start / NORM_BLOCK + 1) * NORM_BLOCK);
+            self.items.push(Item { start: start as u32, end: end as u32, segment: segment as u32 });
+            start = end;
+        }
+        if self.ranges.len() <= segment {
+            self.ranges.resize(segment + 1, first..first);
+        }
+        let range = &mut self.ranges[segment];
+        if range.start == range.end {
+            range.start = first;
+        }
+        range.end = self.items.len();
+    }
+
     pub(crate) fn count(&self) -> usize {
-        self.first.len() - 1
+        self.ranges.len()
     }
 
     pub(crate) fn initial(&self) -> [f32; 4] {
@@ -82,14 +124,13 @@ impl Segments {
         }
     }
 
-    /// The items of each segment; none where its state stays as it is.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let ranges = self.first.windows(2).zip(&self.live);
-        ranges.map(|(pair, &live)| pair[0]..if live { pair[1] } else { pair[0] })
+    /// Where the items of each segment lie, maybe with others between them; nowhere if its state stays as it is.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.ranges.iter().zip(&self.live).map(|(range, &live)| range.start..if live { range.end } else { range.start })
     }
 
     /// Where the device's table holds the states.
-    pub(crate) fn state_bytes(&self) -> std::ops::Range<u64> {
+    pub(crate) fn state_bytes(&self) -> Range<u64> {
         16..16 + 16 * self.count() as u64
     }
 

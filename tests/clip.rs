@@ -5,9 +5,9 @@ mod common;
 use approx::assert_relative_eq;
 use common::numbers::random;
 use common::oracle::{clip_coefficient, global_norm};
-use common::{Trainer, device, encoder, finish};
+use common::{Trainer, device, encoder, finish, set_state, step_in_parts};
 use safetensors::SafeTensors;
-use wgpu_optim::{Adafactor, AdamW, Clip, Lamb, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
+use wgpu_optim::{Adafactor, AdamW, Clip, GroupOptions, Lamb, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
 
 #[test]
 fn clipping_scales_the_gradients_by_torchs_coefficient() {
@@ -192,6 +192,7 @@ fn a_gradient_scale_makes_a_bare_optimizer_skip() {
 /// What `tests/golden/clip.py` has of a case.
 struct Reference {
     grads: Vec<Vec<f32>>,
+    params: Vec<f32>,
     cases: Vec<(Clip, Vec<Vec<f64>>, Option<Vec<f64>>)>,
 }
 
@@ -210,32 +211,38 @@ fn reference() -> Reference {
         let clipped = numbers(&format!("{i}/clipped")).unwrap();
         (clip, clipped.chunks(67).map(<[f64]>::to_vec).collect(), numbers(&format!("{i}/grad_norm")))
     });
-    Reference { grads, cases: cases.collect() }
+    let params = bytemuck::pod_collect_to_vec::<u8, f32>(tensors.tensor("params").unwrap().data());
+    Reference { grads, params, cases: cases.collect() }
 }
 
-/// Norms of every order, exact and PyTorch's coefficients, clipping by value, percentiles of earlier norms.
+/// Norms of every order, exact and PyTorch's coefficients, clipping by value, percentiles of earlier norms, norms of groups
+/// and of units.
 #[test]
-fn gradients_are_clipped_as_torch_and_optax_clip_them() {
-    let Reference { grads, cases } = reference();
-    let layout = Layout::flat(67).unwrap();
-    assert!(cases.len() > 20);
+fn gradients_are_clipped_as_other_frameworks_clip_them() {
+    let Reference { grads, params, cases } = reference();
+    let layout = Layout::builder().tensor("w", &[5, 12]).tensor("b", &[7]).group("b").packed().build().unwrap();
+    assert!(cases.len() > 25);
+    // The parameters count in the norms of units alone; what is left of the gradients is the momentum of the first step.
+    let rule = Sgd::default().with_momentum(0.5).with_lr(0.0);
     for (clip, clipped, norms) in cases {
-        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
-        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 67]);
+        let builder = Optimizer::builder(rule.clone()).clip(clip);
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
         let mut cpu = builder.build_cpu(&layout).unwrap();
         for (row, grads) in grads.iter().enumerate() {
-            trainer.gpu.queue.write_buffer(&trainer.params, 0, &[0; 67 * 4]);
-            let mut params = [0.0; 67];
-            let on_cpu = cpu.step(&mut params, grads).unwrap();
-            for (stats, params) in [(trainer.step(grads), trainer.params()), (on_cpu, params.to_vec())] {
+            set_state(trainer.gpu, &trainer.optimizer, "momentum_buffer", &[0.0; 67]);
+            cpu.state_mut("momentum_buffer").unwrap().fill(0.0);
+            let on_cpu = cpu.step(&mut params.clone(), grads).unwrap();
+            let on_device = trainer.step(grads);
+            let momentum = cpu.state("momentum_buffer").unwrap().to_vec();
+            for (stats, left) in [(on_device, trainer.state("momentum_buffer")), (on_cpu, momentum)] {
                 let norm = stats.grad_norm.map(f64::from);
                 assert_eq!(norm.is_some(), norms.is_some(), "{clip:?}");
                 if let (Some(norm), Some(norms)) = (norm, &norms) {
                     // `pow` in WGSL: its logarithm may be off by 2^-21.
                     assert_relative_eq!(norm, norms[row], max_relative = 1e-6);
                 }
-                for (param, expected) in params.iter().zip(&clipped[row]) {
-                    assert_relative_eq!(f64::from(-param), *expected, max_relative = 3e-6, epsilon = 1e-38);
+                for (left, expected) in left.iter().zip(&clipped[row]) {
+                    assert_relative_eq!(f64::from(*left), *expected, max_relative = 3e-6, epsilon = 1e-38);
                 }
             }
         }
@@ -356,6 +363,81 @@ fn the_statistics_say_so_after_too_many_skips_in_a_row() {
     {
         for stats in [trainer.step(&grads), cpu.step(&mut [0.0; 3], &grads).unwrap()] {
             assert_eq!((stats.consecutive_skipped, stats.too_many_skips), (in_a_row, too_many));
+        }
+    }
+}
+
+/// Groups that alternate, over many blocks, with gradients whose squares overflow or vanish, one frozen in part.
+#[test]
+fn each_group_is_clipped_by_its_own_norm() {
+    let (a, b, c) = (20_000, 9_001, 12_345);
+    let layout = Layout::builder()
+        .tensor("a1", &[a])
+        .tensor("b", &[b])
+        .group("b")
+        .tensor("a2", &[a])
+        .tensor("c", &[c])
+        .group("c")
+        .tensor("frozen", &[5])
+        .group("frozen")
+        .packed()
+        .build()
+        .unwrap();
+    let (b, c, end) = (a, 2 * a + b, 2 * a + b + c);
+    let group_of = |i: usize| if i >= c && i < end { 2 } else { usize::from(i >= b && i < c - a) };
+    for scales in [[1.0, 1e30, 1e-30], [1e-25, 1.0, 1e35], [3e38, 1e-30, 1.0]] {
+        for max_norm in [0.5, 1e34] {
+            let mut grads = random(5, layout.len());
+            for (i, grad) in grads.iter_mut().enumerate() {
+                *grad = (*grad * scales[group_of(i)]).clamp(-f32::MAX, f32::MAX);
+            }
+            let mut squares = [0.0; 3];
+            for (i, &grad) in grads[..end].iter().enumerate() {
+                squares[group_of(i)] += f64::from(grad).powi(2);
+            }
+            let rule = Sgd::default().with_momentum(0.5).with_lr(0.0);
+            let frozen = GroupOptions::default().frozen();
+            let builder = Optimizer::builder(rule).clip(Clip::group_norm(max_norm)).group("frozen", frozen);
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &vec![0.0; layout.len()]);
+            trainer.step(&grads);
+            let mut cpu = builder.build_cpu(&layout).unwrap();
+            cpu.step(&mut vec![0.0; layout.len()], &grads).unwrap();
+            for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap()] {
+                for (i, (&left, &grad)) in left[..end].iter().zip(&grads).enumerate() {
+                    let expected = f64::from(grad) * clip_coefficient(squares[group_of(i)].sqrt(), max_norm);
+                    assert_relative_eq!(f64::from(left), expected, max_relative = 3e-6, epsilon = 2e-38);
+                }
+                assert_eq!(left[end..], [0.0; 5]);
+            }
+        }
+    }
+}
+
+/// The sums of the elements that were cut into buffers, and a rule with states, passes and bias corrections of its own.
+#[test]
+fn a_rule_clipped_by_norms_of_units_is_the_same_rule() {
+    let gpu = device::gpu();
+    let layout = Layout::builder().tensor("w", &[33, 700]).tensor("b", &[33]).packed().build().unwrap();
+    let (params, grads) = (random(1, layout.len()), random(2, layout.len()));
+    for builder in [Optimizer::builder(AdamW::default()), Optimizer::builder(Sophia::default())] {
+        let clipped = builder.clone().clip(Clip::adaptive(0.25));
+        let mut expected = grads.clone();
+        let units = (0..33).map(|unit| unit * 700..(unit + 1) * 700).chain([33 * 700..layout.len()]);
+        for unit in units {
+            let max_norm = 0.25 * global_norm(&params[unit.clone()]).max(1e-3);
+            let coef = (max_norm / global_norm(&expected[unit.clone()])).min(1.0) as f32;
+            expected[unit].iter_mut().for_each(|grad| *grad *= coef);
+        }
+        let mut plain = Trainer::new(gpu, builder, &layout, &params);
+        plain.step(&expected);
+        let (_, in_parts) =
+            step_in_parts(gpu, clipped.clone(), &layout, (&params, &grads), &[0, 8_192, 16_384, layout.len()], 0);
+        let mut on_cpu = params.clone();
+        clipped.build_cpu(&layout).unwrap().step(&mut on_cpu, &grads).unwrap();
+        for updated in [in_parts, on_cpu] {
+            for (updated, expected) in updated.iter().zip(plain.params()) {
+                assert_relative_eq!(*updated, expected, max_relative = 1e-6, epsilon = 1e-6);
+            }
         }
     }
 }

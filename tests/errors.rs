@@ -159,7 +159,14 @@ fn hyperparameters_out_of_range_are_refused_by_both_engines() {
     for value in [0.5, nan, 33.0, -f64::INFINITY] {
         bad.push(("norm_type", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(value))));
     }
+    for value in [0.0, -1.0, nan, f64::INFINITY] {
+        bad.push(("max_norm", Optimizer::builder(Sgd::default()).clip(Clip::group_norm(value))));
+        bad.push(("clip_factor", Optimizer::builder(Sgd::default()).clip(Clip::adaptive(value))));
+        bad.push(("eps", Optimizer::builder(Sgd::default()).clip(Clip::adaptive(0.01).with_eps(value))));
+    }
     // Options of another kind of clipping.
+    bad.push(("eps", Optimizer::builder(Sgd::default()).clip(Clip::group_norm(1.0).with_eps(1.0))));
+    bad.push(("per_tensor", Optimizer::builder(Sgd::default()).clip(Clip::value(1.0).per_tensor())));
     bad.push(("norm_type", Optimizer::builder(Sgd::default()).clip(Clip::value(1.0).with_norm_type(2.0))));
     bad.push(("exact", Optimizer::builder(Sgd::default()).clip(Clip::value(1.0).exact())));
     bad.push(("window", Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_window(5))));
@@ -481,4 +488,19 @@ fn noop_gpu() -> Gpu {
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
     let (device, queue) = noop(|_| {});
     Gpu { adapter, device, queue }
+}
+
+#[test]
+fn a_rule_with_sums_is_not_clipped_by_norms_of_segments() {
+    let (device, _) = noop(|_| {});
+    let layout = Layout::flat(8).unwrap();
+    for clip in [Clip::group_norm(1.0), Clip::adaptive(0.01)] {
+        let builder = Optimizer::builder(Lamb::default()).clip(clip);
+        for message in [
+            refused!(builder.clone().build(&device, &layout), Error::RuleInterface { .. }),
+            refused!(builder.build_cpu(&layout), Error::RuleInterface { .. }),
+        ] {
+            assert_says(&message, &["lamb", "global norm"]);
+        }
+    }
 }

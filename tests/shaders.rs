@@ -81,7 +81,8 @@ fn every_shader_validates_and_translates() {
     let global = |norm_type| Some(Clip::global_norm(1.0).with_norm_type(norm_type));
     let clips = [global(1.0), global(f64::INFINITY), global(2.5), Some(Clip::value(1.0)), Some(Clip::percentile(10.0))];
     let clipped = clips.into_iter().map(|clip| (Box::new(Adafactor::default()) as Box<dyn Rule>, clip));
-    for (rule, clip) in rules().into_iter().map(|rule| (rule, None)).chain(clipped) {
+    let adaptive: (Box<dyn Rule>, _) = (Box::new(Sophia::default()), Some(Clip::adaptive(0.01)));
+    for (rule, clip) in rules().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive]) {
         for (label, source) in shader_sources(&*rule, clip).unwrap() {
             let what = format!("{} {label}", rule.name());
             let module = naga::front::wgsl::parse_str(&source)
@@ -89,10 +90,12 @@ fn every_shader_validates_and_translates() {
             let info = validate(&module, &what, &source);
             for entry in &module.entry_points {
                 entry_points.push(entry.name.clone());
-                // `norm` and `lines` know nothing of rules.
-                let constants =
-                    if label.starts_with("norm") || label == "lines" { Vec::new() } else { rule.constants() };
-                let constants = constants.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                // `norm` and `lines` know nothing of rules; the last is of clipping by norms of units.
+                let constants = rule.constants().into_iter().chain([("clip_by_params", 1.0)]);
+                let declared =
+                    |name: &str| module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some(name));
+                let constants = constants.filter(|(name, _)| declared(name));
+                let constants = constants.map(|(name, value)| (name.to_owned(), value)).collect();
                 let stage = Some((naga::ShaderStage::Compute, entry.name.as_str()));
                 let (module, info) = process_overrides(&module, &info, stage, &constants).unwrap();
                 translate(&module, &info, &entry.name, &what);

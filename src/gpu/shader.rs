@@ -242,7 +242,8 @@ fn partial(norm: Norm) -> String {
 
 /// The update kernels around a rule.
 pub(crate) fn update(rule: &dyn Rule, clip: &ClipForm, form: Form) -> String {
-    update_by(rule, "rule", value(clip), form)
+    let apply = if clip.segments.is_some() { "clipped_rule" } else { "rule" };
+    update_by(rule, apply, value(clip), form)
 }
 
 /// The kernels of a further pass, which takes what it is given as it is.

@@ -11,6 +11,8 @@ pub(crate) struct Grads<'a> {
     pub(crate) factors: [f32; 2],
     /// Their largest absolute value then.
     pub(crate) clip_value: f32,
+    /// What they are multiplied by at last, to clip them by the norm of their segment.
+    pub(crate) clip_coef: f32,
 }
 
 impl Grads<'_> {
@@ -19,13 +21,14 @@ impl Grads<'_> {
     pub(crate) fn seen(self, grad: f32) -> f32 {
         let (scaled, most) = (grad * self.factors[0] * self.factors[1], self.clip_value);
         // Like this, and not by `clamp`, the loops around it are vectorized.
-        if scaled > most {
+        let clamped = if scaled > most {
             most
         } else if scaled < -most {
             -most
         } else {
             scaled
-        }
+        };
+        clamped * self.clip_coef
     }
 }
 
@@ -47,6 +50,12 @@ impl<'a> Elements<'a> {
         max_bits: &'a mut u32,
     ) -> Self {
         Self { param, grads, states, max_bits }
+    }
+
+    /// The same with gradients multiplied by a coefficient.
+    pub(crate) fn clipped(mut self, coef: f32) -> Self {
+        self.grads.clip_coef = coef;
+        self
     }
 
     /// Calls `f(param, grad, states)` for each element and stores what it gives back, states in the order of
@@ -102,6 +111,11 @@ impl<'a> MeasuredElements<'a> {
         sums: &'a mut [&'a mut [f32]],
     ) -> Self {
         Self { param, grads, states, sums }
+    }
+
+    /// The same for a rule whose sums need no state.
+    pub(crate) fn without_states(self) -> Self {
+        Self { states: &[], ..self }
     }
 
     /// Calls `f(param, grad, states)` for each element and adds what it gives back to the sums, states in the order of

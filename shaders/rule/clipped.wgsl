@@ -1,0 +1,47 @@
+// Clipping by the norms of segments, around a rule without sums of its own. Twin: src/rule/clipped.rs.
+
+// Whether the largest norm follows from that of the parameters, or is the same for all segments.
+override clip_by_params: bool;
+
+// Squares of what is below 2^-40 or above 2^40 are summed apart, with these scales, so that no sum vanishes or overflows.
+const CLIP_SMALL: f32 = 9.0949470177e-13;
+const CLIP_LARGE: f32 = 1.099511627776e12;
+const CLIP_SHRINK: f32 = 8.27180612553e-25;
+const CLIP_GROW: f32 = 1.20892581961e24;
+
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+    let is_small = abs(grad) < vec4<f32>(CLIP_SMALL);
+    let is_large = abs(grad) > vec4<f32>(CLIP_LARGE);
+    let small = select(vec4<f32>(0.0), grad * CLIP_GROW, is_small);
+    let middle = select(grad, vec4<f32>(0.0), is_small | is_large);
+    let large = select(vec4<f32>(0.0), grad * CLIP_SHRINK, is_large);
+    return Measured(small * small, middle * middle, large * large, old.param * old.param);
+}
+
+// What gradients are multiplied by.
+fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
+    let has_middle = measured.clip_middle > vec4<f32>(0.0);
+    let has_large = measured.clip_large > vec4<f32>(0.0);
+    // The norm is the root of the sum times the unit.
+    let with_small = measured.clip_middle + measured.clip_small * CLIP_SHRINK * CLIP_SHRINK;
+    let with_middle = measured.clip_large + measured.clip_middle * CLIP_SHRINK * CLIP_SHRINK;
+    let sum = select(select(measured.clip_small, with_small, has_middle), with_middle, has_large);
+    let unit = select(select(vec4<f32>(CLIP_SHRINK), vec4<f32>(1.0), has_middle), vec4<f32>(CLIP_GROW), has_large);
+    let root = sqrt(sum);
+    let norm = root * unit;
+    var max_norm = vec4<f32>(hyper.clip_limit);
+    var divisor = norm + vec4<f32>(hyper.clip_eps);
+    var exceeds = divisor > max_norm;
+    if clip_by_params {
+        max_norm = hyper.clip_limit * max(sqrt(measured.clip_param), vec4<f32>(hyper.clip_eps));
+        divisor = max(norm, vec4<f32>(1e-6));
+        exceeds = norm > max_norm;
+    }
+    // A norm beyond f32 has a root that is not.
+    let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);
+    return select(vec4<f32>(1.0), coef, exceeds);
+}
+
+fn clipped_rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+    return rule(old, grad * clip_coef(step.measured, hyper), hyper, step);
+}

@@ -1,0 +1,145 @@
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::ops::Deref;
+
+use super::{Elements, MeasuredElements, Rule, Segmentation, Step};
+use crate::Error;
+use crate::clip::SegmentClip;
+
+const SMALL: f32 = 1.0 / (1u64 << 40) as f32;
+const LARGE: f32 = (1u64 << 40) as f32;
+const SHRINK: f32 = SMALL * SMALL;
+const GROW: f32 = LARGE * LARGE;
+
+/// Clipping by the norms of segments, around a rule without sums of its own. Twin of `shaders/rule/clipped.wgsl`.
+#[derive(Debug)]
+pub(crate) struct ClippedRule<R> {
+    inner: R,
+    clip: SegmentClip,
+}
+
+impl<R> ClippedRule<R>
+where
+    R: Deref + Debug + Send + Sync,
+    R::Target: Rule,
+{
+    /// # Errors
+    /// [`Error::RuleInterface`] for a rule that has sums itself.
+    pub(crate) fn new(inner: R, clip: SegmentClip) -> Result<Self, Error> {
+        if !inner.measures().is_empty() {
+            let problem = "it sums over tensors itself and cannot be clipped by norms of groups, tensors or units; clip by \
+                           global norm or by value";
+            return Err(Error::RuleInterface { rule: inner.name().to_owned(), problem: problem.to_owned() });
+        }
+        Ok(Self { inner, clip })
+    }
+
+    /// What gradients are multiplied by.
+    fn clip_coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
+        let (limit, eps) = (self.clip.limit, self.clip.eps);
+        let (has_middle, has_large) = (middle > 0.0, large > 0.0);
+        let (sum, unit) = if has_large {
+            (large + middle * SHRINK * SHRINK, GROW)
+        } else if has_middle {
+            (middle + small * SHRINK * SHRINK, 1.0)
+        } else {
+            (small, SHRINK)
+        };
+        let root = sum.sqrt();
+        let norm = root * unit;
+        let (max_norm, divisor, exceeds);
+        if self.clip.by_params {
+            max_norm = limit * param.sqrt().max(eps);
+            divisor = norm.max(1e-6);
+            exceeds = norm > max_norm;
+        } else {
+            max_norm = limit;
+            divisor = norm + eps;
+            exceeds = divisor > max_norm;
+        }
+        if !exceeds {
+            1.0
+        } else if has_large {
+            max_norm / root * SHRINK
+        } else {
+            max_norm / divisor
+        }
+    }
+}
+
+impl<R> Rule for ClippedRule<R>
+where
+    R: Deref + Debug + Send + Sync,
+    R::Target: Rule,
+{
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn lr(&self) -> f64 {
+        self.inner.lr()
+    }
+    fn weight_decay(&self) -> f64 {
+        self.inner.weight_decay()
+    }
+    fn maximize(&self) -> bool {
+        self.inner.maximize()
+    }
+    fn states(&self) -> Vec<&str> {
+        self.inner.states()
+    }
+    fn initial_state(&self, state: &str) -> f32 {
+        self.inner.initial_state(state)
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        let mut hyperparameters = self.inner.hyperparameters();
+        hyperparameters.extend([("clip_limit", self.clip.limit), ("clip_eps", self.clip.eps)]);
+        hyperparameters
+    }
+    fn constants(&self) -> Vec<(&str, f64)> {
+        let mut constants = self.inner.constants();
+        constants.push(("clip_by_params", u8::from(self.clip.by_params).into()));
+        constants
+    }
+    fn bias_corrected(&self) -> Vec<f64> {
+        self.inner.bias_corrected()
+    }
+    fn scalars(&self) -> Vec<(&str, f32)> {
+        self.inner.scalars()
+    }
+    fn advance(&self, scalars: &mut [f32; 4], lr: f32, bias_correction: [f32; 4], t: u32) {
+        self.inner.advance(scalars, lr, bias_correction, t);
+    }
+    fn measures(&self) -> Vec<&str> {
+        vec!["clip_small", "clip_middle", "clip_large", "clip_param"]
+    }
+    fn segmentation(&self) -> Segmentation {
+        self.clip.segmentation
+    }
+    fn measure(&self, elements: MeasuredElements<'_>, _step: &Step) {
+        elements.without_states().each(
+            #[inline(always)]
+            move |param, grad, []| {
+                let (is_small, is_large) = (grad.abs() < SMALL, grad.abs() > LARGE);
+                let small = if is_small { grad * GROW } else { 0.0 };
+                let middle = if is_small | is_large { 0.0 } else { grad };
+                let large = if is_large { grad * SHRINK } else { 0.0 };
+                [small * small, middle * middle, large * large, param * param]
+            },
+        );
+    }
+    fn passes(&self) -> Vec<&'static str> {
+        self.inner.passes()
+    }
+    fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
+        self.inner.update_pass(pass, elements, step);
+    }
+    fn validate(&self) -> Result<(), Error> {
+        self.inner.validate()
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        [&self.inner.wgsl(), include_str!("../../shaders/rule/clipped.wgsl")].join("\n").into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        self.inner.update(elements.clipped(self.clip_coef(step.measured)), step);
+    }
+}
