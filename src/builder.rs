@@ -28,8 +28,8 @@ impl OptimizerBuilder {
     }
 
     /// The learning rate over time. Default: the rule's `lr` throughout.
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.schedule = Some(schedule);
+    pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.schedule = Some(schedule.into());
         self
     }
 
@@ -138,8 +138,16 @@ impl Plan {
         })
     }
 
-    pub(crate) fn lr(&self) -> f64 {
-        self.schedule.lr(self.recorded)
+    pub(crate) fn lr(&self) -> Result<f64, Error> {
+        self.schedule.value(self.recorded)
+    }
+
+    /// One learning rate from the next recorded step on, in place of the schedule.
+    pub(crate) fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        let schedule = Schedule::constant(lr);
+        schedule.validate()?;
+        self.schedule = schedule;
+        Ok(())
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
@@ -186,15 +194,15 @@ impl Plan {
     }
 
     /// The scalars of the next step, which is counted as recorded.
-    pub(crate) fn next_slot(&mut self) -> SlotHead {
-        let slot = self.slot();
+    pub(crate) fn next_slot(&mut self) -> Result<SlotHead, Error> {
+        let slot = self.slot()?;
         self.recorded += 1;
-        slot
+        Ok(slot)
     }
 
     /// The scalars of the next step.
-    pub(crate) fn slot(&self) -> SlotHead {
-        let lr = self.lr() as f32;
+    pub(crate) fn slot(&self) -> Result<SlotHead, Error> {
+        let lr = self.lr()? as f32;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
             NonFinite::Skip => SKIP,
@@ -202,11 +210,11 @@ impl Plan {
             NonFinite::Propagate => 0,
         };
         let max_norm = self.clip.and_then(Clip::max_norm);
-        SlotHead {
+        Ok(SlotHead {
             lr,
             inv_scale: sign / self.grad_scale,
             max_norm: max_norm.unwrap_or(f32::MAX),
             flags: policy | if max_norm.is_some() { CLIP } else { 0 },
-        }
+        })
     }
 }

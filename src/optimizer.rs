@@ -140,8 +140,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`]; nothing
-    /// was recorded or counted then.
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
+    /// [`Schedule::lr`](crate::Schedule::lr); nothing was recorded or counted then.
     pub fn step<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -152,7 +152,7 @@ impl Optimizer {
         self.plan.check_training("step")?;
         let work = if self.plan.is_bare() { Work::BareStep } else { Work::Step };
         self.bind(params.into(), grads.into(), work)?;
-        let head = self.plan.next_slot();
+        let head = self.plan.next_slot()?;
         self.record(encoder, queue, head, work);
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let work = Work::Pass(self.plan.pass(pass)?);
         self.bind(params.into(), input.into(), work)?;
-        let head = self.plan.slot();
+        let head = self.plan.slot()?;
         self.record(encoder, queue, head, work);
         Ok(())
     }
@@ -226,8 +226,20 @@ impl Optimizer {
     }
 
     /// The learning rate that the next recorded step will use.
-    pub fn lr(&self) -> f64 {
+    ///
+    /// # Errors
+    /// Those of [`Schedule::lr`](crate::Schedule::lr).
+    pub fn lr(&self) -> Result<f64, Error> {
         self.plan.lr()
+    }
+
+    /// Sets the learning rate from the next recorded step on, in place of the schedule, as assigning a parameter group's `lr`
+    /// does in PyTorch. Groups scale it as before.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        self.plan.set_lr(lr)
     }
 
     /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the
