@@ -61,7 +61,7 @@ macro_rules! schedules {
         )*
 
         impl Schedule {
-            /// The names that configuration files know.
+            /// The names of all kinds; no file can hold a `lambda`.
             pub const NAMES: &[&str] = &[$($Kind::NAME),*];
 
             /// The learning rate of a schedule that was validated.

@@ -330,7 +330,7 @@ fn refuse_step<'a>(
     let mut optimizer = builder.build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
     let error = optimizer.step(&mut encoder, &gpu.queue, params, grads).expect_err("it must be refused");
-    assert_eq!(optimizer.lr(), 0.0, "a refused step counts for the schedule");
+    assert_eq!(optimizer.lr().expect("a rate"), 0.0, "a refused step counts for the schedule");
     error
 }
 

@@ -102,11 +102,30 @@ impl Config {
         Ok(builder)
     }
 
-    /// A schedule begins from the optimizer's learning rate unless it names one.
     fn schedule(&self, mut schedule: Value) -> Result<Schedule, Error> {
-        if let (Some(fields), Some(lr)) = (schedule.as_object_mut(), self.optimizer.get("lr")) {
-            fields.entry("lr").or_insert_with(|| lr.clone());
+        if let Some(lr) = self.optimizer.get("lr") {
+            inherit_lr(&mut schedule, lr);
         }
         Ok(serde_json::from_value(schedule).map_err(|error| format!("schedule: {error}"))?)
     }
+}
+
+/// A schedule begins from the optimizer's learning rate unless it names one, or takes none; of chained ones the first
+/// does, and the others are factors.
+fn inherit_lr(schedule: &mut Value, lr: &Value) {
+    let Some(fields) = schedule.as_object_mut() else { return };
+    let key = match fields.get("name").and_then(Value::as_str) {
+        Some("one_cycle" | "cyclic" | "noam") => return,
+        Some("piecewise_constant" | "piecewise_interpolate") => "init_value",
+        Some("warmup") => return fields.get_mut("schedule").into_iter().for_each(|schedule| inherit_lr(schedule, lr)),
+        Some(name @ ("sequential" | "chained")) => {
+            let factors = name == "chained";
+            let schedules = fields.get_mut("schedulers").and_then(Value::as_array_mut).into_iter().flatten();
+            return schedules.enumerate().for_each(|(i, schedule)| {
+                inherit_lr(schedule, if factors && i > 0 { &Value::from(1.0) } else { lr });
+            });
+        }
+        _ => "lr",
+    };
+    fields.entry(key).or_insert_with(|| lr.clone());
 }
