@@ -1,3 +1,4 @@
+use std::iter::{once, repeat};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -119,11 +120,9 @@ fn inherit_lr(schedule: &mut Value, lr: &Value) {
         Some("piecewise_constant" | "piecewise_interpolate") => "init_value",
         Some("warmup") => return fields.get_mut("schedule").into_iter().for_each(|schedule| inherit_lr(schedule, lr)),
         Some(name @ ("sequential" | "chained")) => {
-            let factors = name == "chained";
+            let later = if name == "chained" { &Value::from(1.0) } else { lr };
             let schedules = fields.get_mut("schedulers").and_then(Value::as_array_mut).into_iter().flatten();
-            return schedules.enumerate().for_each(|(i, schedule)| {
-                inherit_lr(schedule, if factors && i > 0 { &Value::from(1.0) } else { lr });
-            });
+            return schedules.zip(once(lr).chain(repeat(later))).for_each(|(schedule, lr)| inherit_lr(schedule, lr));
         }
         _ => "lr",
     };
