@@ -13,8 +13,9 @@ pub enum AnnealStrategy {
 
 kind! {
     /// PyTorch's `OneCycleLR` (Smith and Topin, arXiv 1708.07120) without its momentum: from `max_lr/div_factor` up to
-    /// `max_lr`, and down to `max_lr/div_factor/final_div_factor` at step `total_steps - 1`. As PyTorch's it still has a value
-    /// at step `total_steps`, a little off its end; a later step is an error.
+    /// `max_lr`, and down to `max_lr/div_factor/final_div_factor` at step `total_steps - 1`. Later steps
+    /// are errors, but for `total_steps` itself: as in PyTorch it has a value, a little off the end (with
+    /// [`AnnealStrategy::Linear`] often below 0, which is an error here).
     OneCycle = "one_cycle" {
         /// The largest learning rate.
         max_lr: f64,
