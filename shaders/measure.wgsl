@@ -37,7 +37,7 @@ fn measure_items(
             let element = index - chunk.start;
             let grad = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
             let step = Step(
-                slot.head.lr * lanes.lr_scale,
+                lr_of(lanes),
                 lanes.weight_decay,
                 control.bias_correction,
                 control.step,

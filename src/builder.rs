@@ -201,8 +201,9 @@ impl Plan {
     }
 
     /// The scalars of the next step.
-    pub(crate) fn slot(&self) -> Result<SlotHead, Error> {
+    pub(crate) fn slot(&mut self) -> Result<SlotHead, Error> {
         let lr = self.lr()? as f32;
+        self.groups.set_lrs(lr, self.recorded)?;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
             NonFinite::Skip => SKIP,

@@ -112,10 +112,13 @@ impl Optimizer {
             segments: segments.map(|words| table("wgpu-optim tensors", words)),
             factors: factors.map(|words| table("wgpu-optim factors", words)),
         };
+        let slots = Slots::new(&plan.rule.hyperparameters(), plan.groups.lr_fours());
+        let uniform = device.limits().max_uniform_buffer_binding_size;
+        check_limit("max_uniform_buffer_binding_size", slots.size(), uniform)?;
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
             finish: finish_bind_group(device, &pipelines, &shared, &one),
-            slots: Slots::new(&plan.rule.hyperparameters()),
+            slots,
             device: device.clone(),
             plan,
             pipelines,
@@ -180,7 +183,8 @@ impl Optimizer {
     /// Records what the first of the kept bindings were made for.
     fn record(&mut self, encoder: &mut wgpu::CommandEncoder, queue: &wgpu::Queue, head: SlotHead, work: Work) {
         let layout = self.pipelines.slot_layout();
-        let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, head);
+        let scalars = (head, self.plan.groups.lrs());
+        let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, scalars);
         let bindings = &self.bindings[0];
         for ScratchCopy { source, source_offset, target, target_offset, size } in &bindings.copies {
             encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);

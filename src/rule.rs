@@ -350,7 +350,7 @@ pub fn shader_sources(rule: &dyn Rule) -> Result<Vec<(String, String)>, Error> {
         let passes = rule.passes().into_iter();
         kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::update(rule, pass, form))));
         if measures && !form.one_span {
-            kernels.push((format!("measure {label}"), shader::measure(rule, form.aligned)));
+            kernels.push((format!("measure {label}"), shader::measure(rule, form.aligned, form.group_lrs)));
         }
     }
     if measures {

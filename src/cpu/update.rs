@@ -54,9 +54,9 @@ impl WholeStep {
     }
 
     /// The step of the elements of a span, which lies in one tensor.
-    pub(crate) fn of(&self, span: &GroupSpan, tensor: TensorRow) -> Step {
+    pub(crate) fn of(&self, groups: &GroupTable, span: &GroupSpan, tensor: TensorRow) -> Step {
         Step {
-            lr: self.lr * span.lr_scale,
+            lr: groups.lr(span, self.lr),
             weight_decay: span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
@@ -92,7 +92,7 @@ pub(crate) fn update(
     let mut first_nonfinite = NONE;
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
-        let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
+        let step = whole.of(groups, span, tensors.get(tensor as usize).copied().unwrap_or_default());
         for run in runs(from as usize, to as usize) {
             let run = run.start - start..run.end - start;
             let max_bits = whole.scale_grads(&grad[run.clone()], &mut scaled);

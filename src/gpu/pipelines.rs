@@ -20,6 +20,7 @@ pub(crate) enum Kernel {
     /// Sums what the rule measures.
     Measure {
         aligned: bool,
+        group_lrs: u32,
     },
     /// Adds the sums of each tensor up.
     Settle,
@@ -62,7 +63,7 @@ impl Pipelines {
         }
         let measures = !rule.measures().is_empty();
         if measures {
-            shader::check_source(&*rule, &shader::measure(&*rule, true))?;
+            shader::check_source(&*rule, &shader::measure(&*rule, true, 0))?;
             shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
         let factored = rule.factored();
@@ -145,7 +146,7 @@ impl Pipelines {
         let (entry_point, source) = match kernel {
             Kernel::Norm(form) => ("norm", shader::norm(form)),
             Kernel::Finish => ("finish", shader::finish(rule)),
-            Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, aligned)),
+            Kernel::Measure { aligned, group_lrs } => ("measure_items", shader::measure(rule, aligned, group_lrs)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
             Kernel::Lines => ("sum_lines", shader::lines(rule)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
