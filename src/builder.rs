@@ -91,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) factors: Option<Factors>,
     pub(crate) len: usize,
     schedule: Schedule,
+    /// Whether the schedule changes the rule's momentum from step to step.
+    cycles: bool,
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
     /// Whether a gradient scale was ever set: then the finite check belongs to the step.
@@ -103,11 +105,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
-        let rule = builder.rule.clone();
-        rule::validate(&*rule)?;
-        shader::check_interface(&*rule)?;
+        let mut rule = builder.rule.clone();
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
+        let momentum = schedule.momentum_value(0)?;
+        if let Some(momentum) = momentum {
+            rule = cycled(&*rule, momentum)?;
+        }
+        rule::validate(&*rule)?;
+        shader::check_interface(&*rule)?;
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
@@ -129,6 +135,7 @@ impl Plan {
             factors,
             len,
             schedule,
+            cycles: momentum.is_some(),
             clip,
             nonfinite,
             scaled,
@@ -173,9 +180,16 @@ impl Plan {
         self.nonfinite.unwrap_or(if self.measures() { NonFinite::Skip } else { NonFinite::Propagate })
     }
 
-    /// Whether the step needs no look at all gradients before it writes.
+    /// Whether the step needs no look at all gradients before it writes. A bare one takes the bias corrections that the step
+    /// before it left, with that step's betas.
     pub(crate) fn is_bare(&self) -> bool {
-        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate
+        let corrects = self.cycles && !self.rule.bias_corrected().is_empty();
+        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate && !corrects
+    }
+
+    /// Whether the rule differs from step to step.
+    pub(crate) fn cycles(&self) -> bool {
+        self.cycles
     }
 
     /// Refuses what needs training parameters between `eval` and `train`.
@@ -200,9 +214,12 @@ impl Plan {
         Ok(slot)
     }
 
-    /// The scalars of the next step.
+    /// The scalars of the next step, for which the rule and the groups' learning rates are made.
     pub(crate) fn slot(&mut self) -> Result<SlotHead, Error> {
         let lr = self.lr()? as f32;
+        if let Some(momentum) = self.schedule.momentum_value(self.recorded)? {
+            self.rule = cycled(&*self.rule, momentum)?;
+        }
         self.groups.set_lrs(lr, self.recorded)?;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
@@ -218,4 +235,14 @@ impl Plan {
             flags: policy | if max_norm.is_some() { CLIP } else { 0 },
         })
     }
+}
+
+/// The rule with another momentum.
+fn cycled(rule: &dyn Rule, momentum: f64) -> Result<Arc<dyn Rule>, Error> {
+    rule.with_cycled_momentum(momentum).ok_or_else(|| Error::Hyperparameter {
+        owner: rule.name().to_owned(),
+        name: "cycle_momentum",
+        value: 1.0,
+        allowed: "0 (false) in the schedule of a rule without momentum or betas",
+    })
 }

@@ -77,6 +77,9 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
         let slot = self.plan.next_slot()?;
+        if self.plan.cycles() {
+            self.powers = BiasPowers::new(&self.plan.rule.bias_corrected());
+        }
         let plan = &self.plan;
         let whole = if plan.is_bare() {
             let bias_correction = self.control.upcoming_bias_correction;

@@ -57,7 +57,9 @@ impl GroupOptions {
         check(is_rate(self.lr_scale), &owner, "lr_scale", self.lr_scale, allowed)?;
         let weight_decay = self.weight_decay.unwrap_or(0.0);
         check(is_rate(weight_decay), &owner, "weight_decay", weight_decay, allowed)?;
-        self.schedule.as_ref().map_or(Ok(()), Schedule::validate)
+        let Some(schedule) = &self.schedule else { return Ok(()) };
+        let cycles = schedule.momentum(0)?.is_some();
+        check(!cycles, &owner, "cycle_momentum", 1.0, "0 (false): the momentum is that of all groups")
     }
 }
 

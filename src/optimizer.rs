@@ -112,7 +112,7 @@ impl Optimizer {
             segments: segments.map(|words| table("wgpu-optim tensors", words)),
             factors: factors.map(|words| table("wgpu-optim factors", words)),
         };
-        let slots = Slots::new(&plan.rule.hyperparameters(), plan.groups.lr_fours());
+        let slots = Slots::new(&*plan.rule, plan.groups.lr_fours(), plan.cycles());
         let uniform = device.limits().max_uniform_buffer_binding_size;
         check_limit("max_uniform_buffer_binding_size", slots.size(), uniform)?;
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
@@ -183,8 +183,11 @@ impl Optimizer {
     /// Records what the first of the kept bindings were made for.
     fn record(&mut self, encoder: &mut wgpu::CommandEncoder, queue: &wgpu::Queue, head: SlotHead, work: Work) {
         let layout = self.pipelines.slot_layout();
+        if self.plan.cycles() {
+            self.slots.set_rule(&*self.plan.rule);
+        }
         let scalars = (head, self.plan.groups.lrs());
-        let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, scalars);
+        let (slot, offsets) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, scalars);
         let bindings = &self.bindings[0];
         for ScratchCopy { source, source_offset, target, target_offset, size } in &bindings.copies {
             encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);
@@ -194,7 +197,7 @@ impl Optimizer {
         for norm in &bindings.norms {
             norm.record(&self.pipelines, &mut pass);
         }
-        pass.set_bind_group(1, slot, &[offset]);
+        pass.set_bind_group(1, slot, &offsets);
         if work == Work::Step {
             pass.set_pipeline(self.pipelines.get(Kernel::Finish));
             pass.set_bind_group(0, &self.finish, &[]);

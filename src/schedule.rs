@@ -75,6 +75,17 @@ macro_rules! schedules {
                 }
             }
 
+            /// The momentum of a schedule that was validated.
+            pub(crate) fn momentum_value(&self, step: u64) -> Result<Option<f64>, Error> {
+                match self {
+                    $(Self::$Kind(kind) => {
+                        let momentum = kind.momentum(step)?;
+                        momentum.map_or(Ok(()), |momentum| $Kind::check_momentum("momentum", momentum))?;
+                        Ok(momentum)
+                    })*
+                }
+            }
+
             pub(crate) fn validate(&self) -> Result<(), Error> {
                 match self {
                     $(Self::$Kind(kind) => kind.validate(),)*
@@ -166,5 +177,14 @@ impl Schedule {
     pub fn lr(&self, step: u64) -> Result<f64, Error> {
         self.validate()?;
         self.value(step)
+    }
+    /// The momentum at a step, if the schedule cycles it: what takes the place of the rule's `momentum`, or of the first of
+    /// its `betas`. Among schedules in sequence that of the last one to have cycled it, or else of the first that will.
+    ///
+    /// # Errors
+    /// Those of [`Schedule::lr`].
+    pub fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        self.validate()?;
+        self.momentum_value(step)
     }
 }

@@ -185,6 +185,8 @@ fn what_a_group_cannot_have_is_refused() {
     };
     let negative = GroupOptions::default().with_schedule(Exponential::new(1.0, -0.5));
     assert!(matches!(build("1", negative), Err(Error::Hyperparameter { name: "gamma", value: -0.5, .. })));
+    let cycles = GroupOptions::default().with_schedule(OneCycle::new(1.0, 9));
+    assert!(matches!(build("1", cycles), Err(Error::Hyperparameter { name: "cycle_momentum", .. })));
     let unknown = GroupOptions::default().with_schedule(Schedule::constant(1.0));
     assert!(matches!(build("9", unknown), Err(Error::UnknownGroup { .. })));
 }
@@ -213,7 +215,7 @@ fn more_rates_than_a_slot_can_hold_are_refused() {
 #[test]
 fn a_step_behind_the_end_of_a_groups_schedule_is_refused_and_not_counted() {
     let layout = layout();
-    let ends = GroupOptions::default().with_schedule(OneCycle::new(0.5, 1));
+    let ends = GroupOptions::default().with_schedule(OneCycle::new(0.5, 1).with_cycle_momentum(false));
     let builder = Optimizer::builder(Sgd::default()).group("3", ends);
     let mut trainer = Trainer::new(device::gpu(), builder, &layout, &random(1, layout.len()));
     for step in 1..3 {

@@ -22,6 +22,8 @@ struct ScheduleCase {
     source: String,
     schedule: Value,
     rates: Vec<f64>,
+    /// Missing where the schedule leaves the momentum alone.
+    momenta: Option<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -46,9 +48,16 @@ fn assert_close(lr: f64, expected: f64, what: &str, step: usize) {
 
 #[test]
 fn every_schedule_equals_its_reference_at_every_step() {
-    for ScheduleCase { source, schedule, rates } in golden().schedules {
+    for ScheduleCase { source, schedule, rates, momenta } in golden().schedules {
         let what = format!("{source} {schedule}");
         let schedule = read(&schedule).expect(&what);
+        for step in 0..rates.len() {
+            let momentum = schedule.momentum(step as u64).expect(&what);
+            assert_eq!(momentum.is_some(), momenta.is_some(), "{what}");
+            if let (Some(momentum), Some(momenta)) = (momentum, &momenta) {
+                assert_close(momentum, momenta[step], &what, step);
+            }
+        }
         for (step, expected) in rates.into_iter().enumerate() {
             assert_close(schedule.lr(step as u64).expect(&what), expected, &what, step);
         }
@@ -189,6 +198,10 @@ fn a_field_out_of_range_is_named() {
         ("one_cycle", "max_lr", json!({"max_lr": -1.0, "total_steps": 2})),
         ("one_cycle", "total_steps", json!({"max_lr": 1.0, "total_steps": 0})),
         ("one_cycle", "pct_start", json!({"max_lr": 1.0, "total_steps": 2, "pct_start": 1.1})),
+        ("one_cycle", "base_momentum", json!({"max_lr": 1.0, "total_steps": 2, "base_momentum": 0.0})),
+        ("one_cycle", "max_momentum", json!({"max_lr": 1.0, "total_steps": 2, "max_momentum": 1.0})),
+        ("cyclic", "base_momentum", json!({"base_lr": 1.0, "max_lr": 1.0, "base_momentum": 0.0})),
+        ("cyclic", "max_momentum", json!({"base_lr": 1.0, "max_lr": 1.0, "max_momentum": 0.999_999_99})),
         ("one_cycle", "div_factor", json!({"max_lr": 1.0, "total_steps": 2, "div_factor": 0.0})),
         ("one_cycle", "final_div_factor", json!({"max_lr": 1.0, "total_steps": 2, "final_div_factor": -1.0})),
         ("cyclic", "base_lr", json!({"base_lr": -1.0, "max_lr": 1.0})),
@@ -257,7 +270,7 @@ fn a_step_behind_the_end_of_one_cycle_is_refused_and_not_counted() {
     assert_eq!(error, "one_cycle schedule: the step is 4; allowed: 0 to total_steps, which is 3");
 
     let mut optimizer = Optimizer::builder(Sgd::default())
-        .schedule(OneCycle::new(0.5, 3))
+        .schedule(OneCycle::new(0.5, 3).with_cycle_momentum(false))
         .build_cpu(&Layout::flat(1).expect("a layout"))
         .expect("an optimizer");
     let mut params = [1.0];

@@ -207,18 +207,14 @@ fn storage(read_only: bool) -> BufferBindingType {
 fn bind_group_layout(
     device: &wgpu::Device,
     bindings: &[(u32, BufferBindingType)],
-    first_is_dynamic: bool,
+    has_dynamic_offset: bool,
 ) -> BindGroupLayout {
     let entries: Vec<_> = bindings
         .iter()
         .map(|&(binding, ty)| BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: BindingType::Buffer {
-                ty,
-                has_dynamic_offset: first_is_dynamic && binding == 0,
-                min_binding_size: None,
-            },
+            ty: BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
             count: None,
         })
         .collect();

@@ -1,7 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bindings::bound;
-use crate::control::SlotHead;
+use crate::control::{BiasPowers, SlotHead};
+use crate::rule::Rule;
 
 /// What bytes from one slot to the next are a multiple of: the largest alignment of dynamic offsets that WebGPU allows.
 const STRIDE: u64 = 256;
@@ -20,6 +21,9 @@ pub(crate) struct Slots {
     bytes: Vec<u8>,
     /// Where those begin.
     group_lrs: usize,
+    /// Bytes up to here are one binding; the powers of the betas follow in a second, if they change.
+    size: usize,
+    cycles: bool,
 }
 
 /// Holds a slot until the step it was written for has run, or its encoder was dropped.
@@ -35,26 +39,46 @@ impl Drop for InUse {
 }
 
 impl Slots {
-    /// Slots with room for the learning rates of groups, `lr_fours` times four.
-    pub(crate) fn new(hyperparameters: &[(&str, f32)], lr_fours: u32) -> Self {
-        let mut bytes = vec![0; size_of::<SlotHead>()];
-        bytes.extend(hyperparameters.iter().flat_map(|(_, value)| value.to_ne_bytes()));
+    /// Slots with room for the learning rates of groups, `lr_fours` times four, and, where the momentum `cycles`, for the
+    /// powers of its betas.
+    pub(crate) fn new(rule: &dyn Rule, lr_fours: u32, cycles: bool) -> Self {
         // An empty `Hyper` has one unused member; uniform structs end on 16 bytes.
-        let size = bytes.len().max(size_of::<SlotHead>() + 4).next_multiple_of(16);
-        bytes.resize(size + lr_fours as usize * 16, 0);
-        Self { segments: Vec::new(), free: Arc::default(), bytes, group_lrs: size }
+        let hyperparameters = 4 * rule.hyperparameters().len().max(1);
+        let group_lrs = (size_of::<SlotHead>() + hyperparameters).next_multiple_of(16);
+        let size = group_lrs + lr_fours as usize * 16;
+        let powers = if cycles { size.next_multiple_of(STRIDE as usize) + size_of::<BiasPowers>() } else { size };
+        let bytes = vec![0; powers];
+        let mut slots = Self { segments: Vec::new(), free: Arc::default(), bytes, group_lrs, size, cycles };
+        slots.set_rule(rule);
+        slots
     }
 
-    /// Bytes of a slot.
-    pub(crate) fn size(&self) -> u64 {
-        self.bytes.len() as u64
+    /// Takes the numbers of a rule for the slots to come.
+    pub(crate) fn set_rule(&mut self, rule: &dyn Rule) {
+        let hyperparameters = self.bytes[size_of::<SlotHead>()..].chunks_exact_mut(4);
+        for (bytes, (_, value)) in hyperparameters.zip(rule.hyperparameters()) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+        if self.cycles {
+            let powers = self.powers_offset() as usize;
+            self.bytes[powers..].copy_from_slice(BiasPowers::new(&rule.bias_corrected()).bytes());
+        }
     }
 
-    fn stride(&self) -> u64 {
+    fn powers_offset(&self) -> u64 {
         self.size().next_multiple_of(STRIDE)
     }
 
-    /// Writes a slot for a step recorded into `encoder`; returns its bind group and dynamic offset.
+    /// Bytes of a slot's first binding.
+    pub(crate) fn size(&self) -> u64 {
+        self.size as u64
+    }
+
+    fn stride(&self) -> u64 {
+        (self.bytes.len() as u64).next_multiple_of(STRIDE)
+    }
+
+    /// Writes a slot for a step recorded into `encoder`; returns its bind group and dynamic offsets.
     pub(crate) fn write(
         &mut self,
         device: &wgpu::Device,
@@ -63,7 +87,7 @@ impl Slots {
         layout: &wgpu::BindGroupLayout,
         powers: &wgpu::Buffer,
         (head, group_lrs): (SlotHead, &[f32]),
-    ) -> (&wgpu::BindGroup, u32) {
+    ) -> (&wgpu::BindGroup, [u32; 2]) {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slot = free.unwrap_or_else(|| self.grow(device, layout, powers));
         let in_use = InUse { slot, free: self.free.clone() };
@@ -74,7 +98,7 @@ impl Slots {
         let (buffer, bind_group) = &self.segments[(slot / SEGMENT) as usize];
         let offset = u64::from(slot % SEGMENT) * self.stride();
         queue.write_buffer(buffer, offset, &self.bytes);
-        (bind_group, offset as u32)
+        (bind_group, [offset as u32, if self.cycles { offset as u32 } else { 0 }])
     }
 
     /// Makes a segment, keeps its first slot and frees the others.
@@ -85,12 +109,17 @@ impl Slots {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let powers = if self.cycles {
+            bound(&buffer, self.powers_offset(), size_of::<BiasPowers>() as u64)
+        } else {
+            powers.as_entire_binding()
+        };
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("wgpu-optim step slots"),
             layout,
             entries: &[
                 wgpu::BindGroupEntry { binding: 0, resource: bound(&buffer, 0, self.size()) },
-                wgpu::BindGroupEntry { binding: 1, resource: powers.as_entire_binding() },
+                wgpu::BindGroupEntry { binding: 1, resource: powers },
             ],
         });
         let first = self.segments.len() as u32 * SEGMENT;

@@ -22,6 +22,18 @@ impl Kind for Sequential {
         self.schedulers[current].value(step - start)
     }
 
+    fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        let current = self.milestones.partition_point(|&milestone| milestone <= step);
+        for (i, schedule) in self.schedulers[..=current].iter().enumerate().rev() {
+            let start = if i == 0 { 0 } else { self.milestones[i - 1] };
+            let last = if i == current { step } else { self.milestones[i] - 1 };
+            if let Some(momentum) = schedule.momentum_value(last - start)? {
+                return Ok(Some(momentum));
+            }
+        }
+        self.schedulers[current + 1..].iter().find_map(|schedule| schedule.momentum_value(0).transpose()).transpose()
+    }
+
     fn validate(&self) -> Result<(), Error> {
         let count = self.schedulers.len();
         Self::check(count > 0, "schedulers", count as f64, "at least 1")?;
@@ -48,6 +60,10 @@ kind! {
 impl Kind for Chained {
     fn lr(&self, step: u64) -> Result<f64, Error> {
         self.schedulers.iter().try_fold(1.0, |product, schedule| Ok(product * schedule.value(step)?))
+    }
+
+    fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        self.schedulers.iter().find_map(|schedule| schedule.momentum_value(step).transpose()).transpose()
     }
 
     fn validate(&self) -> Result<(), Error> {

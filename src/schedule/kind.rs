@@ -18,6 +18,11 @@ pub(super) trait Named {
         Self::check(is_rate(value), field, value, "0 or greater, finite in f32")
     }
 
+    /// A momentum that a schedule gives.
+    fn check_momentum(field: &'static str, momentum: f64) -> Result<(), Error> {
+        Self::check(momentum > 0.0 && (momentum as f32) < 1.0, field, momentum, "above 0, below 1")
+    }
+
     /// A field that is divided by.
     fn check_count(field: &'static str, count: u64) -> Result<(), Error> {
         Self::check(count > 0, field, count as f64, "at least 1")
@@ -28,6 +33,11 @@ pub(super) trait Named {
 pub(super) trait Kind: Named {
     /// The learning rate, of fields that were validated.
     fn lr(&self, step: u64) -> Result<f64, Error>;
+
+    /// The momentum, where the schedule cycles it.
+    fn momentum(&self, _step: u64) -> Result<Option<f64>, Error> {
+        Ok(None)
+    }
 
     fn validate(&self) -> Result<(), Error>;
 }

@@ -45,6 +45,10 @@ impl Kind for Warmup {
         Ok(factor * self.schedule.value(0)?)
     }
 
+    fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        self.schedule.momentum_value(step.saturating_sub(self.warmup_steps))
+    }
+
     fn validate(&self) -> Result<(), Error> {
         Self::check_rate("start_factor", self.start_factor)?;
         let moves = self.warmup_type != WarmupType::Constant || self.start_factor > 0.0;

@@ -26,14 +26,14 @@ def sgd(lr):
     return torch.optim.SGD([torch.zeros(1)], lr=lr)
 
 
-def walked(scheduler, optimizer, steps):
+def walked(scheduler, optimizer, steps, key="lr"):
     """What the optimizer has at each step."""
-    rates = [optimizer.param_groups[0]["lr"]]
+    values = [optimizer.param_groups[0][key]]
     for _ in range(steps - 1):
         optimizer.step()
         scheduler.step()
-        rates.append(optimizer.param_groups[0]["lr"])
-    return rates
+        values.append(optimizer.param_groups[0][key])
+    return values
 
 
 def closed(scheduler, steps):
@@ -45,13 +45,18 @@ def closed(scheduler, steps):
 
 
 def torch_case(name, scheduler_class, given, steps, lr=None):
-    optimizer = sgd(1.0 if lr is None else lr)
-    momentum = {"cycle_momentum": False} if scheduler_class in (lr_scheduler.CyclicLR, lr_scheduler.OneCycleLR) else {}
-    scheduler = scheduler_class(optimizer, **given, **momentum)
+    def made():
+        optimizer = sgd(1.0 if lr is None else lr)
+        return scheduler_class(optimizer, **given), optimizer
+
+    scheduler, optimizer = made()
     has_closed_form = hasattr(scheduler, "_get_closed_form_lr")
     rates = closed(scheduler, steps) if has_closed_form else walked(scheduler, optimizer, steps)
     schedule = {"name": name, **({} if lr is None else {"lr": lr}), **given}
-    return {"source": f"torch {scheduler_class.__name__}", "schedule": schedule, "rates": rates}
+    case = {"source": f"torch {scheduler_class.__name__}", "schedule": schedule, "rates": rates}
+    if getattr(scheduler, "cycle_momentum", False):
+        case["momenta"] = walked(*made(), steps, "momentum")
+    return case
 
 
 def optax_case(schedule, function, steps):
@@ -92,18 +97,20 @@ def torch_cases():
     yield torch_case("cosine_warm_restarts", restarts, {"T_0": 1, "T_mult": 3}, 45, lr=3e-4)
     yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 0.1, "total_steps": 60}, 61)
     yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 0.3, "total_steps": 37, "pct_start": 0.45, "div_factor": 10.0,
-                                                 "anneal_strategy": "linear", "final_div_factor": 50.0}, 37)
+                                                 "base_momentum": 0.7, "max_momentum": 0.99, "anneal_strategy": "linear", "final_div_factor": 50.0}, 37)
     yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 3e-3, "total_steps": 50, "pct_start": 0.4, "three_phase": True},
                      51)
     yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 1.0, "total_steps": 41, "pct_start": 0.25, "three_phase": True,
                                                  "anneal_strategy": "linear", "div_factor": 4.0,
                                                  "final_div_factor": 100.0}, 41)
-    yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 0.1, "total_steps": 20, "pct_start": 0.0}, 21)
+    yield torch_case("one_cycle", s.OneCycleLR, {"max_lr": 0.1, "total_steps": 20, "pct_start": 0.0,
+                                                 "cycle_momentum": False}, 21)
     yield torch_case("cyclic", s.CyclicLR, {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 10}, 65)
     yield torch_case("cyclic", s.CyclicLR, {"base_lr": 1e-3, "max_lr": 0.1, "step_size_up": 5, "step_size_down": 12,
                                             "mode": "triangular2"}, 90)
     yield torch_case("cyclic", s.CyclicLR, {"base_lr": 0.2, "max_lr": 0.9, "step_size_up": 9, "step_size_down": 4,
-                                            "mode": "exp_range", "gamma": 0.97}, 80)
+                                            "mode": "exp_range", "gamma": 0.97, "base_momentum": 0.5,
+                                            "max_momentum": 0.95}, 80)
 
 
 def composed_cases():
