@@ -165,7 +165,7 @@ impl CpuOptimizer {
     }
 
     /// Sets the learning rate from the next step on, in place of the schedule, as assigning a parameter group's `lr`
-    /// does in PyTorch. Groups scale it as before.
+    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.

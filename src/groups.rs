@@ -36,7 +36,8 @@ impl GroupOptions {
 
     /// Gives the group a learning rate of its own over time, which `lr_scale` multiplies (default: the optimizer's).
     /// What a rule or the statistics have for all groups at once goes by the optimizer's: `Stats::lr`, and the scalars of
-    /// [`Prodigy`](crate::Prodigy) and the schedule-free rules.
+    /// [`Prodigy`](crate::Prodigy) and the schedule-free rules. On a device each different rate takes 4 bytes of a uniform
+    /// buffer, of which WebGPU grants 64 KiB.
     #[must_use]
     pub fn with_schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.schedule = Some(schedule.into());

@@ -135,7 +135,8 @@ impl Optimizer {
     ///
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
-    /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more
+    /// one more per chunk, and the decision one; so it does for rules with bias corrections under a schedule that cycles the
+    /// first beta. A rule that measures ([`Rule::measures`]) always takes those, one more
     /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
     /// Chunks are as large as the device's bindings.
     ///
@@ -241,7 +242,7 @@ impl Optimizer {
     }
 
     /// Sets the learning rate from the next recorded step on, in place of the schedule, as assigning a parameter group's `lr`
-    /// does in PyTorch. Groups scale it as before.
+    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.

@@ -32,6 +32,7 @@ struct Group {
     weight_decay: Option<f64>,
     #[serde(default)]
     frozen: bool,
+    schedule: Option<Value>,
 }
 
 fn one() -> f64 {
@@ -94,6 +95,10 @@ impl Config {
             let mut options = GroupOptions::default().with_lr_scale(group.lr_scale);
             if let Some(weight_decay) = group.weight_decay {
                 options = options.with_weight_decay(weight_decay);
+            }
+            if let Some(schedule) = &group.schedule {
+                let schedule = self.schedule(schedule.clone()).map_err(|error| format!("groups[{i}]: {error}"))?;
+                options = options.with_schedule(schedule);
             }
             // A range that is empty makes no group.
             if group.start < group.end {

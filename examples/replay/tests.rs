@@ -149,6 +149,21 @@ fn a_schedule_starts_from_the_optimizers_rate_where_it_takes_one() {
 }
 
 #[test]
+fn a_group_has_a_schedule_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let grads = ["grad.0", "grad.1"].map(|name| (name, Dtype::F32, floats(&[1.0; 4])));
+    let trace = safetensors(&[&[("param", Dtype::F32, floats(&[0.0; 4]))], &grads[..]].concat());
+    let config = r#"{"optimizer": {"name": "sgd", "lr": 0.5}, "groups": [{"start": 2, "end": 4,
+        "schedule": {"name": "exponential", "gamma": 0.5}}]}"#;
+    for device in [Device::Cpu, Device::Gpu] {
+        assert_eq!(
+            tensor(&replay(folder.path(), config, &trace, device).unwrap(), "param"),
+            [-1.0, -1.0, -0.75, -0.75]
+        );
+    }
+}
+
+#[test]
 fn unknown_names_and_keys_are_named_with_what_is_allowed() {
     let wrong = [
         (r#"{"optimizer": {"name": "adamx"}}"#, ["adamx", "adamw"]),

@@ -23,7 +23,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 #[derive(Debug, Parser)]
 #[command(name = "schedules")]
 struct Args {
-    /// Draw this schedule instead of all: JSON, such as '{"name": "cosine", "lr": 0.1, "T_max": 100}', or a file with it.
+    /// Draw this schedule instead of all: JSON, such as '{"name": "exponential", "lr": 0.1, "gamma": 0.9}', or a file with it.
     #[arg(long, value_name = "JSON|FILE")]
     json: Option<String>,
 
