@@ -38,7 +38,7 @@ fn measure_items(
             let scaled = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
             let grad = clip_by_value(scaled);
             let step = Step(
-                slot.head.lr * lanes.lr_scale,
+                lr_of(lanes),
                 lanes.weight_decay,
                 control.bias_correction,
                 control.step,

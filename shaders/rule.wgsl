@@ -22,6 +22,8 @@ struct Step {
 struct Slot {
     head: SlotHead,
     hyper: Hyper,
+    // Of groups with schedules: see group_lrs.wgsl.
+    group_lrs: array<vec4<f32>, GROUP_LRS>, // SCHEDULED
 }
 
 @group(1) @binding(0) var<uniform> slot: Slot;

@@ -19,9 +19,8 @@ struct WholeStep {
 
 fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
     let grad = clip_by_value(bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y);
-    let lr = slot.head.lr * lanes.lr_scale;
     let step = Step(
-        lr,
+        lr_of(lanes),
         lanes.weight_decay,
         whole.bias_correction,
         whole.t,

@@ -30,8 +30,8 @@ impl OptimizerBuilder {
     }
 
     /// The learning rate over time. Default: the rule's `lr` throughout.
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.schedule = Some(schedule);
+    pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.schedule = Some(schedule.into());
         self
     }
 
@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub(crate) factors: Option<Factors>,
     pub(crate) len: usize,
     schedule: Schedule,
+    /// Whether the schedule changes the rule's momentum from step to step.
+    cycles: bool,
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
     /// Whether a gradient scale was ever set: then the finite check belongs to the step.
@@ -113,12 +115,16 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
-        let rule = builder.rule.clone();
-        rule::validate(&*rule)?;
+        let mut rule = builder.rule.clone();
         let limit = builder.max_consecutive_skips;
         check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
+        let momentum = schedule.momentum_value(0)?;
+        if let Some(momentum) = momentum {
+            rule = cycled(&*rule, momentum)?;
+        }
+        rule::validate(&*rule)?;
         if let Some(clip) = builder.clip {
             clip.validate()?;
         }
@@ -146,6 +152,7 @@ impl Plan {
             factors,
             len,
             schedule,
+            cycles: momentum.is_some(),
             clip,
             nonfinite,
             scaled,
@@ -156,8 +163,16 @@ impl Plan {
         })
     }
 
-    pub(crate) fn lr(&self) -> f64 {
-        self.schedule.lr(self.recorded)
+    pub(crate) fn lr(&self) -> Result<f64, Error> {
+        self.schedule.value(self.recorded)
+    }
+
+    /// One learning rate from the next recorded step on, in place of the schedule.
+    pub(crate) fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        let schedule = Schedule::constant(lr);
+        schedule.validate()?;
+        self.schedule = schedule;
+        Ok(())
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
@@ -187,9 +202,16 @@ impl Plan {
         ClipForm::new(self.clip)
     }
 
-    /// Whether the step needs no look at all gradients before it writes.
+    /// Whether the step needs no look at all gradients before it writes. A bare one takes the bias corrections that the step
+    /// before it left, with that step's betas.
     pub(crate) fn is_bare(&self) -> bool {
-        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate
+        let corrects = self.cycles && !self.rule.bias_corrected().is_empty();
+        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate && !corrects
+    }
+
+    /// Whether the rule differs from step to step.
+    pub(crate) fn cycles(&self) -> bool {
+        self.cycles
     }
 
     /// Refuses what needs training parameters between `eval` and `train`.
@@ -208,15 +230,19 @@ impl Plan {
     }
 
     /// The scalars of the next step, which is counted as recorded.
-    pub(crate) fn next_slot(&mut self) -> SlotHead {
-        let slot = self.slot();
+    pub(crate) fn next_slot(&mut self) -> Result<SlotHead, Error> {
+        let slot = self.slot()?;
         self.recorded += 1;
-        slot
+        Ok(slot)
     }
 
-    /// The scalars of the next step.
-    pub(crate) fn slot(&self) -> SlotHead {
-        let lr = self.lr() as f32;
+    /// The scalars of the next step, for which the rule and the groups' learning rates are made.
+    pub(crate) fn slot(&mut self) -> Result<SlotHead, Error> {
+        let lr = self.lr()? as f32;
+        if let Some(momentum) = self.schedule.momentum_value(self.recorded)? {
+            self.rule = cycled(&*self.rule, momentum)?;
+        }
+        self.groups.set_lrs(lr, self.recorded)?;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
             NonFinite::Skip => SKIP,
@@ -226,11 +252,21 @@ impl Plan {
         let limit = self.clip.and_then(Clip::limit);
         let clip = if limit.is_some() { CLIP } else { 0 };
         let exact = if self.clip.is_some_and(Clip::is_exact) { EXACT } else { 0 };
-        SlotHead {
+        Ok(SlotHead {
             lr,
             inv_scale: sign / self.grad_scale,
             max_norm: limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact,
-        }
+        })
     }
+}
+
+/// The rule with another momentum.
+fn cycled(rule: &dyn Rule, momentum: f64) -> Result<Arc<dyn Rule>, Error> {
+    rule.with_cycled_momentum(momentum).ok_or_else(|| Error::Hyperparameter {
+        owner: rule.name().to_owned(),
+        name: "cycle_momentum",
+        value: 1.0,
+        allowed: "0 (false) in the schedule of a rule without momentum or betas",
+    })
 }

@@ -75,12 +75,16 @@ impl CpuOptimizer {
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`], [`Error::EvaluationMode`]; nothing has changed then.
+    /// [`Error::LengthMismatch`], [`Error::EvaluationMode`], and those of [`Schedule::lr`](crate::Schedule::lr); nothing has
+    /// changed then.
     pub fn step(&mut self, params: &mut [f32], grads: &[f32]) -> Result<Stats, Error> {
         self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
-        let slot = self.plan.next_slot();
+        let slot = self.plan.next_slot()?;
+        if self.plan.cycles() {
+            self.powers = BiasPowers::new(&self.plan.rule.bias_corrected());
+        }
         let plan = &self.plan;
         let clip = plan.clip();
         let whole = if plan.is_bare() {
@@ -127,7 +131,7 @@ impl CpuOptimizer {
         self.check_len("input", input.len())?;
         let ControlBlock { bias_correction, step, scalars, .. } = self.control;
         let (grad_factors, clip_value) = ([1.0; 2], f32::INFINITY);
-        let whole = WholeStep { lr: self.plan.slot().lr, grad_factors, clip_value, bias_correction, t: step, scalars };
+        let whole = WholeStep { lr: self.plan.slot()?.lr, grad_factors, clip_value, bias_correction, t: step, scalars };
         self.update(Some(pass), &whole, params, input);
         Ok(())
     }
@@ -171,8 +175,20 @@ impl CpuOptimizer {
     }
 
     /// The learning rate that the next step will use.
-    pub fn lr(&self) -> f64 {
+    ///
+    /// # Errors
+    /// Those of [`Schedule::lr`](crate::Schedule::lr).
+    pub fn lr(&self) -> Result<f64, Error> {
         self.plan.lr()
+    }
+
+    /// Sets the learning rate from the next step on, in place of the schedule, as assigning a parameter group's `lr`
+    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        self.plan.set_lr(lr)
     }
 
     /// Divides all gradients by `scale` from the next step on, as a loss scaler needs. Default 1.

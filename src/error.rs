@@ -75,6 +75,18 @@ pub enum Error {
         /// The values that are allowed.
         allowed: &'static str,
     },
+    /// A step lies behind the last one of a schedule that ends.
+    #[error("{schedule} schedule: the step is {step}; allowed: 0 to {name}, which is {steps}")]
+    ScheduleEnded {
+        /// Name of the schedule.
+        schedule: &'static str,
+        /// The step asked for, counted from 0.
+        step: u64,
+        /// Name of the field that says where the schedule ends.
+        name: &'static str,
+        /// Its value.
+        steps: u64,
+    },
     /// A buffer or slice has another length than the layout.
     #[error(
         "{what} holds {actual} elements; the layout has {expected}: pass a buffer of that many f32, or a slice of a longer one"

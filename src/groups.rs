@@ -1,7 +1,7 @@
 use crate::error::check;
 use crate::layout::Member;
 use crate::segments::Segments;
-use crate::{Error, Layout};
+use crate::{Error, Layout, Schedule};
 
 /// What a group of tensors or elements does differently. The default changes nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,11 +10,12 @@ pub struct GroupOptions {
     pub(crate) lr_scale: f64,
     pub(crate) weight_decay: Option<f64>,
     pub(crate) frozen: bool,
+    pub(crate) schedule: Option<Schedule>,
 }
 
 impl Default for GroupOptions {
     fn default() -> Self {
-        Self { lr_scale: 1.0, weight_decay: None, frozen: false }
+        Self { lr_scale: 1.0, weight_decay: None, frozen: false, schedule: None }
     }
 }
 
@@ -33,6 +34,16 @@ impl GroupOptions {
         self
     }
 
+    /// Gives the group a learning rate of its own over time, which `lr_scale` multiplies (default: the optimizer's).
+    /// What a rule or the statistics have for all groups at once goes by the optimizer's: `Stats::lr`, and the scalars of
+    /// [`Prodigy`](crate::Prodigy) and the schedule-free rules. On a device each different rate takes 4 bytes of a uniform
+    /// buffer, of which WebGPU grants 64 KiB.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.schedule = Some(schedule.into());
+        self
+    }
+
     /// Leaves parameters and states of the group as they are, and its gradients out of the norm and of the
     /// check for non-finite values, as a parameter without gradient is in PyTorch.
     #[must_use]
@@ -46,7 +57,10 @@ impl GroupOptions {
         let allowed = "0 or greater, finite";
         check(is_rate(self.lr_scale), &owner, "lr_scale", self.lr_scale, allowed)?;
         let weight_decay = self.weight_decay.unwrap_or(0.0);
-        check(is_rate(weight_decay), &owner, "weight_decay", weight_decay, allowed)
+        check(is_rate(weight_decay), &owner, "weight_decay", weight_decay, allowed)?;
+        let Some(schedule) = &self.schedule else { return Ok(()) };
+        let cycles = schedule.momentum(0)?.is_some();
+        check(!cycles, &owner, "cycle_momentum", 1.0, "0 (false): the momentum is that of all groups")
     }
 }
 
@@ -59,6 +73,7 @@ pub(crate) fn is_rate(value: f64) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GroupSpan {
     pub(crate) end: u32,
+    /// Or, where any group has a schedule, the number of the learning rate in [`GroupTable::lrs`].
     pub(crate) lr_scale: f32,
     pub(crate) weight_decay: f32,
     /// Number of the tensor the elements lie in, where the rule sums over tensors, else 0; none where frozen or padding.
@@ -78,6 +93,10 @@ pub(crate) const INDEX_BLOCK: u32 = 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct GroupTable {
     spans: Vec<GroupSpan>,
+    /// Different schedules of groups (`None` is the optimizer's) and scales, if any group has a schedule.
+    scheduled: Vec<(Option<Schedule>, f32)>,
+    /// What these are in the step at hand.
+    lrs: Vec<f32>,
 }
 
 impl GroupTable {
@@ -101,6 +120,20 @@ impl GroupTable {
                 given.map_or_else(GroupOptions::default, |(_, options)| options.clone())
             })
             .collect();
+        let any_schedule = of_group.iter().any(|group| group.schedule.is_some());
+        let mut scheduled: Vec<(Option<Schedule>, f32)> = Vec::new();
+        let mut lr_scale = |group: &GroupOptions| {
+            let scale = group.lr_scale as f32;
+            if !any_schedule {
+                return scale;
+            }
+            let lr = (group.schedule.clone(), scale);
+            let number = scheduled.iter().position(|known| *known == lr).unwrap_or(scheduled.len());
+            if number == scheduled.len() {
+                scheduled.push(lr);
+            }
+            number as f32
+        };
         let ungrouped = GroupOptions::default();
         let mut spans: Vec<GroupSpan> = Vec::new();
         let items = segments.map_or(&[][..], Segments::items);
@@ -111,12 +144,13 @@ impl GroupTable {
                 Member::Group(index) => (&of_group[index], false),
             };
             let live = !gap && !group.frozen;
+            let lr_scale = lr_scale(group);
             loop {
                 let start = spans.last().map_or(0, |last| last.end);
                 let item = items.get(items.partition_point(|item| item.end <= start)).filter(|_| live);
                 let next = GroupSpan {
                     end: item.map_or(u32::MAX, |item| item.end).min(span.end as u32),
-                    lr_scale: group.lr_scale as f32,
+                    lr_scale,
                     weight_decay: group.weight_decay.unwrap_or(weight_decay) as f32,
                     tensor: live.then_some(item.map_or(0, |item| item.segment)),
                 };
@@ -129,7 +163,33 @@ impl GroupTable {
                 }
             }
         }
-        Ok(Self { spans })
+        let lrs = vec![0.0; scheduled.len()];
+        Ok(Self { spans, scheduled, lrs })
+    }
+
+    /// Brings the groups' learning rates to a step, of which the optimizer's is `lr`.
+    pub(crate) fn set_lrs(&mut self, lr: f32, step: u64) -> Result<(), Error> {
+        for ((schedule, scale), group_lr) in self.scheduled.iter().zip(&mut self.lrs) {
+            let lr = schedule.as_ref().map_or(Ok(lr), |schedule| Ok(schedule.value(step)? as f32))?;
+            *group_lr = lr * scale;
+        }
+        Ok(())
+    }
+
+    /// The groups' learning rates in the step at hand, by their numbers; none if no group has a schedule.
+    pub(crate) fn lrs(&self) -> &[f32] {
+        &self.lrs
+    }
+
+    /// How many fours of them the device's slots have.
+    pub(crate) fn lr_fours(&self) -> u32 {
+        self.lrs.len().div_ceil(4) as u32
+    }
+
+    /// The learning rate of a span, where the optimizer's is `lr`. Twin of `lr_of` in `shaders/lr_scale.wgsl` and
+    /// `shaders/group_lrs.wgsl`.
+    pub(crate) fn lr(&self, span: &GroupSpan, lr: f32) -> f32 {
+        if self.lrs.is_empty() { lr * span.lr_scale } else { self.lrs[span.lr_scale as usize] }
     }
 
     /// Numbers of the tensors that live elements lie in.

@@ -16,7 +16,7 @@ mod groups;
 mod layout;
 mod optimizer;
 pub mod rule;
-mod schedule;
+pub mod schedule;
 mod segments;
 mod stats;
 #[cfg(not(target_arch = "wasm32"))]

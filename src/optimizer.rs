@@ -114,10 +114,13 @@ impl Optimizer {
             factors: factors.map(|words| table("wgpu-optim factors", words)),
             norms: clip.window.map(|window| table("wgpu-optim norms", vec![0; 1 + window as usize])),
         };
+        let slots = Slots::new(&*plan.rule, plan.groups.lr_fours(), plan.cycles());
+        let uniform = device.limits().max_uniform_buffer_binding_size;
+        check_limit("max_uniform_buffer_binding_size", slots.size(), uniform)?;
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
             finish: finish_bind_group(device, &pipelines, &shared, &one),
-            slots: Slots::new(&plan.rule.hyperparameters()),
+            slots,
             device: device.clone(),
             plan,
             pipelines,
@@ -134,7 +137,8 @@ impl Optimizer {
     ///
     /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
-    /// one more per chunk, and the decision one. A rule that measures ([`Rule::measures`]) always takes those, one more
+    /// one more per chunk, and the decision one; so it does for rules with bias corrections under a schedule that cycles the
+    /// first beta. A rule that measures ([`Rule::measures`]) always takes those, one more
     /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
     /// Chunks are as large as the device's bindings.
     ///
@@ -142,8 +146,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`]; nothing
-    /// was recorded or counted then.
+    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
+    /// [`Schedule::lr`](crate::Schedule::lr); nothing was recorded or counted then.
     pub fn step<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -154,7 +158,7 @@ impl Optimizer {
         self.plan.check_training("step")?;
         let work = if self.plan.is_bare() { Work::BareStep } else { Work::Step };
         self.bind(params.into(), grads.into(), work)?;
-        let head = self.plan.next_slot();
+        let head = self.plan.next_slot()?;
         self.record(encoder, queue, head, work);
         Ok(())
     }
@@ -174,7 +178,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let work = Work::Pass(self.plan.pass(pass)?);
         self.bind(params.into(), input.into(), work)?;
-        let head = self.plan.slot();
+        let head = self.plan.slot()?;
         self.record(encoder, queue, head, work);
         Ok(())
     }
@@ -182,7 +186,11 @@ impl Optimizer {
     /// Records what the first of the kept bindings were made for.
     fn record(&mut self, encoder: &mut wgpu::CommandEncoder, queue: &wgpu::Queue, head: SlotHead, work: Work) {
         let layout = self.pipelines.slot_layout();
-        let (slot, offset) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, head);
+        if self.plan.cycles() {
+            self.slots.set_rule(&*self.plan.rule);
+        }
+        let scalars = (head, self.plan.groups.lrs());
+        let (slot, offsets) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, scalars);
         let bindings = &self.bindings[0];
         for ScratchCopy { source, source_offset, target, target_offset, size } in &bindings.copies {
             encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);
@@ -192,7 +200,7 @@ impl Optimizer {
         for norm in &bindings.norms {
             norm.record(&self.pipelines, &mut pass);
         }
-        pass.set_bind_group(1, slot, &[offset]);
+        pass.set_bind_group(1, slot, &offsets);
         if work == Work::Step {
             pass.set_pipeline(self.pipelines.get(Kernel::Finish));
             pass.set_bind_group(0, &self.finish, &[]);
@@ -229,8 +237,20 @@ impl Optimizer {
     }
 
     /// The learning rate that the next recorded step will use.
-    pub fn lr(&self) -> f64 {
+    ///
+    /// # Errors
+    /// Those of [`Schedule::lr`](crate::Schedule::lr).
+    pub fn lr(&self) -> Result<f64, Error> {
         self.plan.lr()
+    }
+
+    /// Sets the learning rate from the next recorded step on, in place of the schedule, as assigning a parameter group's `lr`
+    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        self.plan.set_lr(lr)
     }
 
     /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the

@@ -28,6 +28,7 @@ mod yogi;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 pub use adabelief::AdaBelief;
 pub use adadelta::Adadelta;
@@ -129,6 +130,13 @@ pub trait Rule: Debug + Send + Sync {
     /// The betas whose 1 - βᵗ the rule wants, at most 4. Default none.
     fn bias_corrected(&self) -> Vec<f64> {
         Vec::new()
+    }
+
+    /// The same rule with another momentum, which is the first beta of rules with betas, for schedules that cycle it
+    /// ([`OneCycle`](crate::schedule::OneCycle), [`Cyclic`](crate::schedule::Cyclic)). Nothing but the values of
+    /// [`Rule::hyperparameters`] and [`Rule::bias_corrected`] may depend on it, as long as it is above 0. Default: none.
+    fn with_cycled_momentum(&self, _momentum: f64) -> Option<Arc<dyn Rule>> {
+        None
     }
 
     /// Names of the scalars the rule carries from one applied step to the next, with their values before the first:
@@ -332,6 +340,18 @@ macro_rules! common_options {
 }
 use common_options;
 
+/// [`Rule::with_cycled_momentum`], given the field.
+macro_rules! cycles {
+    ($($field:tt)+) => {
+        fn with_cycled_momentum(&self, momentum: f64) -> Option<std::sync::Arc<dyn Rule>> {
+            let mut rule = self.clone();
+            rule.$($field)+ = momentum;
+            Some(std::sync::Arc::new(rule))
+        }
+    };
+}
+use cycles;
+
 /// One `with_…` method per hyperparameter.
 macro_rules! setters {
     ($($(#[$doc:meta])* $method:ident($name:ident: $type:ty)),* $(,)?) => {
@@ -369,7 +389,7 @@ pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String
         let passes = rule.passes().into_iter();
         kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::pass(rule, pass, form))));
         if measures && !form.one_span {
-            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form.aligned)));
+            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form.aligned, form.group_lrs)));
         }
     }
     if measures {

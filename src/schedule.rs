@@ -1,111 +1,190 @@
-use std::f64::consts::PI;
+//! Learning rates over time: [`Schedule`], its kinds, and [`ReduceLROnPlateau`].
+
+mod compose;
+mod cosine;
+mod cycle;
+mod decay;
+mod kind;
+mod piecewise;
+mod plateau;
+mod warmup;
+
+use std::fmt;
+
+pub use compose::{Chained, Lambda, Sequential};
+pub use cosine::{Cosine, CosineWarmRestarts, WarmupCosine};
+pub use cycle::{AnnealStrategy, Cyclic, CyclicMode, OneCycle};
+pub use decay::{Constant, Exponential, InverseSqrt, Linear, MultiStep, Noam, Polynomial, Step};
+pub use piecewise::{InterpolateType, PiecewiseConstant, PiecewiseInterpolate};
+pub use plateau::{PlateauMode, ReduceLROnPlateau, ThresholdMode};
+pub use warmup::{DecayType, Warmup, WarmupStableDecay, WarmupType};
 
 use crate::Error;
-use crate::error::check;
-use crate::groups::is_rate;
+use kind::{Kind, Named};
 
-/// The learning rate as a pure function of the step, in f64 on the host.
-///
-/// Steps count calls of `step` from 0, also those that skip, as PyTorch's schedulers and optax count.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
-pub struct Schedule(Kind);
+/// The enum has a variant per kind.
+macro_rules! schedules {
+    ($($Kind:ident = $name:literal $($only_written:ident)?),* $(,)?) => {
+        /// The learning rate as a pure function of the step, in f64 on the host.
+        ///
+        /// Steps count calls of `step` from 0, also those that skip, as PyTorch's schedulers and optax count. Each kind is a
+        /// struct that becomes a schedule by `into()`; where PyTorch has it, its fields are PyTorch's keywords. In
+        /// configuration files it is `{"name": "step", "lr": 0.1, "step_size": 30}` with those of its fields that have no
+        /// default. Printed, it is `step(lr=0.1, step_size=30, gamma=0.1)`.
+        ///
+        /// ```
+        /// use wgpu_optim::Schedule;
+        /// use wgpu_optim::schedule::{Cosine, OneCycle};
+        /// let schedule = Schedule::from(OneCycle::new(0.1, 1_000).with_pct_start(0.25));
+        /// assert_eq!(schedule.lr(249)?, 0.1);
+        /// assert!(schedule.lr(1_001).is_err());
+        /// assert_eq!(Schedule::from(Cosine::new(0.5, 100)).with_warmup(10).lr(5)?, 0.25);
+        /// # Ok::<(), wgpu_optim::Error>(())
+        /// ```
+        #[derive(Clone, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(tag = "name"))]
+        #[non_exhaustive]
+        pub enum Schedule {
+            $(
+                #[doc = concat!("[`", stringify!($Kind), "`].")]
+                #[cfg_attr(feature = "serde", serde(rename = $name $(, $only_written)?))]
+                $Kind($Kind),
+            )*
+        }
 
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)
-)]
-enum Kind {
-    Constant {
-        lr: f64,
-    },
-    WarmupCosine {
-        lr: f64,
-        warmup_steps: u64,
-        total_steps: u64,
-        #[cfg_attr(feature = "serde", serde(default))]
-        min_lr: f64,
-    },
+        $(
+            impl From<$Kind> for Schedule {
+                fn from(kind: $Kind) -> Self {
+                    Self::$Kind(kind)
+                }
+            }
+        )*
+
+        impl Schedule {
+            /// The names of all kinds; no file can hold a `lambda`.
+            pub const NAMES: &[&str] = &[$($Kind::NAME),*];
+
+            /// The learning rate of a schedule that was validated.
+            pub(crate) fn value(&self, step: u64) -> Result<f64, Error> {
+                match self {
+                    $(Self::$Kind(kind) => {
+                        let lr = kind.lr(step)?;
+                        $Kind::check_rate("lr", lr)?;
+                        Ok(lr)
+                    })*
+                }
+            }
+
+            /// The momentum of a schedule that was validated.
+            pub(crate) fn momentum_value(&self, step: u64) -> Result<Option<f64>, Error> {
+                match self {
+                    $(Self::$Kind(kind) => {
+                        let momentum = kind.momentum(step)?;
+                        momentum.map_or(Ok(()), |momentum| $Kind::check_momentum("momentum", momentum))?;
+                        Ok(momentum)
+                    })*
+                }
+            }
+
+            pub(crate) fn validate(&self) -> Result<(), Error> {
+                match self {
+                    $(Self::$Kind(kind) => kind.validate(),)*
+                }
+            }
+        }
+
+        impl fmt::Display for Schedule {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$Kind(kind) => fmt::Display::fmt(kind, f),)*
+                }
+            }
+        }
+    };
+}
+
+schedules! {
+    Constant = "constant",
+    Step = "step",
+    MultiStep = "multi_step",
+    Exponential = "exponential",
+    Linear = "linear",
+    Polynomial = "polynomial",
+    InverseSqrt = "inverse_sqrt",
+    Noam = "noam",
+    Cosine = "cosine",
+    CosineWarmRestarts = "cosine_warm_restarts",
+    WarmupCosine = "warmup_cosine",
+    OneCycle = "one_cycle",
+    Cyclic = "cyclic",
+    Warmup = "warmup",
+    WarmupStableDecay = "warmup_stable_decay",
+    PiecewiseConstant = "piecewise_constant",
+    PiecewiseInterpolate = "piecewise_interpolate",
+    Sequential = "sequential",
+    Chained = "chained",
+    Lambda = "lambda" skip_deserializing,
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Schedule {
     /// The same learning rate at every step.
     pub fn constant(lr: f64) -> Self {
-        Self(Kind::Constant { lr })
+        Constant::new(lr).into()
     }
 
-    /// Rises linearly from 0 at step 0 to `peak_lr` at step `warmup_steps`, then falls along half a cosine to 0
-    /// at step `total_steps` and stays there. Equals optax's `warmup_cosine_decay_schedule(0, peak_lr,
-    /// warmup_steps, total_steps)` and Hugging Face's `get_cosine_schedule_with_warmup`.
+    /// [`WarmupCosine`], the usual schedule for language models.
     pub fn warmup_cosine(peak_lr: f64, warmup_steps: u64, total_steps: u64) -> Self {
-        Self(Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr: 0.0 })
+        WarmupCosine::new(peak_lr, warmup_steps, total_steps).into()
     }
 
-    /// The learning rate a decaying schedule ends at instead of 0 (optax's `end_value`). A constant one keeps its own.
+    /// [`Lambda`]: `lr` times what a function says of the step.
+    pub fn lambda(lr: f64, lr_lambda: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
+        Lambda::new(lr, lr_lambda).into()
+    }
+
+    /// The learning rate that a schedule with one end falls to instead of 0: `min_lr`, or PyTorch's `eta_min`. Others keep
+    /// their own.
     #[must_use]
     pub fn with_min_lr(mut self, lr: f64) -> Self {
-        if let Kind::WarmupCosine { min_lr, .. } = &mut self.0 {
-            *min_lr = lr;
+        match &mut self {
+            Self::Polynomial(Polynomial { min_lr, .. })
+            | Self::WarmupCosine(WarmupCosine { min_lr, .. })
+            | Self::WarmupStableDecay(WarmupStableDecay { min_lr, .. })
+            | Self::Cosine(Cosine { eta_min: min_lr, .. })
+            | Self::CosineWarmRestarts(CosineWarmRestarts { eta_min: min_lr, .. }) => *min_lr = lr,
+            _ => {}
         }
         self
     }
 
+    /// This schedule behind a linear rise from 0 over `warmup_steps` steps; [`Warmup`] has other ways.
+    #[must_use]
+    pub fn with_warmup(self, warmup_steps: u64) -> Self {
+        Warmup::new(Box::new(self), warmup_steps).into()
+    }
+
     /// The learning rate at a step, counted from 0.
-    pub fn lr(&self, step: u64) -> f64 {
-        match self.0 {
-            Kind::Constant { lr } => lr,
-            Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr } => {
-                if step < warmup_steps {
-                    return peak_lr * step as f64 / warmup_steps as f64;
-                }
-                if step >= total_steps {
-                    return min_lr;
-                }
-                let progress = (step - warmup_steps) as f64 / (total_steps - warmup_steps) as f64;
-                min_lr + (peak_lr - min_lr) * 0.5 * (1.0 + (PI * progress).cos())
-            }
-        }
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for a field out of range, or a result that is no learning rate (negative, or not finite in
+    /// f32); [`Error::ScheduleEnded`] for a step behind the last of a schedule that ends.
+    pub fn lr(&self, step: u64) -> Result<f64, Error> {
+        self.validate()?;
+        self.value(step)
     }
-
-    pub(crate) fn validate(&self) -> Result<(), Error> {
-        let allowed = "0 or greater, finite in f32";
-        match self.0 {
-            Kind::Constant { lr } => check(is_rate(lr), "constant schedule", "lr", lr, allowed),
-            Kind::WarmupCosine { lr: peak_lr, warmup_steps, total_steps, min_lr } => {
-                let owner = "warmup_cosine schedule";
-                check(is_rate(peak_lr), owner, "lr", peak_lr, allowed)?;
-                check(is_rate(min_lr) && min_lr <= peak_lr, owner, "min_lr", min_lr, "0 to lr")?;
-                let total = total_steps as f64;
-                check(
-                    total_steps > 0 && total_steps >= warmup_steps,
-                    owner,
-                    "total_steps",
-                    total,
-                    "at least 1 and warmup_steps",
-                )
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn warmup_cosine_meets_its_corners() {
-        let schedule = Schedule::warmup_cosine(2.0, 10, 110).with_min_lr(0.5);
-        assert_eq!(schedule.lr(0), 0.0);
-        assert_eq!(schedule.lr(5), 1.0);
-        assert_eq!(schedule.lr(10), 2.0);
-        assert!((schedule.lr(60) - 1.25).abs() < 1e-12);
-        assert_eq!([schedule.lr(110), schedule.lr(u64::MAX)], [0.5, 0.5]);
-    }
-
-    #[test]
-    fn without_warmup_it_starts_at_the_peak() {
-        assert_eq!(Schedule::warmup_cosine(2.0, 0, 100).lr(0), 2.0);
+    /// The momentum at a step, if the schedule cycles it: what takes the place of the rule's `momentum`, or of the first of
+    /// its `betas`. Among schedules in sequence that of the last one to have cycled it, or else of the first that will.
+    ///
+    /// # Errors
+    /// Those of [`Schedule::lr`].
+    pub fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        self.validate()?;
+        self.momentum_value(step)
     }
 }

@@ -1,3 +1,4 @@
+use std::iter::{once, repeat};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -31,6 +32,7 @@ struct Group {
     weight_decay: Option<f64>,
     #[serde(default)]
     frozen: bool,
+    schedule: Option<Value>,
 }
 
 fn one() -> f64 {
@@ -94,6 +96,10 @@ impl Config {
             if let Some(weight_decay) = group.weight_decay {
                 options = options.with_weight_decay(weight_decay);
             }
+            if let Some(schedule) = &group.schedule {
+                let schedule = self.schedule(schedule.clone()).map_err(|error| format!("groups[{i}]: {error}"))?;
+                options = options.with_schedule(schedule);
+            }
             // A range that is empty makes no group.
             if group.start < group.end {
                 builder = builder.group(format!("groups[{i}]"), if group.frozen { options.frozen() } else { options });
@@ -102,11 +108,28 @@ impl Config {
         Ok(builder)
     }
 
-    /// A schedule begins from the optimizer's learning rate unless it names one.
     fn schedule(&self, mut schedule: Value) -> Result<Schedule, Error> {
-        if let (Some(fields), Some(lr)) = (schedule.as_object_mut(), self.optimizer.get("lr")) {
-            fields.entry("lr").or_insert_with(|| lr.clone());
+        if let Some(lr) = self.optimizer.get("lr") {
+            inherit_lr(&mut schedule, lr);
         }
         Ok(serde_json::from_value(schedule).map_err(|error| format!("schedule: {error}"))?)
     }
+}
+
+/// A schedule begins from the optimizer's learning rate unless it names one, or takes none; of chained ones the first
+/// does, and the others are factors.
+fn inherit_lr(schedule: &mut Value, lr: &Value) {
+    let Some(fields) = schedule.as_object_mut() else { return };
+    let key = match fields.get("name").and_then(Value::as_str) {
+        Some("one_cycle" | "cyclic" | "noam") => return,
+        Some("piecewise_constant" | "piecewise_interpolate") => "init_value",
+        Some("warmup") => return fields.get_mut("schedule").into_iter().for_each(|schedule| inherit_lr(schedule, lr)),
+        Some(name @ ("sequential" | "chained")) => {
+            let later = if name == "chained" { &Value::from(1.0) } else { lr };
+            let schedules = fields.get_mut("schedulers").and_then(Value::as_array_mut).into_iter().flatten();
+            return schedules.zip(once(lr).chain(repeat(later))).for_each(|(schedule, lr)| inherit_lr(schedule, lr));
+        }
+        _ => "lr",
+    };
+    fields.entry(key).or_insert_with(|| lr.clone());
 }

@@ -125,6 +125,45 @@ fn a_convention_gives_defaults_that_other_keys_override() {
 }
 
 #[test]
+fn a_schedule_starts_from_the_optimizers_rate_where_it_takes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let grads = ["grad.0", "grad.1", "grad.2"].map(|name| (name, Dtype::F32, floats(&[0.0; 4])));
+    let trace = safetensors(&[&[("param", Dtype::F32, floats(&[0.0; 4]))], &grads[..]].concat());
+    let halving = r#"{"name": "exponential", "gamma": 0.5}"#;
+    for (schedule, lrs) in [
+        (halving.to_owned(), [0.5, 0.25, 0.125]),
+        (r#"{"name": "exponential", "gamma": 0.5, "lr": 4}"#.to_owned(), [4.0, 2.0, 1.0]),
+        (r#"{"name": "piecewise_constant", "boundaries_and_scales": [[2, 0.5]]}"#.to_owned(), [0.5, 0.5, 0.25]),
+        (r#"{"name": "cyclic", "base_lr": 1, "max_lr": 2, "step_size_up": 2}"#.to_owned(), [1.0, 1.5, 2.0]),
+        (format!(r#"{{"name": "warmup", "warmup_steps": 1, "schedule": {halving}}}"#), [0.0, 0.5, 0.25]),
+        (format!(r#"{{"name": "chained", "schedulers": [{halving}, {halving}]}}"#), [0.5, 0.125, 0.03125]),
+        (
+            format!(r#"{{"name": "sequential", "schedulers": [{halving}, {halving}], "milestones": [1]}}"#),
+            [0.5, 0.5, 0.25],
+        ),
+    ] {
+        let config = format!(r#"{{"optimizer": {{"name": "sgd", "lr": 0.5}}, "schedule": {schedule}}}"#);
+        let out = replay(folder.path(), &config, &trace, Device::Cpu).expect(&schedule);
+        assert_eq!(tensor(&out, "lr"), lrs, "{schedule}");
+    }
+}
+
+#[test]
+fn a_group_has_a_schedule_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let grads = ["grad.0", "grad.1"].map(|name| (name, Dtype::F32, floats(&[1.0; 4])));
+    let trace = safetensors(&[&[("param", Dtype::F32, floats(&[0.0; 4]))], &grads[..]].concat());
+    let config = r#"{"optimizer": {"name": "sgd", "lr": 0.5}, "groups": [{"start": 2, "end": 4,
+        "schedule": {"name": "exponential", "gamma": 0.5}}]}"#;
+    for device in [Device::Cpu, Device::Gpu] {
+        assert_eq!(
+            tensor(&replay(folder.path(), config, &trace, device).unwrap(), "param"),
+            [-1.0, -1.0, -0.75, -0.75]
+        );
+    }
+}
+
+#[test]
 fn unknown_names_and_keys_are_named_with_what_is_allowed() {
     let wrong = [
         (r#"{"optimizer": {"name": "adamx"}}"#, ["adamx", "adamw"]),

@@ -44,7 +44,7 @@ pub(crate) fn measure(
         if !span.live() {
             continue;
         }
-        let step_of_span = step.of(span, before);
+        let step_of_span = step.of(groups, span, before);
         // Runs end where rows do, so that each lies in one row of sums.
         for run in runs(from as usize, to as usize, RUN) {
             let grads = step.grads(&whole.grad[run.clone()]);

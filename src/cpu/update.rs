@@ -38,9 +38,9 @@ impl WholeStep {
     }
 
     /// The step of the elements of a span, which lies in one tensor.
-    pub(crate) fn of(&self, span: &GroupSpan, tensor: TensorRow) -> Step {
+    pub(crate) fn of(&self, groups: &GroupTable, span: &GroupSpan, tensor: TensorRow) -> Step {
         Step {
-            lr: self.lr * span.lr_scale,
+            lr: groups.lr(span, self.lr),
             weight_decay: span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
@@ -77,7 +77,7 @@ pub(crate) fn update(
     let mut first_nonfinite = NONE;
     for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
         let Some(tensor) = span.tensor else { continue };
-        let step = whole.of(span, tensors.get(tensor as usize).copied().unwrap_or_default());
+        let step = whole.of(groups, span, tensors.get(tensor as usize).copied().unwrap_or_default());
         for run in runs(from as usize, to as usize, run_len) {
             let run = run.start - start..run.end - start;
             let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();

@@ -150,7 +150,8 @@ impl Bindings {
         if let Some(factors) = plan.factors.as_ref().filter(|_| work == Work::Step) {
             measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
         }
-        measures.extend(measure_dispatches(device, pipelines, shared, (&chunks, &items), &uniforms, &limits));
+        let sums = measure_dispatches(device, pipelines, shared, &plan.groups, (&chunks, &items), &uniforms, &limits);
+        measures.extend(sums);
         if let Some(segments) = measured {
             measures.push(settle_dispatch(device, pipelines, shared, limits.grid(segments.count() as u64)));
         }
@@ -194,13 +195,15 @@ fn measure_dispatches(
     device: &wgpu::Device,
     pipelines: &mut Pipelines,
     shared: &Shared,
+    groups: &GroupTable,
     (chunks, items): (&[Chunk], &[u64]),
     uniforms: &Buffer,
     limits: &PlanLimits,
 ) -> Vec<Dispatch> {
     let dispatch = |(i, (chunk, &items)): (usize, (&Chunk, &u64))| {
         // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
-        let kernel = Kernel::Measure { aligned: chunk.aligned && chunk.start.is_multiple_of(4) };
+        let aligned = chunk.aligned && chunk.start.is_multiple_of(4);
+        let kernel = Kernel::Measure { aligned, group_lrs: groups.lr_fours() };
         pipelines.prepare(device, kernel);
         let mut entries = vec![
             chunk_entry::<ChunkUniform>(uniforms, i),

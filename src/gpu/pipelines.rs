@@ -21,6 +21,7 @@ pub(crate) enum Kernel {
     /// Sums what the rule measures.
     Measure {
         aligned: bool,
+        group_lrs: u32,
     },
     /// Adds the sums of each tensor up.
     Settle,
@@ -66,7 +67,7 @@ impl Pipelines {
         }
         let measures = !rule.measures().is_empty();
         if measures {
-            shader::check_source(&*rule, &shader::measure(&*rule, &clip, true))?;
+            shader::check_source(&*rule, &shader::measure(&*rule, &clip, true, 0))?;
             shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
         let factored = rule.factored();
@@ -151,7 +152,9 @@ impl Pipelines {
         let (entry_point, source) = match kernel {
             Kernel::Norm(form) => ("norm", shader::norm(clip.norm, form)),
             Kernel::Finish => ("finish", shader::finish(rule, clip)),
-            Kernel::Measure { aligned } => ("measure_items", shader::measure(rule, clip, aligned)),
+            Kernel::Measure { aligned, group_lrs } => {
+                ("measure_items", shader::measure(rule, clip, aligned, group_lrs))
+            }
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
             Kernel::Lines => ("sum_lines", shader::lines(rule, clip)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
@@ -212,18 +215,14 @@ fn storage(read_only: bool) -> BufferBindingType {
 fn bind_group_layout(
     device: &wgpu::Device,
     bindings: &[(u32, BufferBindingType)],
-    first_is_dynamic: bool,
+    has_dynamic_offset: bool,
 ) -> BindGroupLayout {
     let entries: Vec<_> = bindings
         .iter()
         .map(|&(binding, ty)| BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: BindingType::Buffer {
-                ty,
-                has_dynamic_offset: first_is_dynamic && binding == 0,
-                min_binding_size: None,
-            },
+            ty: BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
             count: None,
         })
         .collect();

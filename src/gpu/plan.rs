@@ -118,7 +118,7 @@ impl Chunk {
 
     /// Which form of a kernel the chunk takes.
     pub(crate) fn form(&self, groups: &GroupTable) -> Form {
-        Form { aligned: self.aligned, one_span: self.only_span(groups).is_some() }
+        Form { aligned: self.aligned, one_span: self.only_span(groups).is_some(), group_lrs: groups.lr_fours() }
     }
 
     fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {

@@ -10,6 +10,8 @@ const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
 const LANES: &str = include_str!("../../shaders/lanes.wgsl");
 const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
 const SPAN: &str = include_str!("../../shaders/span.wgsl");
+const LR_SCALE: &str = include_str!("../../shaders/lr_scale.wgsl");
+const GROUP_LRS: &str = include_str!("../../shaders/group_lrs.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
 const NORM: &str = include_str!("../../shaders/norm.wgsl");
 const FINISH: &str = include_str!("../../shaders/finish.wgsl");
@@ -78,15 +80,19 @@ pub(crate) struct Form {
     pub(crate) aligned: bool,
     /// All elements are live and have the same options, so that no table has to be searched for them.
     pub(crate) one_span: bool,
+    /// Learning rates of groups in the slot, in fours: none unless groups have schedules of their own.
+    pub(crate) group_lrs: u32,
 }
 
 impl Form {
-    /// Each form, with a label.
-    pub(crate) const ALL: [(&str, Self); 4] = [
-        ("aligned", Self { aligned: true, one_span: false }),
-        ("unaligned", Self { aligned: false, one_span: false }),
-        ("aligned, one span", Self { aligned: true, one_span: true }),
-        ("unaligned, one span", Self { aligned: false, one_span: true }),
+    /// Each form, with a label; of those for groups with schedules two, which have all that is theirs.
+    pub(crate) const ALL: [(&str, Self); 6] = [
+        ("aligned", Self { aligned: true, one_span: false, group_lrs: 0 }),
+        ("unaligned", Self { aligned: false, one_span: false, group_lrs: 0 }),
+        ("aligned, one span", Self { aligned: true, one_span: true, group_lrs: 0 }),
+        ("unaligned, one span", Self { aligned: false, one_span: true, group_lrs: 0 }),
+        ("aligned, group schedules", Self { aligned: true, one_span: false, group_lrs: 2 }),
+        ("unaligned, one span, group schedules", Self { aligned: false, one_span: true, group_lrs: 2 }),
     ];
 }
 
@@ -157,6 +163,11 @@ fn options(form: Form) -> &'static str {
     if form.one_span { SPAN } else { GROUPS }
 }
 
+/// Where the learning rates of elements come from.
+fn learning_rates(group_lrs: u32) -> &'static str {
+    if group_lrs == 0 { LR_SCALE } else { GROUP_LRS }
+}
+
 /// A fragment as a rule needs it.
 fn fragment_for(rule: &dyn Rule, fragment: &str) -> String {
     let fragment = if rule.factored() { fragment.to_owned() } else { without("// FACTORED", fragment) };
@@ -165,6 +176,11 @@ fn fragment_for(rule: &dyn Rule, fragment: &str) -> String {
 
 /// A rule and the types it names. It comes first, so that its line numbers are the user's own.
 fn rule_and_types(rule: &dyn Rule) -> String {
+    rule_and_types_with(rule, 0)
+}
+
+/// The same for kernels that read so many fours of learning rates of groups.
+fn rule_and_types_with(rule: &dyn Rule, group_lrs: u32) -> String {
     let (states, scalars, measures) = (rule.states(), rule.scalars(), rule.measures());
     let mut fields: Vec<&str> = element_fields(&states).iter().map(|&(name, _)| name).collect();
     if rule.factored() {
@@ -185,7 +201,9 @@ fn rule_and_types(rule: &dyn Rule) -> String {
         sources.push(packed_struct("Measured", "_measured", four, by_four, &measures));
         sources.push(packed_struct("TensorState", "_tensor_state", four, by_four, &names(&rule.tensor_states())));
     }
-    sources.extend([fragment_for(rule, RULE), CONTROL.to_owned()]);
+    let slot = if group_lrs == 0 { &without("// SCHEDULED", RULE) } else { RULE };
+    let slot = slot.replace("GROUP_LRS", &group_lrs.to_string());
+    sources.extend([fragment_for(rule, &slot), CONTROL.to_owned()]);
     sources.join("\n")
 }
 
@@ -259,7 +277,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
         let _ = writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, live), live);");
     }
     let sources = [
-        rule_and_types(rule),
+        rule_and_types_with(rule, form.group_lrs),
         elements(rule, Access::ReadWrite, form.aligned),
         format!("fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n"),
         format!(
@@ -270,6 +288,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
         CHUNK.to_owned(),
         fragment_for(rule, LANES),
         fragment_for(rule, options(form)),
+        learning_rates(form.group_lrs).to_owned(),
         segments(rule, "read"),
         factors(rule, "read"),
         value.to_owned(),
@@ -295,11 +314,12 @@ fn count_for_rule(rule: &dyn Rule) -> String {
 }
 
 /// The kernel that sums what the rule measures over each item.
-pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool) -> String {
+pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs: u32) -> String {
+    let (types, lrs) = (rule_and_types_with(rule, group_lrs), learning_rates(group_lrs));
     let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
     let (factors, measure) = (factors(rule, "read"), fragment_for(rule, MEASURE));
     let value = value(clip);
-    [&rule_and_types(rule), &elements, CHUNK, LANES, GROUPS, &segments, &factors, REDUCE, value, &measure].join("\n")
+    [&types, &elements, CHUNK, LANES, GROUPS, lrs, &segments, &factors, REDUCE, value, &measure].join("\n")
 }
 
 /// The kernel that sums squares over pieces of lines.

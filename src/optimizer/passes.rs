@@ -52,8 +52,8 @@ impl Optimizer {
         // The pass reads no input; the copy is bound in the place of one.
         let input: Vec<BufferSlice<'_>> = kept.iter().map(Piece::slice).collect();
         self.bind(params, (&input).into(), work)?;
+        let head = self.plan.slot()?;
         copy(encoder, &pieces, &kept);
-        let head = self.plan.slot();
         self.record(encoder, queue, head, work);
         self.plan.evaluating = true;
         Ok(())

@@ -4,7 +4,7 @@ mod equations;
 
 use equations::{Decay, Equations};
 
-use super::{Elements, Rule, Step, common_options, setters};
+use super::{Elements, Rule, Step, common_options, cycles, setters};
 use crate::Error;
 
 /// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2).
@@ -246,6 +246,7 @@ macro_rules! adam {
     ($Rule:ident, $name:literal) => {
         impl Rule for $Rule {
             common_options!($name);
+            cycles!(betas.0);
 
             fn states(&self) -> Vec<&str> {
                 let states = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, check_rate, common_options, setters};
+use super::{Elements, Rule, Step, check_beta, check_rate, common_options, cycles, setters};
 use crate::Error;
 
 /// Adamax (Kingma & Ba 2015, arXiv 1412.6980, section 7.1), as `torch.optim.Adamax`.
@@ -63,6 +63,7 @@ impl Adamax {
 
 impl Rule for Adamax {
     common_options!("adamax");
+    cycles!(betas.0);
 
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_inf"]

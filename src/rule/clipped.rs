@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::{Elements, MeasuredElements, Rule, Segmentation, Step};
 use crate::Error;
@@ -77,6 +78,10 @@ where
     }
     fn lr(&self) -> f64 {
         self.inner.lr()
+    }
+    fn with_cycled_momentum(&self, momentum: f64) -> Option<Arc<dyn Rule>> {
+        let inner = self.inner.with_cycled_momentum(momentum)?;
+        Some(Arc::new(ClippedRule { inner, clip: self.clip }))
     }
     fn weight_decay(&self) -> f64 {
         self.inner.weight_decay()

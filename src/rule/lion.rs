@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, agree, check_beta, common_options, setters, sign_of};
+use super::{Elements, Rule, Step, agree, check_beta, common_options, cycles, setters, sign_of};
 use crate::Error;
 
 /// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
@@ -69,6 +69,7 @@ impl Lion {
 
 impl Rule for Lion {
     common_options!("lion");
+    cycles!(betas.0);
 
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg"]

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, agree, check_beta, check_rate, common_options, setters};
+use super::{Elements, Rule, Step, agree, check_beta, check_rate, common_options, cycles, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -128,6 +128,7 @@ struct Hyper {
 
 impl Rule for NAdam {
     common_options!("nadam");
+    cycles!(betas.0);
 
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_avg_sq"]

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, average, check_beta, check_rate, common_options, setters};
+use super::{Elements, Rule, Step, average, check_beta, check_rate, common_options, cycles, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -139,6 +139,7 @@ fn sma_length(hyper: &Hyper, step: &Step) -> f32 {
 
 impl Rule for RAdam {
     common_options!("radam");
+    cycles!(betas.0);
 
     fn states(&self) -> Vec<&str> {
         vec!["exp_avg", "exp_avg_sq"]

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_rate, check_weight, common_options, setters};
+use super::{Elements, Rule, Step, check_rate, check_weight, common_options, cycles, setters};
 use crate::Error;
 
 /// RMSprop (Tieleman & Hinton 2012, lecture 6.5 of their course), as `torch.optim.RMSprop`.
@@ -105,6 +105,7 @@ impl RmsProp {
 
 impl Rule for RmsProp {
     common_options!("rmsprop");
+    cycles!(momentum);
 
     fn states(&self) -> Vec<&str> {
         let mut states = vec!["square_avg"];

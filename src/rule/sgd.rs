@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, agree, common_options, setters};
+use super::{Elements, Rule, Step, agree, common_options, cycles, setters};
 use crate::Error;
 use crate::error::check;
 
@@ -88,6 +88,7 @@ impl Sgd {
 
 impl Rule for Sgd {
     common_options!("sgd");
+    cycles!(momentum);
 
     fn states(&self) -> Vec<&str> {
         if self.has_momentum() { vec!["momentum_buffer"] } else { Vec::new() }

@@ -38,7 +38,7 @@ impl Cpu {
 
 impl Engine for Cpu {
     fn lr(&self) -> f64 {
-        self.optimizer.lr()
+        self.optimizer.lr().expect("a rate")
     }
 
     fn step(&mut self, grads: &[f32]) -> Stats {
@@ -95,7 +95,7 @@ impl Device {
 
 impl Engine for Device {
     fn lr(&self) -> f64 {
-        self.optimizer.lr()
+        self.optimizer.lr().expect("a rate")
     }
 
     fn step(&mut self, grads: &[f32]) -> Stats {

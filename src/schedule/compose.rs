@@ -1,0 +1,130 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::Schedule;
+use super::kind::{Kind, Named, kind};
+use crate::Error;
+
+kind! {
+    /// PyTorch's `SequentialLR`: one schedule after the other, each from its own step 0 at its milestone.
+    Sequential = "sequential" {
+        /// The schedules, at least one.
+        schedulers: Vec<Schedule>,
+        /// The steps at which the second and each later one begins, ascending.
+        milestones: Vec<u64>,
+    }
+}
+
+impl Kind for Sequential {
+    fn lr(&self, step: u64) -> Result<f64, Error> {
+        let current = self.milestones.partition_point(|&milestone| milestone <= step);
+        let start = if current == 0 { 0 } else { self.milestones[current - 1] };
+        self.schedulers[current].value(step - start)
+    }
+
+    fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        let current = self.milestones.partition_point(|&milestone| milestone <= step);
+        for (i, schedule) in self.schedulers[..=current].iter().enumerate().rev() {
+            let start = if i == 0 { 0 } else { self.milestones[i - 1] };
+            let last = if i == current { step } else { self.milestones[i] - 1 };
+            if let Some(momentum) = schedule.momentum_value(last - start)? {
+                return Ok(Some(momentum));
+            }
+        }
+        self.schedulers[current + 1..].iter().find_map(|schedule| schedule.momentum_value(0).transpose()).transpose()
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let count = self.schedulers.len();
+        Self::check(count > 0, "schedulers", count as f64, "at least 1")?;
+        let milestones = self.milestones.len();
+        Self::check(milestones + 1 == count, "milestones", milestones as f64, "one less than there are schedulers")?;
+        if let Some(pair) = self.milestones.windows(2).find(|pair| pair[0] >= pair[1]) {
+            Self::check(false, "milestones", pair[1] as f64, "steps that ascend")?;
+        }
+        self.schedulers.iter().try_for_each(Schedule::validate)
+    }
+}
+
+kind! {
+    /// The product of schedules, of which all but one are factors: give those a learning rate of 1. PyTorch's
+    /// `ChainedScheduler` is the same for schedules that only multiply the learning rate; `eta_min` and [`Cyclic`] do not.
+    ///
+    /// [`Cyclic`]: super::Cyclic
+    Chained = "chained" {
+        /// The schedules, at least one.
+        schedulers: Vec<Schedule>,
+    }
+}
+
+impl Kind for Chained {
+    fn lr(&self, step: u64) -> Result<f64, Error> {
+        self.schedulers.iter().try_fold(1.0, |product, schedule| Ok(product * schedule.value(step)?))
+    }
+
+    fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
+        self.schedulers.iter().find_map(|schedule| schedule.momentum_value(step).transpose()).transpose()
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let count = self.schedulers.len();
+        Self::check(count > 0, "schedulers", count as f64, "at least 1")?;
+        self.schedulers.iter().try_for_each(Schedule::validate)
+    }
+}
+
+/// PyTorch's `LambdaLR`: `lr` times what a function says of the step. No configuration file can hold it: to serialize one
+/// is an error.
+#[derive(Clone)]
+pub struct Lambda {
+    /// What the function's value is multiplied by.
+    pub lr: f64,
+    lr_lambda: Arc<dyn Fn(u64) -> f64 + Send + Sync>,
+}
+
+impl Lambda {
+    /// `lr_lambda` gives the factor of each step; a product that is no learning rate is an error of that step.
+    pub fn new(lr: f64, lr_lambda: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
+        Self { lr, lr_lambda: Arc::new(lr_lambda) }
+    }
+}
+
+impl Named for Lambda {
+    const NAME: &'static str = "lambda";
+}
+
+impl Kind for Lambda {
+    fn lr(&self, step: u64) -> Result<f64, Error> {
+        Ok(self.lr * (self.lr_lambda)(step))
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        Self::check_rate("lr", self.lr)
+    }
+}
+
+impl PartialEq for Lambda {
+    /// Whether both are clones of one.
+    fn eq(&self, other: &Self) -> bool {
+        self.lr == other.lr && Arc::ptr_eq(&self.lr_lambda, &other.lr_lambda)
+    }
+}
+
+impl fmt::Display for Lambda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}(lr={:?}, lr_lambda=closure)", Self::NAME, self.lr)
+    }
+}
+
+impl fmt::Debug for Lambda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Lambda {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("a lambda schedule is a closure, which no file can hold; name another schedule"))
+    }
+}
