@@ -9,6 +9,8 @@ mod engine;
 mod gemm;
 mod gpu;
 mod model;
+#[path = "../common/picture.rs"]
+mod picture;
 mod plot;
 #[cfg(test)]
 mod tests;

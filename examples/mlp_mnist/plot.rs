@@ -10,11 +10,11 @@ use plotters::prelude::*;
 
 use crate::Result;
 use crate::engine::Score;
+use crate::picture::{PALETTE, register_fonts};
 use crate::train::{History, TrainPoint};
 
-/// Two colours of Okabe and Ito's palette, distinct for colour-blind eyes and in grey.
-const TRAIN: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const TEST: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+const TRAIN: RGBColor = PALETTE[0];
+const TEST: RGBColor = PALETTE[1];
 
 /// Width and height of the drawing, in pixels.
 const SIZE: (u32, u32) = (1_200, 800);
@@ -50,6 +50,7 @@ impl<'a> Panel<'a> {
 }
 
 fn render(history: &History) -> Result<String> {
+    register_fonts()?;
     let train = |value: fn(&TrainPoint) -> Option<f64>| -> Vec<(f64, f64)> {
         history.train.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect()
     };

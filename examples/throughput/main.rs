@@ -8,6 +8,8 @@ mod cpu;
 mod gpu;
 mod measure;
 mod memory;
+#[path = "../common/picture.rs"]
+mod picture;
 mod plot;
 mod row;
 mod stream;

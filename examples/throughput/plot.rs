@@ -6,20 +6,10 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use crate::Result;
+use crate::picture::{PALETTE, register_fonts};
 use crate::row::{Row, count};
 
 const SIZE: (u32, u32) = (1_100, 700);
-
-/// Okabe and Ito's palette, distinct for colour-blind eyes; without the yellow, which is too light for lines.
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0x56, 0xb4, 0xe9),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x00, 0x00, 0x00),
-];
 
 /// Draws the rows; clipped steps have hollow marks.
 pub(crate) fn draw(rows: &[Row], path: &Path) -> Result<()> {
@@ -32,6 +22,7 @@ pub(crate) fn draw(rows: &[Row], path: &Path) -> Result<()> {
 type Curves<'a> = BTreeMap<(&'a str, &'a str, bool), Vec<(f64, f64)>>;
 
 fn render(rows: &[Row]) -> Result<String> {
+    register_fonts()?;
     let mut curves = Curves::new();
     for row in rows {
         let points = curves.entry((row.engine, &row.rule, row.clip)).or_default();
@@ -62,7 +53,7 @@ fn render(rows: &[Row]) -> Result<String> {
             .light_line_style(TRANSPARENT)
             .draw()?;
         for (i, ((engine, rule, clip), points)) in curves.iter().enumerate() {
-            let colour = COLOURS[i / 2 % COLOURS.len()];
+            let colour = PALETTE[i / 2 % PALETTE.len()];
             let mark = if *clip { colour.stroke_width(2) } else { colour.filled() };
             let clipped = if *clip { ", clipped" } else { "" };
             chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;

@@ -1,0 +1,36 @@
+//! One drawing, as SVG and as PNG.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// Something to draw, whatever the kind of file.
+pub(crate) trait Picture {
+    /// Width and height, in pixels.
+    const SIZE: (u32, u32);
+
+    /// Draws on a white area of that size.
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
+    where
+        B::ErrorType: 'static;
+}
+
+/// Writes `name.svg` and `name.png` into a folder that exists; gives their paths.
+pub(crate) fn save<P: Picture>(picture: &P, folder: &Path, name: &str) -> Result<[PathBuf; 2], Box<dyn Error>> {
+    let [svg, png] = ["svg", "png"].map(|kind| folder.join(format!("{name}.{kind}")));
+    fill(picture, &SVGBackend::new(&svg, P::SIZE).into_drawing_area())?;
+    fill(picture, &BitMapBackend::new(&png, P::SIZE).into_drawing_area())?;
+    Ok([svg, png])
+}
+
+fn fill<B: DrawingBackend>(picture: &impl Picture, area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    area.fill(&WHITE)?;
+    picture.draw(area)?;
+    area.present()?;
+    Ok(())
+}
