@@ -9,7 +9,7 @@ use plotters::prelude::*;
 /// Something to draw, whatever the kind of file.
 pub(crate) trait Picture {
     /// Width and height, in pixels.
-    const SIZE: (u32, u32);
+    fn size(&self) -> (u32, u32);
 
     /// Draws on a white area of that size.
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
@@ -18,10 +18,10 @@ pub(crate) trait Picture {
 }
 
 /// Writes `name.svg` and `name.png` into a folder that exists; gives their paths.
-pub(crate) fn save<P: Picture>(picture: &P, folder: &Path, name: &str) -> Result<[PathBuf; 2], Box<dyn Error>> {
+pub(crate) fn save(picture: &impl Picture, folder: &Path, name: &str) -> Result<[PathBuf; 2], Box<dyn Error>> {
     let [svg, png] = ["svg", "png"].map(|kind| folder.join(format!("{name}.{kind}")));
-    fill(picture, &SVGBackend::new(&svg, P::SIZE).into_drawing_area())?;
-    fill(picture, &BitMapBackend::new(&png, P::SIZE).into_drawing_area())?;
+    fill(picture, &SVGBackend::new(&svg, picture.size()).into_drawing_area())?;
+    fill(picture, &BitMapBackend::new(&png, picture.size()).into_drawing_area())?;
     Ok([svg, png])
 }
 

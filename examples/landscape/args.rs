@@ -1,0 +1,87 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::Result;
+use crate::device::DeviceName;
+use crate::functions::{FUNCTIONS, Function};
+use crate::picture::PALETTE;
+
+/// The most points: one dispatch of 65,535 workgroups takes them.
+const MOST_POINTS: i64 = 1 << 20;
+
+/// Descends functions of two variables with every rule from thousands of points, and draws what happens.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "landscape")]
+pub(crate) struct Args {
+    /// `rosenbrock`, `beale`, `himmelblau`, `rastrigin`, `saddle`, `quartic`, `square`, or all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "all")]
+    function: Vec<String>,
+
+    /// Rules in the table, by their names in configurations; beside them `sgd_momentum` (0.9), `adamw_amsgrad`, and all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "all,sgd_momentum")]
+    pub(crate) rules: Vec<String>,
+
+    /// Rules in the pictures, six at most, of those in the table; default: the first six of a few well-known ones.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    show: Vec<String>,
+
+    /// Steps of the race.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) steps: u32,
+
+    /// Starting points, on a square grid: 4096 are 64 by 64.
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(4..=MOST_POINTS))]
+    pub(crate) points: u32,
+
+    /// Folder for the pictures and the table.
+    #[arg(long, value_name = "DIR", default_value = "target/landscape")]
+    pub(crate) out: PathBuf,
+
+    /// What takes the steps.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) device: DeviceName,
+}
+
+impl Args {
+    /// The functions asked for.
+    ///
+    /// # Errors
+    /// An unknown name, with those that are known.
+    pub(crate) fn functions(&self) -> Result<Vec<&'static Function>> {
+        let mut functions = Vec::new();
+        for name in &self.function {
+            let named = |function: &&Function| name == "all" || name == function.name;
+            let found = functions.len();
+            functions.extend(FUNCTIONS.iter().filter(named));
+            if functions.len() == found {
+                let known = FUNCTIONS.each_ref().map(|function| function.name).join(", ");
+                return Err(format!("--function {name}: known are {known}, all").into());
+            }
+        }
+        Ok(functions)
+    }
+
+    /// The rules to draw, of those in the race.
+    ///
+    /// # Errors
+    /// A name that is not in the race; more than can be told apart.
+    pub(crate) fn shown(&self, names: &[&str]) -> Result<Vec<String>> {
+        const KNOWN: [&str; 6] = ["sgd", "sgd_momentum", "adagrad", "rmsprop", "adam", "lion"];
+        if self.show.is_empty() {
+            let known = KNOWN.iter().filter(|name| names.contains(name));
+            let others = names.iter().filter(|name| !KNOWN.contains(name));
+            return Ok(known.chain(others).take(KNOWN.len()).map(ToString::to_string).collect());
+        }
+        if let Some(name) = self.show.iter().find(|name| !names.contains(&name.as_str())) {
+            return Err(format!("--show {name}: not in --rules").into());
+        }
+        // Black is for marks.
+        if self.show.len() >= PALETTE.len() {
+            return Err(format!("--show has {} rules; give {} at most", self.show.len(), PALETTE.len() - 1).into());
+        }
+        Ok(self.show.clone())
+    }
+}

@@ -1,0 +1,93 @@
+//! Rules that descend one function from the same points, each in flat buffers of its own.
+
+use wgpu_optim::rule::Segmentation;
+use wgpu_optim::{Layout, RuleConfig, Sophia};
+
+use crate::device::Device;
+use crate::functions::Function;
+use crate::{Result, cpu, gpu};
+
+/// Steps between two estimates of the curvature, for rules that take them.
+pub(crate) const CURVATURE_EVERY: u32 = 10;
+
+/// What all rules of a race have in common.
+pub(crate) struct Course<'a> {
+    pub(crate) function: &'a Function,
+    /// Where the points start, in one flat buffer.
+    pub(crate) starts: &'a [f32],
+    pub(crate) steps: u32,
+    /// Steps after which all points are kept, ascending.
+    pub(crate) frames: &'a [u32],
+    /// Whether the first point is kept after every step.
+    pub(crate) path: bool,
+}
+
+/// A rule in a race.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) lr: f64,
+    pub(crate) rule: RuleConfig,
+}
+
+/// What is left of a race of one rule.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    /// The first point at its start and after every step; empty unless the course asks for it.
+    pub(crate) path: Vec<[f32; 2]>,
+    /// All points, once for each of the course's frames.
+    pub(crate) frames: Vec<Vec<[f32; 2]>>,
+    /// Steps that each point took to the target, if it arrived.
+    pub(crate) arrivals: Vec<Option<u32>>,
+}
+
+impl Entry {
+    /// A rule with another learning rate, and without weight decay: that would move the minimum.
+    pub(crate) fn new(name: &str, rule: &RuleConfig, lr: f64) -> Result<Self> {
+        // Sophia-G wants labels, and there are none.
+        let sophia = matches!(rule, RuleConfig::Sophia(_)).then(|| RuleConfig::Sophia(Sophia::hutchinson()));
+        let mut fields = serde_json::to_value(sophia.as_ref().unwrap_or(rule))?;
+        fields["lr"] = lr.into();
+        if let Some(weight_decay) = fields.get_mut("weight_decay") {
+            *weight_decay = 0.0.into();
+        }
+        Ok(Self { name: name.to_owned(), lr, rule: serde_json::from_value(fields)? })
+    }
+
+    /// The starts that the rule takes: of one that sums over all elements only the first, since its points would not be
+    /// independent.
+    pub(crate) fn starts<'a>(&self, course: &Course<'a>) -> &'a [f32] {
+        let rule = self.rule.rule();
+        let whole = !rule.measures().is_empty() && rule.segmentation() == Segmentation::Whole;
+        if whole { &course.starts[..course.function.dimensions] } else { course.starts }
+    }
+
+    /// The points' elements as one tensor; for a rule that sums over tensors, each point as one.
+    pub(crate) fn layout(&self, course: &Course) -> Result<Layout> {
+        let len = self.starts(course).len();
+        if self.rule.rule().measures().is_empty() {
+            return Ok(Layout::flat(len)?);
+        }
+        let dimensions = course.function.dimensions;
+        let points = (0..len / dimensions).map(|point| format!("point{point}"));
+        Ok(points.fold(Layout::builder().packed(), |layout, name| layout.tensor(name, &[dimensions])).build()?)
+    }
+
+    pub(crate) fn wants_curvature(&self) -> bool {
+        self.rule.rule().passes().contains(&"update_hessian")
+    }
+}
+
+impl Course<'_> {
+    pub(crate) fn wants_curvature(&self, entry: &Entry, step: u32) -> bool {
+        step % CURVATURE_EVERY == 0 && entry.wants_curvature()
+    }
+}
+
+/// One record for each entry.
+pub(crate) fn race(device: &Device, course: &Course, entries: &[Entry]) -> Result<Vec<Record>> {
+    match device {
+        Device::Gpu(gpu) => gpu::race(gpu, course, entries),
+        Device::Cpu => cpu::race(course, entries),
+    }
+}
