@@ -29,11 +29,11 @@ pub(crate) struct Args {
     show: Vec<String>,
 
     /// Steps of the race.
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) steps: u32,
 
-    /// Starting points, on a square grid: 4096 are 64 by 64.
-    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(4..=MOST_POINTS))]
+    /// Starting points, on a square grid: 2304 are 48 by 48.
+    #[arg(long, value_name = "N", default_value_t = 2_304, value_parser = clap::value_parser!(u32).range(4..=MOST_POINTS))]
     pub(crate) points: u32,
 
     /// Folder for the pictures and the table.

@@ -15,7 +15,7 @@ pub(crate) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, R
 /// Points along each axis where the function is taken.
 const SAMPLES: usize = 121;
 const LEVELS: usize = 14;
-const LINE: RGBColor = RGBColor(0xb8, 0xb8, 0xb8);
+const LINE: RGBColor = RGBColor(0xa8, 0xa8, 0xa8);
 
 /// The contour lines of a function in its window.
 pub(crate) struct Contours<'a> {
@@ -128,5 +128,21 @@ pub(crate) fn inside(function: &Function, line: &[[f64; 2]], apart: f64) -> Vec<
         }
         kept
     };
-    stretches.filter(|stretch| !stretch.is_empty()).map(thin).collect()
+    stretches.filter(|stretch| !stretch.is_empty()).map(thin).flat_map(|stretch| without_spikes(&stretch)).collect()
+}
+
+/// The same line in pieces that end where it turns back: plotters would draw a wide one with a spike there.
+fn without_spikes(line: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+    let mut pieces: Vec<Vec<_>> = vec![Vec::new()];
+    for (i, &at) in line.iter().enumerate() {
+        let last = pieces.len() - 1;
+        pieces[last].push(at);
+        if let (Some(before), Some(after)) = (i.checked_sub(1).map(|i| line[i]), line.get(i + 1)) {
+            let turn = (at.0 - before.0) * (after.0 - at.0) + (at.1 - before.1) * (after.1 - at.1);
+            if turn < 0.0 {
+                pieces.push(vec![at]);
+            }
+        }
+    }
+    pieces
 }

@@ -18,18 +18,17 @@ fn run(course: &Course, entry: &Entry) -> Result<Record> {
     let mut params = entry.starts(course).to_vec();
     let mut derivatives = vec![0.0; params.len()];
     let mut record = Record { path: Vec::new(), frames: Vec::new(), arrivals: Vec::new() };
-    record.arrivals.resize(params.len() / function.dimensions, None);
+    let mut stays = vec![0; params.len() / function.dimensions];
     let mut frames = course.frames.iter().peekable();
     for step in 0..=steps {
         if frames.next_if_eq(&&step).is_some() {
-            record.frames.push(function.points(&params));
+            record.frames.push(function.points(&params).collect());
         }
         if course.path {
             record.path.extend(function.points(&params[..function.dimensions]));
         }
-        for (point, arrival) in function.points(&params).into_iter().zip(&mut record.arrivals) {
-            let arrived = (function.value)(point) <= function.target;
-            *arrival = arrival.or(arrived.then_some(step));
+        for (point, stay) in function.points(&params).zip(&mut stays) {
+            *stay = if (function.value)(point) <= function.target { *stay + 1 } else { 0 };
         }
         if step == steps {
             break;
@@ -41,12 +40,13 @@ fn run(course: &Course, entry: &Entry) -> Result<Record> {
         put(function, function.gradient, &params, &mut derivatives);
         optimizer.step(&mut params, &derivatives)?;
     }
+    record.arrivals = stays.into_iter().map(|stay| course.arrival(stay)).collect();
     Ok(record)
 }
 
 /// A derivative at every point.
 fn put(function: &Function, derivative: fn([f32; 2]) -> [f32; 2], points: &[f32], derivatives: &mut [f32]) {
-    for (point, out) in function.points(points).into_iter().zip(derivatives.chunks_exact_mut(function.dimensions)) {
+    for (point, out) in function.points(points).zip(derivatives.chunks_exact_mut(function.dimensions)) {
         out.copy_from_slice(&derivative(point)[..function.dimensions]);
     }
 }

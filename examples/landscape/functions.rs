@@ -17,7 +17,7 @@ pub(crate) struct Function {
     pub(crate) window: [(f32, f32); 2],
     /// Where the first point starts.
     pub(crate) start: [f32; 2],
-    /// A point has arrived where the function is at most this.
+    /// A point is at the target where the function is at most this.
     pub(crate) target: f32,
     pub(crate) minima: &'static [[f32; 2]],
     /// Whether contour lines are spaced by the logarithm of the value above the minimum.
@@ -95,8 +95,8 @@ pub(crate) static FUNCTIONS: [Function; 7] = [
 
 impl Function {
     /// The points of a flat buffer.
-    pub(crate) fn points(&self, flat: &[f32]) -> Vec<[f32; 2]> {
-        flat.chunks_exact(self.dimensions).map(|point| [point[0], point.get(1).copied().unwrap_or(0.0)]).collect()
+    pub(crate) fn points(&self, flat: &[f32]) -> impl Iterator<Item = [f32; 2]> {
+        flat.chunks_exact(self.dimensions).map(|point| [point[0], point.get(1).copied().unwrap_or(0.0)])
     }
 
     /// As many points as asked for at most, evenly over the window (a square grid where there are two dimensions, row by

@@ -12,8 +12,6 @@ use crate::race::{Course, Entry, Record};
 /// Steps of one rule in a submission.
 const STEPS: u32 = 100;
 const WORKGROUP: usize = 64;
-/// The bit of `arrivals` that says that a point has arrived; the others count steps.
-const ARRIVED: u32 = 1 << 31;
 
 /// The kernels of `points.wgsl` for one function.
 struct Kernels {
@@ -29,7 +27,7 @@ struct Racer<'a> {
     size: u64,
     params: wgpu::Buffer,
     derivatives: wgpu::Buffer,
-    arrivals: wgpu::Buffer,
+    stays: wgpu::Buffer,
     gradients: wgpu::BindGroup,
     curvatures: wgpu::BindGroup,
     /// All that is kept of the first point, and all frames one after the other.
@@ -97,7 +95,7 @@ impl<'a> Racer<'a> {
         // The optimizer moves four elements at a time where the buffers' ends allow it.
         let words = layout.buffer_size() / 4;
         let derivatives = buffer(words);
-        let arrivals = buffer((starts.len() / dimensions) as u64);
+        let stays = buffer((starts.len() / dimensions) as u64);
         let mut padded = starts.to_vec();
         padded.resize(words as usize, 0.0);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
@@ -114,7 +112,7 @@ impl<'a> Racer<'a> {
         let path = if course.path { u64::from(course.steps + 1) * dimensions as u64 } else { 1 };
         Ok(Self {
             optimizer: entry.rule.clone().builder().build_shared(shared, &layout)?,
-            gradients: bind(&kernels.gradients, &[&params, &derivatives, &arrivals]),
+            gradients: bind(&kernels.gradients, &[&params, &derivatives, &stays]),
             curvatures: bind(&kernels.curvatures, &[&params, &derivatives]),
             path: buffer(path),
             frames: buffer((starts.len() * course.frames.len()).max(1) as u64),
@@ -122,7 +120,7 @@ impl<'a> Racer<'a> {
             entry,
             params,
             derivatives,
-            arrivals,
+            stays,
         })
     }
 
@@ -154,7 +152,7 @@ impl<'a> Racer<'a> {
     }
 
     fn derive(&self, encoder: &mut wgpu::CommandEncoder, kernel: &wgpu::ComputePipeline, buffers: &wgpu::BindGroup) {
-        let points = self.arrivals.size() as usize / 4;
+        let points = self.stays.size() as usize / 4;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         pass.set_pipeline(kernel);
         pass.set_bind_group(0, buffers, &[]);
@@ -162,13 +160,12 @@ impl<'a> Racer<'a> {
     }
 
     fn read(&self, gpu: &Gpu, course: &Course) -> Result<Record> {
-        let path = if course.path { read(gpu, &self.path)? } else { Vec::new() };
-        let frames = if course.frames.is_empty() { Vec::new() } else { read::<f32>(gpu, &self.frames)? };
-        let arrival = |steps: u32| (steps & ARRIVED != 0).then_some(steps & !ARRIVED);
+        let path: Vec<f32> = if course.path { read(gpu, &self.path)? } else { Vec::new() };
+        let frames: Vec<f32> = if course.frames.is_empty() { Vec::new() } else { read(gpu, &self.frames)? };
         Ok(Record {
-            path: course.function.points(&path),
-            frames: frames.chunks_exact(self.size as usize / 4).map(|frame| course.function.points(frame)).collect(),
-            arrivals: read(gpu, &self.arrivals)?.into_iter().map(arrival).collect(),
+            path: course.function.points(&path).collect(),
+            frames: frames.chunks_exact(self.size as usize / 4).map(|frame| course.function.points(frame).collect()).collect(),
+            arrivals: read(gpu, &self.stays)?.into_iter().map(|stay| course.arrival(stay)).collect(),
         })
     }
 }

@@ -35,6 +35,9 @@ use race::{Course, Entry, Record, race};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Starting points of rules to which each is a tensor.
+const FEW: usize = 100;
+
 /// One function's race.
 struct Run<'a> {
     function: &'a Function,
@@ -67,7 +70,15 @@ fn main() -> Result<()> {
     for function in functions {
         let entries = table::tune(&device, function, &rules, args.steps)?;
         let starts = function.starts(args.points as usize);
-        let course = Course { function, starts: &starts, steps: args.steps, frames: &frames, path: true };
+        let few_starts = function.starts(starts.len().min(FEW));
+        let course = Course {
+            function,
+            starts: &starts,
+            few_starts: &few_starts,
+            steps: args.steps,
+            frames: &frames,
+            path: true,
+        };
         let records = race(&device, &course, &entries)?;
         let table = table::markdown(&course, &entries, &records);
         println!("\n{table}");

@@ -1,5 +1,6 @@
 //! The race as an animated GIF: the points of every rule over contour lines.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
@@ -11,7 +12,8 @@ use crate::{Result, Run, captions};
 const PANEL: (u32, u32) = (230, 210);
 const TITLE: u32 = 26;
 const FRAMES: u32 = 40;
-const MILLISECONDS: u32 = 120;
+/// Seconds that a frame stays, times 100.
+const HUNDREDTHS: u16 = 12;
 /// Points of a panel, more than which the eye does not tell apart.
 const POINTS: usize = 300;
 
@@ -29,22 +31,57 @@ pub(crate) fn save(run: &Run, shown: &[String], frames: &[u32], folder: &Path) -
     let contours = Contours::new(run.function)?;
     let (rows, columns) = captions::grid(shown.len());
     let size = (PANEL.0 * columns as u32, PANEL.1 * rows as u32 + TITLE);
-    let root = BitMapBackend::gif(&path, size, MILLISECONDS)?.into_drawing_area();
     let [x, y] = ranges(run.function);
+    let mut film = Film::new(&path, size)?;
     for (frame, step) in frames.iter().enumerate() {
-        root.fill(&WHITE)?;
-        root.draw(&Text::new(format!("{}, step {step}", run.function.name), (14, 6), ("sans-serif", 18)))?;
-        let panels = root.margin(TITLE, 0, 0, 0).split_evenly((rows, columns));
-        for ((panel, (entry, record)), colour) in panels.iter().zip(run.shown(shown)).zip(PALETTE) {
-            let mut chart = contours.draw(panel, &captions::title(entry))?;
-            let points = &record.frames[frame];
-            let points = points.iter().step_by(points.len().div_ceil(POINTS)).map(|&point| pair(point));
-            let inside = points.filter(|(at_x, at_y)| x.contains(at_x) && y.contains(at_y));
-            chart.draw_series(inside.map(|at| Circle::new(at, 2, colour.filled())))?;
+        let mut picture = vec![0; 3 * size.0 as usize * size.1 as usize];
+        {
+            let root = BitMapBackend::with_buffer(&mut picture, size).into_drawing_area();
+            root.fill(&WHITE)?;
+            root.draw(&Text::new(format!("{}, step {step}", run.function.name), (14, 6), ("sans-serif", 18)))?;
+            let panels = root.margin(TITLE, 0, 0, 0).split_evenly((rows, columns));
+            for ((panel, (entry, record)), colour) in panels.iter().zip(run.shown(shown)).zip(PALETTE) {
+                let mut chart = contours.draw(panel, &captions::title(entry))?;
+                let points = &record.frames[frame];
+                let points = points.iter().step_by(points.len().div_ceil(POINTS)).map(|&point| pair(point));
+                let inside = points.filter(|(at_x, at_y)| x.contains(at_x) && y.contains(at_y));
+                chart.draw_series(inside.map(|at| Circle::new(at, 2, colour.filled())))?;
+            }
+            root.present()?;
         }
-        root.present()?;
+        film.add(picture)?;
     }
     Ok(path)
+}
+
+/// A GIF whose frames hold what changed; plotters' own would hold everything every time, in five times the bytes.
+struct Film {
+    encoder: gif::Encoder<File>,
+    size: (u32, u32),
+    last: Vec<u8>,
+}
+
+impl Film {
+    fn new(path: &Path, size: (u32, u32)) -> Result<Self> {
+        let mut encoder = gif::Encoder::new(File::create(path)?, size.0 as u16, size.1 as u16, &[])?;
+        encoder.set_repeat(gif::Repeat::Infinite)?;
+        Ok(Self { encoder, size, last: Vec::new() })
+    }
+
+    /// `picture` has three bytes per pixel.
+    fn add(&mut self, picture: Vec<u8>) -> Result<()> {
+        let mut pixels = Vec::with_capacity(picture.len() / 3 * 4);
+        for (i, pixel) in picture.chunks_exact(3).enumerate() {
+            let changed = self.last.get(3 * i..3 * i + 3) != Some(pixel);
+            pixels.extend(if changed { [pixel[0], pixel[1], pixel[2], 255] } else { [0; 4] });
+        }
+        let mut frame = gif::Frame::from_rgba_speed(self.size.0 as u16, self.size.1 as u16, &mut pixels, 10);
+        frame.delay = HUNDREDTHS;
+        frame.dispose = gif::DisposalMethod::Keep;
+        self.encoder.write_frame(&frame)?;
+        self.last = picture;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

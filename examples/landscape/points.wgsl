@@ -3,15 +3,13 @@
 
 // Elements of a point; of functions of x alone, 1.
 override DIMENSIONS: u32;
-// A point has arrived where the function is at most this.
+// A point is at the target where the function is at most this.
 override TARGET: f32;
-
-const ARRIVED = 0x80000000u;
 
 @group(0) @binding(0) var<storage, read> points: array<f32>;
 @group(0) @binding(1) var<storage, read_write> derivatives: array<f32>;
-// Steps so far, until one has arrived.
-@group(0) @binding(2) var<storage, read_write> arrivals: array<u32>;
+// For how many calls now a point has been at the target.
+@group(0) @binding(2) var<storage, read_write> stays: array<u32>;
 
 fn point(i: u32) -> vec2<f32> {
     let first = DIMENSIONS * i;
@@ -28,14 +26,12 @@ fn put(i: u32, derivative: vec2<f32>) {
 @compute @workgroup_size(64)
 fn gradients(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = id.x;
-    if i >= arrayLength(&arrivals) {
+    if i >= arrayLength(&stays) {
         return;
     }
     let p = point(i);
     put(i, gradient(p));
-    let steps = arrivals[i];
-    let arrived = (steps & ARRIVED) != 0u || value(p) <= TARGET;
-    arrivals[i] = select(steps + 1u, steps | ARRIVED, arrived);
+    stays[i] = select(0u, stays[i] + 1u, value(p) <= TARGET);
 }
 
 @compute @workgroup_size(64)

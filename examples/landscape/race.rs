@@ -1,7 +1,7 @@
 //! Rules that descend one function from the same points, each in flat buffers of its own.
 
 use wgpu_optim::rule::Segmentation;
-use wgpu_optim::{Layout, RuleConfig, Sophia};
+use wgpu_optim::{Lamb, Lars, Layout, RuleConfig, Sophia};
 
 use crate::device::Device;
 use crate::functions::Function;
@@ -15,6 +15,8 @@ pub(crate) struct Course<'a> {
     pub(crate) function: &'a Function,
     /// Where the points start, in one flat buffer.
     pub(crate) starts: &'a [f32],
+    /// Fewer of them, for rules to which each is a tensor: these take far longer. The first is the same.
+    pub(crate) few_starts: &'a [f32],
     pub(crate) steps: u32,
     /// Steps after which all points are kept, ascending.
     pub(crate) frames: &'a [u32],
@@ -37,16 +39,22 @@ pub(crate) struct Record {
     pub(crate) path: Vec<[f32; 2]>,
     /// All points, once for each of the course's frames.
     pub(crate) frames: Vec<Vec<[f32; 2]>>,
-    /// Steps that each point took to the target, if it arrived.
+    /// Steps that each point took to the target, if it was there at the end; one that left it again arrived later.
     pub(crate) arrivals: Vec<Option<u32>>,
 }
 
 impl Entry {
     /// A rule with another learning rate, and without weight decay: that would move the minimum.
     pub(crate) fn new(name: &str, rule: &RuleConfig, lr: f64) -> Result<Self> {
-        // Sophia-G wants labels, and there are none.
-        let sophia = matches!(rule, RuleConfig::Sophia(_)).then(|| RuleConfig::Sophia(Sophia::hutchinson()));
-        let mut fields = serde_json::to_value(sophia.as_ref().unwrap_or(rule))?;
+        let rule = match rule {
+            // Sophia-G wants labels, and there are none.
+            RuleConfig::Sophia(_) => RuleConfig::Sophia(Sophia::hutchinson()),
+            // Without weight decay, their other conventions have no ratio: they are SGD and Adam.
+            RuleConfig::Lars(_) => RuleConfig::Lars(Lars::optax()),
+            RuleConfig::Lamb(_) => RuleConfig::Lamb(Lamb::optax()),
+            rule => rule.clone(),
+        };
+        let mut fields = serde_json::to_value(rule)?;
         fields["lr"] = lr.into();
         if let Some(weight_decay) = fields.get_mut("weight_decay") {
             *weight_decay = 0.0.into();
@@ -54,12 +62,15 @@ impl Entry {
         Ok(Self { name: name.to_owned(), lr, rule: serde_json::from_value(fields)? })
     }
 
-    /// The starts that the rule takes: of one that sums over all elements only the first, since its points would not be
-    /// independent.
+    /// The starts that the rule takes: all if it is elementwise, few if it sums over tensors, since each point is one, and
+    /// the first if it sums over all elements, since points would not be independent.
     pub(crate) fn starts<'a>(&self, course: &Course<'a>) -> &'a [f32] {
         let rule = self.rule.rule();
-        let whole = !rule.measures().is_empty() && rule.segmentation() == Segmentation::Whole;
-        if whole { &course.starts[..course.function.dimensions] } else { course.starts }
+        match rule.segmentation() {
+            _ if rule.measures().is_empty() => course.starts,
+            Segmentation::Whole => &course.starts[..course.function.dimensions],
+            _ => course.few_starts,
+        }
     }
 
     /// The points' elements as one tensor; for a rule that sums over tensors, each point as one.
@@ -79,6 +90,11 @@ impl Entry {
 }
 
 impl Course<'_> {
+    /// The steps that a point took which was at the target at the last `stay` of all places, its start among them.
+    pub(crate) fn arrival(&self, stay: u32) -> Option<u32> {
+        (stay > 0).then_some(self.steps + 1 - stay)
+    }
+
     pub(crate) fn wants_curvature(&self, entry: &Entry, step: u32) -> bool {
         step % CURVATURE_EVERY == 0 && entry.wants_curvature()
     }

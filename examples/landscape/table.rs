@@ -12,7 +12,10 @@ use crate::race::{Course, Entry, Record, race};
 /// What every rule is tried with.
 const LEARNING_RATES: [f64; 11] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// Points that each rule is tried from.
-const TRIED: usize = 256;
+const TRIED: usize = 64;
+
+/// What every rule takes where there is no minimum to reach.
+const WITHOUT_MINIMUM: [f64; 1] = [1e-2];
 
 /// Each rule with the learning rate that brings the points to the target in the fewest steps.
 pub(crate) fn tune(
@@ -21,17 +24,18 @@ pub(crate) fn tune(
     rules: &[(String, RuleConfig)],
     steps: u32,
 ) -> Result<Vec<Entry>> {
+    let learning_rates = if function.minima.is_empty() { &WITHOUT_MINIMUM[..] } else { &LEARNING_RATES };
     let starts = function.starts(TRIED);
-    let course = Course { function, starts: &starts, steps, frames: &[], path: false };
-    let entries = rules.iter().flat_map(|(name, rule)| LEARNING_RATES.map(|lr| Entry::new(name, rule, lr)));
-    let entries = entries.collect::<Result<Vec<_>>>()?;
+    let course = Course { function, starts: &starts, few_starts: &starts, steps, frames: &[], path: false };
+    let tries = rules.iter().flat_map(|rule| learning_rates.iter().map(move |&lr| (rule, lr)));
+    let entries = tries.map(|((name, rule), lr)| Entry::new(name, rule, lr)).collect::<Result<Vec<_>>>()?;
     let records = race(device, &course, &entries)?;
     let tried: Vec<_> = entries.into_iter().zip(records).collect();
     let best = |tried: &[(Entry, Record)]| {
         let best = tried.iter().min_by(|a, b| mean(&a.1, steps).total_cmp(&mean(&b.1, steps)));
         best.map(|(entry, _)| entry.clone())
     };
-    Ok(tried.chunks(LEARNING_RATES.len()).filter_map(best).collect())
+    Ok(tried.chunks(learning_rates.len()).filter_map(best).collect())
 }
 
 /// Mean number of steps to the target; a point that never arrives counts with all steps of the race.
@@ -46,7 +50,7 @@ pub(crate) fn markdown(course: &Course, entries: &[Entry], records: &[Record]) -
     let steps = course.steps;
     let mut order: Vec<_> = entries.iter().zip(records).collect();
     order.sort_by(|a, b| mean(a.1, steps).total_cmp(&mean(b.1, steps)));
-    let mut table = format!("## {name}: {formula}\n\nTarget: at most {target} within {steps} steps.\n\n");
+    let mut table = format!("## {name}: {formula}\n\nTarget: at most {target}, reached and kept within {steps} steps.\n\n");
     table += "| rule | lr | points | arrive (%) | steps of those that arrive, median | of the first point |\n";
     table += "|---|---|---|---|---|---|\n";
     for (entry, record) in order {
