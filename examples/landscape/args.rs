@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "all,sgd_momentum")]
     pub(crate) rules: Vec<String>,
 
-    /// Rules in the pictures, six at most, of those in the table; default: the first six of a few well-known ones.
+    /// Rules in the pictures, six at most, of those in the table; default: well-known ones first.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     show: Vec<String>,
 
@@ -83,5 +83,34 @@ impl Args {
             return Err(format!("--show has {} rules; give {} at most", self.show.len(), PALETTE.len() - 1).into());
         }
         Ok(self.show.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(flags: &[&str]) -> Args {
+        Args::parse_from([&["landscape"], flags].concat())
+    }
+
+    #[test]
+    fn functions_are_known_by_name() {
+        let names = |text| -> Result<Vec<_>> {
+            Ok(args(&["--function", text]).functions()?.iter().map(|function| function.name).collect())
+        };
+        assert_eq!(names("all").expect("all").len(), FUNCTIONS.len());
+        assert_eq!(names("saddle,square").expect("two"), ["saddle", "square"]);
+        let error = names("rosenbrok").expect_err("unknown").to_string();
+        assert!(error.contains("rosenbrok") && error.contains("rosenbrock, beale"), "{error}");
+    }
+
+    #[test]
+    fn what_is_shown_is_in_the_race_and_can_be_told_apart() {
+        let names = ["adan", "lion", "sgd", "yogi"];
+        assert_eq!(args(&[]).shown(&names).expect("known ones first"), ["sgd", "lion", "adan", "yogi"]);
+        assert_eq!(args(&["--show", "yogi,sgd"]).shown(&names).expect("in order"), ["yogi", "sgd"]);
+        assert!(args(&["--show", "adam"]).shown(&names).is_err());
+        assert!(args(&["--show", "sgd,sgd,sgd,sgd,sgd,sgd,sgd"]).shown(&names).is_err());
     }
 }

@@ -13,8 +13,10 @@ use crate::functions::Function;
 pub(crate) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Points along each axis where the function is taken.
-const SAMPLES: usize = 121;
-const LEVELS: usize = 14;
+const SAMPLES: usize = 101;
+/// Contour lines, evenly spaced or by the logarithm.
+const LEVELS: usize = 8;
+const LOGARITHMIC_LEVELS: usize = 14;
 const LINE: RGBColor = RGBColor(0xa8, 0xa8, 0xa8);
 
 /// The contour lines of a function in its window.
@@ -31,13 +33,14 @@ impl<'a> Contours<'a> {
         let samples = (0..SAMPLES * SAMPLES).map(|i| [place(&x, i % SAMPLES), place(&y, i / SAMPLES)]);
         let values: Vec<f64> = samples.map(|point| f64::from((function.value)(point))).collect();
         let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+        let levels = if function.logarithmic { LOGARITHMIC_LEVELS } else { LEVELS };
         // From a thousandth of the height up where the logarithm is taken.
         let level = |i: usize| {
-            let share = (i + 1) as f64 / (LEVELS + 1) as f64;
+            let share = (i + 1) as f64 / (levels + 1) as f64;
             let share = if function.logarithmic { 1e-3_f64.powf(1.0 - share) } else { share };
             low + share * (high - low)
         };
-        let levels: Vec<_> = (0..LEVELS).map(level).collect();
+        let levels: Vec<_> = (0..levels).map(level).collect();
         // The crate takes a sample for a cell: its middle lies half a step further.
         let contours = ContourBuilder::new(SAMPLES, SAMPLES, true)
             .x_origin(x.start - step(&x) / 2.0)
@@ -48,7 +51,7 @@ impl<'a> Contours<'a> {
         let rings = contours.iter().flat_map(|contour| &contour.geometry().0);
         let lines = rings.flat_map(|ring| {
             let points: Vec<_> = ring.points().map(|point| [point.x(), point.y()]).collect();
-            inside(function, &points, 1e-9)
+            inside(function, &points, 1.0 / 200.0)
         });
         Ok(Self { function, lines: lines.collect() })
     }
@@ -93,10 +96,16 @@ where
         .y_desc(y_name)
         .x_labels(6)
         .y_labels(6)
+        .x_label_formatter(&label)
+        .y_label_formatter(&label)
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 15))
         .draw()?;
     Ok(chart)
+}
+
+fn label(value: &f64) -> String {
+    format!("{}", (value * 1e3).round() / 1e3)
 }
 
 /// What is drawn of the plane.
@@ -145,4 +154,32 @@ fn without_spikes(line: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::FUNCTIONS;
+
+    /// Half a cell beside their places, values along a line would differ by several times as much.
+    #[test]
+    fn a_line_has_one_value() {
+        let saddle = FUNCTIONS.iter().find(|function| function.name == "saddle").expect("a saddle");
+        let contours = Contours::new(saddle).expect("lines");
+        assert!(contours.lines.len() >= LEVELS);
+        for line in &contours.lines {
+            let values = || line.iter().map(|&(x, y)| (saddle.value)([x as f32, y as f32]));
+            let (low, high) = (values().fold(f32::MAX, f32::min), values().fold(f32::MIN, f32::max));
+            assert!(high - low < 2e-3, "{low} to {high}");
+        }
+    }
+
+    #[test]
+    fn lines_end_at_the_window_and_where_they_turn_back() {
+        let saddle = FUNCTIONS.iter().find(|function| function.name == "saddle").expect("a saddle");
+        let line = [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [f64::NAN, 0.0], [1.0, 1.0], [1.0, -1.0], [1.001, -1.0], [1.0, 1.0]];
+        let parts = inside(saddle, &line, 0.01);
+        let back = [(1.0, -1.0), (1.0, 1.0)];
+        assert_eq!(parts, [vec![(0.0, 0.0), (1.0, 0.0)], vec![(1.0, 1.0), (1.0, -1.0)], back.to_vec()]);
+    }
 }

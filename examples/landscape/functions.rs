@@ -44,28 +44,28 @@ pub(crate) static FUNCTIONS: [Function; 7] = [
     function!(rosenbrock, "(1 − x)² + 100(y − x²)²", 2, {
         window: [(-2.0, 2.0), (-1.0, 3.0)],
         start: [-1.0, 1.0],
-        target: 1e-4,
+        target: 1e-2,
         minima: &[[1.0, 1.0]],
         logarithmic: true,
     }),
     function!(beale, "(1.5 − x + xy)² + (2.25 − x + xy²)² + (2.625 − x + xy³)²", 2, {
         window: [(-1.0, 4.5), (-2.0, 2.0)],
         start: [1.0, 1.5],
-        target: 1e-4,
+        target: 1e-2,
         minima: &[[3.0, 0.5]],
         logarithmic: true,
     }),
     function!(himmelblau, "(x² + y − 11)² + (x + y² − 7)²", 2, {
         window: [(-5.5, 5.5), (-5.5, 5.5)],
         start: [-0.5, -1.0],
-        target: 1e-4,
+        target: 1e-2,
         minima: &[[3.0, 2.0], [-2.805_118, 3.131_312_5], [-3.779_310_2, -3.283_186], [3.584_428_3, -1.848_126_5]],
         logarithmic: true,
     }),
     function!(rastrigin, "20 + x² + y² − 10(cos 2πx + cos 2πy)", 2, {
         window: [(-2.5, 2.5), (-2.5, 2.5)],
         start: [1.3, -1.7],
-        target: 1e-3,
+        target: 1e-2,
         minima: &[[0.0, 0.0]],
         logarithmic: false,
     }),
@@ -79,15 +79,15 @@ pub(crate) static FUNCTIONS: [Function; 7] = [
     function!(quartic, "x⁴ − 3x³ + 2", 1, {
         window: [(-1.0, 3.5), (-8.0, 8.0)],
         start: [-0.5, 0.0],
-        // 1e-4 above the minimum.
-        target: -6.542_869,
+        // 0.01 above the minimum.
+        target: -6.532_969,
         minima: &[[2.25, 0.0]],
         logarithmic: false,
     }),
     function!(square, "x²", 1, {
         window: [(-6.0, 6.0), (0.0, 36.0)],
         start: [5.0, 0.0],
-        target: 1e-4,
+        target: 1e-2,
         minima: &[[0.0, 0.0]],
         logarithmic: false,
     }),

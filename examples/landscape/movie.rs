@@ -96,4 +96,30 @@ mod tests {
             assert!(frames.is_sorted_by(|a, b| a < b) && frames.len() <= FRAMES as usize, "{frames:?}");
         }
     }
+
+    #[test]
+    fn frames_on_top_of_each_other_are_the_pictures() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("film.gif");
+        let pictures = [[[255, 0, 0], [0, 0, 255]], [[255, 0, 0], [0, 158, 115]], [[0; 3], [0, 158, 115]]];
+        let mut film = Film::new(&path, (2, 1)).expect("a film");
+        for picture in pictures {
+            film.add(picture.concat()).expect("a frame");
+        }
+        drop(film);
+        let mut options = gif::DecodeOptions::new();
+        options.set_color_output(gif::ColorOutput::RGBA);
+        let mut decoder = options.read_info(File::open(&path).expect("the file")).expect("a GIF");
+        let mut seen = [[0; 3]; 2];
+        for picture in pictures {
+            let frame = decoder.read_next_frame().expect("readable").expect("as many frames");
+            for (seen, pixel) in seen.iter_mut().zip(frame.buffer.chunks_exact(4)) {
+                if pixel[3] != 0 {
+                    seen.copy_from_slice(&pixel[..3]);
+                }
+            }
+            assert_eq!(seen, picture);
+        }
+        assert!(decoder.read_next_frame().expect("readable").is_none());
+    }
 }
