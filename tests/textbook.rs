@@ -9,7 +9,12 @@ use wgpu_optim::{Adagrad, Adam, AdamW, Layout, Optimizer, OptimizerBuilder, Sgd}
 
 /// The parameters after every step, the start among them, with the gradients that `grad` gives at each; of both engines,
 /// which must agree.
-fn train(builder: &OptimizerBuilder, start: &[f32], steps: u32, grad: impl Fn(u32, &[f32]) -> Vec<f32>) -> Vec<Vec<f32>> {
+fn train(
+    builder: &OptimizerBuilder,
+    start: &[f32],
+    steps: u32,
+    grad: impl Fn(u32, &[f32]) -> Vec<f32>,
+) -> Vec<Vec<f32>> {
     let layout = Layout::flat(start.len()).unwrap();
     let mut cpu = builder.clone().build_cpu(&layout).unwrap();
     let mut gpu = Trainer::new(device::gpu(), builder.clone(), &layout, start);

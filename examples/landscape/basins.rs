@@ -51,12 +51,14 @@ impl Basins<'_> {
     {
         let function = self.run.function;
         let [x, y] = ranges(function);
-        let mut chart = frame(panel, &captions::title(entry), (x.clone(), y.clone()), ["x of the start", "y of the start"])?;
+        let mut chart =
+            frame(panel, &captions::title(entry), (x.clone(), y.clone()), ["x of the start", "y of the start"])?;
         let reached = record.frames.last().map(|points| points.iter().map(|&point| nearest(function.minima, point)));
         // The first point is none of the grid.
         let reached: Vec<_> = reached.into_iter().flatten().skip(1).collect();
         let side = function.side(reached.len());
-        let edge = |range: &std::ops::Range<f64>, i: usize| range.start + (range.end - range.start) * i as f64 / side as f64;
+        let edge =
+            |range: &std::ops::Range<f64>, i: usize| range.start + (range.end - range.start) * i as f64 / side as f64;
         for (row, reached) in reached.chunks(side).enumerate() {
             let mut first = 0;
             for run in reached.chunk_by(|a, b| a == b) {

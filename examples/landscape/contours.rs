@@ -56,8 +56,12 @@ impl<'a> Contours<'a> {
         Ok(Self { function, lines: lines.collect() })
     }
 
-    /// Axes, contour lines and minima on an area.
-    pub(crate) fn draw<'b, B: DrawingBackend>(&self, area: &'b DrawingArea<B, Shift>, title: &str) -> Result<Chart<'b, B>>
+    /// Axes and contour lines on an area.
+    pub(crate) fn draw<'b, B: DrawingBackend>(
+        &self,
+        area: &'b DrawingArea<B, Shift>,
+        title: &str,
+    ) -> Result<Chart<'b, B>>
     where
         B::ErrorType: 'static,
     {
@@ -66,9 +70,17 @@ impl<'a> Contours<'a> {
         for line in &self.lines {
             chart.draw_series([PathElement::new(line.clone(), LINE)])?;
         }
+        Ok(chart)
+    }
+
+    /// Crosses at the minima, over what was drawn before.
+    pub(crate) fn mark<B: DrawingBackend>(&self, chart: &mut Chart<'_, B>) -> Result<()>
+    where
+        B::ErrorType: 'static,
+    {
         let minima = self.function.minima.iter().map(|&minimum| Cross::new(pair(minimum), 5, BLACK.stroke_width(2)));
         chart.draw_series(minima)?;
-        Ok(chart)
+        Ok(())
     }
 }
 
@@ -177,7 +189,8 @@ mod tests {
     #[test]
     fn lines_end_at_the_window_and_where_they_turn_back() {
         let saddle = FUNCTIONS.iter().find(|function| function.name == "saddle").expect("a saddle");
-        let line = [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [f64::NAN, 0.0], [1.0, 1.0], [1.0, -1.0], [1.001, -1.0], [1.0, 1.0]];
+        let line =
+            [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [f64::NAN, 0.0], [1.0, 1.0], [1.0, -1.0], [1.001, -1.0], [1.0, 1.0]];
         let parts = inside(saddle, &line, 0.01);
         let back = [(1.0, -1.0), (1.0, 1.0)];
         assert_eq!(parts, [vec![(0.0, 0.0), (1.0, 0.0)], vec![(1.0, 1.0), (1.0, -1.0)], back.to_vec()]);

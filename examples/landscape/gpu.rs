@@ -77,13 +77,7 @@ impl Kernels {
 }
 
 impl<'a> Racer<'a> {
-    fn new(
-        gpu: &Gpu,
-        kernels: &Kernels,
-        shared: &SharedPipelines,
-        course: &Course,
-        entry: &'a Entry,
-    ) -> Result<Self> {
+    fn new(gpu: &Gpu, kernels: &Kernels, shared: &SharedPipelines, course: &Course, entry: &'a Entry) -> Result<Self> {
         let starts = entry.starts(course);
         let dimensions = course.function.dimensions;
         let layout = entry.layout(course)?;
@@ -164,7 +158,10 @@ impl<'a> Racer<'a> {
         let frames: Vec<f32> = if course.frames.is_empty() { Vec::new() } else { read(gpu, &self.frames)? };
         Ok(Record {
             path: course.function.points(&path).collect(),
-            frames: frames.chunks_exact(self.size as usize / 4).map(|frame| course.function.points(frame).collect()).collect(),
+            frames: frames
+                .chunks_exact(self.size as usize / 4)
+                .map(|frame| course.function.points(frame).collect())
+                .collect(),
             arrivals: read(gpu, &self.stays)?.into_iter().map(|stay| course.arrival(stay)).collect(),
         })
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use plotters::prelude::*;
 
 use crate::contours::{Contours, pair, ranges};
+use crate::functions::Function;
 use crate::picture::PALETTE;
 use crate::{Result, Run, captions};
 
@@ -14,8 +15,8 @@ const TITLE: u32 = 26;
 const FRAMES: u32 = 40;
 /// Seconds that a frame stays, times 100.
 const HUNDREDTHS: u16 = 12;
-/// Points of a panel, more than which the eye does not tell apart.
-const POINTS: usize = 300;
+/// Points of a panel along each axis, more than which the eye does not tell apart.
+const SIDE: usize = 16;
 
 /// Steps to keep of so many: more at the beginning, where more happens; the last is the end.
 pub(crate) fn frames(steps: u32) -> Vec<u32> {
@@ -42,16 +43,25 @@ pub(crate) fn save(run: &Run, shown: &[String], frames: &[u32], folder: &Path) -
             let panels = root.margin(TITLE, 0, 0, 0).split_evenly((rows, columns));
             for ((panel, (entry, record)), colour) in panels.iter().zip(run.shown(shown)).zip(PALETTE) {
                 let mut chart = contours.draw(panel, &captions::title(entry))?;
-                let points = &record.frames[frame];
-                let points = points.iter().step_by(points.len().div_ceil(POINTS)).map(|&point| pair(point));
+                let points = some(run.function, &record.frames[frame]).map(pair);
                 let inside = points.filter(|(at_x, at_y)| x.contains(at_x) && y.contains(at_y));
                 chart.draw_series(inside.map(|at| Circle::new(at, 2, colour.filled())))?;
+                contours.mark(&mut chart)?;
             }
             root.present()?;
         }
         film.add(picture)?;
     }
     Ok(path)
+}
+
+/// The first point, and a grid of the others.
+fn some(function: &Function, points: &[[f32; 2]]) -> impl Iterator<Item = [f32; 2]> {
+    let side = function.side(points.len() - 1);
+    let every = side.div_ceil(SIDE);
+    let shown = move |i: usize| (i % side) % every == every / 2 && (i / side) % every == every / 2;
+    let grid = points[1..].iter().enumerate().filter(move |&(i, _)| shown(i)).map(|(_, &point)| point);
+    [points[0]].into_iter().chain(grid)
 }
 
 /// A GIF whose frames hold what changed; plotters' own would hold everything every time, in five times the bytes.

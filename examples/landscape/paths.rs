@@ -53,7 +53,8 @@ impl Paths<'_> {
     where
         B::ErrorType: 'static,
     {
-        let mut chart = Contours::new(run.function)?.draw(panel, run.function.name)?;
+        let contours = Contours::new(run.function)?;
+        let mut chart = contours.draw(panel, run.function.name)?;
         for (record, colour) in run.shown(self.shown).zip(PALETTE) {
             let path: Vec<_> = record.1.path.iter().map(|point| point.map(f64::from)).collect();
             for stretch in inside(run.function, &path, 1.0 / 300.0) {
@@ -61,7 +62,7 @@ impl Paths<'_> {
             }
         }
         chart.draw_series([Circle::new(pair(run.function.start), 4, BLACK.filled())])?;
-        Ok(())
+        contours.mark(&mut chart)
     }
 
     /// Of a function of x alone: x over the steps.

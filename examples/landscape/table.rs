@@ -50,7 +50,9 @@ pub(crate) fn markdown(course: &Course, entries: &[Entry], records: &[Record]) -
     let steps = course.steps;
     let mut order: Vec<_> = entries.iter().zip(records).collect();
     order.sort_by(|a, b| mean(a.1, steps).total_cmp(&mean(b.1, steps)));
-    let mut table = format!("## {name}: {formula}\n\nTarget: at most {target}, reached and kept within {steps} steps. The fastest rule on average stands first; points that do not arrive count as {steps} steps.\n\n");
+    let mut table = format!(
+        "## {name}: {formula}\n\nTarget: at most {target}, reached and kept within {steps} steps. The fastest rule on average stands first; points that do not arrive count as {steps} steps.\n\n"
+    );
     table += "| rule | lr | points | arrive (%) | steps of those that arrive, median | of the first point |\n";
     table += "|---|---|---|---|---|---|\n";
     for (entry, record) in order {

@@ -127,7 +127,7 @@ fn both_engines_run_the_same_race() {
         let frames = [0, 3, 12];
         let course =
             Course { function, starts: &starts, few_starts: &few_starts, steps: 12, frames: &frames, path: true };
-        let rules = [("adam", 1e-3), ("sophia", 1e-3), ("lamb", 1e-3), ("prodigy", 10.0)];
+        let rules = [("adam", 1e-3), ("sophia", 1e-3), ("lamb", 1e-3), ("prodigy", 1.0)];
         let entries = rules.map(|(name, lr)| entry(name, lr));
         let [cpu, gpu] = engines().map(|device| race(&device, &course, &entries).expect("a race"));
         let points = |flat: &[f32]| flat.len() / function.dimensions;
