@@ -49,7 +49,7 @@ fn gradient_descent_fits_a_line_in_the_known_steps() {
     let path = train(&Optimizer::builder(Sgd::default().with_lr(0.01)), &[0.5, 0.1], 2_000, line);
     assert_relative_eq!(path[1][..], [0.636, 0.158], max_relative = 1e-6);
     // By hand again: errors -1.206, -2.57, -3.934, gradients -12.098666… and -5.14.
-    assert_relative_eq!(path[2][..], [0.756_986_67, 0.2094], max_relative = 1e-6);
+    assert_relative_eq!(path[2][..], [0.756_986_7, 0.2094], max_relative = 1e-6);
     // The error in (w, b) shrinks by the same matrix every step, along its two eigenvectors.
     let (mut w, mut b) = (0.5 - 2.0, 0.1_f64);
     for expected in &path[1..=100] {
@@ -60,7 +60,7 @@ fn gradient_descent_fits_a_line_in_the_known_steps() {
     assert_relative_eq!(path[2_000][..], [2.0, 0.0], epsilon = 1e-2);
 }
 
-/// Decoupled decay alone is exponential: (1 - lr·weight_decay)ᵗ.
+/// Decoupled decay alone is exponential: `(1 - lr·weight_decay)ᵗ`.
 #[test]
 fn a_thousandth_less_each_step_is_a_third_after_a_thousand() {
     let rule = AdamW::default().with_lr(0.01).with_weight_decay(0.1);
@@ -100,7 +100,7 @@ fn adagrad_learns_rare_features_that_gradient_descent_does_not() {
 /// What is left of two weights of 1 whose gradients have mean 0 and sizes 100 and 0.1.
 fn decayed(builder: &OptimizerBuilder) -> [f32; 2] {
     let grad = |step: u32, _: &[f32]| {
-        let sign = if step % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = [1.0, -1.0][step as usize % 2];
         vec![100.0 * sign, 0.1 * sign]
     };
     let path = train(builder, &[1.0, 1.0], 1_000, grad);

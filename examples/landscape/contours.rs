@@ -108,15 +108,15 @@ where
         .y_desc(y_name)
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&label)
-        .y_label_formatter(&label)
+        .x_label_formatter(&|value| label(*value))
+        .y_label_formatter(&|value| label(*value))
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 15))
         .draw()?;
     Ok(chart)
 }
 
-fn label(value: &f64) -> String {
+fn label(value: f64) -> String {
     format!("{}", (value * 1e3).round() / 1e3)
 }
 

@@ -33,7 +33,7 @@ fn run(course: &Course, entry: &Entry) -> Result<Record> {
         if step == steps {
             break;
         }
-        if course.wants_curvature(entry, step) {
+        if entry.wants_curvature(step) {
             put(function, function.curvature, &params, &mut derivatives);
             optimizer.update_hessian(&mut params, &derivatives)?;
         }

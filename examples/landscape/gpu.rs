@@ -134,7 +134,7 @@ impl<'a> Racer<'a> {
             let point = 4 * course.function.dimensions as u64;
             encoder.copy_buffer_to_buffer(&self.params, 0, &self.path, point * u64::from(step), point);
         }
-        if step < course.steps && course.wants_curvature(self.entry, step) {
+        if step < course.steps && self.entry.wants_curvature(step) {
             self.derive(encoder, &kernels.curvatures, &self.curvatures);
             self.optimizer.update_hessian(encoder, &gpu.queue, &self.params, &self.derivatives)?;
         }

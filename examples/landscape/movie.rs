@@ -13,8 +13,9 @@ use crate::{Result, Run, captions};
 const PANEL: (u32, u32) = (230, 210);
 const TITLE: u32 = 26;
 const FRAMES: u32 = 40;
-/// Seconds that a frame stays, times 100.
+/// Seconds that a frame stays, times 100; the last one longer.
 const HUNDREDTHS: u16 = 12;
+const LAST_HUNDREDTHS: u16 = 200;
 /// Points of a panel along each axis, more than which the eye does not tell apart.
 const SIDE: usize = 16;
 
@@ -50,7 +51,8 @@ pub(crate) fn save(run: &Run, shown: &[String], frames: &[u32], folder: &Path) -
             }
             root.present()?;
         }
-        film.add(picture)?;
+        let last = frame + 1 == frames.len();
+        film.add(picture, if last { LAST_HUNDREDTHS } else { HUNDREDTHS })?;
     }
     Ok(path)
 }
@@ -79,14 +81,14 @@ impl Film {
     }
 
     /// `picture` has three bytes per pixel.
-    fn add(&mut self, picture: Vec<u8>) -> Result<()> {
+    fn add(&mut self, picture: Vec<u8>, hundredths: u16) -> Result<()> {
         let mut pixels = Vec::with_capacity(picture.len() / 3 * 4);
         for (i, pixel) in picture.chunks_exact(3).enumerate() {
             let changed = self.last.get(3 * i..3 * i + 3) != Some(pixel);
             pixels.extend(if changed { [pixel[0], pixel[1], pixel[2], 255] } else { [0; 4] });
         }
         let mut frame = gif::Frame::from_rgba_speed(self.size.0 as u16, self.size.1 as u16, &mut pixels, 10);
-        frame.delay = HUNDREDTHS;
+        frame.delay = hundredths;
         frame.dispose = gif::DisposalMethod::Keep;
         self.encoder.write_frame(&frame)?;
         self.last = picture;
@@ -114,7 +116,7 @@ mod tests {
         let pictures = [[[255, 0, 0], [0, 0, 255]], [[255, 0, 0], [0, 158, 115]], [[0; 3], [0, 158, 115]]];
         let mut film = Film::new(&path, (2, 1)).expect("a film");
         for picture in pictures {
-            film.add(picture.concat()).expect("a frame");
+            film.add(picture.concat(), HUNDREDTHS).expect("a frame");
         }
         drop(film);
         let mut options = gif::DecodeOptions::new();

@@ -8,7 +8,7 @@ use crate::functions::Function;
 use crate::{Result, cpu, gpu};
 
 /// Steps between two estimates of the curvature, for rules that take them.
-pub(crate) const CURVATURE_EVERY: u32 = 10;
+const CURVATURE_EVERY: u32 = 10;
 
 /// What all rules of a race have in common.
 pub(crate) struct Course<'a> {
@@ -84,8 +84,9 @@ impl Entry {
         Ok(points.fold(Layout::builder().packed(), |layout, name| layout.tensor(name, &[dimensions])).build()?)
     }
 
-    pub(crate) fn wants_curvature(&self) -> bool {
-        self.rule.rule().passes().contains(&"update_hessian")
+    /// Whether the rule takes the curvature before the step that follows `step` others.
+    pub(crate) fn wants_curvature(&self, step: u32) -> bool {
+        step.is_multiple_of(CURVATURE_EVERY) && self.rule.rule().passes().contains(&"update_hessian")
     }
 }
 
@@ -93,10 +94,6 @@ impl Course<'_> {
     /// The steps that a point took which was at the target at the last `stay` of all places, its start among them.
     pub(crate) fn arrival(&self, stay: u32) -> Option<u32> {
         (stay > 0).then_some(self.steps + 1 - stay)
-    }
-
-    pub(crate) fn wants_curvature(&self, entry: &Entry, step: u32) -> bool {
-        step % CURVATURE_EVERY == 0 && entry.wants_curvature()
     }
 }
 

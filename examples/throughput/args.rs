@@ -95,12 +95,12 @@ impl Args {
     }
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
     seconds.ok_or_else(|| "expected 0 to 3600".to_owned())
 }
 
-fn size(text: &str) -> std::result::Result<Size, String> {
+fn size(text: &str) -> Result<Size, String> {
     if text == "max" {
         return Ok(Size::Max);
     }
