@@ -7,6 +7,7 @@ use wgpu_optim::{Adam, AdamW, Clip, GroupOptions, Lion, Optimizer, OptimizerBuil
 
 use crate::Result;
 use crate::data::{Data, digits, download, read_folder};
+use crate::device::DeviceName;
 use crate::model::NO_DECAY;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,16 +24,6 @@ pub(crate) enum ScheduleName {
     Constant,
     /// A linear rise from 0, then half a cosine down to 0.
     WarmupCosine,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceName {
-    /// A hardware GPU if there is one, else the CPU engine.
-    Auto,
-    /// Any adapter, a software driver too.
-    Gpu,
-    /// The CPU engine.
-    Cpu,
 }
 
 /// Trains a multilayer perceptron on MNIST with wgpu-optim, forward pass, backward pass and optimizer step recorded

@@ -4,6 +4,7 @@
 mod args;
 mod cpu;
 mod data;
+#[path = "../common/device.rs"]
 mod device;
 mod engine;
 mod gemm;

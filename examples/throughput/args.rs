@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use wgpu_optim::RuleConfig;
-
-use crate::Result;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engines {
@@ -88,18 +85,6 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The rules asked for, by name.
-    ///
-    /// # Errors
-    /// An unknown name, with those that are known.
-    pub(crate) fn rules(&self) -> Result<Vec<(String, RuleConfig)>> {
-        let names = self.rules.iter().flat_map(|name| match name.as_str() {
-            "all" => RuleConfig::NAMES.to_vec(),
-            name => vec![name],
-        });
-        names.map(|name| Ok((name.to_owned(), rule(name)?))).collect()
-    }
-
     /// Whether to clip, for each measurement of a case.
     pub(crate) fn clip_modes(&self) -> &'static [bool] {
         match self.clip {
@@ -110,25 +95,12 @@ impl Args {
     }
 }
 
-fn rule(name: &str) -> Result<RuleConfig> {
-    let json = match name {
-        "sgd_momentum" => r#"{"name": "sgd", "momentum": 0.9}"#.to_owned(),
-        "adamw_amsgrad" => r#"{"name": "adamw", "amsgrad": true}"#.to_owned(),
-        name if RuleConfig::NAMES.contains(&name) => format!(r#"{{"name": "{name}"}}"#),
-        name => {
-            let known = RuleConfig::NAMES.join(", ");
-            return Err(format!("--rules {name}: known are {known}, sgd_momentum, adamw_amsgrad, all").into());
-        }
-    };
-    Ok(serde_json::from_str(&json)?)
-}
-
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
     seconds.ok_or_else(|| "expected 0 to 3600".to_owned())
 }
 
-fn size(text: &str) -> std::result::Result<Size, String> {
+fn size(text: &str) -> Result<Size, String> {
     if text == "max" {
         return Ok(Size::Max);
     }
@@ -154,15 +126,5 @@ mod tests {
         for wrong in ["", "0", "-1", "1e6", "5Ti", "4Gi", "99999999999999999999Ki"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn rules_are_known_by_name() {
-        let rules = |text: &str| Args::parse_from(["throughput", "--rules", text]).rules();
-        let names = |text: &str| rules(text).expect(text).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert_eq!(names("all"), RuleConfig::NAMES);
-        assert_eq!(names("sgd_momentum,lion"), ["sgd_momentum", "lion"]);
-        let error = rules("adamx").expect_err("unknown").to_string();
-        assert!(error.contains("adamx") && error.contains("adamw"), "{error}");
     }
 }

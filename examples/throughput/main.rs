@@ -12,6 +12,8 @@ mod memory;
 mod picture;
 mod plot;
 mod row;
+#[path = "../common/rules.rs"]
+mod rules;
 mod stream;
 
 use std::fs;
@@ -39,7 +41,7 @@ trait Engine {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let rules = args.rules()?;
+    let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     if args.engine != Engines::Gpu {
         engines.push(Box::new(Cpu::new()));

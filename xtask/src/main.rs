@@ -1,5 +1,6 @@
-//! The repository's chores: `cargo xtask test` and `cargo xtask mutants`.
+//! The repository's chores: `cargo xtask test`, `cargo xtask mutants` and `cargo xtask gallery`.
 
+mod gallery;
 mod mutants;
 mod test;
 mod vulkan;
@@ -27,12 +28,15 @@ enum Chore {
     },
     /// Break the shaders one place at a time and report what no test noticed
     Mutants(mutants::Options),
+    /// Draw the pictures of the READMEs anew
+    Gallery,
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
         Chore::Mutants(options) => mutants::run(&options),
+        Chore::Gallery => gallery::run(),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

@@ -1,17 +1,27 @@
-//! Which device trains, and why.
+//! Which device takes the steps, and why.
 
+use std::error::Error;
+
+use clap::ValueEnum;
 use wgpu_optim::Gpu;
 
-use crate::Result;
-use crate::args::DeviceName;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceName {
+    /// A hardware GPU if there is one, else the CPU engine.
+    Auto,
+    /// Any adapter, a software driver too.
+    Gpu,
+    /// The CPU engine.
+    Cpu,
+}
 
 pub(crate) enum Device {
     Gpu(Gpu),
     Cpu,
 }
 
-/// The device to train on, and one line that says which and why.
-pub(crate) fn choose(name: DeviceName) -> Result<(Device, String)> {
+/// The device of that name, and one line that says which and why.
+pub(crate) fn choose(name: DeviceName) -> Result<(Device, String), Box<dyn Error>> {
     match name {
         DeviceName::Cpu => Ok((Device::Cpu, "the CPU engine, as --device cpu asks".to_owned())),
         DeviceName::Gpu => {

@@ -1,0 +1,61 @@
+//! `cargo xtask gallery`: the pictures that READMEs show, drawn anew.
+
+use std::fs;
+use std::process::ExitCode;
+
+use crate::{cargo, repository};
+
+/// An example that draws into the folder `--out`, and what its own folder keeps of that.
+struct Exhibit {
+    example: &'static str,
+    arguments: &'static [&'static str],
+    kept: &'static [&'static str],
+}
+
+const EXHIBITS: &[Exhibit] = &[
+    // The CPU engine computes the same bits everywhere.
+    Exhibit {
+        example: "landscape",
+        arguments: &["--device", "cpu"],
+        kept: &["paths.svg", "basins_himmelblau.svg", "race.gif", "races.md"],
+    },
+];
+
+/// Draws all; the other files stay in `target/gallery`.
+pub(crate) fn run() -> Result<ExitCode, String> {
+    for Exhibit { example, arguments, kept } in EXHIBITS {
+        let drawn = repository().join("target/gallery").join(example);
+        fs::create_dir_all(&drawn).map_err(|error| format!("{}: {error}", drawn.display()))?;
+        let mut command = cargo();
+        command.args(["run", "--release", "--package", "wgpu-optim", "--example", example, "--"]).args(*arguments);
+        command.arg("--out").arg(&drawn).current_dir(repository());
+        let status = command.status().map_err(|error| format!("cannot start cargo: {error}"))?;
+        if !status.success() {
+            return Err(format!("the example {example} failed: {status}"));
+        }
+        for file in *kept {
+            let shown = repository().join("examples").join(example).join(file);
+            fs::copy(drawn.join(file), &shown).map_err(|error| format!("{}: {error}", shown.display()))?;
+            println!("drawn: {}", shown.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_there_small_and_shown() {
+        for Exhibit { example, kept, .. } in EXHIBITS {
+            let folder = repository().join("examples").join(example);
+            let readme = fs::read_to_string(folder.join("README.md")).expect(example);
+            for file in *kept {
+                let bytes = fs::metadata(folder.join(file)).expect(file).len();
+                assert!((1..500_000).contains(&bytes), "{file} has {bytes} bytes");
+                assert!(readme.contains(&format!("]({file})")), "{file} is not in the README of {example}");
+            }
+        }
+    }
+}
