@@ -29,7 +29,8 @@ impl OptimizerBuilder {
         Self { rule, schedule: None, clip: None, nonfinite: None, max_consecutive_skips: u32::MAX, groups: Vec::new() }
     }
 
-    /// The learning rate over time. Default: the rule's `lr` throughout.
+    /// The learning rate over time, and with [`OneCycle`](crate::schedule::OneCycle) and
+    /// [`Cyclic`](crate::schedule::Cyclic) the momentum. Default: the rule's `lr` and momentum throughout.
     pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.schedule = Some(schedule.into());
         self

@@ -233,6 +233,24 @@ fn a_step_behind_the_end_of_a_groups_schedule_is_refused_and_not_counted() {
 }
 
 #[test]
+fn a_rate_that_is_set_leaves_groups_with_schedules_alone() {
+    let layout = Layout::builder().packed().tensor("0", &[1]).tensor("1", &[1]).group("1").build().unwrap();
+    let builder = Optimizer::builder(Sgd::default())
+        .group("1", GroupOptions::default().with_schedule(Exponential::new(0.5, 0.5)));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
+    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut params = [0.0; 2];
+    for lr in [1.0, 2.0] {
+        trainer.optimizer.set_lr(lr).unwrap();
+        twin.set_lr(lr).unwrap();
+        let stats = [trainer.step(&[-1.0; 2]), twin.step(&mut params, &[-1.0; 2]).unwrap()];
+        assert_eq!(stats.map(|stats| f64::from(stats.lr)), [lr; 2]);
+        assert_eq!(trainer.optimizer.lr().unwrap(), lr);
+    }
+    assert_eq!((&trainer.params()[..], &params), (&[3.0, 0.75][..], &[3.0, 0.75]));
+}
+
+#[test]
 fn options_with_a_schedule_are_read_and_written() {
     let text = r#"{"lr_scale":0.5,"weight_decay":null,"frozen":false,"schedule":{"name":"exponential","lr":0.25,"gamma":0.5}}"#;
     let options = GroupOptions::default().with_lr_scale(0.5).with_schedule(Exponential::new(0.25, 0.5));

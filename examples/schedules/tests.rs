@@ -23,10 +23,10 @@ fn every_schedule_is_in_the_grid() {
 
 #[test]
 fn one_is_drawn_from_json_or_a_file() {
-    let json = r#"{"name": "one_cycle", "max_lr": 0.5, "total_steps": 20}"#;
+    let json = r#"{"name": "cosine", "lr": 0.5, "T_max": 20}"#;
     let (folder, paths) = run_with(&["--json", json, "--steps", "20"]);
     let svg = fs::read(&paths.expect("pictures")[0]).expect("the SVG");
-    assert!(String::from_utf8_lossy(&svg).contains("one_cycle(max_lr=0.5, total_steps=20, pct_start=0.3"));
+    assert!(String::from_utf8_lossy(&svg).contains("cosine(lr=0.5, T_max=20, eta_min=0.0)"));
 
     let file = folder.path().join("schedule.json");
     fs::write(&file, json).expect("written");
