@@ -7,6 +7,7 @@ use crate::error::check;
 use crate::factors::Factors;
 use crate::gpu::shader;
 use crate::groups::GroupTable;
+use crate::history::MAX_STEPS;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, ClippedRule, Rule};
 use crate::segments::Segments;
@@ -21,12 +22,21 @@ pub struct OptimizerBuilder {
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
     max_consecutive_skips: u32,
+    pub(crate) history: Option<u32>,
     groups: Vec<(String, GroupOptions)>,
 }
 
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
-        Self { rule, schedule: None, clip: None, nonfinite: None, max_consecutive_skips: u32::MAX, groups: Vec::new() }
+        Self {
+            rule,
+            schedule: None,
+            clip: None,
+            nonfinite: None,
+            max_consecutive_skips: u32::MAX,
+            history: None,
+            groups: Vec::new(),
+        }
     }
 
     /// The learning rate over time, and with [`OneCycle`](crate::schedule::OneCycle) and
@@ -52,6 +62,13 @@ impl OptimizerBuilder {
     /// does not mend. Steps are refused as before. Default: never.
     pub fn max_consecutive_skips(mut self, steps: u32) -> Self {
         self.max_consecutive_skips = steps;
+        self
+    }
+
+    /// Keeps the statistics of the last `steps` steps, on the device for an optimizer there: 112 bytes and one copy for each;
+    /// see [`Optimizer::history`]. Default: only those of the last step.
+    pub fn history(mut self, steps: u32) -> Self {
+        self.history = Some(steps);
         self
     }
 
@@ -119,6 +136,8 @@ impl Plan {
         let mut rule = builder.rule.clone();
         let limit = builder.max_consecutive_skips;
         check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
+        let steps = builder.history.unwrap_or(1);
+        check((1..=MAX_STEPS).contains(&steps), "optimizer", "history", steps.into(), "1 to 1,000,000 steps")?;
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
         let momentum = schedule.momentum_value(0)?;

@@ -20,6 +20,7 @@ use update::{Part, WholeStep};
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
 use crate::factors::NAMES;
+use crate::history::HostHistory;
 use crate::rule::initial;
 use crate::segments::Segments;
 use crate::stats::Stats;
@@ -54,6 +55,7 @@ pub struct CpuOptimizer {
     factors: Option<FactorValues>,
     /// The last norms, where gradients are clipped by a percentile of them.
     norms: Option<Norms>,
+    history: Option<HostHistory>,
     /// What `eval` keeps for `train`.
     training_params: Vec<f32>,
 }
@@ -69,7 +71,8 @@ impl CpuOptimizer {
         let factors = plan.factors.as_ref().map(FactorValues::new);
         let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
         let norms = plan.clip().window.map(Norms::new);
-        Ok(Self { norms, control, powers, states, tensors, factors, plan, training_params: Vec::new() })
+        let history = builder.history.map(HostHistory::new);
+        Ok(Self { norms, history, control, powers, states, tensors, factors, plan, training_params: Vec::new() })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -117,7 +120,11 @@ impl CpuOptimizer {
                 self.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
             }
         }
-        Ok(self.stats())
+        let stats = self.stats();
+        if let Some(history) = &mut self.history {
+            history.keep(stats);
+        }
+        Ok(stats)
     }
 
     /// Runs one of the rule's further passes ([`Rule::passes`](crate::Rule::passes)) over all elements, with `input`
@@ -167,6 +174,14 @@ impl CpuOptimizer {
             update::update(&*plan.rule, pass, &plan.groups, &self.tensors, factors, whole, part)
         });
         bad.into_iter().min().unwrap_or(NONE)
+    }
+
+    /// Statistics of the last steps, oldest first; see [`Optimizer::history`](crate::Optimizer::history).
+    ///
+    /// # Errors
+    /// [`Error::NoHistory`] for an optimizer built without.
+    pub fn history(&self) -> Result<Vec<Stats>, Error> {
+        self.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
     }
 
     /// Statistics of the last step.

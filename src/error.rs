@@ -63,6 +63,9 @@ pub enum Error {
         /// The layout's groups.
         known: Vec<String>,
     },
+    /// The history of an optimizer that keeps none was asked for.
+    #[error("the optimizer keeps the statistics of its last step only; call `.history(steps)` on its builder")]
+    NoHistory,
     /// A hyperparameter lies outside its range.
     #[error("{owner}: {name} is {value}; allowed: {allowed}")]
     Hyperparameter {

@@ -13,6 +13,7 @@ mod error;
 mod factors;
 mod gpu;
 mod groups;
+pub mod history;
 mod layout;
 mod optimizer;
 pub mod rule;
@@ -38,5 +39,5 @@ pub use rule::{
     Sgd, SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
-pub use stats::{PendingStats, Stats};
+pub use stats::{Pending, PendingStats, Stats};
 pub use wgpu;

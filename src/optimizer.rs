@@ -11,9 +11,10 @@ use crate::gpu::{
     self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, SharedPipelines, Slots,
     Work, bound, check_limit, init_buffer, norm_blocks,
 };
+use crate::history::{DeviceHistory, PendingHistory};
 use crate::rule::{Rule, initial};
 use crate::segments::Segments;
-use crate::stats::{PendingStats, StagingPool};
+use crate::stats::{PendingStats, StagingPool, Stats};
 use crate::{Error, Layout};
 
 /// Sets of parameter and gradient buffers whose bindings are kept.
@@ -57,6 +58,7 @@ pub struct Optimizer {
     /// What `eval` keeps for `train`; empty before the first.
     training_params: Vec<Piece>,
     staging: StagingPool,
+    history: Option<DeviceHistory>,
 }
 
 impl Optimizer {
@@ -85,6 +87,9 @@ impl Optimizer {
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
         let lengths = [&segments, &factors].map(|words| words.as_ref().map_or(0, Vec::len));
+        if let Some(steps) = builder.history {
+            check_limit("max_buffer_size", DeviceHistory::bytes(steps), device.limits().max_buffer_size)?;
+        }
         for words in [partials.len(), groups.len()].into_iter().chain(lengths) {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
             check_limit("max_buffer_size", words as u64 * 4, device.limits().max_buffer_size)?;
@@ -128,6 +133,7 @@ impl Optimizer {
             bindings: Vec::new(),
             training_params: Vec::new(),
             staging: StagingPool::default(),
+            history: builder.history.map(|steps| DeviceHistory::new(device, steps)),
         })
     }
 
@@ -214,6 +220,9 @@ impl Optimizer {
             let size = size_of::<ControlBlock>() as u64;
             encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
         }
+        if let (Some(history), Work::BareStep | Work::Step) = (&mut self.history, work) {
+            history.keep(encoder, &self.shared.control);
+        }
     }
 
     /// Makes the bindings for these buffers the first of those kept.
@@ -233,7 +242,18 @@ impl Optimizer {
     /// The step itself is not delayed, now or later.
     pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
         let limit = self.plan.max_consecutive_skips;
-        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging, limit)
+        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging, Stats::last, limit)
+    }
+
+    /// Asks for the statistics of the last steps recorded before, oldest first: appends one copy to the encoder. How many
+    /// there are is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every encoder that was
+    /// dropped. The steps are not delayed, now or later.
+    ///
+    /// # Errors
+    /// [`Error::NoHistory`] for an optimizer built without.
+    pub fn history(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingHistory, Error> {
+        let history = self.history.as_ref().ok_or(Error::NoHistory)?;
+        Ok(history.read(&self.device, encoder, self.plan.max_consecutive_skips))
     }
 
     /// The learning rate that the next recorded step will use.

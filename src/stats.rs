@@ -8,8 +8,9 @@ use futures_intrusive::channel::shared::oneshot_channel;
 use crate::Error;
 use crate::control::{ControlBlock, INVALID_SCALE, MEASURED, NONE};
 
-/// What the last executed step did.
+/// What an executed step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stats {
     /// Steps applied so far.
     pub step: u64,
@@ -37,6 +38,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Steps that ran so far, applied or refused.
+    pub(crate) fn executed(&self) -> u64 {
+        self.step + self.skipped
+    }
+
+    /// Of the last step, which is all that the blocks are of.
+    pub(crate) fn last(blocks: &[ControlBlock], max_consecutive_skips: u32) -> Self {
+        Self::new(&blocks[0], max_consecutive_skips)
+    }
+
     pub(crate) fn new(block: &ControlBlock, max_consecutive_skips: u32) -> Self {
         let first = block.first_nonfinite[block.step as usize & 1];
         Self {
@@ -54,7 +65,7 @@ impl Stats {
     }
 }
 
-/// Mappable buffers that earlier requests have done with.
+/// Mappable buffers of one size that earlier requests have done with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StagingPool(Arc<Mutex<Vec<wgpu::Buffer>>>);
 
@@ -70,34 +81,41 @@ impl StagingPool {
 /// Resolves to `None` if the request was dropped before it could be answered.
 type Mapped = Pin<Box<dyn Future<Output = Option<Result<(), wgpu::BufferAsyncError>>> + Send>>;
 
-/// Statistics on their way from the device: a future, or asked now and then through [`PendingStats::try_take`].
+/// The statistics of one step, on their way from the device.
+pub type PendingStats = Pending<Stats>;
+
+/// What was asked of the device and is on its way: a future, or asked now and then through [`Pending::try_take`].
 ///
-/// They arrive once the encoder they were recorded into was submitted and the device was polled after that
-/// (`device.poll`, any later `queue.submit`, or the browser's event loop). Nothing waits for them; dropping the
+/// It arrives once the encoder it was recorded into was submitted and the device was polled after that
+/// (`device.poll`, any later `queue.submit`, or the browser's event loop). Nothing waits for it; dropping the
 /// request is free.
-pub struct PendingStats {
-    /// Gone once the statistics were given out.
+pub struct Pending<T> {
+    /// Gone once it was given out.
     mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
+    /// What to make of control blocks, one after the other, and the limit of consecutive skips.
+    read: fn(&[ControlBlock], u32) -> T,
     max_consecutive_skips: u32,
 }
 
-impl std::fmt::Debug for PendingStats {
+impl<T> std::fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PendingStats").finish_non_exhaustive()
+        f.debug_struct("Pending").finish_non_exhaustive()
     }
 }
 
-impl PendingStats {
+impl<T> Pending<T> {
+    /// Records a copy of `blocks`, a buffer of control blocks; buffers of a `pool` have one size.
     pub(crate) fn record(
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
-        control: &wgpu::Buffer,
+        blocks: &wgpu::Buffer,
         pool: &StagingPool,
+        read: fn(&[ControlBlock], u32) -> T,
         max_consecutive_skips: u32,
     ) -> Self {
-        let size = size_of::<ControlBlock>() as u64;
+        let size = blocks.size();
         let buffer = pool.take().unwrap_or_else(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim statistics"),
@@ -106,38 +124,38 @@ impl PendingStats {
                 mapped_at_creation: false,
             })
         });
-        encoder.copy_buffer_to_buffer(control, 0, &buffer, 0, size);
+        encoder.copy_buffer_to_buffer(blocks, 0, &buffer, 0, size);
         let (sender, receiver) = oneshot_channel();
         encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
             // The receiver may be gone: nobody has to take the statistics they asked for.
             let _ = sender.send(result);
         });
         let mapped = Some(Box::pin(async move { receiver.receive().await }) as Mapped);
-        Self { mapped, buffer, pool: pool.clone(), max_consecutive_skips }
+        Self { mapped, buffer, pool: pool.clone(), read, max_consecutive_skips }
     }
 
-    /// The statistics if they have arrived, once; never blocks. `None` before that and after it.
-    pub fn try_take(&mut self) -> Option<Result<Stats, Error>> {
+    /// What was asked for if it has arrived, once; never blocks. `None` before that and after it.
+    pub fn try_take(&mut self) -> Option<Result<T, Error>> {
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(stats) => Some(stats),
             Poll::Pending => None,
         }
     }
 
-    fn read(&self) -> Result<Stats, Error> {
-        let stats = {
+    fn read(&self) -> Result<T, Error> {
+        let read = {
             let view = self.buffer.slice(..).get_mapped_range();
             let view = view.map_err(|error| Error::Unreadable(error.to_string()))?;
-            Stats::new(&bytemuck::pod_read_unaligned(&view), self.max_consecutive_skips)
+            (self.read)(&bytemuck::pod_collect_to_vec(&view), self.max_consecutive_skips)
         };
         self.buffer.unmap();
         self.pool.give_back(self.buffer.clone());
-        Ok(stats)
+        Ok(read)
     }
 }
 
-impl Future for PendingStats {
-    type Output = Result<Stats, Error>;
+impl<T> Future for Pending<T> {
+    type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mapped) = &mut self.mapped else { return Poll::Pending };
