@@ -181,3 +181,41 @@ fn read<T: bytemuck::Pod + Send>(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec
     gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
     Ok(receiver.recv()??)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::FUNCTIONS;
+
+    #[test]
+    fn kernels_give_the_derivatives_of_their_twins() {
+        let gpu = pollster::block_on(Gpu::new()).expect("an adapter");
+        let shared = SharedPipelines::new(&gpu.device);
+        let rule = serde_json::from_str(r#"{"name": "sgd"}"#).expect("a rule");
+        let entry = Entry::new("sgd", &rule, 1.0).expect("an entry");
+        for function in &FUNCTIONS {
+            let starts = function.starts(200);
+            let course = Course { function, starts: &starts, few_starts: &starts, steps: 1, frames: &[], path: false };
+            let kernels = Kernels::new(&gpu.device, &course);
+            let racer = Racer::new(&gpu, &kernels, &shared, &course, &entry).expect("buffers");
+            let twins = [
+                (&kernels.gradients, &racer.gradients, function.gradient),
+                (&kernels.curvatures, &racer.curvatures, function.curvature),
+            ];
+            for (kernel, buffers, twin) in twins {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                racer.derive(&mut encoder, kernel, buffers);
+                gpu.queue.submit([encoder.finish()]);
+                let derivatives: Vec<f32> = read(&gpu, &racer.derivatives).expect("read");
+                let derivatives = function.points(&derivatives[..starts.len()]);
+                for (point, derivative) in function.points(&starts).zip(derivatives) {
+                    for (ours, theirs) in derivative.iter().zip(twin(point)) {
+                        // WGSL lets sines err by 2^-11.
+                        let near = (ours - theirs).abs() <= 1e-3 * (1.0 + theirs.abs());
+                        assert!(near, "{} at {point:?}: {derivative:?}", function.name);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ mod table;
 mod tests;
 
 use std::fs;
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -53,8 +54,17 @@ impl Run<'_> {
     }
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
     let functions = args.functions()?;
     let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let names: Vec<_> = rules.iter().map(|(name, _)| name.as_str()).collect();

@@ -2,11 +2,13 @@
 
 use wgpu_optim::Gpu;
 
+use crate::basins::Basins;
 use crate::device::Device;
 use crate::functions::{FUNCTIONS, Function};
+use crate::paths::Paths;
 use crate::race::{Course, Entry, Record, race};
 use crate::rules::rules;
-use crate::table;
+use crate::{Run, files, movie, picture, table};
 
 fn function(name: &str) -> &'static Function {
     FUNCTIONS.iter().find(|function| function.name == name).expect(name)
@@ -186,4 +188,39 @@ fn weight_decay_is_left_out_and_the_rate_is_taken() {
         let entry = Entry::new(&name, &rule, 0.125).expect("an entry");
         assert_eq!((entry.rule.rule().lr(), entry.rule.rule().weight_decay()), (0.125, 0.0), "{name}");
     }
+}
+
+#[test]
+fn pictures_have_their_words_and_their_curves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = ["lion", "sgd_momentum"].map(str::to_owned);
+    let frames = [0, 40];
+    let runs = ["himmelblau", "square"].map(|name| {
+        let function = function(name);
+        let starts = function.starts(64);
+        let course = Course { function, starts: &starts, few_starts: &starts, steps: 40, frames: &frames, path: true };
+        let entries = vec![entry("sgd_momentum", 0.003), entry("lion", 0.1)];
+        let records = race(&Device::Cpu, &course, &entries).expect("a race");
+        Run { function, entries, records }
+    });
+    picture::register_fonts().expect("fonts");
+    let text = |[svg, png]: [std::path::PathBuf; 2]| {
+        assert!(std::fs::read(&png).expect("a file").starts_with(b"\x89PNG"), "{png:?}");
+        std::fs::read_to_string(&svg).expect("a file")
+    };
+    let paths = text(files::save(&Paths { runs: &runs, shown: &shown }, folder.path(), "paths").expect("drawn"));
+    for words in ["himmelblau", "square", "step", "lion", "sgd_momentum", "start", "minimum"] {
+        assert!(paths.contains(&format!("\n{words}\n")), "{words} is missing");
+    }
+    // In each panel and in the legend.
+    for colour in ["#0072B2", "#D55E00"] {
+        assert!(paths.matches(&format!("stroke=\"{colour}\"")).count() >= 3, "{colour}");
+    }
+    let basins = Basins { run: &runs[0], shown: &shown, steps: 40 };
+    let basins = text(files::save(&basins, folder.path(), "basins").expect("drawn"));
+    for words in ["lion, lr 0.1", "sgd_momentum, lr 0.003", "to (3.00, 2.00)", "to none in 40 steps"] {
+        assert!(basins.contains(&format!("\n{words}\n")), "{words} is missing");
+    }
+    let film = movie::save(&runs[0], &shown, &frames, folder.path()).expect("drawn");
+    assert!(std::fs::read(film).expect("a file").starts_with(b"GIF89a"));
 }
