@@ -19,10 +19,13 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
             norms[0] += 1u;
         }
     }
+    // equivalent: lavapipe runs lane 0 first
     storageBarrier();
+    // equivalent: as above
     workgroupBarrier();
     let count = min(norms[0], window);
-    let position = slot.head.max_norm * f32(max(count, 1u) - 1u);
+    // Wraps where there is no norm yet; none has that rank then.
+    let position = slot.head.max_norm * f32(count - 1u);
     let below = u32(position);
     for (var i = lane; i < count; i += LANES) {
         let norm = norms[1u + i];
@@ -35,7 +38,7 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
         if rank == below {
             neighbours[0] = bitcast<f32>(norm);
         }
-        if rank == min(below + 1u, count - 1u) {
+        if rank == below + 1u {
             neighbours[1] = bitcast<f32>(norm);
         }
     }

@@ -359,6 +359,42 @@ fn percentiles_are_of_finite_norms() {
     }
 }
 
+/// More norms than a workgroup has lanes, many of them equal, in a ring that comes round.
+#[test]
+fn percentiles_are_interpolated_between_the_norms_of_the_window() {
+    const WINDOW: usize = 300;
+    let layout = Layout::flat(1).unwrap();
+    let clip = Clip::percentile(37.5).with_window(WINDOW as u32).exact();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+    let mut cpu = builder.build_cpu(&layout).unwrap();
+    let norms: Vec<f32> = random(7, WINDOW + 40).iter().map(|norm| (norm.abs() * 32.0).round() + 1.0).collect();
+    for step in 0..norms.len() {
+        let mut last: Vec<f64> = norms[..=step].iter().rev().take(WINDOW).map(|&norm| norm.into()).collect();
+        last.sort_by(f64::total_cmp);
+        let position = 0.375 * (last.len() - 1) as f64;
+        let (below, above) = (last[position as usize], last[position.ceil() as usize]);
+        let max_norm = below + position.fract() * (above - below);
+        let expected = (max_norm / f64::from(norms[step])).min(1.0);
+        for stats in [trainer.step(&norms[step..=step]), cpu.step(&mut [0.0], &norms[step..=step]).unwrap()] {
+            assert_relative_eq!(f64::from(stats.clip_coef), expected, max_relative = 2e-6);
+        }
+    }
+}
+
+/// A norm beyond f32 is left out; it is clipped to the largest there is.
+#[test]
+fn without_a_finite_norm_the_percentile_is_the_largest_number() {
+    let layout = Layout::flat(2).unwrap();
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(Clip::percentile(50.0));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
+    let mut cpu = builder.build_cpu(&layout).unwrap();
+    for stats in [trainer.step(&[3e38; 2]), cpu.step(&mut [0.0; 2], &[3e38; 2]).unwrap()] {
+        let coef = f64::from(f32::MAX) / (f64::from(3e38f32) * 2f64.sqrt());
+        assert_relative_eq!(f64::from(stats.clip_coef), coef, max_relative = 2e-6);
+    }
+}
+
 #[test]
 fn the_statistics_say_so_after_too_many_skips_in_a_row() {
     let layout = Layout::flat(3).unwrap();
@@ -393,7 +429,10 @@ fn each_group_is_clipped_by_its_own_norm() {
         .unwrap();
     let (b, c, end) = (a, 2 * a + b, 2 * a + b + c);
     let group_of = |i: usize| if i >= c && i < end { 2 } else { usize::from(i >= b && i < c - a) };
-    for scales in [[1.0, 1e30, 1e-30], [1e-25, 1.0, 1e35], [3e38, 1e-30, 1.0]] {
+    // The last have gradients on both sides of 2^40 and of 2^-40, where sums change their scale, with few on one side.
+    let far = [[1.0, 1e30, 1e-30], [1e-25, 1.0, 1e35], [3e38, 1e-30, 1.0]];
+    let near = [[1.1e12, 9e-13, 1.0], [1.1e11, 1.1e13, 9e-12], [9e-14, 3e11, 3e-13]];
+    for scales in far.into_iter().chain(near) {
         for max_norm in [0.5, 1e34] {
             let mut grads = random(5, layout.len());
             for (i, grad) in grads.iter_mut().enumerate() {

@@ -10,7 +10,9 @@ const CLIP_SHRINK: f32 = 8.27180612553e-25;
 const CLIP_GROW: f32 = 1.20892581961e24;
 
 fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+    // equivalent(boundary): either sum takes a power of two
     let is_small = abs(grad) < vec4<f32>(CLIP_SMALL);
+    // equivalent(boundary): either sum takes a power of two
     let is_large = abs(grad) > vec4<f32>(CLIP_LARGE);
     let small = select(vec4<f32>(0.0), grad * CLIP_GROW, is_small);
     let middle = select(grad, vec4<f32>(0.0), is_small | is_large);
@@ -22,9 +24,12 @@ fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured 
 fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
     let has_middle = measured.clip_middle > vec4<f32>(0.0);
     let has_large = measured.clip_large > vec4<f32>(0.0);
-    // The norm is the root of the sum times the unit.
-    let with_small = measured.clip_middle + measured.clip_small * CLIP_SHRINK * CLIP_SHRINK;
-    let with_middle = measured.clip_large + measured.clip_middle * CLIP_SHRINK * CLIP_SHRINK;
+    // The norm is the root of the sum times the unit. Roots are scaled and not squares, since compilers multiply constants,
+    // and the square of this one is 0.
+    let small = sqrt(measured.clip_small) * CLIP_SHRINK;
+    let middle = sqrt(measured.clip_middle) * CLIP_SHRINK;
+    let with_small = measured.clip_middle + small * small;
+    let with_middle = measured.clip_large + middle * middle;
     let sum = select(select(measured.clip_small, with_small, has_middle), with_middle, has_large);
     let unit = select(select(vec4<f32>(CLIP_SHRINK), vec4<f32>(1.0), has_middle), vec4<f32>(CLIP_GROW), has_large);
     let root = sqrt(sum);

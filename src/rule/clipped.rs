@@ -38,11 +38,12 @@ where
     /// What gradients are multiplied by.
     fn clip_coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
         let (limit, eps) = (self.clip.limit, self.clip.eps);
+        let squared = |value: f32| value * value;
         let (has_middle, has_large) = (middle > 0.0, large > 0.0);
         let (sum, unit) = if has_large {
-            (large + middle * SHRINK * SHRINK, GROW)
+            (large + squared(middle.sqrt() * SHRINK), GROW)
         } else if has_middle {
-            (middle + small * SHRINK * SHRINK, 1.0)
+            (middle + squared(small.sqrt() * SHRINK), 1.0)
         } else {
             (small, SHRINK)
         };
