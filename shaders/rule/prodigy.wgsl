@@ -63,9 +63,11 @@ fn settle(
     let d_numerator = remaining + measured.numerator;
     let d_hat = hyper.d_coef * d_numerator / measured.s_norm;
     // `max` would give NaN a number.
+    // equivalent(boundary): where both are the same, so is what is chosen
     let d_max = select(old.d_max, d_hat, d_hat > old.d_max);
     var d = d_max;
     if limited_growth {
+        // equivalent(boundary): where both are the same, so is what is chosen
         let risen = select(old.d, d_hat, (old.d == vec4<f32>(hyper.d0)) & (d_hat > old.d));
         // As a sum, because the rounding of the rate would add up.
         let limit = risen + risen * hyper.growth_rate_minus_one;
