@@ -178,6 +178,32 @@ fn a_cycled_momentum_and_the_powers_of_its_betas_are_restored() {
     }
 }
 
+/// The first gradient that is not finite is looked for in the block that a bare step leaves beside its own.
+#[test]
+fn a_bare_step_starts_looking_for_bad_gradients_anew() {
+    let mut trainer = Trainer::new(device::gpu(), rule("sgd"), &layout(), &random(1, LEN));
+    Trainer::step(&mut trainer, &random(2, LEN));
+    trainer.undo(&mut |trainer| {
+        let mut bad = random(3, LEN);
+        bad[7] = f32::NAN;
+        assert_eq!(Trainer::step(trainer, &bad).first_nonfinite, Some(7));
+    });
+    assert_eq!(Trainer::step(&mut trainer, &random(4, LEN)).first_nonfinite, None);
+}
+
+#[test]
+fn a_gradient_scale_in_a_buffer_is_forgotten() {
+    let builder = || rule("adam").clip(Clip::global_norm(1.0));
+    let start = || Trainer::new(device::gpu(), builder(), &layout(), &random(1, LEN));
+    let (mut trainer, mut untouched) = (start(), start());
+    let scale = device::upload(trainer.gpu, &[4.0]);
+    trainer.undo(&mut |trainer| trainer.optimizer.set_grad_scale(&scale).unwrap());
+    for trainer in [&mut trainer, &mut untouched] {
+        Trainer::step(trainer, &random(2, LEN));
+    }
+    assert!(trainer.all() == untouched.all());
+}
+
 #[test]
 fn an_optimizer_that_stopped_since_goes_on() {
     assert_undone_on_both("stop", &rule("adam").nonfinite(NonFinite::Stop));

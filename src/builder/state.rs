@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use super::Plan;
-use crate::rule::Rule;
 use crate::{Error, Schedule};
 
-/// All of a [`Plan`] that steps and setters change, and whose it is.
+/// All of a [`Plan`] that steps and setters change, and whose it is. The rule and the groups' learning rates follow from it.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanState {
     owner: Arc<()>,
-    rule: Arc<dyn Rule>,
     schedule: Schedule,
     scaled: bool,
     grad_scale: f32,
@@ -22,7 +20,6 @@ impl Plan {
     pub(crate) fn state(&self) -> PlanState {
         PlanState {
             owner: self.owner.clone(),
-            rule: self.rule.clone(),
             schedule: self.schedule.clone(),
             scaled: self.scaled,
             grad_scale: self.grad_scale,
@@ -37,8 +34,7 @@ impl Plan {
     }
 
     pub(crate) fn set_state(&mut self, state: &PlanState) {
-        let PlanState { owner: _, rule, schedule, scaled, grad_scale, recorded, evaluating } = state.clone();
-        self.rule = rule;
+        let PlanState { owner: _, schedule, scaled, grad_scale, recorded, evaluating } = state.clone();
         self.schedule = schedule;
         self.scaled = scaled;
         self.grad_scale = grad_scale;

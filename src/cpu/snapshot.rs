@@ -3,7 +3,7 @@
 use super::{CpuOptimizer, FactorValues, Norms, TensorRow};
 use crate::Error;
 use crate::builder::PlanState;
-use crate::control::{BiasPowers, ControlBlock};
+use crate::control::ControlBlock;
 use crate::schedule::{LrCurve, RangeTest};
 
 /// Parameters and optimizer as [`CpuOptimizer::snapshot`] found them.
@@ -11,7 +11,6 @@ use crate::schedule::{LrCurve, RangeTest};
 pub struct CpuSnapshot {
     plan: PlanState,
     params: Vec<f32>,
-    powers: BiasPowers,
     control: ControlBlock,
     states: Vec<(String, Vec<f32>)>,
     tensors: Vec<TensorRow>,
@@ -28,11 +27,10 @@ impl CpuOptimizer {
     /// [`Error::LengthMismatch`].
     pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
         self.check_len("params", params.len())?;
-        let Self { plan, powers, control, states, tensors, factors, norms, training_params } = self;
+        let Self { plan, powers: _, control, states, tensors, factors, norms, training_params } = self;
         Ok(CpuSnapshot {
             plan: plan.state(),
             params: params.to_vec(),
-            powers: powers.clone(),
             control: *control,
             states: states.clone(),
             tensors: tensors.clone(),
@@ -52,7 +50,6 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         params.copy_from_slice(&snapshot.params);
         self.plan.set_state(&snapshot.plan);
-        self.powers.clone_from(&snapshot.powers);
         self.control = snapshot.control;
         self.states.clone_from(&snapshot.states);
         self.tensors.clone_from(&snapshot.tensors);
