@@ -1,3 +1,5 @@
+mod state;
+
 use std::sync::Arc;
 
 use crate::clip::ClipForm;
@@ -11,6 +13,8 @@ use crate::history::MAX_STEPS;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, ClippedRule, Rule};
 use crate::segments::Segments;
+pub(crate) use state::PlanState;
+
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
@@ -129,6 +133,8 @@ pub(crate) struct Plan {
     recorded: u64,
     /// Whether the parameters are those for evaluation, and no step may be taken.
     pub(crate) evaluating: bool,
+    /// Whose snapshots this plan takes back.
+    owner: Arc<()>,
 }
 
 impl Plan {
@@ -180,6 +186,7 @@ impl Plan {
             max_consecutive_skips,
             recorded,
             evaluating,
+            owner: Arc::default(),
         })
     }
 

@@ -9,12 +9,14 @@ mod passes;
 mod percentile;
 mod settle;
 pub(crate) mod simd;
+mod snapshot;
 mod update;
 
 use factors::FactorValues;
 use measure::{TensorRow, Whole};
 pub(crate) use norm::NORM_BLOCK;
 use percentile::Norms;
+pub use snapshot::CpuSnapshot;
 use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};

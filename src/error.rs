@@ -196,6 +196,9 @@ pub enum Error {
         /// What was called.
         call: &'static str,
     },
+    /// A snapshot was taken from another optimizer.
+    #[error("the snapshot was taken from another optimizer; restore it into the one whose `snapshot` made it")]
+    ForeignSnapshot,
     /// The WGSL of a rule does not compile.
     #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
     Shader {

@@ -27,12 +27,12 @@ pub use builder::OptimizerBuilder;
 pub use clip::{Clip, NonFinite};
 #[cfg(feature = "serde")]
 pub use config::RuleConfig;
-pub use cpu::CpuOptimizer;
+pub use cpu::{CpuOptimizer, CpuSnapshot};
 pub use error::Error;
 pub use gpu::{FlatBuffer, Gpu, SharedPipelines};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
-pub use optimizer::{GradScale, Optimizer};
+pub use optimizer::{GradScale, Optimizer, Snapshot};
 pub use rule::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
     LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd,

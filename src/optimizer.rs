@@ -1,4 +1,5 @@
 mod passes;
+mod snapshot;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::rule::{Rule, initial};
 use crate::segments::Segments;
 use crate::stats::{PendingStats, StagingPool, Stats};
 use crate::{Error, Layout};
+pub use snapshot::Snapshot;
 
 /// Sets of parameter and gradient buffers whose bindings are kept.
 const KEPT_BINDINGS: usize = 3;
@@ -98,6 +100,7 @@ impl Optimizer {
             |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
         let control_usage =
             BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let next_usage = control_usage - BufferUsages::UNIFORM;
         let table = |label: &str, words: Vec<u32>| {
             let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             init_buffer(device, label, usage, bytemuck::cast_slice(&words))
@@ -110,7 +113,7 @@ impl Optimizer {
             .collect();
         let shared = Shared {
             control: init_buffer(device, "wgpu-optim control", control_usage, block),
-            next: init_buffer(device, "wgpu-optim next control", BufferUsages::STORAGE | BufferUsages::COPY_SRC, block),
+            next: init_buffer(device, "wgpu-optim next control", next_usage, block),
             groups: words("wgpu-optim groups", &groups),
             partials: words("wgpu-optim norm partials", &partials),
             powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),

@@ -1,4 +1,4 @@
-//! Learning rates over time: [`Schedule`], its kinds, and [`ReduceLROnPlateau`].
+//! Learning rates over time: [`Schedule`], its kinds, and [`ReduceLROnPlateau`]; and [`RangeTest`], to find one.
 
 mod compose;
 mod cosine;
@@ -7,6 +7,7 @@ mod decay;
 mod kind;
 mod piecewise;
 mod plateau;
+mod range_test;
 mod warmup;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use cycle::{AnnealStrategy, Cyclic, CyclicMode, OneCycle};
 pub use decay::{Constant, Exponential, InverseSqrt, Linear, MultiStep, Noam, Polynomial, Step};
 pub use piecewise::{InterpolateType, PiecewiseConstant, PiecewiseInterpolate};
 pub use plateau::{PlateauMode, ReduceLROnPlateau, ThresholdMode};
+pub use range_test::{LrCurve, LrPoint, LrSuggestions, RangeTest, StepMode};
 pub use warmup::{DecayType, Warmup, WarmupStableDecay, WarmupType};
 
 use crate::Error;

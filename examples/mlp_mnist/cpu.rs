@@ -125,7 +125,7 @@ impl<'a> Network<'a> {
 
 pub(crate) struct CpuEngine<'a> {
     network: Network<'a>,
-    optimizer: CpuOptimizer,
+    pub(crate) optimizer: CpuOptimizer,
     data: &'a Data,
     batches: Batches,
     order: Vec<u32>,

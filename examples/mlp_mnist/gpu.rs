@@ -29,7 +29,7 @@ const REPORTS_IN_FLIGHT: usize = 4;
 
 pub(crate) struct GpuEngine {
     pub(crate) gpu: Gpu,
-    optimizer: Optimizer,
+    pub(crate) optimizer: Optimizer,
     pub(crate) parameters: wgpu::Buffer,
     pub(crate) grads: wgpu::Buffer,
     layers: Vec<Layer>,
@@ -77,7 +77,7 @@ impl GpuEngine {
         let parameters = device.create_buffer_init(&BufferInitDescriptor {
             label: Some("parameters"),
             contents: bytemuck::cast_slice(parameters),
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         });
         let grads = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("grads"),
@@ -140,7 +140,7 @@ impl GpuEngine {
         })
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
+    pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 

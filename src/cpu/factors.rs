@@ -9,7 +9,7 @@ use crate::rule::Rule;
 const RUN: usize = 64;
 
 /// The factors of all tensors, and the mean of those of each matrix's rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct FactorValues {
     pub(crate) values: Vec<f32>,
     means: Vec<f32>,

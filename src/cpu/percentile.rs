@@ -1,7 +1,7 @@
 use crate::control::INFINITE;
 
 /// The last norms, for clipping by a percentile of them. Twin of `shaders/percentile.wgsl`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Norms {
     /// How many there were in all.
     count: usize,

@@ -37,6 +37,15 @@ pub(crate) struct Shared {
     pub(crate) norms: Option<Buffer>,
 }
 
+impl Shared {
+    /// The buffers that hold what one step leaves for the next.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Buffer> {
+        let Self { control, next, groups: _, partials: _, powers: _, states, segments, factors, norms } = self;
+        let states = states.iter().flatten().map(|piece| &piece.buffer);
+        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms)
+    }
+}
+
 /// One dispatch, ready to be recorded.
 #[derive(Debug)]
 pub(crate) struct Dispatch {

@@ -6,6 +6,8 @@ use super::{Optimizer, state_pieces};
 use crate::gpu::{Piece, Work, check_usage};
 use crate::{Error, FlatBuffer};
 
+const EVAL_COPIES: &str = ", because `eval` copies the training parameters and `train` copies them back";
+
 impl Optimizer {
     /// Records an update of the rule's estimate of the Hessian's diagonal ([`Sophia`](crate::Sophia)), at whatever
     /// interval the training program keeps. `estimate` is f32 over the layout's flat space: what the rule's
@@ -44,7 +46,7 @@ impl Optimizer {
         let work = Work::Pass(self.plan.pass("eval")?);
         self.plan.check_training("eval")?;
         let params = params.into();
-        let pieces = self.copyable(params)?;
+        let pieces = self.copyable(params, EVAL_COPIES)?;
         if self.training_params.is_empty() {
             self.training_params = state_pieces(&self.device, "training params", 0.0, self.plan.len as u64);
         }
@@ -66,7 +68,7 @@ impl Optimizer {
     /// As [`Optimizer::eval`], but for [`Error::EvaluationMode`].
     pub fn train<'a>(&mut self, encoder: &mut CommandEncoder, params: impl Into<FlatBuffer<'a>>) -> Result<(), Error> {
         self.plan.pass("eval")?;
-        let pieces = self.copyable(params.into())?;
+        let pieces = self.copyable(params.into(), EVAL_COPIES)?;
         if self.plan.evaluating {
             copy(encoder, &self.training_params, &pieces);
             self.plan.evaluating = false;
@@ -82,11 +84,10 @@ impl Optimizer {
         Some(buffer.slice(segments.state_bytes()))
     }
 
-    fn copyable(&self, params: FlatBuffer<'_>) -> Result<Vec<Piece>, Error> {
+    pub(super) fn copyable(&self, params: FlatBuffer<'_>, reason: &'static str) -> Result<Vec<Piece>, Error> {
         let pieces = params.pieces("params", self.plan.len as u64)?;
         for piece in &pieces {
             let needed = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-            let reason = ", because `eval` copies the training parameters and `train` copies them back";
             check_usage("params", &piece.buffer, needed, reason)?;
         }
         Ok(pieces)
@@ -94,7 +95,7 @@ impl Optimizer {
 }
 
 /// Copies a flat space, however either side is cut.
-fn copy(encoder: &mut CommandEncoder, from: &[Piece], to: &[Piece]) {
+pub(super) fn copy(encoder: &mut CommandEncoder, from: &[Piece], to: &[Piece]) {
     for source in from {
         for target in to {
             let (start, end) = (source.start.max(target.start), source.end().min(target.end()));

@@ -19,6 +19,12 @@ const EXHIBITS: &[Exhibit] = &[
         arguments: &["--device", "cpu"],
         kept: &["paths.svg", "basins_himmelblau.svg", "race.gif", "races.md"],
     },
+    Exhibit { example: "lr_finder", arguments: &["--device", "cpu"], kept: &["lr_finder.svg"] },
+    Exhibit {
+        example: "mlp_mnist",
+        arguments: &["--device", "cpu", "--compare", "sgd,momentum,adam,adamw,lion,nadam,adan"],
+        kept: &["compare.svg", "compare.md"],
+    },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.

@@ -1,0 +1,163 @@
+//! Several rules from the same start, in one picture and one table.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::fs;
+use std::time::Instant;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::Result;
+use crate::args::Args;
+use crate::engine::Score;
+use crate::files::{Picture, save};
+use crate::picture::{PALETTE, register_fonts};
+use crate::setup::Session;
+use crate::train::{History, Plan};
+
+/// Points of a training curve, each the mean over the same number of examples.
+const POINTS: usize = 40;
+
+/// A run with one rule.
+struct Run {
+    /// The rule and its learning rate.
+    label: String,
+    history: History,
+    seconds: f64,
+}
+
+impl Run {
+    /// Mean loss in equal parts of the run, each at its last step.
+    fn losses(&self) -> Vec<(f64, f64)> {
+        let train = &self.history.train;
+        let part = |points: &[crate::train::TrainPoint]| {
+            let mut score = Score::default();
+            points.iter().for_each(|point| score.add(&point.score));
+            Some((points.last()?.step as f64, score.loss()))
+        };
+        let parts = train.chunks(train.len().div_ceil(POINTS).max(1));
+        parts.filter_map(part).filter(|(_, loss)| loss.is_finite() && *loss > 0.0).collect()
+    }
+
+    fn accuracies(&self) -> Vec<(f64, f64)> {
+        self.history.test.iter().map(|(step, score)| (*step as f64, score.accuracy())).collect()
+    }
+
+    fn last(&self) -> Score {
+        self.history.test.last().map_or_else(Score::default, |(_, score)| *score)
+    }
+}
+
+/// Trains with each rule of `--compare`; writes picture and table.
+pub(crate) fn run(args: &Args, session: &Session, plan: &Plan) -> Result<()> {
+    fs::create_dir_all(&args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
+    let mut runs = Vec::new();
+    for choice in &args.compare {
+        let start = Instant::now();
+        let history = crate::train_with(args, session, plan, choice)?;
+        let label = format!("{}, lr {}", choice.name, choice.lr);
+        runs.push(Run { label, history, seconds: start.elapsed().as_secs_f64() });
+    }
+    let table = table(&runs);
+    print!("{table}");
+    let file = args.out.join("compare.md");
+    fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))?;
+    register_fonts()?;
+    for path in save(&Comparison { runs, steps: plan.total_steps() }, &args.out, "compare")?.iter().chain([&file]) {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// As Markdown, the best first.
+fn table(runs: &[Run]) -> String {
+    let mut runs: Vec<_> = runs.iter().collect();
+    runs.sort_by(|a, b| b.last().accuracy().total_cmp(&a.last().accuracy()));
+    let mut table = "| rule | test accuracy | test loss | time |\n|---|---|---|---|\n".to_owned();
+    for run in runs {
+        let Run { label, seconds, .. } = run;
+        let (accuracy, loss) = (run.last().accuracy(), run.last().loss());
+        // Writing into a string cannot fail.
+        let _ = writeln!(table, "| {label} | {accuracy:.2} % | {loss:.4} | {seconds:.1} s |");
+    }
+    table
+}
+
+struct Comparison {
+    runs: Vec<Run>,
+    steps: u64,
+}
+
+impl Picture for Comparison {
+    fn size(&self) -> (u32, u32) {
+        (1_200, 520)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> std::result::Result<(), Box<dyn Error>>
+    where
+        B::ErrorType: 'static,
+    {
+        let losses: Vec<_> = self.runs.iter().map(Run::losses).collect();
+        let accuracies: Vec<_> = self.runs.iter().map(Run::accuracies).collect();
+        let (left, right) = area.split_horizontally(self.size().0 / 2);
+        let values = losses.iter().flatten().map(|(_, loss)| *loss);
+        let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high), loss| (loss.min(low), loss.max(high)));
+        let (low, high) = if low < high { (low, high) } else { (0.5, 1.0) };
+        let mut chart = ChartBuilder::on(&left)
+            .margin(14)
+            .caption("Training loss", ("sans-serif", 22))
+            .x_label_area_size(44)
+            .y_label_area_size(74)
+            .build_cartesian_2d(0.0..self.steps as f64, (low / 1.2..high * 1.2).log_scale())?;
+        chart
+            .configure_mesh()
+            .x_desc("optimizer step")
+            .y_desc("cross-entropy (nats)")
+            .label_style(("sans-serif", 14))
+            .axis_desc_style(("sans-serif", 16))
+            .x_labels(6)
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (run, (points, colour)) in self.runs.iter().zip(losses.into_iter().zip(PALETTE)) {
+            chart
+                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
+                .label(&run.label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .label_font(("sans-serif", 15))
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+
+        let values = accuracies.iter().flatten().map(|(_, accuracy)| *accuracy);
+        let (low, high) = values.fold((100.0, 0.0), |(low, high), value: f64| (value.min(low), value.max(high)));
+        let air = ((high - low) * 0.05_f64).max(0.5);
+        let mut chart = ChartBuilder::on(&right)
+            .margin(14)
+            .margin_right(24)
+            .caption("Test accuracy after each epoch", ("sans-serif", 22))
+            .x_label_area_size(44)
+            .y_label_area_size(74)
+            .build_cartesian_2d(0.0..self.steps as f64 * 1.02, low - air..high + air)?;
+        chart
+            .configure_mesh()
+            .x_desc("optimizer step")
+            .y_desc("correct (%)")
+            .label_style(("sans-serif", 14))
+            .axis_desc_style(("sans-serif", 16))
+            .x_labels(6)
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (points, colour) in accuracies.into_iter().zip(PALETTE) {
+            chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour.filled())))?;
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+use super::kind::{Named, kind};
+use crate::Error;
+
+/// How the learning rate of a [`RangeTest`] rises: the `step_mode` of torch-lr-finder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum StepMode {
+    /// By the same factor from step to step.
+    Exp,
+    /// By the same difference from step to step.
+    Linear,
+}
+
+kind! {
+    /// Smith's learning rate range test (arXiv 1506.01186), fastai's `lr_find`: the loss over learning rates that rise from
+    /// step to step.
+    ///
+    /// [`Optimizer::range_test`](crate::Optimizer::range_test) and
+    /// [`CpuOptimizer::range_test`](crate::CpuOptimizer::range_test) take it and leave everything as it was;
+    /// [`RangeTest::sweep`] drives any training. Fields and defaults are fastai's where it has them.
+    RangeTest = "range_test" {
+        ..
+        /// Learning rate of the first step, above 0 (default 1e-7).
+        start_lr: f64 = 1e-7, with_start_lr;
+        /// Learning rate of the last step, above `start_lr` (default 10).
+        end_lr: f64 = 10.0, with_end_lr;
+        /// Steps, 2 or more (default 100); suggestions need about 20.
+        num_iter: u64 = 100, with_num_iter;
+        /// How the learning rate rises (default [`StepMode::Exp`]).
+        step_mode: StepMode = StepMode::Exp, with_step_mode;
+        /// What the running average of the loss keeps of itself in a step, 0 to below 1 (default 0.98).
+        beta: f64 = 0.98, with_beta;
+        /// Whether to stop once the loss diverges (default true).
+        stop_div: bool = true, with_stop_div;
+        /// It does where the average is above the least so far by this factor, above 1 (default 4). A loss that is not
+        /// finite always ends the test.
+        diverge_th: f64 = 4.0, with_diverge_th;
+    }
+}
+
+impl Default for RangeTest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RangeTest {
+    /// Calls `train_step` with each learning rate until the last, or until the loss diverges; it trains one step and returns
+    /// the loss. Nothing is restored: see [`Optimizer::snapshot`](crate::Optimizer::snapshot).
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for a field out of range, before the first step; those of `train_step`.
+    pub fn sweep<E: From<Error>>(&self, mut train_step: impl FnMut(f64) -> Result<f64, E>) -> Result<LrCurve, E> {
+        self.validate()?;
+        let mut points = Vec::new();
+        let (mut average, mut best) = (0.0, f64::INFINITY);
+        for iteration in 0..self.num_iter {
+            let lr = self.lr(iteration);
+            let loss = train_step(lr)?;
+            if !loss.is_finite() {
+                break;
+            }
+            average = loss + self.beta * (average - loss);
+            let smooth_loss = average / (1.0 - self.beta.powf((iteration + 1) as f64));
+            points.push(LrPoint { lr, loss, smooth_loss });
+            best = smooth_loss.min(best);
+            // `diverge_th` times the least, whatever its sign.
+            if self.stop_div && smooth_loss > best + (self.diverge_th - 1.0) * best.abs() {
+                break;
+            }
+        }
+        Ok(LrCurve { num_iter: self.num_iter, points })
+    }
+
+    fn lr(&self, iteration: u64) -> f64 {
+        let part = iteration as f64 / (self.num_iter - 1) as f64;
+        match self.step_mode {
+            StepMode::Exp => self.start_lr * (self.end_lr / self.start_lr).powf(part),
+            StepMode::Linear => super::kind::linear(self.start_lr, self.end_lr, part),
+        }
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        let Self { start_lr, end_lr, num_iter, beta, diverge_th, .. } = *self;
+        Self::check_rate("start_lr", start_lr)?;
+        Self::check(start_lr > 0.0, "start_lr", start_lr, "above 0")?;
+        Self::check_rate("end_lr", end_lr)?;
+        Self::check(end_lr > start_lr, "end_lr", end_lr, "above start_lr")?;
+        Self::check(num_iter >= 2, "num_iter", num_iter as f64, "at least 2")?;
+        Self::check((0.0..1.0).contains(&beta), "beta", beta, "0 to below 1")?;
+        Self::check(diverge_th > 1.0, "diverge_th", diverge_th, "above 1")
+    }
+}
+
+/// One step of a [`RangeTest`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LrPoint {
+    /// The step's learning rate.
+    pub lr: f64,
+    /// What the training program returned.
+    pub loss: f64,
+    /// Running average of the losses so far, bias-corrected.
+    pub smooth_loss: f64,
+}
+
+/// What a [`RangeTest`] found.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LrCurve {
+    /// Steps that were asked for.
+    pub num_iter: u64,
+    /// Steps that had a finite loss, in their order: fewer than `num_iter` where the loss diverged.
+    pub points: Vec<LrPoint>,
+}
+
+/// Learning rates that fastai's functions of these names suggest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LrSuggestions {
+    /// Where the loss falls fastest per factor of the learning rate: fastai's `steep`.
+    pub steepest: f64,
+    /// In the middle of the longest run of losses that each are below the one before, others left out: fastai's default.
+    pub valley: f64,
+    /// A tenth of the learning rate with the least loss.
+    pub minimum: f64,
+}
+
+impl LrCurve {
+    /// What fastai's `lr_find` suggests: of the averaged losses, without the first tenth of the steps that were asked for and
+    /// without the last five points. `None` where fewer than two points are left.
+    pub fn suggestions(&self) -> Option<LrSuggestions> {
+        let end = self.points.len().saturating_sub(5);
+        let points = self.points.get(self.num_iter as usize / 10..end)?;
+        let slope = |i: usize| {
+            let [before, after] = [points[i], points[i + 1]];
+            (after.smooth_loss - before.smooth_loss) / (after.lr.ln() - before.lr.ln())
+        };
+        let steepest = (0..points.len().checked_sub(1)?).min_by(|&a, &b| slope(a).total_cmp(&slope(b)))?;
+        let minimum = points.iter().min_by(|a, b| a.smooth_loss.total_cmp(&b.smooth_loss))?.lr / 10.0;
+        Some(LrSuggestions { steepest: points[steepest].lr, valley: points[valley(points)].lr, minimum })
+    }
+}
+
+/// fastai's choice within the longest decreasing subsequence, of which it knows the last element and the length.
+fn valley(points: &[LrPoint]) -> usize {
+    let mut lengths = vec![1; points.len()];
+    let mut last = 0;
+    for i in 1..points.len() {
+        let before = (0..i).filter(|&j| points[j].smooth_loss > points[i].smooth_loss);
+        lengths[i] = 1 + before.map(|j| lengths[j]).max().unwrap_or(0);
+        if lengths[i] > lengths[last] {
+            last = i;
+        }
+    }
+    let length = lengths[last];
+    (last + length / 3 + length / 6).saturating_sub(length)
+}
