@@ -17,10 +17,10 @@ pub(crate) struct Args {
     pub(crate) data: Option<PathBuf>,
 
     /// Passes over the training set.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=1_000))]
     pub(crate) epochs: u32,
 
-    /// Peak learning rate of Adam.
+    /// Peak learning rate of Adam for the first batch size; for the other, times the root of their ratio.
     #[arg(long, default_value_t = 0.001)]
     pub(crate) lr: f64,
 

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 use crate::Result;
 use crate::picture::PALETTE;
-use crate::surface::{Bands, Surface};
+use crate::surface::{Axis, Bands, Surface};
 
 /// A closed line with the band that lies inside it.
 struct Ring {
@@ -33,12 +33,13 @@ fn rings(surface: &Surface, bands: &Bands) -> Result<Vec<Ring>> {
         .y_origin(y.start - surface.step(1) / 2.0)
         .x_step(surface.step(0))
         .y_step(surface.step(1))
-        .contours(&surface.heights, &edges[1..edges.len() - 1])?;
+        .contours(&surface.heights, &edges[..edges.len() - 1])?;
     let mut rings = Vec::new();
-    for (below, contour) in contours.iter().enumerate() {
+    for (band, contour) in contours.iter().enumerate() {
         for polygon in contour.geometry() {
-            let inner = polygon.interiors().iter().map(|ring| (ring, below));
-            for (ring, band) in [(polygon.exterior(), below + 1)].into_iter().chain(inner) {
+            // No loss lies below the lowest edge.
+            let inner = polygon.interiors().iter().map(|ring| (ring, band - 1));
+            for (ring, band) in [(polygon.exterior(), band)].into_iter().chain(inner) {
                 let points = ring.points().map(|at| (at.x().clamp(x.start, x.end), at.y().clamp(y.start, y.end)));
                 rings.push(Ring { points: points.collect(), band });
             }
@@ -59,21 +60,19 @@ where
         .x_label_area_size(46)
         .y_label_area_size(64)
         .build_cartesian_2d(x.clone(), y.clone())?;
-    let whole = Rectangle::new([(x.start, y.start), (x.end, y.end)], bands.colour(0).filled());
-    chart.draw_series([whole])?;
     for ring in rings(surface, bands)? {
         chart.draw_series([Polygon::new(ring.points, bands.colour(ring.band).filled())])?;
     }
     chart
         .configure_mesh()
         .disable_mesh()
-        .x_desc(&surface.labels[0])
-        .y_desc(&surface.labels[1])
+        .x_desc(label(&surface.axes[0]))
+        .y_desc(label(&surface.axes[1]))
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 16))
         .draw()?;
     let path: Vec<_> = surface.path.iter().map(|&[a, b]| (a, b)).collect();
-    let [colour, ..] = [PALETTE[1]];
+    let colour = PALETTE[1];
     chart.draw_series(LineSeries::new(path.iter().copied(), WHITE.stroke_width(4)))?;
     chart.draw_series(LineSeries::new(path.iter().copied(), colour.stroke_width(2)))?;
     chart.draw_series(path.iter().map(|&at| Circle::new(at, 3, WHITE.filled())))?;
@@ -81,4 +80,49 @@ where
     // The trained network.
     chart.draw_series([Circle::new((0.0, 0.0), 5, WHITE.filled()), Circle::new((0.0, 0.0), 3, BLACK.filled())])?;
     Ok(())
+}
+
+fn label(axis: &Axis) -> String {
+    format!("{} ({})", axis.name, axis.unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::surface::tests::surface;
+
+    impl Ring {
+        /// By the number of crossings to the right.
+        fn contains(&self, x: f64, y: f64) -> bool {
+            let next = self.points.iter().cycle().skip(1);
+            let crossed = self
+                .points
+                .iter()
+                .zip(next)
+                .filter(|(a, b)| (a.1 > y) != (b.1 > y) && x < a.0 + (y - a.1) / (b.1 - a.1) * (b.0 - a.0));
+            crossed.count() % 2 == 1
+        }
+    }
+
+    /// A moat around a hill with a hollow in it, and two pits: bands lie in holes of others.
+    #[test]
+    fn what_is_painted_last_at_a_point_is_its_band() {
+        let height = |a: f64, b: f64| (3.0 * a.hypot(b)).cos() + 0.3 * a + 0.1 * b;
+        let surface = surface([-2.0..2.0, -1.0..3.0], 81, height);
+        let bands = Bands::new(&[&surface]);
+        let (rings, edges) = (rings(&surface, &bands).expect("rings"), bands.edges());
+        let mut seen = vec![0; edges.len() - 1];
+        for i in 0..40 * 40 {
+            let [a, b] = [-1.95 + 0.1 * f64::from(i % 40), -0.95 + 0.1 * f64::from(i / 40)];
+            let height = height(a, b);
+            if edges.iter().any(|edge| (edge - height).abs() < 0.02) {
+                continue;
+            }
+            let band = edges.iter().filter(|edge| **edge < height).count() - 1;
+            let painted = rings.iter().rev().find(|ring| ring.contains(a, b)).map(|ring| ring.band);
+            assert_eq!(painted, Some(band), "at {a}, {b}");
+            seen[band] += 1;
+        }
+        assert!(seen.iter().filter(|seen| **seen > 10).count() > 6, "{seen:?}");
+    }
 }

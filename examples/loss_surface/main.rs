@@ -45,7 +45,7 @@ use mlp_mnist::{cpu, data, engine, gemm, gpu, model};
 use model::Model;
 use plane::Plane;
 use sheet::{Panel, Sheet};
-use surface::Surface;
+use surface::{Axis, Surface};
 use training::{Plan, Trained};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -75,33 +75,35 @@ impl Losses<'_> {
     /// Around the end of a run, along random directions.
     fn random(&self, trained: &Trained, title: String, span: f64, seed: u64) -> Result<Surface> {
         let directions = directions::filter_normalised(self.model, trained.parameters(), seed);
-        let labels = ["first", "second"].map(|which| format!("{which} random direction (norms of the filters)"));
-        self.surface(trained, title, labels, &directions, [-span..span, -span..span], Vec::new())
+        let axes = ["first", "second"]
+            .map(|which| Axis { name: format!("{which} random direction"), unit: "norms of the filters".into() });
+        self.surface(trained, title, axes, &directions, [-span..span, -span..span], Vec::new())
     }
 
     /// Along the two directions in which a run moved most, with its path.
     fn path(&self, trained: &Trained, title: String) -> Result<Surface> {
         let components = directions::components(&trained.path)?;
         let path = directions::project(&trained.path, trained.parameters(), &components.directions);
-        let labels = [("first", 0), ("second", 1)].map(|(which, i)| {
-            format!("{which} principal component ({:.1} % of the variance)", 100.0 * components.shares[i])
+        let axes = [("first", 0), ("second", 1)].map(|(which, i)| Axis {
+            name: format!("{which} principal component"),
+            unit: format!("{:.1} % of the variance", 100.0 * components.shares[i]),
         });
         let ranges = [0, 1].map(|direction| around(path.iter().map(|at| at[direction])));
-        self.surface(trained, title, labels, &components.directions, ranges, path)
+        self.surface(trained, title, axes, &components.directions, ranges, path)
     }
 
     fn surface(
         &self,
         trained: &Trained,
         title: String,
-        labels: [String; 2],
+        axes: [Axis; 2],
         directions: &[Vec<f32>; 2],
         ranges: [Range<f64>; 2],
         path: Vec<[f64; 2]>,
     ) -> Result<Surface> {
         let plane = Plane { origin: trained.parameters(), directions, ranges, side: self.side };
         let losses = plane.losses(self.device, self.model, &self.examples)?;
-        Ok(Surface::new(title, labels, &plane, &losses, path))
+        Ok(Surface::new(title, axes, &plane, &losses, path))
     }
 }
 
@@ -129,7 +131,9 @@ fn draw(args: &Args, data: &Data, device: &Device, batch_sizes: [usize; 2]) -> R
     picture::register_fonts()?;
     let model = Model::new(&[data.train.pixels, HIDDEN, CLASSES])?;
     let train = |batch_size| -> Result<(Trained, String)> {
-        let plan = Plan { batch_size, epochs: args.epochs as usize, lr: args.lr, seed: args.seed };
+        // The noise of Adam's steps stays about the same.
+        let lr = args.lr * (batch_size as f64 / batch_sizes[0] as f64).sqrt();
+        let plan = Plan { batch_size, epochs: args.epochs as usize, lr, seed: args.seed };
         let trained = training::train(device, &model, data, &plan)?;
         let title = format!("batch {batch_size}: {:.2} % of the test set correct", trained.test.accuracy());
         println!("{title}");

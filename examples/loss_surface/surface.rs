@@ -9,9 +9,15 @@ use crate::plane::Plane;
 /// No loss is drawn below this, so that all have a logarithm.
 const LEAST: f64 = 1e-6;
 
+/// What a direction is called.
+pub(crate) struct Axis {
+    pub(crate) name: String,
+    pub(crate) unit: String,
+}
+
 pub(crate) struct Surface {
     pub(crate) title: String,
-    pub(crate) labels: [String; 2],
+    pub(crate) axes: [Axis; 2],
     pub(crate) ranges: [Range<f64>; 2],
     pub(crate) side: usize,
     /// Base-10 logarithms of the losses, the values of a side by side.
@@ -21,12 +27,12 @@ pub(crate) struct Surface {
 }
 
 impl Surface {
-    pub(crate) fn new(title: String, labels: [String; 2], plane: &Plane, losses: &[f32], path: Vec<[f64; 2]>) -> Self {
+    pub(crate) fn new(title: String, axes: [Axis; 2], plane: &Plane, losses: &[f32], path: Vec<[f64; 2]>) -> Self {
         // What overflows is as high as anything can be.
         let height = |&loss: &f32| if loss.is_finite() { f64::from(loss).max(LEAST).log10() } else { 38.0 };
         Self {
             title,
-            labels,
+            axes,
             ranges: plane.ranges.clone(),
             side: plane.side,
             heights: losses.iter().map(height).collect(),
@@ -53,6 +59,11 @@ impl Surface {
     }
 }
 
+/// To two digits, so that it is printed with no more.
+pub(crate) fn rounded(loss: f64) -> f64 {
+    format!("{loss:.1e}").parse().unwrap_or(loss)
+}
+
 /// Bands of losses and their colours, the same for all surfaces of a picture.
 pub(crate) struct Bands {
     pub(crate) range: Range<f64>,
@@ -66,8 +77,8 @@ impl Bands {
         let (low, high) = (heights().fold(f64::MAX, f64::min), heights().fold(f64::MIN, f64::max));
         let steps: &[f64] = if high - low > 3.0 { &[1.0, 3.0] } else { &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0] };
         let decades = low.floor() as i32..=high.floor() as i32;
-        let bounds = decades.flat_map(|decade| steps.iter().map(move |step| step * 10_f64.powi(decade)));
-        let bounds = bounds.filter(|bound| (low..high).contains(&bound.log10())).collect();
+        let bounds = decades.flat_map(|decade| steps.iter().map(move |step| rounded(step * 10_f64.powi(decade))));
+        let bounds = bounds.filter(|bound| low < bound.log10() && bound.log10() < high).collect();
         Self { range: low..high, bounds }
     }
 
@@ -87,5 +98,49 @@ impl Bands {
     pub(crate) fn colour_at(&self, height: f64) -> RGBColor {
         let Range { start, end } = self.range;
         if start < end { ViridisRGB::get_color_normalized(height.clamp(start, end), start, end) } else { BLACK }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The heights of a function on a plane of `side` by `side` points.
+    pub(crate) fn surface(ranges: [Range<f64>; 2], side: usize, height: impl Fn(f64, f64) -> f64) -> Surface {
+        let plane = Plane { origin: &[], directions: &[Vec::new(), Vec::new()], ranges, side };
+        let (columns, rows) = (plane.places(0), plane.places(1));
+        let heights = rows.iter().flat_map(|b| columns.iter().map(|a| 10_f64.powf(height(*a, *b)) as f32));
+        let losses: Vec<f32> = heights.collect();
+        let axes = ["a", "b"].map(|name| Axis { name: name.into(), unit: String::new() });
+        Surface::new(String::new(), axes, &plane, &losses, Vec::new())
+    }
+
+    #[test]
+    fn heights_between_the_points_are_those_of_a_bilinear_function() {
+        let height = |a: f64, b: f64| 0.3 * a - 0.2 * b + 0.1 * a * b;
+        let surface = surface([-1.0..3.0, -2.0..0.0], 5, height);
+        for [a, b] in [[-1.0, -2.0], [3.0, 0.0], [0.0, -1.0], [1.3, -0.7], [2.9, -1.9]] {
+            let ours = surface.height([a, b]);
+            assert!((ours - height(a, b)).abs() < 1e-6, "{ours} at {a}, {b}");
+        }
+    }
+
+    #[test]
+    fn bands_cover_all_surfaces_and_their_bounds_can_be_read() {
+        let [low, high] = [-1.6, 0.4].map(|top| surface([0.0..1.0, 0.0..1.0], 5, move |a, _| top * a));
+        let bands = Bands::new(&[&low, &high]);
+        assert_eq!(bands.bounds[..5], [0.03, 0.05, 0.07, 0.1, 0.15]);
+        assert_eq!(bands.bounds.last(), Some(&2.0));
+        let edges = bands.edges();
+        assert!(edges.is_sorted() && (edges[0] + 1.6).abs() < 1e-6 && (edges[edges.len() - 1] - 0.4).abs() < 1e-6);
+        assert_ne!(bands.colour(0), bands.colour(edges.len() - 2));
+    }
+
+    #[test]
+    fn losses_without_a_logarithm_have_a_height() {
+        let plane = Plane { origin: &[], directions: &[Vec::new(), Vec::new()], ranges: [0.0..1.0, 0.0..1.0], side: 2 };
+        let axes = ["a", "b"].map(|name| Axis { name: name.into(), unit: String::new() });
+        let losses = [0.0, f32::NAN, f32::INFINITY, 1.0];
+        assert_eq!(Surface::new(String::new(), axes, &plane, &losses, Vec::new()).heights, [-6.0, 38.0, 38.0, 0.0]);
     }
 }
