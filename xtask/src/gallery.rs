@@ -19,6 +19,11 @@ const EXHIBITS: &[Exhibit] = &[
         arguments: &["--device", "cpu"],
         kept: &["paths.svg", "basins_himmelblau.svg", "race.gif", "races.md"],
     },
+    Exhibit {
+        example: "loss_surface",
+        arguments: &["--device", "cpu"],
+        kept: &["random.svg", "path.svg", "batches.svg"],
+    },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.
