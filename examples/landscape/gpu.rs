@@ -1,13 +1,12 @@
 //! A race on a device: the steps of all rules in few submissions, and nothing read back before the end.
 
-use std::sync::mpsc;
-
-use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt, DownloadBuffer};
+use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_optim::wgpu::{self, BufferUsages};
 use wgpu_optim::{Gpu, Optimizer, SharedPipelines};
 
 use crate::Result;
 use crate::race::{Course, Entry, Record};
+use crate::read::read;
 
 /// Steps of one rule in a submission.
 const STEPS: u32 = 100;
@@ -169,17 +168,6 @@ impl<'a> Racer<'a> {
 
 fn whole(buffer: &wgpu::Buffer, binding: u32) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
-}
-
-/// The whole of a buffer.
-fn read<T: bytemuck::Pod + Send>(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
-    let (sender, receiver) = mpsc::channel();
-    DownloadBuffer::read_buffer(&gpu.device, &gpu.queue, &buffer.slice(..), move |read| {
-        // Nobody waits any more where the channel is closed.
-        let _ = sender.send(read.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)));
-    });
-    gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
-    Ok(receiver.recv()??)
 }
 
 #[cfg(test)]

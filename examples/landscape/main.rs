@@ -17,6 +17,8 @@ mod paths;
 #[path = "../common/picture.rs"]
 mod picture;
 mod race;
+#[path = "../common/read.rs"]
+mod read;
 #[path = "../common/rules.rs"]
 mod rules;
 mod table;

@@ -1,7 +1,7 @@
 //! The network as WGSL kernels. A training step is one submission: forward, backward, optimizer.
 
 mod feed;
-mod kernel;
+pub(crate) mod kernel;
 mod layer;
 mod tally;
 

@@ -25,6 +25,11 @@ const EXHIBITS: &[Exhibit] = &[
         arguments: &["--device", "cpu", "--compare", "sgd,momentum,adam,adamw,lion,nadam,adan"],
         kept: &["compare.svg", "compare.md"],
     },
+    Exhibit {
+        example: "loss_surface",
+        arguments: &["--device", "cpu"],
+        kept: &["random.svg", "path.svg", "batches.svg"],
+    },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.
