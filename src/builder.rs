@@ -50,7 +50,8 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Clips gradients; by norms, in three dispatches instead of one. Default: no clipping.
+    /// Clips gradients: by value, in the same dispatch; by a global norm, in three instead of one; by norms of groups or units, in
+    /// five. Default: no clipping.
     pub fn clip(mut self, clip: Clip) -> Self {
         self.clip = Some(clip);
         self
@@ -63,14 +64,14 @@ impl OptimizerBuilder {
     }
 
     /// After so many skipped steps in a row the statistics say `too_many_skips`, since something is wrong then that skipping
-    /// does not mend. Steps are refused as before. Default: never.
+    /// does not mend. Steps are refused as before. From 1. Default: never.
     pub fn max_consecutive_skips(mut self, steps: u32) -> Self {
         self.max_consecutive_skips = steps;
         self
     }
 
     /// Keeps the statistics of the last `steps` steps, on the device for an optimizer there: 112 bytes and one copy for each;
-    /// see [`Optimizer::history`]. Default: only those of the last step.
+    /// see [`Optimizer::history`]. From 1 to 1,000,000. Default: only those of the last step.
     pub fn history(mut self, steps: u32) -> Self {
         self.history = Some(steps);
         self
@@ -130,7 +131,7 @@ pub(crate) struct Plan {
     scaled: bool,
     grad_scale: f32,
     pub(crate) max_consecutive_skips: u32,
-    recorded: u64,
+    pub(crate) recorded: u64,
     /// Whether the parameters are those for evaluation, and no step may be taken.
     pub(crate) evaluating: bool,
     /// Whose snapshots this plan takes back.
@@ -258,18 +259,23 @@ impl Plan {
 
     /// The scalars of the next step, which is counted as recorded.
     pub(crate) fn next_slot(&mut self) -> Result<SlotHead, Error> {
-        let slot = self.slot()?;
+        let slot = self.slot(self.recorded)?;
         self.recorded += 1;
         Ok(slot)
     }
 
-    /// The scalars of the next step, for which the rule and the groups' learning rates are made.
-    pub(crate) fn slot(&mut self) -> Result<SlotHead, Error> {
-        let lr = self.lr()? as f32;
-        if let Some(momentum) = self.schedule.momentum_value(self.recorded)? {
+    /// The scalars of a pass: those of the next step, or where the schedule has ended, of the last.
+    pub(crate) fn pass_slot(&mut self) -> Result<SlotHead, Error> {
+        self.slot(self.recorded).or_else(|_| self.slot(self.recorded.saturating_sub(1)))
+    }
+
+    /// The scalars of a step, for which the rule and the groups' learning rates are made.
+    fn slot(&mut self, step: u64) -> Result<SlotHead, Error> {
+        let lr = self.schedule.value(step)? as f32;
+        if let Some(momentum) = self.schedule.momentum_value(step)? {
             self.rule = cycled(&*self.rule, momentum)?;
         }
-        self.groups.set_lrs(lr, self.recorded)?;
+        self.groups.set_lrs(lr, step)?;
         let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
         let policy = match self.nonfinite() {
             NonFinite::Skip => SKIP,
@@ -294,6 +300,6 @@ fn cycled(rule: &dyn Rule, momentum: f64) -> Result<Arc<dyn Rule>, Error> {
         owner: rule.name().to_owned(),
         name: "cycle_momentum",
         value: 1.0,
-        allowed: "0 (false) in the schedule of a rule without momentum or betas",
+        allowed: "0 (false) in the schedule of a rule whose momentum or betas cannot be cycled",
     })
 }

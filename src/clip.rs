@@ -128,8 +128,8 @@ impl Clip {
 
     /// Scales the gradients of each group of the layout by `min(1, max_norm / (norm + 1e-6))` with the Euclidean norm of the
     /// group (elements without one are another group): PyTorch's `clip_grad_norm_` called for each. It takes two dispatches
-    /// more than the global norm and 4 bytes per parameter and state, as rules with sums over tensors do; those cannot be
-    /// clipped like this.
+    /// more than the global norm, and 8 bytes per parameter and 4 per state, as rules with sums over tensors do; those cannot
+    /// be clipped like this. Gradients that a scale below 1 brings beyond f32 are not clipped but infinite.
     pub fn group_norm(max_norm: f64) -> Self {
         Self::new(Kind::GroupNorm { max_norm, exact: false })
     }

@@ -140,7 +140,8 @@ impl CpuOptimizer {
         self.check_len("input", input.len())?;
         let ControlBlock { bias_correction, step, scalars, .. } = self.control;
         let (grad_factors, clip_value) = ([1.0; 2], f32::INFINITY);
-        let whole = WholeStep { lr: self.plan.slot()?.lr, grad_factors, clip_value, bias_correction, t: step, scalars };
+        let whole =
+            WholeStep { lr: self.plan.pass_slot()?.lr, grad_factors, clip_value, bias_correction, t: step, scalars };
         self.update(Some(pass), &whole, params, input);
         Ok(())
     }

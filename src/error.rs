@@ -140,9 +140,9 @@ pub enum Error {
         /// Index of the other.
         second: usize,
     },
-    /// A list of slices is cut inside a tensor that the rule sums over.
+    /// A list of slices is cut inside a tensor that the rule sums over, or by whose norms gradients are clipped.
     #[error(
-        "the slices are cut at element {element}, inside a tensor; rule {rule:?} sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
+        "the slices are cut at element {element}, inside a tensor; rule {rule:?}, or the clipping of its gradients, sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
     )]
     CutTensor {
         /// The rule's name.

@@ -144,7 +144,8 @@ impl GroupTable {
                 Member::Group(index) => (&of_group[index], false),
             };
             let live = !gap && !group.frozen;
-            let lr_scale = lr_scale(group);
+            // What is frozen needs no learning rate.
+            let lr_scale = lr_scale(if live { group } else { &ungrouped });
             loop {
                 let start = spans.last().map_or(0, |last| last.end);
                 let item = items.get(items.partition_point(|item| item.end <= start)).filter(|_| live);

@@ -16,9 +16,7 @@ pub(crate) const MAX_STEPS: u32 = 1_000_000;
 /// A ring of control blocks on a device.
 #[derive(Debug)]
 pub(crate) struct DeviceHistory {
-    ring: wgpu::Buffer,
-    /// Steps recorded so far.
-    recorded: u64,
+    pub(crate) ring: wgpu::Buffer,
     staging: StagingPool,
 }
 
@@ -34,15 +32,13 @@ impl DeviceHistory {
             usage: BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        Self { ring, recorded: 0, staging: StagingPool::default() }
+        Self { ring, staging: StagingPool::default() }
     }
 
-    /// Records a copy of what the step before left in the control block.
-    pub(crate) fn keep(&mut self, encoder: &mut wgpu::CommandEncoder, control: &wgpu::Buffer) {
+    /// Records a copy of what the last of `recorded` steps left in the control block.
+    pub(crate) fn keep(&self, encoder: &mut wgpu::CommandEncoder, control: &wgpu::Buffer, recorded: u64) {
         let size = size_of::<ControlBlock>() as u64;
-        let offset = self.recorded * size % self.ring.size();
-        encoder.copy_buffer_to_buffer(control, 0, &self.ring, offset, size);
-        self.recorded += 1;
+        encoder.copy_buffer_to_buffer(control, 0, &self.ring, recorded * size % self.ring.size(), size);
     }
 
     pub(crate) fn read(
@@ -60,11 +56,14 @@ fn in_order(blocks: &[ControlBlock], max_consecutive_skips: u32) -> Vec<Stats> {
     let mut steps: Vec<Stats> = blocks.iter().map(|block| Stats::new(block, max_consecutive_skips)).collect();
     steps.retain(|stats| stats.executed() > 0);
     steps.sort_by_key(Stats::executed);
+    // Where an encoder was dropped, the ring still has a step from before the last ones.
+    let last = steps.last().map_or(0, Stats::executed);
+    steps.retain(|stats| stats.executed() + blocks.len() as u64 > last);
     steps
 }
 
 /// The statistics of the last steps on the host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct HostHistory {
     most: usize,
     steps: VecDeque<Stats>,
@@ -87,7 +86,7 @@ impl HostHistory {
     }
 }
 
-/// Writes one line per step as CSV, under a line of the fields' names of [`Stats`]; what a step has not is empty.
+/// Writes one line per step as CSV, under a line of the fields' names of [`Stats`]; what a step has not is empty, and so is all without a step.
 ///
 /// # Errors
 /// Those of the writer.

@@ -144,7 +144,7 @@ impl Optimizer {
     /// one buffer, a slice, or a list of slices ([`FlatBuffer`]). They need `STORAGE` usage; gradients in slices
     /// that are not cut at multiples of 8,192 elements also need `COPY_SRC` where the norm is measured.
     ///
-    /// `queue` is the one the encoder will be submitted to. A bare step (no clipping, no gradient scale,
+    /// `queue` is the one the encoder will be submitted to. A bare step (no clipping but by value, no gradient scale,
     /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
     /// one more per chunk, and the decision one; so it does for rules with bias corrections under a schedule that cycles the
     /// first beta. A rule that measures ([`Rule::measures`]) always takes those, one more
@@ -187,7 +187,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         let work = Work::Pass(self.plan.pass(pass)?);
         self.bind(params.into(), input.into(), work)?;
-        let head = self.plan.slot()?;
+        let head = self.plan.pass_slot()?;
         self.record(encoder, queue, head, work);
         Ok(())
     }
@@ -223,8 +223,8 @@ impl Optimizer {
             let size = size_of::<ControlBlock>() as u64;
             encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
         }
-        if let (Some(history), Work::BareStep | Work::Step) = (&mut self.history, work) {
-            history.keep(encoder, &self.shared.control);
+        if let (Some(history), Work::BareStep | Work::Step) = (&self.history, work) {
+            history.keep(encoder, &self.shared.control, self.plan.recorded);
         }
     }
 

@@ -150,8 +150,8 @@ impl Schedule {
         Lambda::new(lr, lr_lambda).into()
     }
 
-    /// The learning rate that a schedule with one end falls to instead of 0: `min_lr`, or PyTorch's `eta_min`. Others keep
-    /// their own.
+    /// The learning rate that a schedule with one end falls to instead of 0: `min_lr`, or PyTorch's `eta_min`, also behind a
+    /// warm-up. Others have no such field and stay as they are.
     #[must_use]
     pub fn with_min_lr(mut self, lr: f64) -> Self {
         match &mut self {
@@ -160,6 +160,7 @@ impl Schedule {
             | Self::WarmupStableDecay(WarmupStableDecay { min_lr, .. })
             | Self::Cosine(Cosine { eta_min: min_lr, .. })
             | Self::CosineWarmRestarts(CosineWarmRestarts { eta_min: min_lr, .. }) => *min_lr = lr,
+            Self::Warmup(Warmup { schedule, .. }) => **schedule = schedule.as_ref().clone().with_min_lr(lr),
             _ => {}
         }
         self
@@ -180,6 +181,7 @@ impl Schedule {
         self.validate()?;
         self.value(step)
     }
+
     /// The momentum at a step, if the schedule cycles it: what takes the place of the rule's `momentum`, or of the first of
     /// its `betas`. Among schedules in sequence that of the last one to have cycled it, or else of the first that will.
     ///

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use crate::cpu::NORM_BLOCK;
 use crate::groups::GroupTable;
-use crate::layout::Member;
+use crate::layout::{Member, Tensor};
 use crate::rule::{Rule, Segmentation, initial};
 use crate::{Error, Layout};
 
@@ -53,14 +53,23 @@ impl Segments {
                 }
             }
             Segmentation::Groups => {
-                let mut start = 0;
+                let (mut start, mut tensors) = (0, layout.tensors().iter().map(Tensor::range).peekable());
                 for span in layout.spans() {
-                    match span.member {
-                        Member::Gap => {}
-                        Member::Ungrouped => segments.add(layout.groups().len(), start..span.end),
-                        Member::Group(group) => segments.add(group, start..span.end),
+                    let group = match span.member {
+                        Member::Gap => None,
+                        Member::Ungrouped => Some(layout.groups().len()),
+                        Member::Group(group) => Some(group),
+                    };
+                    // Items end where tensors do, so that there may be a buffer for each.
+                    while start < span.end {
+                        while tensors.next_if(|tensor| tensor.end <= start).is_some() {}
+                        let tensors_end = tensors.peek().map_or(span.end, |tensor| tensor.end);
+                        let end = span.end.min(tensors_end);
+                        if let Some(group) = group {
+                            segments.add(group, start..end);
+                        }
+                        start = end;
                     }
-                    start = span.end;
                 }
             }
             Segmentation::Whole => {

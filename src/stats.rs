@@ -24,9 +24,11 @@ pub struct Stats {
     /// Learning rate of the step.
     pub lr: f32,
     /// Norm of the gradients, Euclidean unless [`Clip::with_norm_type`](crate::Clip::with_norm_type) says otherwise, after
-    /// the gradient scale and before clipping; `None` in a bare step, which does not measure it. NaN or infinite where a gradient is.
+    /// the gradient scale and before clipping; `None` in a bare step, which does not measure it. NaN or infinite where a
+    /// gradient is, and infinite beyond f32.
     pub grad_norm: Option<f32>,
-    /// What all gradients were multiplied by to clip them; 1 where nothing was clipped.
+    /// What all gradients were multiplied by to clip them; 1 where they were not, or each by a coefficient of its own (by
+    /// value, by norms of groups or units).
     pub clip_coef: f32,
     /// Whether the gradient scale in a device buffer was not positive, or had no normal inverse; such a step counts as
     /// one with a non-finite gradient.

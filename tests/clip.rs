@@ -1,4 +1,4 @@
-//! Clipping by global norm and the gradient scale: what reaches the rule.
+//! Clipping of every kind, the gradient scale, and the limit of consecutive skips: what reaches the rule.
 
 mod common;
 
@@ -460,13 +460,55 @@ fn each_group_is_clipped_by_its_own_norm() {
     }
 }
 
+/// As torch has it: NaN is of the whole group or unit, infinity leaves NaN in its place and 0 beside it.
+#[test]
+fn told_to_propagate_a_bad_gradient_is_its_whole_groups() {
+    let layout = Layout::builder().tensor("a", &[3]).tensor("b", &[3]).group("b").packed().build().unwrap();
+    for clip in [Clip::group_norm(1.0), Clip::adaptive(0.01)] {
+        let rule = Sgd::default().with_momentum(0.5);
+        let builder = Optimizer::builder(rule).clip(clip).nonfinite(NonFinite::Propagate);
+        for (bad, beside_it) in [(f32::NAN, f32::NAN), (f32::INFINITY, 0.0)] {
+            let grads = [100.0, bad, -100.0, 0.001, 0.0, -0.001];
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; 6]);
+            trainer.step(&grads);
+            let mut cpu = builder.clone().build_cpu(&layout).unwrap();
+            cpu.step(&mut [1.0; 6], &grads).unwrap();
+            for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap()] {
+                assert!(left[1].is_nan(), "{left:?}");
+                for left in [left[0], left[2]] {
+                    assert!(left == beside_it || left.is_nan() == beside_it.is_nan() && left.is_nan(), "{left}");
+                }
+                assert_eq!(left[3..], grads[3..]);
+            }
+        }
+    }
+}
+
+/// Neighbours of one group lie in one run, and still there may be a buffer for each.
+#[test]
+fn groups_are_clipped_in_a_buffer_per_tensor() {
+    let gpu = device::gpu();
+    let layout = Layout::builder().tensor("w", &[700]).tensor("b", &[33]).packed().build().unwrap();
+    let (params, grads) = (random(1, 733), random(2, 733));
+    let builder = Optimizer::builder(Sgd::default()).clip(Clip::group_norm(0.5));
+    let mut whole = Trainer::new(gpu, builder.clone(), &layout, &params);
+    whole.step(&grads);
+    let (_, in_parts) = step_in_parts(gpu, builder, &layout, (&params, &grads), &[0, 700, 733], 0);
+    assert_eq!(in_parts, whole.params());
+}
+
 /// The sums of the elements that were cut into buffers, and a rule with states, passes and bias corrections of its own.
 #[test]
 fn a_rule_clipped_by_norms_of_units_is_the_same_rule() {
     let gpu = device::gpu();
     let layout = Layout::builder().tensor("w", &[33, 700]).tensor("b", &[33]).packed().build().unwrap();
     let (params, grads) = (random(1, layout.len()), random(2, layout.len()));
-    for builder in [Optimizer::builder(AdamW::default()), Optimizer::builder(Sophia::default())] {
+    let sgd = Sgd::default().with_momentum(0.5);
+    for (builder, state) in [
+        (Optimizer::builder(sgd), "momentum_buffer"),
+        (Optimizer::builder(AdamW::default()), "exp_avg"),
+        (Optimizer::builder(Sophia::default()), "exp_avg"),
+    ] {
         let clipped = builder.clone().clip(Clip::adaptive(0.25));
         let mut expected = grads.clone();
         let units = (0..34).map(|unit| unit * 700..layout.len().min((unit + 1) * 700));
@@ -477,13 +519,14 @@ fn a_rule_clipped_by_norms_of_units_is_the_same_rule() {
         }
         let mut plain = Trainer::new(gpu, builder, &layout, &params);
         plain.step(&expected);
-        let (_, in_parts) =
+        let (optimizer, _) =
             step_in_parts(gpu, clipped.clone(), &layout, (&params, &grads), &[0, 8_192, 16_384, layout.len()], 0);
-        let mut on_cpu = params.clone();
-        clipped.build_cpu(&layout).unwrap().step(&mut on_cpu, &grads).unwrap();
-        for updated in [in_parts, on_cpu] {
-            for (updated, expected) in updated.iter().zip(plain.params()) {
-                assert_relative_eq!(*updated, expected, max_relative = 1e-6, epsilon = 1e-6);
+        let mut cpu = clipped.build_cpu(&layout).unwrap();
+        cpu.step(&mut params.clone(), &grads).unwrap();
+        // The first steps of AdamW and Sophia move parameters as far whatever the gradients' size; their averages tell.
+        for averages in [common::state(gpu, &optimizer, state), cpu.state(state).unwrap().to_vec()] {
+            for (average, expected) in averages.iter().zip(plain.state(state)) {
+                assert_relative_eq!(*average, expected, max_relative = 1e-6);
             }
         }
     }

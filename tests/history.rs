@@ -5,7 +5,7 @@ mod common;
 use common::numbers::random;
 use common::{Trainer, device, encoder};
 use wgpu_optim::history::{write_csv, write_json_lines};
-use wgpu_optim::wgpu::PollType;
+use wgpu_optim::wgpu::{CommandEncoder, PollType};
 use wgpu_optim::{AdamW, Clip, Error, Layout, Optimizer, OptimizerBuilder, Schedule, Stats};
 
 const LEN: usize = 33;
@@ -77,6 +77,15 @@ fn dropped_steps_are_in_no_history() {
         let history = ask(&trainer);
         assert_eq!(history[0], first);
         assert_eq!(history.iter().map(|stats| stats.step).collect::<Vec<_>>(), [1, 2, 3]);
+        // The ring of four has come round: its gap holds the first step, which is none of the last four.
+        for _ in 0..2 {
+            trainer.step(&grads(0));
+        }
+        let mut dropped = encoder(trainer.gpu);
+        step(&mut trainer, &mut dropped);
+        drop(dropped);
+        trainer.step(&grads(0));
+        assert_eq!(ask(&trainer).iter().map(|stats| stats.step).collect::<Vec<_>>(), [4, 5, 6]);
     }
 }
 

@@ -339,3 +339,9 @@ fn no_step_is_too_late() {
         }
     }
 }
+
+#[test]
+fn a_least_rate_reaches_the_schedule_behind_a_warm_up() {
+    let schedule = Schedule::warmup_cosine(1.0, 0, 10).with_warmup(5).with_min_lr(0.25);
+    assert_eq!(schedule.lr(15).unwrap(), 0.25);
+}

@@ -162,6 +162,37 @@ fn the_norms_that_autoclip_remembers_are_restored() {
     assert_undone_on_both("autoclip", &rule("adam").clip(Clip::percentile(50.0).with_window(4)));
 }
 
+/// The ring of four holds steps from before the snapshot, which those after it have overwritten.
+#[test]
+fn a_history_knows_nothing_of_what_was_undone() {
+    let layout = layout();
+    let builder = rule("adam").clip(Clip::global_norm(1.0)).history(4);
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &random(1, LEN));
+    let (mut cpu, mut params) = (builder.build_cpu(&layout).unwrap(), random(1, LEN));
+    let mut step = |trainer: &mut Trainer<'_>, cpu: &mut CpuOptimizer, seed: u64| {
+        cpu.step(&mut params, &random(seed, LEN)).unwrap();
+        trainer.step(&random(seed, LEN))
+    };
+    let mut expected: Vec<Stats> = (2..7).map(|seed| step(&mut trainer, &mut cpu, seed)).collect();
+    let mut recorded = encoder(trainer.gpu);
+    let snapshot = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
+    finish(trainer.gpu, &trainer.optimizer, recorded);
+    let (on_cpu, before) = (cpu.snapshot(&random(1, LEN)).unwrap(), cpu.history().unwrap());
+    for seed in 20..23 {
+        step(&mut trainer, &mut cpu, seed);
+    }
+    let mut recorded = encoder(trainer.gpu);
+    trainer.optimizer.restore(&mut recorded, &trainer.params, &snapshot).unwrap();
+    finish(trainer.gpu, &trainer.optimizer, recorded);
+    cpu.restore(&mut random(1, LEN), &on_cpu).unwrap();
+    assert_eq!(cpu.history().unwrap(), before);
+    expected.push(trainer.step(&random(7, LEN)));
+    let mut recorded = encoder(trainer.gpu);
+    let history = trainer.optimizer.history(&mut recorded).unwrap();
+    finish(trainer.gpu, &trainer.optimizer, recorded);
+    assert_eq!(pollster::block_on(history).unwrap(), expected[2..]);
+}
+
 #[test]
 fn the_norms_of_units_are_restored() {
     assert_undone_on_both("agc", &rule("adam").clip(Clip::adaptive(0.01)));

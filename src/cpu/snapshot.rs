@@ -4,6 +4,7 @@ use super::{CpuOptimizer, FactorValues, Norms, TensorRow};
 use crate::Error;
 use crate::builder::PlanState;
 use crate::control::ControlBlock;
+use crate::history::HostHistory;
 use crate::schedule::{LrCurve, RangeTest};
 
 /// Parameters and optimizer as [`CpuOptimizer::snapshot`] found them.
@@ -16,6 +17,7 @@ pub struct CpuSnapshot {
     tensors: Vec<TensorRow>,
     factors: Option<FactorValues>,
     norms: Option<Norms>,
+    history: Option<HostHistory>,
     training_params: Vec<f32>,
 }
 
@@ -27,7 +29,7 @@ impl CpuOptimizer {
     /// [`Error::LengthMismatch`].
     pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
         self.check_len("params", params.len())?;
-        let Self { plan, powers: _, control, states, tensors, factors, norms, training_params } = self;
+        let Self { plan, powers: _, control, states, tensors, factors, norms, history, training_params } = self;
         Ok(CpuSnapshot {
             plan: plan.state(),
             params: params.to_vec(),
@@ -36,6 +38,7 @@ impl CpuOptimizer {
             tensors: tensors.clone(),
             factors: factors.clone(),
             norms: norms.clone(),
+            history: history.clone(),
             training_params: training_params.clone(),
         })
     }
@@ -55,6 +58,7 @@ impl CpuOptimizer {
         self.tensors.clone_from(&snapshot.tensors);
         self.factors.clone_from(&snapshot.factors);
         self.norms.clone_from(&snapshot.norms);
+        self.history.clone_from(&snapshot.history);
         self.training_params.clone_from(&snapshot.training_params);
         Ok(())
     }

@@ -76,7 +76,8 @@ impl Pipelines {
             shader::check_source(&*rule, &shader::mean_rows(&*rule))?;
         }
         let states = rule.states().len() as u32;
-        let storage_buffers = 4 + states + u32::from(factored);
+        let in_finish = 4 + u32::from(clip.window.is_some());
+        let storage_buffers = in_finish.max(4 + states + u32::from(factored));
         let limits = device.limits();
         for (limit, required, available) in [
             ("max_storage_buffers_per_shader_stage", storage_buffers, limits.max_storage_buffers_per_shader_stage),

@@ -54,7 +54,7 @@ impl Optimizer {
         // The pass reads no input; the copy is bound in the place of one.
         let input: Vec<BufferSlice<'_>> = kept.iter().map(Piece::slice).collect();
         self.bind(params, (&input).into(), work)?;
-        let head = self.plan.slot()?;
+        let head = self.plan.pass_slot()?;
         copy(encoder, &pieces, &kept);
         self.record(encoder, queue, head, work);
         self.plan.evaluating = true;

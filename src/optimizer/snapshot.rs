@@ -105,6 +105,7 @@ impl Optimizer {
     /// What a snapshot copies beside the parameters.
     fn kept(&self, evaluating: bool) -> impl Iterator<Item = &Buffer> {
         let training_params = if evaluating { &self.training_params[..] } else { &[] };
-        self.shared.kept().chain(training_params.iter().map(|piece| &piece.buffer))
+        let history = self.history.iter().map(|history| &history.ring);
+        self.shared.kept().chain(history).chain(training_params.iter().map(|piece| &piece.buffer))
     }
 }

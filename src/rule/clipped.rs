@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Elements, MeasuredElements, Rule, Segmentation, Step};
 use crate::Error;
 use crate::clip::SegmentClip;
+use crate::control::{ABSOLUTE, INFINITE};
 
 const SMALL: f32 = 1.0 / (1u64 << 40) as f32;
 const LARGE: f32 = (1u64 << 40) as f32;
@@ -35,8 +36,12 @@ where
         Ok(Self { inner, clip })
     }
 
-    /// What gradients are multiplied by.
+    /// What gradients are multiplied by; NaN where one of them is.
     fn clip_coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
+        let sums = [small, middle, large].map(|sum| sum.to_bits() & ABSOLUTE).into_iter().fold(0, u32::max);
+        if sums > INFINITE {
+            return f32::from_bits(sums);
+        }
         let (limit, eps) = (self.clip.limit, self.clip.eps);
         let squared = |value: f32| value * value;
         let (has_middle, has_large) = (middle > 0.0, large > 0.0);
