@@ -34,7 +34,9 @@ impl Run {
         let train = &self.history.train;
         let part = |points: &[TrainPoint]| {
             let mut score = Score::default();
-            points.iter().for_each(|point| score.add(&point.score));
+            for point in points {
+                score.add(&point.score);
+            }
             Some((points.last()?.step as f64, score.loss()))
         };
         let parts = train.chunks(train.len().div_ceil(POINTS).max(1));
