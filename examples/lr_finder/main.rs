@@ -43,7 +43,7 @@ struct Args {
     #[command(flatten)]
     setup: Setup,
 
-    /// The test, as JSON: fields of `schedule::RangeTest`, such as '{"start_lr": 1e-5, "num_iter": 200}'.
+    /// The test, as JSON: fields of `schedule::RangeTest`, such as `{"num_iter": 200}`.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     test: String,
 
