@@ -20,6 +20,8 @@ mod mlp_mnist {
 #[path = "../common/picture.rs"]
 mod picture;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::PathBuf;
@@ -41,7 +43,7 @@ struct Args {
     #[command(flatten)]
     setup: Setup,
 
-    /// The test, as JSON: start_lr, end_lr, num_iter, step_mode (exp, linear), beta, stop_div, diverge_th.
+    /// The test, as JSON: fields of `schedule::RangeTest`, such as `{"num_iter": 200}`.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     test: String,
 

@@ -12,7 +12,7 @@ pub(crate) fn sweep(engine: &mut AnyEngine<'_>, test: &RangeTest, batches: Batch
     match engine {
         AnyEngine::Cpu(engine) => {
             let snapshot = engine.optimizer.snapshot(&engine.parameters)?;
-            let curve = losses(engine, test, batches, |engine, lr| engine.optimizer.set_lr(lr));
+            let curve = losses(&mut **engine, test, batches, |engine, lr| engine.optimizer.set_lr(lr));
             engine.optimizer.restore(&mut engine.parameters, &snapshot)?;
             curve
         }

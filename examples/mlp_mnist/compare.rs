@@ -13,8 +13,9 @@ use crate::args::Args;
 use crate::engine::Score;
 use crate::files::{Picture, save};
 use crate::picture::{PALETTE, register_fonts};
+use crate::plot;
 use crate::setup::Session;
-use crate::train::{History, Plan};
+use crate::train::{History, Plan, TrainPoint};
 
 /// Points of a training curve, each the mean over the same number of examples.
 const POINTS: usize = 40;
@@ -31,9 +32,11 @@ impl Run {
     /// Mean loss in equal parts of the run, each at its last step.
     fn losses(&self) -> Vec<(f64, f64)> {
         let train = &self.history.train;
-        let part = |points: &[crate::train::TrainPoint]| {
+        let part = |points: &[TrainPoint]| {
             let mut score = Score::default();
-            points.iter().for_each(|point| score.add(&point.score));
+            for point in points {
+                score.add(&point.score);
+            }
             Some((points.last()?.step as f64, score.loss()))
         };
         let parts = train.chunks(train.len().div_ceil(POINTS).max(1));
@@ -104,22 +107,9 @@ impl Picture for Comparison {
         let values = losses.iter().flatten().map(|(_, loss)| *loss);
         let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high), loss| (loss.min(low), loss.max(high)));
         let (low, high) = if low < high { (low, high) } else { (0.5, 1.0) };
-        let mut chart = ChartBuilder::on(&left)
-            .margin(14)
-            .caption("Training loss", ("sans-serif", 22))
-            .x_label_area_size(44)
-            .y_label_area_size(74)
-            .build_cartesian_2d(0.0..self.steps as f64, (low / 1.2..high * 1.2).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("optimizer step")
-            .y_desc("cross-entropy (nats)")
-            .label_style(("sans-serif", 14))
-            .axis_desc_style(("sans-serif", 16))
-            .x_labels(6)
-            .x_label_formatter(&|step| format!("{step:.0}"))
-            .light_line_style(TRANSPARENT)
-            .draw()?;
+        let steps = self.steps as f64;
+        let labels = ("Training loss", "cross-entropy (nats)");
+        let mut chart = plot::chart(&left, labels, steps, (low / 1.2..high * 1.2).log_scale())?;
         for (run, (points, colour)) in self.runs.iter().zip(losses.into_iter().zip(PALETTE)) {
             chart
                 .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
@@ -137,27 +127,56 @@ impl Picture for Comparison {
         let values = accuracies.iter().flatten().map(|(_, accuracy)| *accuracy);
         let (low, high) = values.fold((100.0, 0.0), |(low, high), value: f64| (value.min(low), value.max(high)));
         let air = ((high - low) * 0.05_f64).max(0.5);
-        let mut chart = ChartBuilder::on(&right)
-            .margin(14)
-            .margin_right(24)
-            .caption("Test accuracy after each epoch", ("sans-serif", 22))
-            .x_label_area_size(44)
-            .y_label_area_size(74)
-            .build_cartesian_2d(0.0..self.steps as f64 * 1.02, low - air..high + air)?;
-        chart
-            .configure_mesh()
-            .x_desc("optimizer step")
-            .y_desc("correct (%)")
-            .label_style(("sans-serif", 14))
-            .axis_desc_style(("sans-serif", 16))
-            .x_labels(6)
-            .x_label_formatter(&|step| format!("{step:.0}"))
-            .light_line_style(TRANSPARENT)
-            .draw()?;
+        let labels = ("Test accuracy after each epoch", "correct (%)");
+        let mut chart = plot::chart(&right, labels, steps * 1.02, low - air..high + air)?;
         for (points, colour) in accuracies.into_iter().zip(PALETTE) {
             chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour.filled())))?;
             chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(label: &str, correct: u64, steps: u64) -> Run {
+        let score = |step: u64| Score { loss_sum: 200.0 / (1 + step) as f64, correct, examples: 100 };
+        let point = |step| TrainPoint { step, score: score(step), lr: 1e-3, grad_norm: None };
+        let test = (1..=steps).filter(|step| step % 50 == 0).map(|step| (step, score(step))).collect();
+        let history = History { train: (1..=steps).map(point).collect(), test, skipped: 0 };
+        Run { label: label.to_owned(), history, seconds: 1.5 }
+    }
+
+    #[test]
+    fn the_table_begins_with_the_best() {
+        let table = table(&[run("sgd, lr 0.5", 80, 100), run("lion, lr 0.1", 90, 100)]);
+        let rows: Vec<_> = table.lines().skip(2).collect();
+        assert_eq!(rows, ["| lion, lr 0.1 | 90.00 % | 0.0198 | 1.5 s |", "| sgd, lr 0.5 | 80.00 % | 0.0198 | 1.5 s |"]);
+    }
+
+    #[test]
+    fn a_training_curve_has_the_mean_of_equal_parts() {
+        let losses = run("", 0, 400).losses();
+        assert_eq!((losses.len(), losses[0].0, losses[39].0), (POINTS, 10.0, 400.0));
+        let mean = (1..=10).map(|step| 2.0 / f64::from(1 + step)).sum::<f64>() / 10.0;
+        assert!((losses[0].1 - mean).abs() < 1e-12);
+        assert_eq!(run("", 0, 7).losses().len(), 7);
+    }
+
+    #[test]
+    fn runs_without_points_and_with_nan_are_drawn_too() {
+        register_fonts().expect("a font");
+        let mut broken = run("broken", 5, 60);
+        broken.history.train[3].score.loss_sum = f64::NAN;
+        let folder = tempfile::tempdir().expect("a folder");
+        let comparison = Comparison { runs: vec![run("empty", 0, 0), broken], steps: 60 };
+        let [picture, _] = save(&comparison, folder.path(), "compare").expect("drawn");
+        let picture = fs::read_to_string(picture).expect("written");
+        for words in ["Training loss", "Test accuracy", "empty", "broken", "optimizer step", "correct (%)"] {
+            assert!(picture.contains(words), "{words} is missing");
+        }
+        assert!(!picture.contains("NaN") && !picture.contains("inf"));
     }
 }

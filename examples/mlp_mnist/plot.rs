@@ -6,6 +6,7 @@ use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::Result;
@@ -83,22 +84,30 @@ fn render(history: &History) -> Result<String> {
     Ok(svg)
 }
 
-fn draw_panel<Y>(area: &Area, panel: &Panel, steps: f64, y: Y) -> Result<()>
+/// Axes over the steps of a run.
+pub(crate) fn chart<'a, B, Y>(
+    area: &'a DrawingArea<B, Shift>,
+    (title, y_label): (&str, &str),
+    steps: f64,
+    y: Y,
+) -> Result<ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y::CoordDescType>>>
 where
+    B: DrawingBackend,
+    B::ErrorType: 'static,
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .margin_right(24)
-        .caption(panel.title, ("sans-serif", 22))
+        .caption(title, ("sans-serif", 22))
         .x_label_area_size(44)
         .y_label_area_size(74)
         .build_cartesian_2d(0.0..steps, y)?;
     chart
         .configure_mesh()
         .x_desc("optimizer step")
-        .y_desc(panel.y_label)
+        .y_desc(y_label)
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 16))
         .x_labels(6)
@@ -107,6 +116,15 @@ where
         .y_label_formatter(&|value| label(*value))
         .light_line_style(TRANSPARENT)
         .draw()?;
+    Ok(chart)
+}
+
+fn draw_panel<Y>(area: &Area, panel: &Panel, steps: f64, y: Y) -> Result<()>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut chart = chart(area, (panel.title, panel.y_label), steps, y)?;
     chart
         .draw_series(LineSeries::new(panel.train.iter().copied(), TRAIN.stroke_width(2)))?
         .label("training")

@@ -22,14 +22,15 @@ pub(crate) fn names() -> Vec<&'static str> {
     RuleConfig::NAMES.iter().copied().filter(|name| !left_out(name)).chain([MOMENTUM]).collect()
 }
 
-/// The peak learning rate that serves best over five epochs of the drawn digits, of powers of two times 1e-3.
+/// A peak learning rate that suits the network.
 fn default_lr(name: &str) -> f64 {
     match name {
-        "sgd" => 0.5,
+        "sgd" => 1.0,
         MOMENTUM => 0.1,
         "lion" | "signsgd" => 4e-4,
-        "adagrad" | "lamb" => 0.02,
-        "rmsprop" => 1e-3,
+        "adagrad" | "adan" | "lamb" => 0.02,
+        "rmsprop" => 2e-3,
+        "nadam" => 8e-3,
         "adadelta" | "prodigy" => 1.0,
         "lars" => 4.0,
         "rprop" => 1e-4,

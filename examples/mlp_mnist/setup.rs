@@ -9,7 +9,7 @@ use crate::Result;
 use crate::cpu::CpuEngine;
 use crate::data::{CLASSES, Data, digits, download, read_folder};
 use crate::device::{self, Device, DeviceName};
-use crate::engine::Batches;
+use crate::engine::{Batches, Engine};
 use crate::gpu::GpuEngine;
 use crate::model::{Model, NO_DECAY};
 use crate::rules::{self, Choice};
@@ -160,7 +160,7 @@ pub(crate) struct Session {
 
 /// A network at its start, with its optimizer.
 pub(crate) enum AnyEngine<'a> {
-    Cpu(CpuEngine<'a>),
+    Cpu(Box<CpuEngine<'a>>),
     Gpu(Box<GpuEngine>),
 }
 
@@ -174,7 +174,7 @@ impl Session {
         Ok(match device {
             Device::Cpu => {
                 let optimizer = optimizer.build_cpu(&model.layout)?;
-                AnyEngine::Cpu(CpuEngine::new(model, data, optimizer, *batch_size, parameters.clone()))
+                AnyEngine::Cpu(Box::new(CpuEngine::new(model, data, optimizer, *batch_size, parameters.clone())))
             }
             Device::Gpu(gpu) => {
                 let optimizer = optimizer.build(&gpu.device, &model.layout)?;
@@ -185,9 +185,9 @@ impl Session {
 }
 
 impl AnyEngine<'_> {
-    pub(crate) fn as_engine(&mut self) -> &mut dyn crate::engine::Engine {
+    pub(crate) fn as_engine(&mut self) -> &mut dyn Engine {
         match self {
-            Self::Cpu(engine) => engine,
+            Self::Cpu(engine) => &mut **engine,
             Self::Gpu(engine) => &mut **engine,
         }
     }

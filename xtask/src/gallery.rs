@@ -22,7 +22,14 @@ const EXHIBITS: &[Exhibit] = &[
     Exhibit { example: "lr_finder", arguments: &["--device", "cpu"], kept: &["lr_finder.svg"] },
     Exhibit {
         example: "mlp_mnist",
-        arguments: &["--device", "cpu", "--compare", "sgd,momentum,adam,adamw,lion,nadam,adan"],
+        arguments: &[
+            "--device",
+            "cpu",
+            "--compare",
+            "sgd,momentum,rmsprop,adamw,lion:0.001,nadam,adan",
+            "--epochs",
+            "3",
+        ],
         kept: &["compare.svg", "compare.md"],
     },
     Exhibit {
