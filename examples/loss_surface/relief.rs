@@ -10,7 +10,7 @@ use crate::surface::{Bands, Surface, rounded};
 const YAW: f64 = 0.6;
 const PITCH: f64 = 0.45;
 /// From the middle of an edge to its name, in pixels.
-const OFFSETS: [(i32, i32); 2] = [(-190, 26), (10, 40)];
+const OFFSETS: [(i32, i32); 2] = [(-165, 34), (10, 40)];
 
 pub(crate) fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, surface: &Surface, bands: &Bands) -> Result<()>
 where

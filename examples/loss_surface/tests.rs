@@ -7,9 +7,10 @@ use wgpu_optim::Gpu;
 
 use crate::args::Args;
 use crate::cpu::Network;
-use crate::data::{CLASSES, Data, digits};
+use crate::data::{CLASSES, Data, Examples, digits};
 use crate::device::Device;
 use crate::directions::{components, filter_normalised, norm, project};
+use crate::engine::Score;
 use crate::model::Model;
 use crate::plane::Plane;
 use crate::training::{Plan, train};
@@ -30,12 +31,16 @@ fn devices() -> [Device; 2] {
     [Device::Cpu, Device::Gpu(gpu)]
 }
 
-/// By the network that trains, batch by batch.
-fn trainers_loss(model: &Model, data: &Data, parameters: &[f32]) -> f64 {
+/// By the network that trains.
+fn score(model: &Model, examples: &Examples, parameters: &[f32]) -> Score {
     let mut network = Network::new(model);
-    network.gather(&data.train, 0..data.train.len());
+    network.gather(examples, 0..examples.len());
     network.forward(parameters);
-    network.cross_entropy().loss()
+    network.cross_entropy()
+}
+
+fn trainers_loss(model: &Model, data: &Data, parameters: &[f32]) -> f64 {
+    score(model, &data.train, parameters).loss()
 }
 
 fn assert_near(losses: &[f32], expected: &[f64]) {
@@ -71,8 +76,12 @@ fn the_origin_has_the_trained_networks_loss_and_both_devices_agree() {
     let data = data();
     let model = model(&data);
     for device in devices() {
-        let plan = Plan { batch_size: 32, epochs: 12, lr: 4e-3, seed: 1 };
+        // 65 steps: the path has every second one, and the last.
+        let plan = Plan { batch_size: 32, epochs: 13, lr: 4e-3, seed: 1 };
         let trained = train(&device, &model, &data, &plan).expect("trained");
+        assert_eq!((trained.path.len(), &trained.path[0]), (34, &model.initial_parameters(1)));
+        let test = score(&model, &data.test, trained.parameters());
+        assert_near(&[test.loss() as f32], &[trained.test.loss()]);
         let loss = trainers_loss(&model, &data, trained.parameters());
         assert!(loss < 0.5 * trainers_loss(&model, &data, &trained.path[0]), "{loss} after training");
         let directions = filter_normalised(&model, trained.parameters(), 5);

@@ -41,15 +41,15 @@ impl Trained {
 }
 
 enum Network<'a> {
-    Cpu(CpuEngine<'a>),
-    Gpu(GpuEngine),
+    Cpu(Box<CpuEngine<'a>>),
+    Gpu(Box<GpuEngine>),
 }
 
 impl Network<'_> {
     fn engine(&mut self) -> &mut dyn Engine {
         match self {
-            Self::Cpu(engine) => engine,
-            Self::Gpu(engine) => engine,
+            Self::Cpu(engine) => &mut **engine,
+            Self::Gpu(engine) => &mut **engine,
         }
     }
 
@@ -75,11 +75,11 @@ pub(crate) fn train(device: &Device, model: &Model, data: &Data, plan: &Plan) ->
     let mut network = match device {
         Device::Cpu => {
             let optimizer = optimizer.build_cpu(&model.layout)?;
-            Network::Cpu(CpuEngine::new(model, data, optimizer, plan.batch_size, start))
+            Network::Cpu(Box::new(CpuEngine::new(model, data, optimizer, plan.batch_size, start)))
         }
         Device::Gpu(gpu) => {
             let optimizer = optimizer.build(&gpu.device, &model.layout)?;
-            Network::Gpu(GpuEngine::new(gpu.clone(), model, data, optimizer, plan.batch_size, &start)?)
+            Network::Gpu(Box::new(GpuEngine::new(gpu.clone(), model, data, optimizer, plan.batch_size, &start)?))
         }
     };
 
