@@ -64,7 +64,7 @@ fn dropped_steps_are_in_no_history() {
     for builder in builders() {
         let mut trainer = Trainer::new(device::gpu(), builder, &layout, &[1.0; LEN]);
         let first = comparable(trainer.step(&grads(0)));
-        let step = |trainer: &mut Trainer<'_>, encoder: &mut wgpu_optim::wgpu::CommandEncoder| {
+        let step = |trainer: &mut Trainer<'_>, encoder: &mut CommandEncoder| {
             trainer.optimizer.step(encoder, &trainer.gpu.queue, &trainer.params, &trainer.grads).unwrap();
         };
         let mut dropped = encoder(trainer.gpu);
