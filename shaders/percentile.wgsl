@@ -13,6 +13,7 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
     let window = arrayLength(&norms) - 1u;
     if lane == 0u {
         neighbours[0] = MOST;
+        // equivalent: without a norm, what this adds is 0 times finite
         neighbours[1] = MOST;
         if counts && bitcast<u32>(grad_norm) < INFINITE {
             norms[1u + norms[0] % window] = bitcast<u32>(grad_norm);

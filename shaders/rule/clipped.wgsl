@@ -40,11 +40,13 @@ fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
     let norm = root * unit;
     var max_norm = vec4<f32>(hyper.clip_limit);
     var divisor = norm + vec4<f32>(hyper.clip_eps);
+    // equivalent(boundary): where both are the same the coefficient is 1
     var exceeds = divisor > max_norm;
     if clip_by_params {
         max_norm = hyper.clip_limit * max(sqrt(measured.clip_param), vec4<f32>(hyper.clip_eps));
         divisor = max(norm, vec4<f32>(1e-6));
-        exceeds = norm > max_norm;
+        // equivalent(boundary): where both are the same the coefficient is 1, but below 1e-6
+        exceeds = norm >= max_norm;
     }
     // A norm beyond f32 has a root that is not.
     let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);

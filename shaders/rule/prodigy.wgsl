@@ -71,6 +71,7 @@ fn settle(
         let risen = select(old.d, d_hat, (old.d == vec4<f32>(hyper.d0)) & (d_hat > old.d));
         // As a sum, because the rounding of the rate would add up.
         let limit = risen + risen * hyper.growth_rate_minus_one;
+        // equivalent(boundary): as above
         d = select(d_max, limit, limit < d_max);
     }
     let idle = measured.s_norm == vec4<f32>(0.0);

@@ -58,7 +58,7 @@ where
         if self.clip.by_params {
             max_norm = limit * param.sqrt().max(eps);
             divisor = norm.max(1e-6);
-            exceeds = norm > max_norm;
+            exceeds = norm >= max_norm;
         } else {
             max_norm = limit;
             divisor = norm + eps;
