@@ -363,6 +363,26 @@ fn percentiles_are_of_finite_norms() {
     }
 }
 
+/// Nor are those of steps that a stopped optimizer refuses.
+#[test]
+fn percentiles_are_of_steps_that_were_let_through() {
+    let gpu = device::gpu();
+    let layout = Layout::flat(1).unwrap();
+    let clip = Clip::percentile(0.0).with_window(2).exact();
+    let builder = Optimizer::builder(Sgd::default()).clip(clip).nonfinite(NonFinite::Stop);
+    let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0]);
+    let mut cpu = builder.build_cpu(&layout).unwrap();
+    for grad in [4.0, f32::NAN, 1.0] {
+        assert_eq!(trainer.step(&[grad]).stopped, cpu.step(&mut [0.0], &[grad]).unwrap().stopped);
+    }
+    trainer.optimizer.resume(&gpu.queue);
+    cpu.resume();
+    // The less of 4 and 8.
+    for stats in [trainer.step(&[8.0]), cpu.step(&mut [0.0], &[8.0]).unwrap()] {
+        assert_eq!((stats.step, stats.clip_coef), (2, 0.5));
+    }
+}
+
 /// More norms than a workgroup has lanes, many of them equal, in a ring that comes round.
 #[test]
 fn percentiles_are_interpolated_between_the_norms_of_the_window() {
