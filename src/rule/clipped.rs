@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Elements, MeasuredElements, Rule, Segmentation, Step};
 use crate::Error;
 use crate::clip::SegmentClip;
-use crate::control::{ABSOLUTE, INFINITE};
+use crate::control::INFINITE;
 
 const SMALL: f32 = 1.0 / (1u64 << 40) as f32;
 const LARGE: f32 = (1u64 << 40) as f32;
@@ -38,7 +38,7 @@ where
 
     /// What gradients are multiplied by; NaN where one of them is.
     fn clip_coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
-        let sums = [small, middle, large].map(|sum| sum.to_bits() & ABSOLUTE).into_iter().fold(0, u32::max);
+        let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
         if sums > INFINITE {
             return f32::from_bits(sums);
         }
