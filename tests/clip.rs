@@ -388,7 +388,7 @@ fn percentiles_are_of_steps_that_were_let_through() {
 fn percentiles_are_interpolated_between_the_norms_of_the_window() {
     const WINDOW: usize = 400;
     let layout = Layout::flat(1).unwrap();
-    let clip = Clip::percentile(12.5).with_window(WINDOW as u32).exact();
+    let clip = Clip::percentile(62.5).with_window(WINDOW as u32).exact();
     let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
     let mut cpu = builder.build_cpu(&layout).unwrap();
@@ -398,7 +398,7 @@ fn percentiles_are_interpolated_between_the_norms_of_the_window() {
     for step in 0..norms.len() {
         let mut last: Vec<f64> = norms[..=step].iter().rev().take(WINDOW).map(|&norm| norm.into()).collect();
         last.sort_by(f64::total_cmp);
-        let position = 0.125 * (last.len() - 1) as f64;
+        let position = 0.625 * (last.len() - 1) as f64;
         let (below, above) = (last[position as usize], last[position.ceil() as usize]);
         let max_norm = below + position.fract() * (above - below);
         let expected = (max_norm / f64::from(norms[step])).min(1.0);

@@ -48,7 +48,7 @@ fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
     let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);
     // NaN by its bits, which are above those of all sums, since a device may take it that there is none.
     let middle_bits = bitcast<vec4<u32>>(measured.clip_middle);
-    // equivalent(drop): on lavapipe NaN is neither small nor large
+    // equivalent(drop, minmax): on lavapipe NaN is neither small nor large
     let other_bits = max(bitcast<vec4<u32>>(measured.clip_small), bitcast<vec4<u32>>(measured.clip_large));
     // equivalent(drop): as above
     let sums = max(middle_bits, other_bits);
