@@ -7,7 +7,7 @@ use common::numbers::random;
 use common::oracle::{clip_coefficient, global_norm};
 use common::{Trainer, device, encoder, finish, set_state, step_in_parts};
 use safetensors::SafeTensors;
-use wgpu_optim::{Adafactor, AdamW, Clip, GroupOptions, Lamb, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
+use wgpu_optim::{Adafactor, AdamW, Clip, GroupOptions, Lamb, Lars, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
 
 #[test]
 fn clipping_scales_the_gradients_by_torchs_coefficient() {
@@ -335,6 +335,21 @@ fn rules_measure_gradients_clipped_by_value() {
         [trainer.state("hessian"), cpu.state("hessian").unwrap().to_vec()]
     });
     assert_eq!(hessians[0], hessians[1]);
+}
+
+/// LARS divides by the norm of gradients, which has to be that of the clipped ones.
+#[test]
+fn rules_measure_gradients_clipped_by_global_norm() {
+    let layout = Layout::builder().tensor("a", &[700]).tensor("b", &[33]).packed().build().unwrap();
+    let (params, grads) = (random(1, 733), random(2, 733));
+    let builder = Optimizer::builder(Lars::default().with_weight_decay(0.1));
+    let mut clipped = Trainer::new(device::gpu(), builder.clone().clip(Clip::global_norm(0.5)), &layout, &params);
+    let coef = clipped.step(&grads).clip_coef;
+    assert!(coef < 0.1);
+    let grads: Vec<f32> = grads.iter().map(|grad| grad * coef).collect();
+    let mut plain = Trainer::new(device::gpu(), builder, &layout, &params);
+    plain.step(&grads);
+    assert_eq!(clipped.bits(), plain.bits());
 }
 
 /// Norms that are not finite are left out of the percentile; with none yet nothing is clipped.
