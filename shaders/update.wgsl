@@ -1,8 +1,8 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
 // Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
-// storage format, `element_of`, `clip_by_value` (clipping by value), `apply` (the rule, or one of its further passes), and `count_for_rule`, which writes what
-// the rule has of bias corrections and scalars into `next`.
+// storage format, `element_of`, `clip_by_value`, `apply` (the rule, or one of its further passes), and `count_for_rule`,
+// which writes what the rule has of bias corrections and scalars into `next`.
 
 @group(0) @binding(1) var<uniform> control: Control;
 // What `control` will be after this step; written by the bare step alone, which has no `finish` before it.

@@ -13,9 +13,9 @@ use crate::history::MAX_STEPS;
 use crate::optimizer::Optimizer;
 use crate::rule::{self, ClippedRule, Rule};
 use crate::segments::Segments;
-pub(crate) use state::PlanState;
-
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
+
+pub(crate) use state::PlanState;
 
 /// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
 #[must_use]
@@ -50,8 +50,8 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Clips gradients: by value, in the same dispatch; by a global norm, in three instead of one; by norms of groups or units, in
-    /// five. Default: no clipping.
+    /// Clips gradients: by value, in the same dispatch; by a global norm, in three instead of one; by norms of groups or
+    /// units, in five. Default: no clipping.
     pub fn clip(mut self, clip: Clip) -> Self {
         self.clip = Some(clip);
         self

@@ -119,8 +119,8 @@ impl Clip {
         Self::new(Kind::Value { clip_value })
     }
 
-    /// Clips by global norm at a percentile (0 to 100, interpolated as `numpy.percentile`) of the last 100 norms, this step's among
-    /// them: `AutoClip` ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
+    /// Clips by global norm at a percentile (0 to 100, interpolated as `numpy.percentile`) of the last 100 norms, this
+    /// step's among them: `AutoClip` ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
     /// device; those that are not finite are left out.
     pub fn percentile(percentile: f64) -> Self {
         Self::new(Kind::Percentile { percentile, window: DEFAULT_WINDOW, norm_type: 2.0, exact: false })
@@ -216,24 +216,20 @@ impl Clip {
         }
         let owner = self.name();
         let positive = |value: f64| value as f32 >= f32::MIN_POSITIVE;
+        let finite = |name, value: f64| {
+            let fits = positive(value) && (value as f32).is_finite();
+            check(fits, owner, name, value, "1.2e-38 (the least normal f32) or more, finite in f32")
+        };
         match self.kind {
             Kind::GlobalNorm { max_norm, .. } => {
                 let allowed = "1.2e-38 (the least normal f32) or more; infinity measures only";
                 check(positive(max_norm), owner, "max_norm", max_norm, allowed)?;
             }
-            Kind::Value { clip_value } => {
-                let fits = positive(clip_value) && (clip_value as f32).is_finite();
-                check(fits, owner, "clip_value", clip_value, "1.2e-38 (the least normal f32) or more, finite in f32")?;
-            }
-            Kind::GroupNorm { max_norm, .. } => {
-                let fits = positive(max_norm) && (max_norm as f32).is_finite();
-                check(fits, owner, "max_norm", max_norm, "1.2e-38 (the least normal f32) or more, finite in f32")?;
-            }
+            Kind::Value { clip_value } => finite("clip_value", clip_value)?,
+            Kind::GroupNorm { max_norm, .. } => finite("max_norm", max_norm)?,
             Kind::Adaptive { clip_factor, eps, .. } => {
-                for (name, value) in [("clip_factor", clip_factor), ("eps", eps)] {
-                    let fits = positive(value) && (value as f32).is_finite();
-                    check(fits, owner, name, value, "1.2e-38 (the least normal f32) or more, finite in f32")?;
-                }
+                finite("clip_factor", clip_factor)?;
+                finite("eps", eps)?;
             }
             Kind::Percentile { percentile, window, .. } => {
                 check((0.0..=100.0).contains(&percentile), owner, "percentile", percentile, "0 to 100")?;

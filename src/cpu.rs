@@ -49,6 +49,12 @@ const PART: usize = 16 * NORM_BLOCK;
 pub struct CpuOptimizer {
     plan: Plan,
     powers: BiasPowers,
+    moment: Moment,
+}
+
+/// All that steps change, but the place in the schedule.
+#[derive(Debug, Clone)]
+struct Moment {
     control: ControlBlock,
     states: Vec<(String, Vec<f32>)>,
     /// Of each tensor, if the rule measures.
@@ -74,7 +80,8 @@ impl CpuOptimizer {
         let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
         let norms = plan.clip().window.map(Norms::new);
         let history = builder.history.map(HostHistory::new);
-        Ok(Self { norms, history, control, powers, states, tensors, factors, plan, training_params: Vec::new() })
+        let moment = Moment { control, states, tensors, factors, norms, history, training_params: Vec::new() };
+        Ok(Self { plan, powers, moment })
     }
 
     /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
@@ -92,38 +99,30 @@ impl CpuOptimizer {
         }
         let plan = &self.plan;
         let clip = plan.clip();
-        let whole = if plan.is_bare() {
-            let bias_correction = self.control.upcoming_bias_correction;
-            let upcoming = self.powers.bias_correction(self.control.step + 2);
-            update::count_bare(&mut self.control, slot.lr, upcoming);
-            plan.rule.advance(&mut self.control.scalars, slot.lr, bias_correction, self.control.step);
-            let ControlBlock { step, scalars, clip_value, .. } = self.control;
-            WholeStep {
-                lr: slot.lr,
-                grad_factors: [slot.inv_scale, 1.0],
-                clip_value,
-                bias_correction,
-                t: step,
-                scalars,
-            }
+        let grad_factors = if plan.is_bare() {
+            let bias_correction = self.moment.control.upcoming_bias_correction;
+            let upcoming = self.powers.bias_correction(self.moment.control.step + 2);
+            update::count_bare(&mut self.moment.control, slot.lr, upcoming);
+            plan.rule.advance(&mut self.moment.control.scalars, slot.lr, bias_correction, self.moment.control.step);
+            [slot.inv_scale, 1.0]
         } else {
             let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
                 norm::norm(clip.norm, part.grad, part.start, &plan.groups)
             });
-            let norms = self.norms.as_mut();
-            finish::finish(&mut self.control, clip.norm, &partials, norms, &slot, &self.powers, &*plan.rule);
-            let ControlBlock { grad_factors, clip_value, bias_correction, step, scalars, .. } = self.control;
-            WholeStep { lr: slot.lr, grad_factors, clip_value, bias_correction, t: step, scalars }
+            let norms = self.moment.norms.as_mut();
+            finish::finish(&mut self.moment.control, clip.norm, &partials, norms, &slot, &self.powers, &*plan.rule);
+            self.moment.control.grad_factors
         };
-        if plan.is_bare() || self.control.apply != 0 {
+        let whole = WholeStep::new(&self.moment.control, slot.lr, grad_factors);
+        if plan.is_bare() || self.moment.control.apply != 0 {
             self.measure(&whole, params, grads);
             let first_nonfinite = self.update(None, &whole, params, grads);
             if self.plan.is_bare() {
-                self.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
+                self.moment.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
             }
         }
         let stats = self.stats();
-        if let Some(history) = &mut self.history {
+        if let Some(history) = &mut self.moment.history {
             history.keep(stats);
         }
         Ok(stats)
@@ -138,10 +137,8 @@ impl CpuOptimizer {
         let pass = self.plan.pass(pass)?;
         self.check_len("params", params.len())?;
         self.check_len("input", input.len())?;
-        let ControlBlock { bias_correction, step, scalars, .. } = self.control;
-        let (grad_factors, clip_value) = ([1.0; 2], f32::INFINITY);
-        let whole =
-            WholeStep { lr: self.plan.pass_slot()?.lr, grad_factors, clip_value, bias_correction, t: step, scalars };
+        let lr = self.plan.pass_slot()?.lr;
+        let whole = WholeStep { clip_value: f32::INFINITY, ..WholeStep::new(&self.moment.control, lr, [1.0; 2]) };
         self.update(Some(pass), &whole, params, input);
         Ok(())
     }
@@ -149,15 +146,16 @@ impl CpuOptimizer {
     /// Sums over the tensors, if the rule asks for it.
     fn measure(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
         let Some(segments) = &self.plan.segments else { return };
-        if let (Some(values), Some(factors)) = (&mut self.factors, &self.plan.factors) {
+        if let (Some(values), Some(factors)) = (&mut self.moment.factors, &self.plan.factors) {
             values.settle(&*self.plan.rule, factors, &self.plan.groups, step, grad);
         }
-        let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.tensors);
-        let states = self.states.iter().map(|(_, state)| &state[..]).collect();
-        let whole = Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.factors.as_ref()) };
+        let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.moment.tensors);
+        let states = self.moment.states.iter().map(|(_, state)| &state[..]).collect();
+        let whole =
+            Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.moment.factors.as_ref()) };
         let sums =
             map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
-        for (number, (tensor, items)) in self.tensors.iter_mut().zip(segments.ranges()).enumerate() {
+        for (number, (tensor, items)) in self.moment.tensors.iter_mut().zip(segments.ranges()).enumerate() {
             let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
             settle::settle(rule, step, own.zip(sums[items].iter().copied()), tensor);
         }
@@ -166,15 +164,15 @@ impl CpuOptimizer {
     /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
     fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) -> u32 {
         let plan = &self.plan;
-        let factors = plan.factors.as_ref().zip(self.factors.as_ref());
-        let mut states: Vec<&mut [f32]> = self.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
+        let factors = plan.factors.as_ref().zip(self.moment.factors.as_ref());
+        let mut states: Vec<&mut [f32]> = self.moment.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
         let mut parts = parts(PART, params, grads, &mut states);
         if !plan.is_bare() {
             // What the passes before read last, they left in the cache.
             parts.reverse();
         }
         let bad = map_parts(parts, |part| {
-            update::update(&*plan.rule, pass, &plan.groups, &self.tensors, factors, whole, part)
+            update::update(&*plan.rule, pass, &plan.groups, &self.moment.tensors, factors, whole, part)
         });
         bad.into_iter().min().unwrap_or(NONE)
     }
@@ -184,12 +182,12 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::NoHistory`] for an optimizer built without.
     pub fn history(&self) -> Result<Vec<Stats>, Error> {
-        self.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
+        self.moment.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
     }
 
     /// Statistics of the last step.
     pub fn stats(&self) -> Stats {
-        Stats::new(&self.control, self.plan.max_consecutive_skips)
+        Stats::new(&self.moment.control, self.plan.max_consecutive_skips)
     }
 
     /// The learning rate that the next step will use.
@@ -219,31 +217,31 @@ impl CpuOptimizer {
 
     /// Lets steps through again after [`NonFinite::Stop`](crate::NonFinite::Stop).
     pub fn resume(&mut self) {
-        self.control.stopped = 0;
+        self.moment.control.stopped = 0;
     }
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> impl Iterator<Item = &str> {
-        let factors = self.factors.as_ref().map_or(&[][..], |_| &NAMES);
-        self.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())
+        let factors = self.moment.factors.as_ref().map_or(&[][..], |_| &NAMES);
+        self.moment.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())
     }
 
     /// One state over the flat space, by the rule's name for it (`exp_avg`, …). One that is kept as factors
     /// ([`Rule::factored`](crate::Rule::factored)): of each tensor that has it, in the order of the layout.
     pub fn state(&self, name: &str) -> Option<&[f32]> {
-        if let (Some(factors), Some(range)) = (&self.factors, self.factor_range(name)) {
+        if let (Some(factors), Some(range)) = (&self.moment.factors, self.factor_range(name)) {
             return Some(&factors.values[range]);
         }
-        self.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
+        self.moment.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
     }
 
     /// As [`CpuOptimizer::state`], to restore or change.
     pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         let range = self.factor_range(name);
-        if let (Some(factors), Some(range)) = (&mut self.factors, range) {
+        if let (Some(factors), Some(range)) = (&mut self.moment.factors, range) {
             return Some(&mut factors.values[range]);
         }
-        self.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
+        self.moment.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
     }
 
     fn factor_range(&self, name: &str) -> Option<std::ops::Range<usize>> {

@@ -23,7 +23,7 @@ impl CpuOptimizer {
         self.plan.check_training("eval")?;
         let training_params = params.to_vec();
         self.run_pass("eval", params, &training_params)?;
-        self.training_params = training_params;
+        self.moment.training_params = training_params;
         self.plan.evaluating = true;
         Ok(())
     }
@@ -36,8 +36,8 @@ impl CpuOptimizer {
         self.plan.pass("eval")?;
         self.check_len("params", params.len())?;
         if self.plan.evaluating {
-            params.copy_from_slice(&self.training_params);
-            self.training_params = Vec::new();
+            params.copy_from_slice(&self.moment.training_params);
+            self.moment.training_params = Vec::new();
             self.plan.evaluating = false;
         }
         Ok(())
@@ -47,6 +47,6 @@ impl CpuOptimizer {
     /// order of the layout (or of one segment over all, see [`Segmentation`](crate::rule::Segmentation)); none for rules
     /// without sums.
     pub fn tensor_states(&self) -> impl Iterator<Item = [f32; 4]> {
-        self.tensors.iter().map(|tensor| tensor.state)
+        self.moment.tensors.iter().map(|tensor| tensor.state)
     }
 }

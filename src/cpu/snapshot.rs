@@ -1,10 +1,8 @@
 //! Going back to an earlier moment of training.
 
-use super::{CpuOptimizer, FactorValues, Norms, TensorRow};
+use super::{CpuOptimizer, Moment};
 use crate::Error;
 use crate::builder::PlanState;
-use crate::control::ControlBlock;
-use crate::history::HostHistory;
 use crate::schedule::{LrCurve, RangeTest};
 
 /// Parameters and optimizer as [`CpuOptimizer::snapshot`] found them.
@@ -12,13 +10,7 @@ use crate::schedule::{LrCurve, RangeTest};
 pub struct CpuSnapshot {
     plan: PlanState,
     params: Vec<f32>,
-    control: ControlBlock,
-    states: Vec<(String, Vec<f32>)>,
-    tensors: Vec<TensorRow>,
-    factors: Option<FactorValues>,
-    norms: Option<Norms>,
-    history: Option<HostHistory>,
-    training_params: Vec<f32>,
+    moment: Moment,
 }
 
 impl CpuOptimizer {
@@ -29,18 +21,9 @@ impl CpuOptimizer {
     /// [`Error::LengthMismatch`].
     pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
         self.check_len("params", params.len())?;
-        let Self { plan, powers: _, control, states, tensors, factors, norms, history, training_params } = self;
-        Ok(CpuSnapshot {
-            plan: plan.state(),
-            params: params.to_vec(),
-            control: *control,
-            states: states.clone(),
-            tensors: tensors.clone(),
-            factors: factors.clone(),
-            norms: norms.clone(),
-            history: history.clone(),
-            training_params: training_params.clone(),
-        })
+        // The powers follow from the plan.
+        let Self { plan, powers: _, moment } = self;
+        Ok(CpuSnapshot { plan: plan.state(), params: params.to_vec(), moment: moment.clone() })
     }
 
     /// Goes back to a snapshot, which can be used again: bit for bit, the next step is the one that would have followed
@@ -53,13 +36,7 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         params.copy_from_slice(&snapshot.params);
         self.plan.set_state(&snapshot.plan);
-        self.control = snapshot.control;
-        self.states.clone_from(&snapshot.states);
-        self.tensors.clone_from(&snapshot.tensors);
-        self.factors.clone_from(&snapshot.factors);
-        self.norms.clone_from(&snapshot.norms);
-        self.history.clone_from(&snapshot.history);
-        self.training_params.clone_from(&snapshot.training_params);
+        self.moment = snapshot.moment.clone();
         Ok(())
     }
 

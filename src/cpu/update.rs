@@ -32,6 +32,12 @@ pub(crate) struct WholeStep {
 }
 
 impl WholeStep {
+    /// The step that the control block counts.
+    pub(crate) fn new(control: &ControlBlock, lr: f32, grad_factors: [f32; 2]) -> Self {
+        let ControlBlock { clip_value, bias_correction, step, scalars, .. } = *control;
+        Self { lr, grad_factors, clip_value, bias_correction, t: step, scalars }
+    }
+
     /// Gradients with what makes them what the rule sees.
     pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
         Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_coef: 1.0 }
