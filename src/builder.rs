@@ -9,7 +9,8 @@ use crate::error::check;
 use crate::factors::Factors;
 use crate::gpu::shader;
 use crate::groups::GroupTable;
-use crate::history::MAX_STEPS;
+use crate::history::HistoryOptions;
+use crate::observer::{Observer, Reader};
 use crate::optimizer::Optimizer;
 use crate::rule::{self, ClippedRule, Rule};
 use crate::segments::Segments;
@@ -26,7 +27,7 @@ pub struct OptimizerBuilder {
     clip: Option<Clip>,
     nonfinite: Option<NonFinite>,
     max_consecutive_skips: u32,
-    pub(crate) history: Option<u32>,
+    pub(crate) history: Option<HistoryOptions>,
     groups: Vec<(String, GroupOptions)>,
 }
 
@@ -70,10 +71,10 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Keeps the statistics of the last `steps` steps, on the device for an optimizer there: 112 bytes and one copy for each;
-    /// see [`Optimizer::history`]. From 1 to 1,000,000. Default: only those of the last step.
-    pub fn history(mut self, steps: u32) -> Self {
-        self.history = Some(steps);
+    /// Keeps the statistics of the last steps, on the device for an optimizer there: so many, or with norms and by groups as
+    /// the options say; see [`Optimizer::history`]. Default: only those of the last step.
+    pub fn history(mut self, options: impl Into<HistoryOptions>) -> Self {
+        self.history = Some(options.into());
         self
     }
 
@@ -121,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) segments: Option<Segments>,
     /// What the rule keeps in place of a state per element, if it does.
     pub(crate) factors: Option<Factors>,
+    /// Which steps are observed, if any are.
+    pub(crate) observer: Option<Arc<Observer>>,
     pub(crate) len: usize,
     schedule: Schedule,
     /// Whether the schedule changes the rule's momentum from step to step.
@@ -130,7 +133,7 @@ pub(crate) struct Plan {
     /// Whether a gradient scale was ever set: then the finite check belongs to the step.
     scaled: bool,
     grad_scale: f32,
-    pub(crate) max_consecutive_skips: u32,
+    max_consecutive_skips: u32,
     pub(crate) recorded: u64,
     /// Whether the parameters are those for evaluation, and no step may be taken.
     pub(crate) evaluating: bool,
@@ -143,8 +146,9 @@ impl Plan {
         let mut rule = builder.rule.clone();
         let limit = builder.max_consecutive_skips;
         check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
-        let steps = builder.history.unwrap_or(1);
-        check((1..=MAX_STEPS).contains(&steps), "optimizer", "history", steps.into(), "1 to 1,000,000 steps")?;
+        if let Some(history) = &builder.history {
+            history.validate()?;
+        }
         let schedule = builder.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
         schedule.validate()?;
         let momentum = schedule.momentum_value(0)?;
@@ -160,7 +164,7 @@ impl Plan {
             None => rule,
         };
         shader::check_interface(&*rule)?;
-        let mut segments = Segments::new(layout, &*rule);
+        let mut segments = Segments::of_rule(layout, &*rule);
         let groups = GroupTable::new(layout, &builder.groups, rule.weight_decay(), segments.as_ref())?;
         if let Some(segments) = &mut segments {
             segments.keep_live(&groups);
@@ -169,6 +173,9 @@ impl Plan {
         if let Some(factors) = &mut factors {
             factors.keep_live(layout, &groups);
         }
+        let counts = rule.counts().is_some();
+        let observe = |options| Observer::new(layout, &groups, options, counts).map(Arc::new);
+        let observer = builder.history.as_ref().and_then(observe);
         let (clip, nonfinite, max_consecutive_skips) = (builder.clip, builder.nonfinite, builder.max_consecutive_skips);
         let len = layout.len();
         let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
@@ -177,6 +184,7 @@ impl Plan {
             groups,
             segments,
             factors,
+            observer,
             len,
             schedule,
             cycles: momentum.is_some(),
@@ -235,6 +243,16 @@ impl Plan {
     pub(crate) fn is_bare(&self) -> bool {
         let corrects = self.cycles && !self.rule.bias_corrected().is_empty();
         self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate && !corrects
+    }
+
+    /// Whether the next step is observed.
+    pub(crate) fn observes(&self) -> bool {
+        self.observer.as_ref().is_some_and(|observer| observer.observes(self.recorded))
+    }
+
+    /// What makes statistics of what steps leave.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader { max_consecutive_skips: self.max_consecutive_skips, observer: self.observer.clone() }
     }
 
     /// Whether the rule differs from step to step.

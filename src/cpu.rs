@@ -4,6 +4,7 @@ mod factors;
 mod finish;
 mod measure;
 mod norm;
+mod observe;
 mod partial;
 mod passes;
 mod percentile;
@@ -15,6 +16,7 @@ mod update;
 use factors::FactorValues;
 use measure::{TensorRow, Whole};
 pub(crate) use norm::NORM_BLOCK;
+use observe::Observation;
 use percentile::Norms;
 pub use snapshot::CpuSnapshot;
 use update::{Part, WholeStep};
@@ -22,7 +24,7 @@ use update::{Part, WholeStep};
 use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
 use crate::factors::NAMES;
-use crate::history::HostHistory;
+use crate::history::{GroupStats, History, HostHistory};
 use crate::rule::initial;
 use crate::segments::Segments;
 use crate::stats::Stats;
@@ -64,6 +66,7 @@ struct Moment {
     /// The last norms, where gradients are clipped by a percentile of them.
     norms: Option<Norms>,
     history: Option<HostHistory>,
+    observation: Observation,
     /// What `eval` keeps for `train`.
     training_params: Vec<f32>,
 }
@@ -79,8 +82,9 @@ impl CpuOptimizer {
         let factors = plan.factors.as_ref().map(FactorValues::new);
         let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
         let norms = plan.clip().window.map(Norms::new);
-        let history = builder.history.map(HostHistory::new);
-        let moment = Moment { control, states, tensors, factors, norms, history, training_params: Vec::new() };
+        let history = builder.history.as_ref().map(|history| HostHistory::new(history.steps));
+        let (observation, training_params) = (Observation::default(), Vec::new());
+        let moment = Moment { control, states, tensors, factors, norms, history, observation, training_params };
         Ok(Self { plan, powers, moment })
     }
 
@@ -93,13 +97,15 @@ impl CpuOptimizer {
         self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
+        let observes = self.plan.observes();
+        let is_bare = self.plan.is_bare() && !observes;
         let slot = self.plan.next_slot()?;
         if self.plan.cycles() {
             self.powers = BiasPowers::new(&self.plan.rule.bias_corrected());
         }
         let plan = &self.plan;
         let clip = plan.clip();
-        let grad_factors = if plan.is_bare() {
+        let grad_factors = if is_bare {
             let bias_correction = self.moment.control.upcoming_bias_correction;
             let upcoming = self.powers.bias_correction(self.moment.control.step + 2);
             update::count_bare(&mut self.moment.control, slot.lr, upcoming);
@@ -114,16 +120,19 @@ impl CpuOptimizer {
             self.moment.control.grad_factors
         };
         let whole = WholeStep::new(&self.moment.control, slot.lr, grad_factors);
-        if plan.is_bare() || self.moment.control.apply != 0 {
+        if is_bare || self.moment.control.apply != 0 {
             self.measure(&whole, params, grads);
+            if observes {
+                self.observe(&whole, params, grads);
+            }
             let first_nonfinite = self.update(None, &whole, params, grads);
-            if self.plan.is_bare() {
+            if is_bare {
                 self.moment.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
             }
         }
-        let stats = self.stats();
+        let (stats, groups) = self.last();
         if let Some(history) = &mut self.moment.history {
-            history.keep(stats);
+            history.keep((stats, groups));
         }
         Ok(stats)
     }
@@ -150,15 +159,35 @@ impl CpuOptimizer {
             values.settle(&*self.plan.rule, factors, &self.plan.groups, step, grad);
         }
         let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.moment.tensors);
-        let states = self.moment.states.iter().map(|(_, state)| &state[..]).collect();
-        let whole =
-            Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.moment.factors.as_ref()) };
+        let whole = self.whole(param, grad);
         let sums =
             map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
         for (number, (tensor, items)) in self.moment.tensors.iter_mut().zip(segments.ranges()).enumerate() {
             let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
             settle::settle(rule, step, own.zip(sums[items].iter().copied()), tensor);
         }
+    }
+
+    /// Sums what the step is about to do.
+    fn observe(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
+        let Some(observer) = &self.plan.observer else { return };
+        let (rule, clip, groups) = (&*self.plan.rule, self.plan.clip(), &self.plan.groups);
+        let whole = self.whole(param, grad);
+        let (segments, tensors) = (&observer.segments, &self.moment.tensors);
+        let sums = map_parts(segments.items().to_vec(), |item| {
+            observe::observe(rule, &clip, groups, step, tensors, &whole, item)
+        });
+        let totals = segments.ranges().enumerate().map(|(number, items)| {
+            let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
+            observe::totals(own.zip(sums[items].iter().copied()))
+        });
+        let ControlBlock { step, skipped, .. } = self.moment.control;
+        self.moment.observation = Observation { executed: step + skipped, totals: totals.collect() };
+    }
+
+    fn whole<'a>(&'a self, param: &'a [f32], grad: &'a [f32]) -> Whole<'a> {
+        let states = self.moment.states.iter().map(|(_, state)| &state[..]).collect();
+        Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.moment.factors.as_ref()) }
     }
 
     /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
@@ -181,13 +210,19 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::NoHistory`] for an optimizer built without.
-    pub fn history(&self) -> Result<Vec<Stats>, Error> {
+    pub fn history(&self) -> Result<History, Error> {
         self.moment.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
     }
 
     /// Statistics of the last step.
     pub fn stats(&self) -> Stats {
-        Stats::new(&self.moment.control, self.plan.max_consecutive_skips)
+        self.last().0
+    }
+
+    /// Statistics of the last step, and of its groups.
+    fn last(&self) -> (Stats, Vec<GroupStats>) {
+        let Observation { executed, totals } = &self.moment.observation;
+        self.plan.reader().stats(&self.moment.control, *executed, totals)
     }
 
     /// The learning rate that the next step will use.

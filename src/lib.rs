@@ -15,6 +15,7 @@ mod gpu;
 mod groups;
 pub mod history;
 mod layout;
+mod observer;
 mod optimizer;
 pub mod rule;
 pub mod schedule;

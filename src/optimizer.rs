@@ -13,9 +13,10 @@ use crate::gpu::{
     Work, bound, check_limit, init_buffer, norm_blocks,
 };
 use crate::history::{DeviceHistory, PendingHistory};
+use crate::observer::Reader;
 use crate::rule::{Rule, initial};
 use crate::segments::Segments;
-use crate::stats::{PendingStats, StagingPool, Stats};
+use crate::stats::{PendingStats, StagingPool};
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
@@ -76,7 +77,7 @@ impl Optimizer {
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
         let clip = plan.clip();
-        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip)?;
+        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip, plan.observer.is_some())?;
         pipelines.prepare(device, Kernel::Finish);
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
@@ -88,9 +89,11 @@ impl Optimizer {
         let groups = plan.groups.words(len as u32);
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
-        let lengths = [&segments, &factors].map(|words| words.as_ref().map_or(0, Vec::len));
-        if let Some(steps) = builder.history {
-            check_limit("max_buffer_size", DeviceHistory::bytes(steps), device.limits().max_buffer_size)?;
+        let observed = plan.observer.as_ref().map(|observer| observer.words());
+        let lengths = [&segments, &factors, &observed].map(|words| words.as_ref().map_or(0, Vec::len));
+        let ring_size = builder.history.as_ref().map(|history| u64::from(history.steps) * plan.reader().record_size());
+        if let Some(size) = ring_size {
+            check_limit("max_buffer_size", size, device.limits().max_buffer_size)?;
         }
         for words in [partials.len(), groups.len()].into_iter().chain(lengths) {
             check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
@@ -121,6 +124,7 @@ impl Optimizer {
             segments: segments.map(|words| table("wgpu-optim tensors", words)),
             factors: factors.map(|words| table("wgpu-optim factors", words)),
             norms: clip.window.map(|window| table("wgpu-optim norms", vec![0; 1 + window as usize])),
+            observed: observed.map(|words| table("wgpu-optim observed", words)),
         };
         let slots = Slots::new(&*plan.rule, plan.groups.lr_fours(), plan.cycles());
         let uniform = device.limits().max_uniform_buffer_binding_size;
@@ -136,7 +140,7 @@ impl Optimizer {
             bindings: Vec::new(),
             training_params: Vec::new(),
             staging: StagingPool::default(),
-            history: builder.history.map(|steps| DeviceHistory::new(device, steps)),
+            history: ring_size.map(|size| DeviceHistory::new(device, size)),
         })
     }
 
@@ -165,7 +169,11 @@ impl Optimizer {
         grads: impl Into<FlatBuffer<'a>>,
     ) -> Result<(), Error> {
         self.plan.check_training("step")?;
-        let work = if self.plan.is_bare() { Work::BareStep } else { Work::Step };
+        let work = match (self.plan.observes(), self.plan.is_bare()) {
+            (true, _) => Work::ObservedStep,
+            (false, true) => Work::BareStep,
+            (false, false) => Work::Step,
+        };
         self.bind(params.into(), grads.into(), work)?;
         let head = self.plan.next_slot()?;
         self.record(encoder, queue, head, work);
@@ -210,7 +218,7 @@ impl Optimizer {
             norm.record(&self.pipelines, &mut pass);
         }
         pass.set_bind_group(1, slot, &offsets);
-        if work == Work::Step {
+        if work.is_decided() {
             pass.set_pipeline(self.pipelines.get(Kernel::Finish));
             pass.set_bind_group(0, &self.finish, &[]);
             pass.dispatch_workgroups(1, 1, 1);
@@ -223,8 +231,10 @@ impl Optimizer {
             let size = size_of::<ControlBlock>() as u64;
             encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
         }
-        if let (Some(history), Work::BareStep | Work::Step) = (&self.history, work) {
-            history.keep(encoder, &self.shared.control, self.plan.recorded);
+        if let Some(history) = self.history.as_ref().filter(|_| work.is_step()) {
+            let observed = self.observed().filter(|_| work == Work::ObservedStep);
+            let size = self.plan.reader().record_size();
+            history.keep(encoder, size, self.plan.recorded, &self.shared.control, observed);
         }
     }
 
@@ -236,27 +246,36 @@ impl Optimizer {
             return Ok(());
         }
         let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, &self.plan, (params, grads), work)?;
-        self.bindings.truncate(KEPT_BINDINGS - 1);
+        let kinds = if self.plan.observer.is_some() { 2 } else { 1 };
+        self.bindings.truncate(KEPT_BINDINGS * kinds - 1);
         self.bindings.insert(0, made);
         Ok(())
     }
 
-    /// Asks for the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder.
-    /// The step itself is not delayed, now or later.
+    /// Asks for the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder, and one of 48
+    /// or more where the optimizer takes norms. The step itself is not delayed, now or later.
     pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
-        let limit = self.plan.max_consecutive_skips;
-        PendingStats::record(&self.device, encoder, &self.shared.control, &self.staging, Stats::last, limit)
+        let control = (&self.shared.control, 0..size_of::<ControlBlock>() as u64);
+        let parts: Vec<_> = [control].into_iter().chain(self.observed()).collect();
+        let read = |record: &[u8], reader: &Reader| reader.read(record).0;
+        PendingStats::record(&self.device, encoder, &parts, &self.staging, read, self.plan.reader())
+    }
+
+    /// Where the totals of the last observed step are.
+    fn observed(&self) -> Option<(&Buffer, std::ops::Range<u64>)> {
+        let observer = self.plan.observer.as_ref()?;
+        self.shared.observed.as_ref().map(|observed| (observed, observer.record_bytes()))
     }
 
     /// Asks for the statistics of the last steps recorded before, oldest first: appends one copy to the encoder. How many
-    /// there are is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every encoder that was
+    /// there are, and what of them, is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every encoder that was
     /// dropped. The steps are not delayed, now or later.
     ///
     /// # Errors
     /// [`Error::NoHistory`] for an optimizer built without.
     pub fn history(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingHistory, Error> {
         let history = self.history.as_ref().ok_or(Error::NoHistory)?;
-        Ok(history.read(&self.device, encoder, self.plan.max_consecutive_skips))
+        Ok(history.read(&self.device, encoder, self.plan.reader()))
     }
 
     /// The learning rate that the next recorded step will use.

@@ -210,6 +210,16 @@ pub trait Rule: Debug + Send + Sync {
         mean
     }
 
+    /// Name of the share of elements that a history keeps for the rule ([`Stats::rule_fraction`](crate::Stats)): of those
+    /// for which the WGSL `fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool>` is true, called
+    /// with what `rule` is called with. Default none.
+    fn counts(&self) -> Option<&str> {
+        None
+    }
+
+    /// The CPU twin of the WGSL `count`: adds 1 for each element for which it is true.
+    fn count(&self, _elements: MeasuredElements<'_>, _step: &Step) {}
+
     /// Names of further WGSL functions of the form of `rule`, which [`Optimizer::run_pass`](crate::Optimizer::run_pass)
     /// applies to all elements between steps. Default none.
     fn passes(&self) -> Vec<&'static str> {
@@ -391,6 +401,9 @@ pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String
         if measures && !form.one_span {
             kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form.aligned, form.group_lrs)));
         }
+        if !form.one_span {
+            kernels.push((format!("observe {label}"), shader::observe(rule, &clip, form.aligned, form.group_lrs)));
+        }
     }
     if measures {
         kernels.push(("settle".to_owned(), shader::settle(rule)));
@@ -401,5 +414,6 @@ pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String
         kernels.push(("mean rows".to_owned(), shader::mean_rows(rule)));
     }
     kernels.push(("finish".to_owned(), shader::finish(rule, &clip)));
+    kernels.push(("totals".to_owned(), shader::totals()));
     Ok(kernels)
 }

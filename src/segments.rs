@@ -31,13 +31,14 @@ pub(crate) struct Segments {
 
 impl Segments {
     /// The segments of a rule that measures.
-    pub(crate) fn new(layout: &Layout, rule: &dyn Rule) -> Option<Self> {
-        if rule.measures().is_empty() {
-            return None;
-        }
-        let initial = initial(&rule.tensor_states());
-        let mut segments = Self { items: Vec::new(), ranges: Vec::new(), live: Vec::new(), initial };
-        match rule.segmentation() {
+    pub(crate) fn of_rule(layout: &Layout, rule: &dyn Rule) -> Option<Self> {
+        let measures = !rule.measures().is_empty();
+        measures.then(|| Self { initial: initial(&rule.tensor_states()), ..Self::new(layout, rule.segmentation()) })
+    }
+
+    pub(crate) fn new(layout: &Layout, segmentation: Segmentation) -> Self {
+        let mut segments = Self { items: Vec::new(), ranges: Vec::new(), live: Vec::new(), initial: [0.0; 4] };
+        match segmentation {
             Segmentation::Tensors => {
                 for (segment, tensor) in layout.tensors().iter().enumerate() {
                     segments.add(segment, tensor.range());
@@ -79,7 +80,7 @@ impl Segments {
             }
         }
         segments.live = vec![true; segments.count()];
-        Some(segments)
+        segments
     }
 
     /// Adds elements to a segment, which ends no sooner than all before.
@@ -165,7 +166,7 @@ mod tests {
     fn items_end_with_tensors_and_blocks() {
         let layout =
             Layout::builder().tensor("a", &[3]).tensor("b", &[0]).tensor("c", &[8192]).packed().build().unwrap();
-        let segments = Segments::new(&layout, &Lars::default()).unwrap();
+        let segments = Segments::of_rule(&layout, &Lars::default()).unwrap();
         let item = |start, end, segment| Item { start, end, segment };
         assert_eq!(segments.items(), [item(0, 3, 0), item(3, 8192, 2), item(8192, 8195, 2)]);
         assert_eq!(segments.ranges().collect::<Vec<_>>(), [0..1, 1..1, 1..3]);

@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -7,6 +8,7 @@ use futures_intrusive::channel::shared::oneshot_channel;
 
 use crate::Error;
 use crate::control::{ControlBlock, INVALID_SCALE, MEASURED, NONE};
+use crate::observer::Reader;
 
 /// What an executed step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +39,20 @@ pub struct Stats {
     pub first_nonfinite: Option<u64>,
     /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
     pub stopped: bool,
+    /// Euclidean norm of the live parameters before the step. This and all below are there for applied steps that
+    /// [`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every) asks for, and come from plain
+    /// f32 sums of squares: numbers from about 1e19 on make it infinite, those below 1e-19 add nothing.
+    pub param_norm: Option<f32>,
+    /// Euclidean norm of what the step has added to the parameters, weight decay included, before or after their rounding to
+    /// f32: compilers of shaders choose.
+    pub update_norm: Option<f32>,
+    /// `update_norm` over `param_norm`; infinite where all parameters were 0 and no longer are.
+    pub update_ratio: Option<f32>,
+    /// Share of the live elements, from 0 to 1, whose gradient was clipped: by a global norm all or none.
+    pub clipped_fraction: Option<f32>,
+    /// Share of the live elements that the rule counts ([`Rule::counts`](crate::Rule::counts)): of
+    /// [`Sophia`](crate::Sophia) the win rate, of [`Lion`](crate::Lion) the sign agreement.
+    pub rule_fraction: Option<f32>,
 }
 
 impl Stats {
@@ -45,11 +61,7 @@ impl Stats {
         self.step + self.skipped
     }
 
-    /// Of the last step, which is all that the blocks are of.
-    pub(crate) fn last(blocks: &[ControlBlock], max_consecutive_skips: u32) -> Self {
-        Self::new(&blocks[0], max_consecutive_skips)
-    }
-
+    /// Without what only observed steps have.
     pub(crate) fn new(block: &ControlBlock, max_consecutive_skips: u32) -> Self {
         let first = block.first_nonfinite[block.step as usize & 1];
         Self {
@@ -63,6 +75,11 @@ impl Stats {
             invalid_grad_scale: block.findings & INVALID_SCALE != 0,
             first_nonfinite: (first != NONE).then_some(first.into()),
             stopped: block.stopped != 0,
+            param_norm: None,
+            update_norm: None,
+            update_ratio: None,
+            clipped_fraction: None,
+            rule_fraction: None,
         }
     }
 }
@@ -96,9 +113,9 @@ pub struct Pending<T> {
     mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
-    /// What to make of control blocks, one after the other, and the limit of consecutive skips.
-    read: fn(&[ControlBlock], u32) -> T,
-    max_consecutive_skips: u32,
+    /// What to make of the bytes.
+    read: fn(&[u8], &Reader) -> T,
+    reader: Reader,
 }
 
 impl<T> std::fmt::Debug for Pending<T> {
@@ -108,32 +125,35 @@ impl<T> std::fmt::Debug for Pending<T> {
 }
 
 impl<T> Pending<T> {
-    /// Records a copy of `blocks`, a buffer of control blocks; buffers of a `pool` have one size.
+    /// Records copies of parts of buffers, one behind the other; those of a `pool` have one size together.
     pub(crate) fn record(
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
-        blocks: &wgpu::Buffer,
+        parts: &[(&wgpu::Buffer, Range<u64>)],
         pool: &StagingPool,
-        read: fn(&[ControlBlock], u32) -> T,
-        max_consecutive_skips: u32,
+        read: fn(&[u8], &Reader) -> T,
+        reader: Reader,
     ) -> Self {
-        let size = blocks.size();
         let buffer = pool.take().unwrap_or_else(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim statistics"),
-                size,
+                size: parts.iter().map(|(_, bytes)| bytes.end - bytes.start).sum(),
                 usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
                 mapped_at_creation: false,
             })
         });
-        encoder.copy_buffer_to_buffer(blocks, 0, &buffer, 0, size);
+        let mut at = 0;
+        for (part, bytes) in parts {
+            encoder.copy_buffer_to_buffer(part, bytes.start, &buffer, at, bytes.end - bytes.start);
+            at += bytes.end - bytes.start;
+        }
         let (sender, receiver) = oneshot_channel();
         encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |result| {
             // The receiver may be gone: nobody has to take the statistics they asked for.
             let _ = sender.send(result);
         });
         let mapped = Some(Box::pin(async move { receiver.receive().await }) as Mapped);
-        Self { mapped, buffer, pool: pool.clone(), read, max_consecutive_skips }
+        Self { mapped, buffer, pool: pool.clone(), read, reader }
     }
 
     /// What was asked for if it has arrived, once; never blocks. `None` before that and after it.
@@ -148,7 +168,7 @@ impl<T> Pending<T> {
         let read = {
             let view = self.buffer.slice(..).get_mapped_range();
             let view = view.map_err(|error| Error::Unreadable(error.to_string()))?;
-            (self.read)(&bytemuck::pod_collect_to_vec(&view), self.max_consecutive_skips)
+            (self.read)(&view, &self.reader)
         };
         self.buffer.unmap();
         self.pool.give_back(self.buffer.clone());

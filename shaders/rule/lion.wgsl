@@ -25,3 +25,9 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     updated.exp_avg = hyper.beta2 * old.exp_avg + hyper.one_minus_beta2 * grad;
     return updated;
 }
+
+// Whether the update goes where the gradient alone would: the sign agreement.
+fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool> {
+    let interpolated = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
+    return agree(interpolated, grad);
+}

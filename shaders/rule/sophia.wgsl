@@ -7,22 +7,29 @@
 
 override hutchinson: bool;
 
+struct Quotient {
+    momentum: vec4<f32>,
+    denom: vec4<f32>,
+}
+
+// The update before it is clipped.
+fn quotient(exp_avg: vec4<f32>, hessian: vec4<f32>, hyper: Hyper, step: Step) -> Quotient {
+    let denom = hyper.hessian_scale * hessian;
+    if hutchinson {
+        return Quotient(exp_avg / step.bias_correction.x, max(denom, vec4<f32>(hyper.eps)));
+    }
+    return Quotient(exp_avg, denom + hyper.eps);
+}
+
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     var updated = old;
     // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
     updated.param = old.param - (step.lr * step.weight_decay) * old.param;
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
-    var momentum = updated.exp_avg;
-    var denom = hyper.hessian_scale * old.hessian;
-    if hutchinson {
-        momentum = momentum / step.bias_correction.x;
-        denom = max(denom, vec4<f32>(hyper.eps));
-    } else {
-        denom = denom + hyper.eps;
-    }
+    let update = quotient(updated.exp_avg, old.hessian, hyper, step);
     // Never the quotient where it is clipped: by a denominator of 1e-15 it might exceed f32.
     // equivalent(>): at the bound the quotient is the sign
-    let clipped = select(momentum / denom, sign(momentum), abs(momentum) >= denom);
+    let clipped = select(update.momentum / update.denom, sign(update.momentum), abs(update.momentum) >= update.denom);
     updated.param = updated.param - step.lr * clipped;
     return updated;
 }
@@ -36,4 +43,11 @@ fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> El
     }
     updated.hessian = hyper.beta2 * old.hessian + hyper.one_minus_beta2 * estimate;
     return updated;
+}
+
+// Whether the update is not clipped: the win rate.
+fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool> {
+    let exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
+    let update = quotient(exp_avg, old.hessian, hyper, step);
+    return abs(update.momentum) < update.denom;
 }

@@ -60,13 +60,18 @@ pub(crate) fn measure(
             rule.measure(elements, &step_of_span);
         }
     }
+    reduce(over_lanes(&sums))
+}
+
+/// The sums of each lane, which has four elements of a row.
+pub(crate) fn over_lanes(sums: &[[f32; RUN]]) -> [[f32; 4]; 256] {
     let mut lanes = [[0.0; 4]; 256];
     for (name, sums) in sums.iter().enumerate() {
         for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
             lane[name] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
         }
     }
-    reduce(lanes)
+    lanes
 }
 
 /// The sums over the 256 lanes of a workgroup, as a tree of fixed shape. Twin of `shaders/reduce.wgsl`.

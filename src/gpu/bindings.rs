@@ -4,11 +4,12 @@ use super::factors;
 use super::flat::{FlatBuffer, Piece, check_usage};
 use super::pipelines::{Kernel, Pipelines};
 use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
-use super::shader::{GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shader::{GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::builder::Plan;
 use crate::control::ControlBlock;
 use crate::groups::GroupTable;
+use crate::segments::Segments;
 
 /// Elements a workgroup of `update` handles, and of `norm`.
 const UPDATE_ELEMENTS: u64 = 1024;
@@ -35,14 +36,17 @@ pub(crate) struct Shared {
     pub(crate) factors: Option<Buffer>,
     /// The last norms, where gradients are clipped by a percentile of them.
     pub(crate) norms: Option<Buffer>,
+    /// The table of observed sums, if there is a history of them.
+    pub(crate) observed: Option<Buffer>,
 }
 
 impl Shared {
     /// The buffers that hold what one step leaves for the next.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, groups: _, partials: _, powers: _, states, segments, factors, norms } = self;
+        let Self { control, next, groups: _, partials: _, powers: _, states, segments, factors, norms, observed } =
+            self;
         let states = states.iter().flatten().map(|piece| &piece.buffer);
-        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms)
+        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms).chain(observed)
     }
 }
 
@@ -69,8 +73,22 @@ pub(crate) enum Work {
     BareStep,
     /// A step that `finish` decides on.
     Step,
+    /// The same with a look at what it is about to do.
+    ObservedStep,
     /// A further pass of the rule.
     Pass(&'static str),
+}
+
+impl Work {
+    /// Whether `finish` decides on it.
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Self::Step | Self::ObservedStep)
+    }
+
+    /// Whether it counts as a step.
+    pub(crate) fn is_step(self) -> bool {
+        !matches!(self, Self::Pass(_))
+    }
 }
 
 /// Everything a step over one set of parameter and gradient buffers binds.
@@ -80,7 +98,7 @@ pub(crate) struct Bindings {
     grads: Vec<Piece>,
     work: Work,
     pub(crate) updates: Vec<Dispatch>,
-    /// The rule's factors, what it measures, and the adding up.
+    /// The rule's factors, what it measures, and the adding up; then the same for what is observed.
     pub(crate) measures: Vec<Dispatch>,
     pub(crate) norms: Vec<Dispatch>,
     pub(crate) copies: Vec<ScratchCopy>,
@@ -101,7 +119,7 @@ impl Bindings {
         let grads = grads.pieces("grads", len)?;
         check_aliases(&params, &grads, &shared.states)?;
         let limits = PlanLimits::new(&device.limits());
-        let norm_plan = if work == Work::Step {
+        let norm_plan = if work.is_decided() {
             let scratch = |size| {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
                 let label = Some("wgpu-optim cut norm blocks");
@@ -118,25 +136,17 @@ impl Bindings {
 
         let mut streams = vec![&params[..], &grads[..]];
         streams.extend(shared.states.iter().map(|state| &state[..]));
-        let chunks = plan::chunks(&streams, &limits, plan.segments.is_some());
-        let mut uniforms =
-            chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(&plan.groups, i == 0, 0)).collect::<Vec<_>>();
-        let measured = plan.segments.as_ref().filter(|_| work == Work::Step);
-        let mut items = Vec::new();
-        if let Some(segments) = measured {
-            for (chunk, uniform) in chunks.iter().zip(&mut uniforms) {
-                let first = segments.item_at(chunk.start, plan.rule.name())?;
-                let end = segments.item_at(chunk.start + chunk.len, plan.rule.name())?;
-                uniform.first_item = first as u32;
-                items.push((end - first) as u64);
-            }
-        }
+        let measured = plan.segments.as_ref().filter(|_| work.is_decided());
+        let observer = plan.observer.as_ref().filter(|_| work == Work::ObservedStep);
+        let chunks = plan::chunks(&streams, &limits, plan.segments.is_some() || observer.is_some());
+        let uniforms: Vec<_> =
+            chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(&plan.groups, i == 0, 0)).collect();
         let uniforms = uniform_buffer(device, &uniforms);
         let updates = chunks.iter().enumerate().map(|(i, chunk)| {
             let form = chunk.form(&plan.groups);
             let kernel = match work {
                 Work::BareStep => Kernel::UpdateBare(form),
-                Work::Step => Kernel::Update(form),
+                Work::Step | Work::ObservedStep => Kernel::Update(form),
                 Work::Pass(pass) => Kernel::Pass(pass, form),
             };
             pipelines.prepare(device, kernel);
@@ -156,13 +166,20 @@ impl Bindings {
         });
         let updates = updates.collect();
         let mut measures = Vec::new();
-        if let Some(factors) = plan.factors.as_ref().filter(|_| work == Work::Step) {
+        if let Some(factors) = plan.factors.as_ref().filter(|_| work.is_decided()) {
             measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
         }
-        let sums = measure_dispatches(device, pipelines, shared, &plan.groups, (&chunks, &items), &uniforms, &limits);
-        measures.extend(sums);
+        let group_lrs = plan.groups.lr_fours();
         if let Some(segments) = measured {
-            measures.push(settle_dispatch(device, pipelines, shared, limits.grid(segments.count() as u64)));
+            let kernel = |aligned| Kernel::Measure { aligned, group_lrs };
+            measures.extend(item_dispatches(device, pipelines, shared, plan, (segments, &kernel), &chunks, &limits)?);
+            measures.push(total_dispatch(device, pipelines, shared, Kernel::Settle, (segments, &limits)));
+        }
+        if let Some(observer) = observer {
+            let kernel = |aligned| Kernel::Observe { aligned, group_lrs };
+            let segments = &observer.segments;
+            measures.extend(item_dispatches(device, pipelines, shared, plan, (segments, &kernel), &chunks, &limits)?);
+            measures.push(total_dispatch(device, pipelines, shared, Kernel::Totals, (segments, &limits)));
         }
         let norms = norm_dispatches(device, pipelines, shared, &plan.groups, &norm_plan.chunks, &limits);
         Ok(Self { params, grads, work, updates, measures, norms, copies: norm_plan.copies })
@@ -199,41 +216,59 @@ fn norm_dispatches(
     chunks.iter().enumerate().map(dispatch).collect()
 }
 
-/// The sums over the chunks' items, of which each has as many as `items` says; none where the rule measures nothing.
-fn measure_dispatches(
+/// A kernel, made by whether all streams are accessed four elements at a time, over the items of `segments` in each chunk.
+fn item_dispatches(
     device: &wgpu::Device,
     pipelines: &mut Pipelines,
     shared: &Shared,
-    groups: &GroupTable,
-    (chunks, items): (&[Chunk], &[u64]),
-    uniforms: &Buffer,
+    plan: &Plan,
+    (segments, kernel): (&Segments, &dyn Fn(bool) -> Kernel),
+    chunks: &[Chunk],
     limits: &PlanLimits,
-) -> Vec<Dispatch> {
+) -> Result<Vec<Dispatch>, Error> {
+    let mut uniforms = Vec::new();
+    let mut items = Vec::new();
+    for chunk in chunks {
+        let first = segments.item_at(chunk.start, plan.rule.name())?;
+        let end = segments.item_at(chunk.start + chunk.len, plan.rule.name())?;
+        let mut uniform = chunk.uniform(&plan.groups, false, 0);
+        uniform.first_item = first as u32;
+        uniforms.push(uniform);
+        items.push((end - first) as u64);
+    }
+    let uniforms = uniform_buffer(device, &uniforms);
     let dispatch = |(i, (chunk, &items)): (usize, (&Chunk, &u64))| {
         // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
-        let aligned = chunk.aligned && chunk.start.is_multiple_of(4);
-        let kernel = Kernel::Measure { aligned, group_lrs: groups.lr_fours() };
+        let kernel = kernel(chunk.aligned && chunk.start.is_multiple_of(4));
         pipelines.prepare(device, kernel);
         let mut entries = vec![
-            chunk_entry::<ChunkUniform>(uniforms, i),
+            chunk_entry::<ChunkUniform>(&uniforms, i),
             control_entry(shared),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
         ];
         entries.extend(segments_entry(shared));
         entries.extend(factors::entry(shared));
+        entries.extend(observed_entry(shared).filter(|_| matches!(kernel, Kernel::Observe { .. })));
         entries.extend(stream_entries(chunk, 0));
         let bind_group = bind_group(device, pipelines, kernel, &entries);
         Dispatch { kernel, bind_group, grid: limits.grid(items) }
     };
-    chunks.iter().zip(items).enumerate().filter(|(_, (_, items))| **items > 0).map(dispatch).collect()
+    Ok(chunks.iter().zip(&items).enumerate().filter(|(_, (_, items))| **items > 0).map(dispatch).collect())
 }
 
-fn settle_dispatch(device: &wgpu::Device, pipelines: &mut Pipelines, shared: &Shared, grid: [u32; 2]) -> Dispatch {
-    let kernel = Kernel::Settle;
+/// The kernel that adds up what has been summed over the items of `segments`.
+fn total_dispatch(
+    device: &wgpu::Device,
+    pipelines: &mut Pipelines,
+    shared: &Shared,
+    kernel: Kernel,
+    (segments, limits): (&Segments, &PlanLimits),
+) -> Dispatch {
     pipelines.prepare(device, kernel);
-    let entries: Vec<_> = [control_entry(shared)].into_iter().chain(segments_entry(shared)).collect();
+    let table = if kernel == Kernel::Totals { observed_entry(shared) } else { segments_entry(shared) };
+    let entries: Vec<_> = [control_entry(shared)].into_iter().chain(table).collect();
     let bind_group = bind_group(device, pipelines, kernel, &entries);
-    Dispatch { kernel, bind_group, grid }
+    Dispatch { kernel, bind_group, grid: limits.grid(segments.count() as u64) }
 }
 
 /// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and bound in another.
@@ -292,6 +327,11 @@ pub(super) fn control_entry(shared: &Shared) -> BindGroupEntry<'_> {
 fn segments_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
     let buffer = shared.segments.as_ref()?;
     Some(BindGroupEntry { binding: SEGMENTS_BINDING, resource: buffer.as_entire_binding() })
+}
+
+fn observed_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
+    let buffer = shared.observed.as_ref()?;
+    Some(BindGroupEntry { binding: OBSERVED_BINDING, resource: buffer.as_entire_binding() })
 }
 
 fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = BindGroupEntry<'_>> {

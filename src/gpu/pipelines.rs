@@ -5,7 +5,7 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 
 use super::cache::{PipelineKey, SharedPipelines};
 use super::plan;
-use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::clip::ClipForm;
 use crate::rule::Rule;
@@ -31,6 +31,13 @@ pub(crate) enum Kernel {
     SettleLines,
     /// Takes the means of the rows' factors.
     MeanRows,
+    /// Sums what a step is about to do.
+    Observe {
+        aligned: bool,
+        group_lrs: u32,
+    },
+    /// Adds these sums up.
+    Totals,
     Update(Form),
     UpdateBare(Form),
     /// A further pass of the rule.
@@ -51,13 +58,20 @@ pub(crate) struct Pipelines {
     factors_layout: BindGroupLayout,
     update_layout: BindGroupLayout,
     update_bare_layout: BindGroupLayout,
+    observe_layout: BindGroupLayout,
+    totals_layout: BindGroupLayout,
     slot_layout: BindGroupLayout,
     made: HashMap<Kernel, ComputePipeline>,
 }
 
 impl Pipelines {
-    /// Checks the rule's WGSL and the device's limits; makes the layouts.
-    pub(crate) fn new(shared: &SharedPipelines, rule: Arc<dyn Rule>, clip: ClipForm) -> Result<Self, Error> {
+    /// Checks the rule's WGSL and the device's limits, for optimizers that observe steps or do not; makes the layouts.
+    pub(crate) fn new(
+        shared: &SharedPipelines,
+        rule: Arc<dyn Rule>,
+        clip: ClipForm,
+        observes: bool,
+    ) -> Result<Self, Error> {
         let device = &shared.device;
         shader::check_source(&*rule, &shader::finish(&*rule, &clip))?;
         let form = Form::ALL[0].1;
@@ -75,9 +89,14 @@ impl Pipelines {
             shader::check_source(&*rule, &shader::settle_lines(&*rule))?;
             shader::check_source(&*rule, &shader::mean_rows(&*rule))?;
         }
+        if observes {
+            shader::check_source(&*rule, &shader::observe(&*rule, &clip, true, 0))?;
+        }
         let states = rule.states().len() as u32;
         let in_finish = 4 + u32::from(clip.window.is_some());
-        let storage_buffers = in_finish.max(4 + states + u32::from(factored));
+        let in_update = 4 + states + u32::from(factored);
+        let in_observe = if observes { in_update + u32::from(measures) } else { 0 };
+        let storage_buffers = in_finish.max(in_update).max(in_observe);
         let limits = device.limits();
         for (limit, required, available) in [
             ("max_storage_buffers_per_shader_stage", storage_buffers, limits.max_storage_buffers_per_shader_stage),
@@ -98,8 +117,10 @@ impl Pipelines {
         let streams_to_read: Vec<_> = streams.iter().map(|&(binding, _)| (binding, read)).collect();
         let measure = [&harness[..], &streams_to_read, &segments, factors].concat();
         let mut update = [&harness[..], &streams, factors].concat();
+        let mut observe = [&harness[..], &streams_to_read, factors, &[(OBSERVED_BINDING, write)]].concat();
         if measures {
             update.push((SEGMENTS_BINDING, read));
+            observe.push((SEGMENTS_BINDING, read));
         }
         let update_bare = [&harness[..], &[(3, write)], &streams].concat();
         let finish = [(0, write), (1, read), (2, read), (3, write), (4, write)];
@@ -117,6 +138,8 @@ impl Pipelines {
             factors_layout: bind_group_layout(device, &[(1, uniform), (FACTORS_BINDING, write)], false),
             update_layout: bind_group_layout(device, &update, false),
             update_bare_layout: bind_group_layout(device, &update_bare, false),
+            observe_layout: bind_group_layout(device, &observe, false),
+            totals_layout: bind_group_layout(device, &[(1, uniform), (OBSERVED_BINDING, write)], false),
             slot_layout: bind_group_layout(device, &[(0, uniform), (1, uniform)], true),
             shared: shared.clone(),
             made: HashMap::new(),
@@ -136,6 +159,8 @@ impl Pipelines {
             Kernel::SettleLines | Kernel::MeanRows => &self.factors_layout,
             Kernel::Update(_) | Kernel::Pass(..) => &self.update_layout,
             Kernel::UpdateBare(_) => &self.update_bare_layout,
+            Kernel::Observe { .. } => &self.observe_layout,
+            Kernel::Totals => &self.totals_layout,
         }
     }
 
@@ -160,11 +185,15 @@ impl Pipelines {
             Kernel::Lines => ("sum_lines", shader::lines(rule, clip)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
             Kernel::MeanRows => ("mean_rows", shader::mean_rows(rule)),
+            Kernel::Observe { aligned, group_lrs } => {
+                ("observe_items", shader::observe(rule, clip, aligned, group_lrs))
+            }
+            Kernel::Totals => ("observe_totals", shader::totals()),
             Kernel::Update(form) => ("update", shader::update(rule, clip, form)),
             Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, clip, form)),
             Kernel::Pass(pass, form) => ("update_pass", shader::pass(rule, pass, form)),
         };
-        let knows_the_rule = !["norm", "sum_lines"].contains(&entry_point);
+        let knows_the_rule = !["norm", "sum_lines", "observe_totals"].contains(&entry_point);
         let constants = if knows_the_rule { rule.constants() } else { Vec::new() };
         let key = PipelineKey {
             entry_point,

@@ -23,6 +23,9 @@ const FACTORS: &str = include_str!("../../shaders/factors.wgsl");
 const LINES: &str = include_str!("../../shaders/lines.wgsl");
 const SETTLE_LINES: &str = include_str!("../../shaders/settle_lines.wgsl");
 const MEAN_ROWS: &str = include_str!("../../shaders/mean_rows.wgsl");
+const OBSERVED: &str = include_str!("../../shaders/observed.wgsl");
+const OBSERVE: &str = include_str!("../../shaders/observe.wgsl");
+const TOTALS: &str = include_str!("../../shaders/totals.wgsl");
 const UPDATE: &str = include_str!("../../shaders/update.wgsl");
 const VALUE: &str = include_str!("../../shaders/value.wgsl");
 const PERCENTILE: &str = include_str!("../../shaders/percentile.wgsl");
@@ -35,6 +38,8 @@ pub(crate) const STREAM_BINDING: u32 = 4;
 pub(crate) const SEGMENTS_BINDING: u32 = STREAM_BINDING + super::plan::MAX_STREAMS as u32;
 /// Binding of the table of factors.
 pub(crate) const FACTORS_BINDING: u32 = SEGMENTS_BINDING + 1;
+/// Binding of the table of observed sums.
+pub(crate) const OBSERVED_BINDING: u32 = FACTORS_BINDING + 1;
 /// Number of the gradients among the streams.
 pub(crate) const GRAD_STREAM: usize = 1;
 
@@ -63,6 +68,13 @@ fn settle(
 const NO_VALUE: &str = "\
 fn clip_by_value(grad: vec4<f32>) -> vec4<f32> {
     return grad;
+}
+";
+
+/// For rules that count no elements.
+const NO_COUNT: &str = "\
+fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool> {
+    return vec4<bool>();
 }
 ";
 
@@ -322,6 +334,36 @@ pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs
     [&types, &elements, CHUNK, LANES, GROUPS, lrs, &segments, &factors, REDUCE, value, &measure].join("\n")
 }
 
+/// The kernel that sums what a step is about to do over each item.
+pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs: u32) -> String {
+    let seen = match clip {
+        ClipForm { segments: Some(_), .. } => include_str!("../../shaders/seen/segments.wgsl").to_owned(),
+        ClipForm { value: Some(_), .. } => [include_str!("../../shaders/seen/value.wgsl"), VALUE].join("\n"),
+        _ => include_str!("../../shaders/seen/none.wgsl").to_owned(),
+    };
+    let sources = [
+        rule_and_types_with(rule, group_lrs),
+        elements(rule, Access::Read, aligned),
+        CHUNK.to_owned(),
+        fragment_for(rule, LANES),
+        fragment_for(rule, GROUPS),
+        learning_rates(group_lrs).to_owned(),
+        segments(rule, "read"),
+        factors(rule, "read"),
+        seen,
+        if rule.counts().is_some() { String::new() } else { NO_COUNT.to_owned() },
+        REDUCE.to_owned(),
+        OBSERVED.to_owned(),
+        fragment_for(rule, OBSERVE),
+    ];
+    sources.join("\n")
+}
+
+/// The kernel that adds the observed items of each segment up.
+pub(crate) fn totals() -> String {
+    [CONTROL, REDUCE, OBSERVED, TOTALS].join("\n")
+}
+
 /// The kernel that sums squares over pieces of lines.
 pub(crate) fn lines(rule: &dyn Rule, clip: &ClipForm) -> String {
     [LINES, value(clip), CONTROL, &[LANES, GROUPS].map(without_measured).concat(), &factors(rule, "read_write")]
@@ -429,7 +471,8 @@ pub(crate) fn check_source(rule: &dyn Rule, source: &str) -> Result<(), Error> {
     let known = |group: u32, binding: u32| match group {
         0 => {
             let table = (binding == SEGMENTS_BINDING && !rule.measures().is_empty())
-                || (binding == FACTORS_BINDING && rule.factored());
+                || (binding == FACTORS_BINDING && rule.factored())
+                || (binding == OBSERVED_BINDING && source.contains(OBSERVED));
             table || binding <= last_binding
         }
         group => group == 1 && binding <= 1,

@@ -13,6 +13,45 @@ const LARGE: f32 = (1u64 << 40) as f32;
 const SHRINK: f32 = SMALL * SMALL;
 const GROW: f32 = LARGE * LARGE;
 
+impl SegmentClip {
+    /// What gradients are multiplied by; NaN where one of them is.
+    pub(crate) fn coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
+        let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
+        if sums > INFINITE {
+            return f32::from_bits(sums);
+        }
+        let (limit, eps) = (self.limit, self.eps);
+        let squared = |value: f32| value * value;
+        let (has_middle, has_large) = (middle > 0.0, large > 0.0);
+        let (sum, unit) = if has_large {
+            (large + squared(middle.sqrt() * SHRINK), GROW)
+        } else if has_middle {
+            (middle + squared(small.sqrt() * SHRINK), 1.0)
+        } else {
+            (small, SHRINK)
+        };
+        let root = sum.sqrt();
+        let norm = root * unit;
+        let (max_norm, divisor, exceeds);
+        if self.by_params {
+            max_norm = limit * param.sqrt().max(eps);
+            divisor = norm.max(1e-6);
+            exceeds = norm >= max_norm;
+        } else {
+            max_norm = limit;
+            divisor = norm + eps;
+            exceeds = divisor > max_norm;
+        }
+        if !exceeds {
+            1.0
+        } else if has_large {
+            max_norm / root * SHRINK
+        } else {
+            max_norm / divisor
+        }
+    }
+}
+
 /// Clipping by the norms of segments, around a rule without sums of its own. Twin of `shaders/rule/clipped.wgsl`.
 #[derive(Debug)]
 pub(crate) struct ClippedRule<R> {
@@ -34,43 +73,6 @@ where
             return Err(Error::RuleInterface { rule: inner.name().to_owned(), problem: problem.to_owned() });
         }
         Ok(Self { inner, clip })
-    }
-
-    /// What gradients are multiplied by; NaN where one of them is.
-    fn clip_coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
-        let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
-        if sums > INFINITE {
-            return f32::from_bits(sums);
-        }
-        let (limit, eps) = (self.clip.limit, self.clip.eps);
-        let squared = |value: f32| value * value;
-        let (has_middle, has_large) = (middle > 0.0, large > 0.0);
-        let (sum, unit) = if has_large {
-            (large + squared(middle.sqrt() * SHRINK), GROW)
-        } else if has_middle {
-            (middle + squared(small.sqrt() * SHRINK), 1.0)
-        } else {
-            (small, SHRINK)
-        };
-        let root = sum.sqrt();
-        let norm = root * unit;
-        let (max_norm, divisor, exceeds);
-        if self.clip.by_params {
-            max_norm = limit * param.sqrt().max(eps);
-            divisor = norm.max(1e-6);
-            exceeds = norm >= max_norm;
-        } else {
-            max_norm = limit;
-            divisor = norm + eps;
-            exceeds = divisor > max_norm;
-        }
-        if !exceeds {
-            1.0
-        } else if has_large {
-            max_norm / root * SHRINK
-        } else {
-            max_norm / divisor
-        }
     }
 }
 
@@ -144,6 +146,12 @@ where
     fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
         self.inner.update_pass(pass, elements, step);
     }
+    fn counts(&self) -> Option<&str> {
+        self.inner.counts()
+    }
+    fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
+        self.inner.count(elements.clipped(self.clip.coef(step.measured)), step);
+    }
     fn validate(&self) -> Result<(), Error> {
         self.inner.validate()
     }
@@ -151,6 +159,6 @@ where
         [&self.inner.wgsl(), include_str!("../../shaders/rule/clipped.wgsl")].join("\n").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        self.inner.update(elements.clipped(self.clip_coef(step.measured)), step);
+        self.inner.update(elements.clipped(self.clip.coef(step.measured)), step);
     }
 }

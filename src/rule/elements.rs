@@ -94,7 +94,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// A run of elements for the CPU twin of a rule's `measure`.
+/// A run of elements for the CPU twin of a rule's `measure` or `count`.
 #[derive(Debug)]
 pub struct MeasuredElements<'a> {
     param: &'a [f32],
@@ -111,6 +111,12 @@ impl<'a> MeasuredElements<'a> {
         sums: &'a mut [&'a mut [f32]],
     ) -> Self {
         Self { param, grads, states, sums }
+    }
+
+    /// The same with gradients multiplied by a coefficient.
+    pub(crate) fn clipped(mut self, coef: f32) -> Self {
+        self.grads.clip_coef = coef;
+        self
     }
 
     /// The same for a rule whose sums need no state.

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, agree, check_beta, common_options, cycles, setters, sign_of};
+use super::{Elements, MeasuredElements, Rule, Step, agree, check_beta, common_options, cycles, setters, sign_of};
 use crate::Error;
 
 /// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
@@ -8,7 +8,8 @@ use crate::Error;
 /// `param *= 1 - lr·weight_decay`; `param -= lr·sign(β₁·exp_avg + (1 - β₁)·grad)` with sign(0) = 0;
 /// `exp_avg = β₂·exp_avg + (1 - β₂)·grad`.
 ///
-/// State: 4 bytes per parameter (`exp_avg`).
+/// State: 4 bytes per parameter (`exp_avg`). Histories keep the sign agreement, the share of elements whose update has the
+/// sign of the gradient's own step: [`Stats::rule_fraction`](crate::Stats).
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Lion {
@@ -118,6 +119,19 @@ impl Rule for Lion {
                 new_param -= step.lr * direction;
                 let new_exp_avg = beta2 * exp_avg + one_minus_beta2 * grad;
                 (new_param, [new_exp_avg])
+            },
+        );
+    }
+    fn counts(&self) -> Option<&str> {
+        Some("sign_agreement")
+    }
+    fn count(&self, elements: MeasuredElements<'_>, _step: &Step) {
+        let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
+        elements.each(
+            #[inline(always)]
+            move |_, grad, [exp_avg]| {
+                let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
+                [if agree(interpolated, grad) { 1.0 } else { 0.0 }]
             },
         );
     }

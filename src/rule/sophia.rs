@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, common_options, setters, sign_of};
+use super::{Elements, MeasuredElements, Rule, Step, check_beta, common_options, setters, sign_of};
 use crate::Error;
 use crate::error::check;
 use crate::groups::is_rate;
@@ -16,7 +16,8 @@ use crate::groups::is_rate;
 /// [`Optimizer::update_hessian`](crate::Optimizer::update_hessian), which makes
 /// `hessian = β₂·hessian + (1 - β₂)·estimate`. Until the first one, `hessian` is 0 and every update ±lr.
 ///
-/// State: 8 bytes per parameter (`exp_avg`, `hessian`).
+/// State: 8 bytes per parameter (`exp_avg`, `hessian`). Histories keep the win rate, the share of elements that are not
+/// clipped: [`Stats::rule_fraction`](crate::Stats).
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Sophia {
@@ -112,6 +113,15 @@ struct Hyper {
     eps: f32,
 }
 
+impl Hyper {
+    /// The update before it is clipped: numerator and denominator.
+    #[inline(always)]
+    fn quotient(&self, exp_avg: f32, hessian: f32, bias_correction: f32, hutchinson: bool) -> [f32; 2] {
+        let denom = self.hessian_scale * hessian;
+        if hutchinson { [exp_avg / bias_correction, denom.max(self.eps)] } else { [exp_avg, denom + self.eps] }
+    }
+}
+
 impl Rule for Sophia {
     common_options!("sophia");
 
@@ -166,17 +176,26 @@ impl Rule for Sophia {
             move |param, grad, [exp_avg, hessian]| {
                 let mut new_param = param - (step.lr * step.weight_decay) * param;
                 let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
-                let mut momentum = new_exp_avg;
-                let mut denom = hyper.hessian_scale * hessian;
-                if hutchinson {
-                    momentum /= step.bias_correction[0];
-                    denom = denom.max(hyper.eps);
-                } else {
-                    denom += hyper.eps;
-                }
+                let [momentum, denom] = hyper.quotient(new_exp_avg, hessian, step.bias_correction[0], hutchinson);
                 let clipped = if momentum.abs() >= denom { sign_of(momentum) } else { momentum / denom };
                 new_param -= step.lr * clipped;
                 (new_param, [new_exp_avg, hessian])
+            },
+        );
+    }
+    fn counts(&self) -> Option<&str> {
+        Some("win_rate")
+    }
+    fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
+        let step = *step;
+        let hyper = self.hyper();
+        let hutchinson = self.is_hutchinson();
+        elements.each(
+            #[inline(always)]
+            move |_, grad, [exp_avg, hessian]| {
+                let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
+                let [momentum, denom] = hyper.quotient(new_exp_avg, hessian, step.bias_correction[0], hutchinson);
+                [if momentum.abs() < denom { 1.0 } else { 0.0 }]
             },
         );
     }
