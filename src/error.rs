@@ -64,7 +64,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// The history of an optimizer that keeps none was asked for.
-    #[error("the optimizer keeps the statistics of its last step only; call `.history(steps)` on its builder")]
+    #[error("the optimizer keeps the statistics of its last step only; call `.history(1_000)` on its builder")]
     NoHistory,
     /// A hyperparameter lies outside its range.
     #[error("{owner}: {name} is {value}; allowed: {allowed}")]
@@ -140,9 +140,10 @@ pub enum Error {
         /// Index of the other.
         second: usize,
     },
-    /// A list of slices is cut inside a tensor that the rule sums over, or by whose norms gradients are clipped.
+    /// A list of slices is cut inside a tensor that the rule sums over, by whose norms gradients are clipped, or whose norms a
+    /// history keeps.
     #[error(
-        "the slices are cut at element {element}, inside a tensor; rule {rule:?}, or the clipping of its gradients, sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
+        "the slices are cut at element {element}, inside a tensor; rule {rule:?}, the clipping of its gradients, or the history sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
     )]
     CutTensor {
         /// The rule's name.

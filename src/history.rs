@@ -1,5 +1,24 @@
 //! The statistics of the last steps: kept where the optimizer is, read as a whole, written as CSV, JSON lines or for
 //! TensorBoard.
+//!
+//! ```
+//! use wgpu_optim::history::{HistoryOptions, write_csv};
+//! use wgpu_optim::{AdamW, Layout, Optimizer};
+//! let layout = Layout::builder().tensor("weight", &[3]).group("first").tensor("bias", &[1]).build()?;
+//! let options = HistoryOptions::steps(1_000).with_norms_every(50).per_group();
+//! let mut optimizer = Optimizer::builder(AdamW::default()).history(options).build_cpu(&layout)?;
+//! let mut params = vec![1.0; layout.len()];
+//! optimizer.step(&mut params, &vec![0.5; layout.len()])?;
+//! let history = optimizer.history()?;
+//! assert_eq!(history.steps[0].param_norm, Some(2.0));
+//! assert_eq!(history.groups[0].group.as_deref(), Some("first"));
+//! # #[cfg(feature = "serde")]
+//! write_csv(&history.groups, std::io::stdout())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(feature = "tensorboard")]
+mod tensorboard;
 
 use std::collections::VecDeque;
 
@@ -10,6 +29,8 @@ use crate::control::ControlBlock;
 use crate::error::check;
 use crate::observer::Reader;
 use crate::stats::{Pending, StagingPool, Stats};
+#[cfg(feature = "tensorboard")]
+pub use tensorboard::write_events;
 
 /// The statistics of several steps, on their way from the device.
 pub type PendingHistory = Pending<History>;

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 /// What tests need beyond the default features: all that adds code, but no further backend (an adapter more, a build of
 /// wgpu more).
-const TEST_FEATURES: [&str; 2] = ["--features", "wgpu-optim/serde"];
+const TEST_FEATURES: [&str; 2] = ["--features", "wgpu-optim/serde,wgpu-optim/tensorboard"];
 
 /// The folder of the workspace, wherever the command was called from.
 fn repository() -> PathBuf {
