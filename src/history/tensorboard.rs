@@ -75,13 +75,13 @@ fn summary(of: &str, scalars: &[(&str, Option<f32>)]) -> What {
     What::Summary(Summary { value: value.collect() })
 }
 
-/// The framing of TFRecord files: length, data, and a check sum behind each.
+/// The framing of `TFRecord` files: length, data, and a check sum behind each.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &masked_crc(&length), data, &masked_crc(data)].concat()
 }
 
-/// As TFRecord files have it, so that what holds check sums can be summed itself.
+/// As `TFRecord` files have it, so that what holds check sums can be summed itself.
 fn masked_crc(data: &[u8]) -> [u8; 4] {
     let crc = Crc::<u32>::new(&CRC_32_ISCSI).checksum(data);
     crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
@@ -119,6 +119,10 @@ mod tests {
     use crate::history::HistoryOptions;
     use crate::{Layout, Lion, Optimizer};
 
+    fn hex(digits: &[u8]) -> u8 {
+        u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap()
+    }
+
     /// As `RecordWriter` of tensorboard 2.21 (Python) writes these three events at 1.5 seconds past 1970: the version,
     /// `optimizer/lr` of 0.25 in step 7, `group/a/grad_norm` of NaN in step 300.
     #[test]
@@ -133,8 +137,8 @@ mod tests {
             (300, summary("group/a", &[("grad_norm", Some(f32::NAN))])),
         ];
         let encode = |(step, what)| record(&Event { wall_time: 1.5, step, what: Some(what) }.encode_to_vec());
-        let written: String = events.into_iter().flat_map(encode).map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(written, expected);
+        let expected: Vec<u8> = expected.as_bytes().chunks(2).map(hex).collect();
+        assert_eq!(events.into_iter().flat_map(encode).collect::<Vec<_>>(), expected);
     }
 
     /// Tag, step and value of all scalars of a file.

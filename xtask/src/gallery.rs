@@ -13,6 +13,7 @@ struct Exhibit {
 }
 
 const EXHIBITS: &[Exhibit] = &[
+    Exhibit { example: "schedules", arguments: &[], kept: &["schedules.svg"] },
     // The CPU engine computes the same bits everywhere.
     Exhibit {
         example: "landscape",
