@@ -63,7 +63,9 @@ fn measure(label: &str, make: impl Fn(OptimizerBuilder) -> Steps) {
                 }
             }
         }
-        times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+        for times in &mut times {
+            times.sort_by(f64::total_cmp);
+        }
         for ((kind, _), of_kind) in kinds.iter().zip(&times) {
             let [least, median] =
                 [0, ROUNDS / 2].map(|i| format!("{:.2} ms ({:.3})", of_kind[i] * 1e3, of_kind[i] / times[0][i]));

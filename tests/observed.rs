@@ -158,6 +158,9 @@ fn the_norms_of_every_kind_of_step_are_those_of_what_it_did() {
     }
 }
 
+/// Whether an element is clipped, of those of a group with so large a norm.
+type IsClipped = fn(f32, f64) -> bool;
+
 #[test]
 fn the_clipped_fraction_is_the_share_of_clipped_elements() {
     let layout = layout();
@@ -165,8 +168,6 @@ fn the_clipped_fraction_is_the_share_of_clipped_elements() {
     let groups = groups(&layout);
     let live: usize = groups.iter().map(|(_, elements)| elements.len()).sum();
     let sgd = Optimizer::builder(Sgd::default());
-    // Whether an element is clipped, of those of a group with so large a norm.
-    type IsClipped = fn(f32, f64) -> bool;
     let cases: [(Clip, IsClipped); 5] = [
         (Clip::value(0.25), |grad, _| grad.abs() > 0.25),
         (Clip::group_norm(20.0), |_, norm| norm > 20.0),
