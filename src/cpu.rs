@@ -2,6 +2,7 @@
 
 mod factors;
 mod finish;
+mod items;
 mod measure;
 mod norm;
 mod observe;
@@ -14,7 +15,8 @@ mod snapshot;
 mod update;
 
 use factors::FactorValues;
-use measure::{TensorRow, Whole};
+use items::Whole;
+use measure::TensorRow;
 pub(crate) use norm::NORM_BLOCK;
 use observe::Observation;
 use percentile::Norms;
@@ -25,6 +27,7 @@ use crate::builder::{OptimizerBuilder, Plan};
 use crate::control::{BiasPowers, ControlBlock, NONE};
 use crate::factors::NAMES;
 use crate::history::{GroupStats, History, HostHistory};
+use crate::observer::Observer;
 use crate::rule::initial;
 use crate::segments::Segments;
 use crate::stats::Stats;
@@ -154,31 +157,27 @@ impl CpuOptimizer {
 
     /// Sums over the tensors, if the rule asks for it.
     fn measure(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
-        let Some(segments) = &self.plan.segments else { return };
         if let (Some(values), Some(factors)) = (&mut self.moment.factors, &self.plan.factors) {
             values.settle(&*self.plan.rule, factors, &self.plan.groups, step, grad);
         }
-        let (rule, groups, tensors) = (&*self.plan.rule, &self.plan.groups, &self.moment.tensors);
+        let rule = &*self.plan.rule;
+        let Some(segments) = &self.plan.segments else { return };
         let whole = self.whole(param, grad);
-        let sums =
-            map_parts(segments.items().to_vec(), |item| measure::measure(rule, groups, step, tensors, &whole, item));
+        let sums = map_parts(segments.items().to_vec(), |item| measure::measure(rule, step, &whole, item));
         for (number, (tensor, items)) in self.moment.tensors.iter_mut().zip(segments.ranges()).enumerate() {
-            let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
+            let own = segments.is_own(number, items.clone());
             settle::settle(rule, step, own.zip(sums[items].iter().copied()), tensor);
         }
     }
 
-    /// Sums what the step is about to do.
+    /// Sums what the step is about to do, if it is to be observed.
     fn observe(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
-        let Some(observer) = &self.plan.observer else { return };
-        let (rule, clip, groups) = (&*self.plan.rule, self.plan.clip(), &self.plan.groups);
+        let (rule, clip) = (&*self.plan.rule, self.plan.clip());
+        let Some(Observer { segments, .. }) = self.plan.observer.as_deref() else { return };
         let whole = self.whole(param, grad);
-        let (segments, tensors) = (&observer.segments, &self.moment.tensors);
-        let sums = map_parts(segments.items().to_vec(), |item| {
-            observe::observe(rule, &clip, groups, step, tensors, &whole, item)
-        });
+        let sums = map_parts(segments.items().to_vec(), |item| observe::observe(rule, &clip, step, &whole, item));
         let totals = segments.ranges().enumerate().map(|(number, items)| {
-            let own = segments.items()[items.clone()].iter().map(|item| item.segment as usize == number);
+            let own = segments.is_own(number, items.clone());
             observe::totals(own.zip(sums[items].iter().copied()))
         });
         let ControlBlock { step, skipped, .. } = self.moment.control;
@@ -186,8 +185,15 @@ impl CpuOptimizer {
     }
 
     fn whole<'a>(&'a self, param: &'a [f32], grad: &'a [f32]) -> Whole<'a> {
-        let states = self.moment.states.iter().map(|(_, state)| &state[..]).collect();
-        Whole { param, grad, states, factors: self.plan.factors.as_ref().zip(self.moment.factors.as_ref()) }
+        let Moment { states, tensors, factors, .. } = &self.moment;
+        Whole {
+            param,
+            grad,
+            states: states.iter().map(|(_, state)| &state[..]).collect(),
+            factors: self.plan.factors.as_ref().zip(factors.as_ref()),
+            groups: &self.plan.groups,
+            tensors,
+        }
     }
 
     /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].

@@ -139,6 +139,11 @@ impl Segments {
         self.ranges.iter().zip(&self.live).map(|(range, &live)| range.start..if live { range.end } else { range.start })
     }
 
+    /// Whether each of some items belongs to a segment.
+    pub(crate) fn is_own(&self, segment: usize, items: Range<usize>) -> impl ExactSizeIterator<Item = bool> {
+        self.items[items].iter().map(move |item| item.segment as usize == segment)
+    }
+
     /// Where the device's table holds the states.
     pub(crate) fn state_bytes(&self) -> Range<u64> {
         16..16 + 16 * self.count() as u64

@@ -108,11 +108,12 @@ fn every_shader_validates_and_translates() {
         "sum_lines",
         "settle_lines",
         "mean_rows",
-        "measure_items",
+        "sum_items",
         "settle_tensors",
         "update",
         "update_bare",
         "update_pass",
+        "observe_totals",
     ] {
         assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
     }

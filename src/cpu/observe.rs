@@ -1,8 +1,7 @@
-use super::measure::{TensorRow, Whole, add, over_lanes, reduce};
-use super::norm::NORM_BLOCK;
-use super::update::{RUN, WholeStep, runs};
+use super::items::{Whole, lanes_of, sum_item};
+use super::measure::{add, reduce};
+use super::update::{RUN, WholeStep};
 use crate::clip::ClipForm;
-use crate::groups::GroupTable;
 use crate::observer::Totals;
 use crate::rule::{Elements, MeasuredElements, Rule};
 use crate::segments::Item;
@@ -18,49 +17,31 @@ pub(crate) struct Observation {
 pub(crate) fn observe(
     rule: &dyn Rule,
     clip: &ClipForm,
-    groups: &GroupTable,
     step: &WholeStep,
-    tensors: &[TensorRow],
     whole: &Whole<'_>,
     item: Item,
 ) -> [[f32; 4]; 2] {
-    let mut sums = vec![[0.0; RUN]; 5];
-    let mut variance = [0.0; RUN];
-    for (from, to, span) in groups.covering(item.start, item.end) {
-        let Some(tensor) = span.tensor else { continue };
-        let tensor_row = tensors.get(tensor as usize).copied().unwrap_or_default();
-        let step_of_span = step.of(groups, span, tensor_row);
-        // Runs end where rows do, so that each lies in one row of sums.
-        for run in runs(from as usize, to as usize, RUN) {
-            let (param, grad) = (&whole.param[run.clone()], &whole.grad[run.clone()]);
-            let grads = step.grads(grad);
-            let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
-            if let Some((factors, values)) = whole.factors {
-                values.write_variance(factors.tensor(tensor as usize), run.start, &mut variance[..run.len()]);
-                states.push(&variance[..run.len()]);
-            }
-            let column = run.start % NORM_BLOCK % RUN;
-            let [grad_sq, param_sq, update_sq, clipped, counted] = &mut sums[..] else { continue };
-            let mut row = [&mut counted[column..column + run.len()]];
-            rule.count(MeasuredElements::new(param, grads, &states, &mut row), &step_of_span);
-
-            let mut updated = param.to_vec();
-            let mut updated_states: Vec<Vec<f32>> = states.iter().map(|state| state.to_vec()).collect();
-            let mut updated_states: Vec<&mut [f32]> = updated_states.iter_mut().map(|state| &mut state[..]).collect();
-            rule.update(Elements::new(&mut updated, grads, &mut updated_states, &mut 0), &step_of_span);
-            let coef = clip.segments.map_or(1.0, |segments| segments.coef(tensor_row.measured));
-            for (i, (&grad, (&param, updated))) in grad.iter().zip(param.iter().zip(updated)).enumerate() {
-                let scaled = grad * step.grad_factors[0] * step.grad_factors[1];
-                let change = updated - param;
-                let is_clipped = scaled.abs() > step.clip_value || coef < 1.0;
-                grad_sq[column + i] += scaled * scaled;
-                param_sq[column + i] += param * param;
-                update_sq[column + i] += change * change;
-                clipped[column + i] += if is_clipped { 1.0 } else { 0.0 };
+    let mut sums = [[0.0; RUN]; 5];
+    sum_item(whole, step, item, &mut sums, |run, sums| {
+        let [squares @ .., counts] = sums else { return };
+        rule.count(MeasuredElements::new(run.param, run.grads, run.states, std::slice::from_mut(counts)), &run.step);
+        let mut updated = run.param.to_vec();
+        let mut states: Vec<Vec<f32>> = run.states.iter().map(|state| state.to_vec()).collect();
+        let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
+        rule.update(Elements::new(&mut updated, run.grads, &mut states, &mut 0), &run.step);
+        let coef = clip.segments.map_or(1.0, |segments| segments.coef(run.step.measured));
+        for (i, (&grad, (&param, updated))) in run.grads.grad.iter().zip(run.param.iter().zip(updated)).enumerate() {
+            let grad = grad * step.grad_factors[0] * step.grad_factors[1];
+            let change = updated - param;
+            let is_clipped = grad.abs() > step.clip_value || coef < 1.0;
+            let clipped = if is_clipped { 1.0 } else { 0.0 };
+            for (sums, term) in squares.iter_mut().zip([grad * grad, param * param, change * change, clipped]) {
+                sums[i] += term;
             }
         }
-    }
-    [reduce(over_lanes(&sums[..4])), reduce(over_lanes(&sums[4..]))]
+    });
+    let (squares, counts) = sums.split_at(4);
+    [squares, counts].map(|sums| reduce(lanes_of(sums)))
 }
 
 /// Adds the items of one segment up. Twin of `shaders/totals.wgsl`. `sums` has, for each of these items and others between

@@ -117,10 +117,14 @@ impl Pipelines {
         let streams_to_read: Vec<_> = streams.iter().map(|&(binding, _)| (binding, read)).collect();
         let measure = [&harness[..], &streams_to_read, &segments, factors].concat();
         let mut update = [&harness[..], &streams, factors].concat();
-        let mut observe = [&harness[..], &streams_to_read, factors, &[(OBSERVED_BINDING, write)]].concat();
         if measures {
             update.push((SEGMENTS_BINDING, read));
-            observe.push((SEGMENTS_BINDING, read));
+        }
+        // Only optimizers that observe have room for one more buffer.
+        let mut observe = Vec::new();
+        if observes {
+            observe = [&harness[..], &streams_to_read, factors, &[(OBSERVED_BINDING, write)]].concat();
+            observe.extend(measures.then_some((SEGMENTS_BINDING, read)));
         }
         let update_bare = [&harness[..], &[(3, write)], &streams].concat();
         let finish = [(0, write), (1, read), (2, read), (3, write), (4, write)];
@@ -178,16 +182,12 @@ impl Pipelines {
         let (entry_point, source) = match kernel {
             Kernel::Norm(form) => ("norm", shader::norm(clip.norm, form)),
             Kernel::Finish => ("finish", shader::finish(rule, clip)),
-            Kernel::Measure { aligned, group_lrs } => {
-                ("measure_items", shader::measure(rule, clip, aligned, group_lrs))
-            }
+            Kernel::Measure { aligned, group_lrs } => ("sum_items", shader::measure(rule, clip, aligned, group_lrs)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
             Kernel::Lines => ("sum_lines", shader::lines(rule, clip)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
             Kernel::MeanRows => ("mean_rows", shader::mean_rows(rule)),
-            Kernel::Observe { aligned, group_lrs } => {
-                ("observe_items", shader::observe(rule, clip, aligned, group_lrs))
-            }
+            Kernel::Observe { aligned, group_lrs } => ("sum_items", shader::observe(rule, clip, aligned, group_lrs)),
             Kernel::Totals => ("observe_totals", shader::totals()),
             Kernel::Update(form) => ("update", shader::update(rule, clip, form)),
             Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, clip, form)),

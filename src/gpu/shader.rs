@@ -16,6 +16,7 @@ const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
 const NORM: &str = include_str!("../../shaders/norm.wgsl");
 const FINISH: &str = include_str!("../../shaders/finish.wgsl");
 const SEGMENTS: &str = include_str!("../../shaders/segments.wgsl");
+const ITEMS: &str = include_str!("../../shaders/items.wgsl");
 const MEASURE: &str = include_str!("../../shaders/measure.wgsl");
 const REDUCE: &str = include_str!("../../shaders/reduce.wgsl");
 const SETTLE: &str = include_str!("../../shaders/settle.wgsl");
@@ -327,11 +328,8 @@ fn count_for_rule(rule: &dyn Rule) -> String {
 
 /// The kernel that sums what the rule measures over each item.
 pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs: u32) -> String {
-    let (types, lrs) = (rule_and_types_with(rule, group_lrs), learning_rates(group_lrs));
-    let (elements, segments) = (elements(rule, Access::Read, aligned), segments(rule, "read_write"));
-    let (factors, measure) = (factors(rule, "read"), fragment_for(rule, MEASURE));
-    let value = value(clip);
-    [&types, &elements, CHUNK, LANES, GROUPS, lrs, &segments, &factors, REDUCE, value, &measure].join("\n")
+    let parts = [&segments(rule, "read_write"), value(clip), MEASURE].join("\n");
+    items(rule, aligned, group_lrs, &parts)
 }
 
 /// The kernel that sums what a step is about to do over each item.
@@ -341,20 +339,24 @@ pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs
         ClipForm { value: Some(_), .. } => [include_str!("../../shaders/seen/value.wgsl"), VALUE].join("\n"),
         _ => include_str!("../../shaders/seen/none.wgsl").to_owned(),
     };
+    let count = if rule.counts().is_some() { "" } else { NO_COUNT };
+    let parts = [&segments(rule, "read"), &seen, count, OBSERVED, OBSERVE].join("\n");
+    items(rule, aligned, group_lrs, &parts)
+}
+
+/// The kernel that sums over items what `parts` say.
+fn items(rule: &dyn Rule, aligned: bool, group_lrs: u32, parts: &str) -> String {
     let sources = [
-        rule_and_types_with(rule, group_lrs),
-        elements(rule, Access::Read, aligned),
-        CHUNK.to_owned(),
-        fragment_for(rule, LANES),
-        fragment_for(rule, GROUPS),
-        learning_rates(group_lrs).to_owned(),
-        segments(rule, "read"),
-        factors(rule, "read"),
-        seen,
-        if rule.counts().is_some() { String::new() } else { NO_COUNT.to_owned() },
-        REDUCE.to_owned(),
-        OBSERVED.to_owned(),
-        fragment_for(rule, OBSERVE),
+        &rule_and_types_with(rule, group_lrs),
+        &elements(rule, Access::Read, aligned),
+        CHUNK,
+        &fragment_for(rule, LANES),
+        &fragment_for(rule, GROUPS),
+        learning_rates(group_lrs),
+        &factors(rule, "read"),
+        REDUCE,
+        parts,
+        &fragment_for(rule, ITEMS),
     ];
     sources.join("\n")
 }
