@@ -21,7 +21,7 @@ pub(crate) fn observe(
     whole: &Whole<'_>,
     item: Item,
 ) -> [[f32; 4]; 2] {
-    let mut sums = [[0.0; RUN]; 5];
+    let mut sums = vec![[0.0; RUN]; 5];
     sum_item(whole, step, item, &mut sums, |run, sums| {
         let [squares @ .., counts] = sums else { return };
         rule.count(MeasuredElements::new(run.param, run.grads, run.states, std::slice::from_mut(counts)), &run.step);
