@@ -77,7 +77,7 @@ impl<'a> Elements<'a> {
     ///
     /// # Panics
     /// If `N` is not the number of the rule's states.
-    pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
+    pub fn each<const N: usize>(self, f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
         let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
             panic!("a rule's CPU twin takes exactly the states that the rule declares");
         };
