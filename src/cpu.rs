@@ -12,6 +12,7 @@ mod percentile;
 mod settle;
 pub(crate) mod simd;
 mod snapshot;
+mod state;
 mod update;
 
 use factors::FactorValues;
@@ -21,6 +22,7 @@ pub(crate) use norm::NORM_BLOCK;
 use observe::Observation;
 use percentile::Norms;
 pub use snapshot::CpuSnapshot;
+use state::State;
 use update::{Part, WholeStep};
 
 use crate::builder::{OptimizerBuilder, Plan};
@@ -61,7 +63,7 @@ pub struct CpuOptimizer {
 #[derive(Debug, Clone)]
 struct Moment {
     control: ControlBlock,
-    states: Vec<(String, Vec<f32>)>,
+    states: Vec<(String, State)>,
     /// Of each tensor, if the rule measures.
     tensors: Vec<TensorRow>,
     /// In place of a state per element, if the rule is factored.
@@ -78,8 +80,10 @@ impl CpuOptimizer {
     pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let plan = Plan::new(builder, layout)?;
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let state = |&name: &&str| (name.to_owned(), vec![plan.rule.initial_state(name); plan.len]);
-        let states = plan.rule.states().iter().map(state).collect();
+        let state = |(number, &name): (usize, &&str)| {
+            (name.to_owned(), State::new(number, plan.rule.initial_state(name), plan.len))
+        };
+        let states = plan.rule.states().iter().enumerate().map(state).collect();
         let rows = |segments: &Segments| vec![TensorRow::new(segments.initial()); segments.count()];
         let tensors = plan.segments.as_ref().map(rows).unwrap_or_default();
         let factors = plan.factors.as_ref().map(FactorValues::new);

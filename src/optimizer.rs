@@ -77,8 +77,7 @@ impl Optimizer {
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
         let clip = plan.clip();
-        let mut pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip, plan.observer.is_some())?;
-        pipelines.prepare(device, Kernel::Finish);
+        let pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip, plan.observer.is_some())?;
 
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
         let block = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &clip);
@@ -244,6 +243,9 @@ impl Optimizer {
         if let Some(kept) = self.bindings.iter().position(|kept| kept.are_for(params, grads, len, work)) {
             self.bindings[..=kept].rotate_right(1);
             return Ok(());
+        }
+        if work.is_decided() {
+            self.pipelines.prepare(&self.device, Kernel::Finish);
         }
         let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, &self.plan, (params, grads), work)?;
         let kinds = if self.plan.observer.is_some() { 2 } else { 1 };

@@ -64,12 +64,13 @@ pub(crate) struct Args {
     pub(crate) clip: ClipModes,
 
     /// Tensors that the parameters are divided into.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tensors: u32,
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tensors: Vec<u32>,
 
-    /// Groups that the tensors are dealt out to, each with a learning-rate scale of its own; 0: none.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) groups: u32,
+    /// Groups that the tensors are dealt out to, each with a learning-rate scale of its own; 0: none. As many as there are
+    /// tensors at most.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    pub(crate) groups: Vec<u32>,
 
     /// Seconds to spend on measuring each case.
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
@@ -85,13 +86,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Whether to clip, for each measurement of a case.
-    pub(crate) fn clip_modes(&self) -> &'static [bool] {
-        match self.clip {
+    /// Tensors, groups and whether to clip, for each measurement of a rule and a size.
+    pub(crate) fn divisions(&self) -> impl Iterator<Item = (u32, u32, bool)> {
+        let clip: &[bool] = match self.clip {
             ClipModes::Both => &[false, true],
             ClipModes::Off => &[false],
             ClipModes::On => &[true],
-        }
+        };
+        let divided = self.tensors.iter().flat_map(|&tensors| self.groups.iter().map(move |&groups| (tensors, groups)));
+        divided.flat_map(move |(tensors, groups)| clip.iter().map(move |&clip| (tensors, groups, clip)))
     }
 }
 
@@ -117,6 +120,15 @@ fn size(text: &str) -> Result<Size, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_of_tensors_meets_every_number_of_groups() {
+        let args = Args::parse_from(["throughput", "--tensors", "1,7", "--groups", "0,3", "--clip", "off"]);
+        let divisions = [(1, 0, false), (1, 3, false), (7, 0, false), (7, 3, false)];
+        assert!(args.divisions().eq(divisions));
+        let args = Args::parse_from(["throughput"]);
+        assert!(args.divisions().eq([(1, 0, false), (1, 0, true)]));
+    }
 
     #[test]
     fn sizes_have_binary_units() {

@@ -13,18 +13,16 @@ pub(crate) struct Case {
     pub(crate) elements: usize,
     pub(crate) tensors: u32,
     pub(crate) layout: Layout,
+    pub(crate) groups: u32,
     rule: RuleConfig,
-    groups: u32,
 }
 
 impl Case {
     pub(crate) fn new(
         name: &str,
         rule: RuleConfig,
-        clip: bool,
         elements: usize,
-        tensors: u32,
-        groups: u32,
+        (tensors, groups, clip): (u32, u32, bool),
     ) -> Result<Self> {
         let tensors = tensors.min(elements as u32);
         let groups = groups.min(tensors);
@@ -40,7 +38,7 @@ impl Case {
                 layout = layout.group(group(tensor as u32 % groups));
             }
         }
-        Ok(Self { name: name.to_owned(), clip, elements, tensors, layout: layout.build()?, rule, groups })
+        Ok(Self { name: name.to_owned(), clip, elements, tensors, layout: layout.build()?, groups, rule })
     }
 
     /// The optimizer to measure.
@@ -100,7 +98,7 @@ mod tests {
 
     fn case(json: &str, clip: bool) -> Case {
         let rule = serde_json::from_str(json).expect(json);
-        Case::new("a rule", rule, clip, 1_000, 7, 3).expect("a layout")
+        Case::new("a rule", rule, 1_000, (7, 3, clip)).expect("a layout")
     }
 
     /// The figures of the README: 28 bytes per parameter for AdamW, 32 with clipping.
@@ -122,7 +120,7 @@ mod tests {
         assert_eq!(tensors[4].group(), Some("group1"));
         case.builder().build_cpu(&case.layout).expect("the groups are the layout's");
         let rule = serde_json::from_str(r#"{"name": "sgd"}"#).expect("a rule");
-        let case = Case::new("one element", rule, false, 1, 7, 3).expect("a layout");
+        let case = Case::new("one element", rule, 1, (7, 3, false)).expect("a layout");
         case.builder().build_cpu(&case.layout).expect("as many groups as tensors");
     }
 }

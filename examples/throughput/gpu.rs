@@ -21,7 +21,6 @@ const SURELY_THERE: u64 = 256 << 20;
 
 pub(crate) struct Device {
     gpu: Gpu,
-    pipelines: SharedPipelines,
     /// By number of streams.
     streams: HashMap<usize, Stream>,
     clock: Option<Clock>,
@@ -30,6 +29,8 @@ pub(crate) struct Device {
 /// One copy of all buffers of a case.
 struct Set {
     optimizer: Optimizer,
+    /// What making it took.
+    made_in: f64,
     params: Vec<wgpu::Buffer>,
     grads: Vec<wgpu::Buffer>,
     runs: Vec<Run>,
@@ -38,14 +39,18 @@ struct Set {
 impl Device {
     pub(crate) fn new(gpu: Gpu) -> Self {
         let clock = Clock::new(&gpu);
-        Self { pipelines: SharedPipelines::new(&gpu.device), streams: HashMap::new(), clock, gpu }
+        Self { streams: HashMap::new(), clock, gpu }
     }
 
     fn sets(&mut self, case: &Case) -> Result<VecDeque<Set>> {
         let streams = case.streams();
         let stream = self.streams.entry(streams).or_insert_with(|| Stream::new(&self.gpu.device, streams));
+        // Of this case alone: its first step is to compile.
+        let pipelines = SharedPipelines::new(&self.gpu.device);
         let set = |_| {
-            let optimizer = case.builder().build_shared(&self.pipelines, &case.layout)?;
+            let start = Instant::now();
+            let optimizer = case.builder().build_shared(&pipelines, &case.layout)?;
+            let made_in = start.elapsed().as_secs_f64();
             let (params, grads) = (flat(&self.gpu, &case.layout, 1.0), flat(&self.gpu, &case.layout, 1e-3));
             // Not the factors that a rule may keep beside them: they are small.
             let states = optimizer
@@ -55,7 +60,7 @@ impl Device {
                 .map(|name| optimizer.state(name).unwrap_or_default());
             let slices: Vec<_> = [slices(&grads), slices(&params)].into_iter().chain(states).collect();
             let runs = stream.bind(&self.gpu.device, &slices);
-            Ok(Set { optimizer, params, grads, runs })
+            Ok(Set { optimizer, made_in, params, grads, runs })
         };
         (0..case.copies()).map(set).collect()
     }
@@ -76,7 +81,9 @@ impl Engine for Device {
     }
 
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row> {
-        let sets = RefCell::new(self.sets(case)?);
+        let mut sets = self.sets(case)?;
+        let first_step_seconds = first_step(&self.gpu, &mut sets[0])?;
+        let sets = RefCell::new(sets);
         let (gpu, clock, stream) = (&self.gpu, self.clock.as_ref(), &self.streams[&case.streams()]);
         let turn = |work: &mut dyn FnMut(&mut Set, &mut wgpu::CommandEncoder) -> Result<()>, turns| {
             batch(gpu, clock, turns, &mut |encoder| {
@@ -114,8 +121,9 @@ impl Engine for Device {
         let times = measure([&mut step, &mut few, &mut many, &mut copy], seconds)?;
         let sets = sets.borrow();
         let applied: u64 = sets.iter().map(|set| applied(gpu, &set.optimizer)).sum::<Result<_>>()?;
-        if applied != record.len() as u64 {
-            let (name, steps) = (&case.name, record.len());
+        let steps = 1 + record.len() as u64;
+        if applied != steps {
+            let name = &case.name;
             return Err(format!("{name}: {applied} of {steps} steps were applied; the times mean nothing").into());
         }
         let [step, few, many, copy] = times;
@@ -127,6 +135,7 @@ impl Engine for Device {
             stream,
             copy: (sets[0].grads[0].size(), copy),
             record_microseconds: Some(quantile(&record, 0.5)),
+            first_step_seconds,
         };
         Ok(Row::new(case, "gpu", (&info.name, driver.trim()), compared))
     }
@@ -152,6 +161,19 @@ fn batch(
     }
     gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
     Ok(clock.map(|clock| clock.read(gpu, turns)).unwrap_or_default())
+}
+
+/// Seconds from the builder to the end of the first step.
+fn first_step(gpu: &Gpu, set: &mut Set) -> Result<f64> {
+    // What filled the buffers is not the optimizer's.
+    gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+    let (params, grads) = (slices(&set.params), slices(&set.grads));
+    let start = Instant::now();
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    set.optimizer.step(&mut encoder, &gpu.queue, &params, &grads)?;
+    gpu.queue.submit([encoder.finish()]);
+    gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
+    Ok(set.made_in + start.elapsed().as_secs_f64())
 }
 
 fn applied(gpu: &Gpu, optimizer: &Optimizer) -> Result<u64> {

@@ -64,8 +64,8 @@ fn main() -> Result<()> {
                     Size::Elements(elements) => elements,
                     Size::Max => most_elements(&**engine, Case::streams_of(rule)),
                 };
-                for &clip in args.clip_modes() {
-                    let row = measure_one(&mut **engine, &args, (name, rule), elements, clip);
+                for division in args.divisions() {
+                    let row = measure_one(&mut **engine, args.seconds, (name, rule), elements, division);
                     report.add(name, row)?;
                 }
             }
@@ -77,10 +77,10 @@ fn main() -> Result<()> {
 
 fn measure_one(
     engine: &mut dyn Engine,
-    args: &Args,
+    seconds: f64,
     (name, rule): (&str, &RuleConfig),
     elements: usize,
-    clip: bool,
+    division: (u32, u32, bool),
 ) -> Result<Row> {
     if elements == 0 || !engine.has_room(elements, Case::streams_of(rule)) {
         return Err(format!(
@@ -88,7 +88,7 @@ fn measure_one(
         )
         .into());
     }
-    engine.run(&Case::new(name, rule.clone(), clip, elements, args.tensors, args.groups)?, args.seconds)
+    engine.run(&Case::new(name, rule.clone(), elements, division)?, seconds)
 }
 
 /// The largest power of two, or one and a half of one, for which there is room.

@@ -17,6 +17,7 @@ pub(crate) struct Row {
     pub(crate) clip: bool,
     pub(crate) elements: usize,
     pub(crate) tensors: u32,
+    pub(crate) groups: u32,
     pub(crate) bytes_per_step: u64,
     /// Of one step: by the device's timestamps where it has them, else by the clock on the wall.
     pub(crate) seconds_median: f64,
@@ -26,6 +27,8 @@ pub(crate) struct Row {
     pub(crate) ceiling_ratio: f64,
     /// The host's time to record one step; null on the CPU.
     pub(crate) record_microseconds: Option<f64>,
+    /// From the builder to the end of the first step: compiled pipelines, states in memory.
+    pub(crate) first_step_seconds: f64,
     #[serde(skip)]
     spread: f64,
     #[serde(skip)]
@@ -44,6 +47,7 @@ pub(crate) struct Compared {
     /// A copy of so many bytes, and its times.
     pub(crate) copy: (u64, Times),
     pub(crate) record_microseconds: Option<f64>,
+    pub(crate) first_step_seconds: f64,
 }
 
 impl Row {
@@ -51,7 +55,7 @@ impl Row {
         case: &Case,
         engine: &'static str,
         (adapter, driver): (&str, &str),
-        Compared { step, stream, copy: (copied, copy), record_microseconds }: Compared,
+        Compared { step, stream, copy: (copied, copy), record_microseconds, first_step_seconds }: Compared,
     ) -> Self {
         let bytes = case.bytes();
         let rate = bytes as f64 / step.median();
@@ -64,12 +68,14 @@ impl Row {
             clip: case.clip,
             elements: case.elements,
             tensors: case.tensors,
+            groups: case.groups,
             bytes_per_step: bytes,
             seconds_median: step.median(),
             seconds_min: step.min(),
             bytes_per_second: rate,
             ceiling_ratio: rate / (case.update_bytes() as f64 / stream.median()),
             record_microseconds,
+            first_step_seconds,
             spread: step.spread(),
             wall: crate::measure::quantile(&step.wall, 0.5),
             // Every byte is read once and written once.
@@ -82,17 +88,32 @@ impl Row {
 /// The table's columns.
 pub(crate) fn heading() -> String {
     format!(
-        "{:20} {:>9} {:>5} {:>8} {:>9} {:>4} {:>9} {:>10} {:>8} {:>10} {:>8}",
-        "rule", "elements", "clip", "states", "step", "±", "wall", "rate", "ceiling", "copy", "record"
+        "{:20} {:>9} {:>7} {:>6} {:>5} {:>8} {:>9} {:>4} {:>9} {:>10} {:>8} {:>10} {:>8} {:>9}",
+        "rule",
+        "elements",
+        "tensors",
+        "groups",
+        "clip",
+        "states",
+        "step",
+        "±",
+        "wall",
+        "rate",
+        "ceiling",
+        "copy",
+        "record",
+        "first"
     )
 }
 
 /// A row for people; the units stand with the numbers.
 pub(crate) fn line(row: &Row) -> String {
     format!(
-        "{:20} {:>9} {:>5} {:>8} {:>9} {:>4} {:>9} {:>10} {:>8} {:>10} {:>8}",
+        "{:20} {:>9} {:>7} {:>6} {:>5} {:>8} {:>9} {:>4} {:>9} {:>10} {:>8} {:>10} {:>8} {:>9}",
         row.rule,
         count(row.elements),
+        row.tensors,
+        row.groups,
         if row.clip { "clip" } else { "-" },
         format!("{:.0} MB", row.state_bytes as f64 / 1e6),
         seconds(row.seconds_median),
@@ -102,6 +123,7 @@ pub(crate) fn line(row: &Row) -> String {
         format!("{:.2}", row.ceiling_ratio),
         format!("{:.1} GB/s", row.copy_rate / 1e9),
         row.record_microseconds.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} µs")),
+        seconds(row.first_step_seconds),
     )
 }
 
@@ -128,9 +150,11 @@ pub(crate) mod tests {
 
     pub(crate) fn row(elements: usize) -> Row {
         let rule = serde_json::from_str(r#"{"name": "adamw"}"#).expect("a rule");
-        let case = Case::new("adamw", rule, true, elements, 1, 0).expect("a layout");
+        let case = Case::new("adamw", rule, elements, (1, 0, true)).expect("a layout");
         let copy = (65_536 * 4, times(1e-3));
-        let compared = Compared { step: times(4e-3), stream: times(3e-3), copy, record_microseconds: Some(2.5) };
+        let (record_microseconds, first_step_seconds) = (Some(2.5), 0.25);
+        let compared =
+            Compared { step: times(4e-3), stream: times(3e-3), copy, record_microseconds, first_step_seconds };
         Row::new(&case, "gpu", ("a card", "a driver"), compared)
     }
 
@@ -155,6 +179,8 @@ pub(crate) mod tests {
             "driver",
             "elements",
             "engine",
+            "first_step_seconds",
+            "groups",
             "precision",
             "record_microseconds",
             "rule",
@@ -169,7 +195,7 @@ pub(crate) mod tests {
     fn the_table_is_aligned_and_has_units() {
         let (heading, line) = (heading(), line(&row(65_536)));
         assert_eq!(heading.chars().count(), line.chars().count());
-        for part in ["64 Ki", "clip", "4.00 ms", "0.86", "2.5 µs"] {
+        for part in ["64 Ki", "clip", "4.00 ms", "0.86", "2.5 µs", "250.00 ms"] {
             assert!(line.contains(part), "{part} is missing: {line}");
         }
     }

@@ -41,7 +41,8 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
         }
         denom = sqrt(moment + hyper.eps_root) + hyper.eps;
     } else {
-        denom = sqrt(moment) / sqrt(step.bias_correction.y) + hyper.eps;
+        // The quotient of two scalars costs nothing where divisions of elements are what a step waits for.
+        denom = sqrt(moment) * (1.0 / sqrt(step.bias_correction.y)) + hyper.eps;
     }
     var change = step_size * (updated.exp_avg / denom);
     if cautious {

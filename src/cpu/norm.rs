@@ -12,8 +12,10 @@ const LANES: usize = 64;
 const ROW: usize = 4 * LANES;
 /// Elements that the lanes hold at a time: eight rows.
 const TILE: usize = 8 * ROW;
-/// Where the largest element is scaled to 1 or more and none but 0 is below this, every square is a normal number.
+/// Where no scaled element but 0 is below this, every square is a normal number.
 const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
+/// Where none is above this, no sum of squares over a block is infinite.
+const MOST: f32 = (1u64 << 50) as f32;
 
 /// What a block of gradients adds to the norm, and their finite check; `start` is the flat index of its first element.
 /// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each row, tile by tile.
@@ -34,30 +36,48 @@ pub(crate) fn norm(order: Norm, grad: &[f32], start: usize, groups: &GroupTable)
 }
 
 fn partial(order: Norm, block: &[f32], start: usize) -> Partial {
-    let (largest, smallest) = vectorized(
-        #[inline(always)]
-        || extremes(block),
-    );
-    let exponent = exponent_of(largest);
-    let scale = power_of_two(-exponent);
-    if largest < INFINITE && f32::from_bits(smallest) * scale >= LEAST {
-        let sum = match order {
-            Norm::One => Some(vectorized(
-                #[inline(always)]
-                || sum_of_terms(Norm::One, block, scale),
-            )),
-            Norm::Two => Some(vectorized(
-                #[inline(always)]
-                || sum_of_terms(Norm::Two, block, scale),
-            )),
-            Norm::Infinity => Some(0.0),
-            Norm::P(_) => None,
-        };
-        if let Some(sum) = sum {
-            return Partial { exponent, sum, max_bits: largest, ..EMPTY_PARTIAL };
+    let sums = match order {
+        Norm::One => Some(vectorized(
+            #[inline(always)]
+            || block_sums(Norm::One, block),
+        )),
+        Norm::Two => Some(vectorized(
+            #[inline(always)]
+            || block_sums(Norm::Two, block),
+        )),
+        Norm::Infinity => Some(vectorized(
+            #[inline(always)]
+            || block_sums(Norm::Infinity, block),
+        )),
+        Norm::P(_) => None,
+    };
+    sums.and_then(|sums| sums.partial(order)).unwrap_or_else(|| partial_by_lanes(order, block, start))
+}
+
+/// What one pass over a block finds.
+struct BlockSums {
+    /// Bits of the largest absolute value.
+    largest: u32,
+    /// Those of the smallest that is not 0, or of infinity where there is none.
+    smallest: u32,
+    /// Of the elements scaled by 2^-`exponent`.
+    sum: f32,
+    exponent: i32,
+}
+
+impl BlockSums {
+    /// What [`partial_by_lanes`] makes, where one scale for all lanes gives the same bits: powers of two change none as long
+    /// as every term is a normal number and every sum finite.
+    fn partial(&self, order: Norm) -> Option<Partial> {
+        let scale = power_of_two(-self.exponent);
+        let scaled = |bits| f32::from_bits(bits) * scale;
+        if self.largest >= INFINITE || scaled(self.largest) > MOST || scaled(self.smallest) < LEAST {
+            return None;
         }
+        let exponent = exponent_of(self.largest);
+        let sum = self.sum * order.rescale(self.exponent - exponent);
+        Some(Partial { exponent, sum, max_bits: self.largest, ..EMPTY_PARTIAL })
     }
-    partial_by_lanes(order, block, start)
 }
 
 /// The exponent that makes the largest element 1 to 4 (2^-127 is not a normal f32).
@@ -65,28 +85,21 @@ fn exponent_of(max_bits: u32) -> i32 {
     ((max_bits >> 23) as i32 - 127).clamp(-126, 126)
 }
 
-/// Bits of the largest absolute value, and of the smallest that is not 0; those of infinity where there is none.
+/// The sum that [`partial_by_lanes`] makes, with one scale for all lanes, guessed by the first of them.
 #[inline(always)]
-fn extremes(block: &[f32]) -> (u32, u32) {
+fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
+    let exponent = exponent_of(block[..LANES].iter().fold(0, |largest, grad| (grad.to_bits() & ABSOLUTE).max(largest)));
+    let scale = power_of_two(-exponent);
     let (mut largest, mut smallest) = (0, u32::MAX);
-    for grad in block {
-        let bits = grad.to_bits() & ABSOLUTE;
-        largest = bits.max(largest);
-        // 0 becomes the largest number of all.
-        smallest = bits.wrapping_sub(1).min(smallest);
-    }
-    (largest, smallest.saturating_add(1).min(INFINITE))
-}
-
-/// The sum that [`partial_by_lanes`] makes, with one scale for all lanes: powers of two change no bit of it as long as
-/// every term is a normal number.
-#[inline(always)]
-fn sum_of_terms(order: Norm, block: &[f32], scale: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     for tile in block.chunks_exact(TILE) {
         let mut sums = [0.0; ROW];
         for row in tile.chunks_exact(ROW) {
             for (sum, grad) in sums.iter_mut().zip(row) {
+                let bits = grad.to_bits() & ABSOLUTE;
+                largest = bits.max(largest);
+                // 0 becomes the largest number of all.
+                smallest = bits.wrapping_sub(1).min(smallest);
                 *sum += order.term_of(grad.abs() * scale);
             }
         }
@@ -102,7 +115,7 @@ fn sum_of_terms(order: Norm, block: &[f32], scale: f32) -> f32 {
         }
         stride /= 2;
     }
-    lanes[0]
+    BlockSums { largest, smallest: smallest.saturating_add(1).min(INFINITE), sum: lanes[0], exponent }
 }
 
 /// Statement by statement what the device computes.
@@ -180,13 +193,29 @@ mod tests {
         }
     }
 
+    /// The scale is that of the first elements, whatever follows.
+    #[test]
+    fn a_wrong_guess_changes_no_bit() {
+        let guesses = [(0.0, 0), (1.0, 49), (1.0, 52), (1.0, 90), (1.0, -59), (1.0, -63), (2f32.powi(-100), 20)];
+        for (order, (first, exponent)) in
+            [Norm::One, Norm::Two, Norm::Infinity].into_iter().flat_map(|order| guesses.map(|guess| (order, guess)))
+        {
+            let mut block = block(exponent, 3, 1);
+            block[..2 * LANES].fill(first);
+            let expected = partial_by_lanes(order, &block, 0);
+            assert_eq!(partial(order, &block, 0), expected, "{order:?}, {first} before 2^{exponent}");
+        }
+    }
+
     /// Within the spread nothing is lost of the smallest, beyond it the lanes have to have scales of their own.
     #[test]
     fn the_smallest_that_counts_is_found() {
         let mut block = vec![0.0; NORM_BLOCK];
         block[17] = -2f32.powi(-40);
         block[8191] = 8.0;
-        assert_eq!(extremes(&block), (8f32.to_bits(), 2f32.powi(-40).to_bits()));
-        assert_eq!(extremes(&vec![-0.0; NORM_BLOCK]), (0, INFINITE));
+        let sums = block_sums(Norm::Two, &block);
+        assert_eq!((sums.largest, sums.smallest), (8f32.to_bits(), 2f32.powi(-40).to_bits()));
+        let sums = block_sums(Norm::Two, &vec![-0.0; NORM_BLOCK]);
+        assert_eq!((sums.largest, sums.smallest), (0, INFINITE));
     }
 }

@@ -32,7 +32,7 @@ impl Norm {
     }
 
     /// What a sum is multiplied by when its elements' scale changes by 2^exponent.
-    fn rescale(self, exponent: i32) -> f32 {
+    pub(crate) fn rescale(self, exponent: i32) -> f32 {
         match self {
             Self::One => power_of_two(exponent),
             Self::Two => power_of_two(2 * exponent),

@@ -8,7 +8,7 @@ pub struct Gpu {
     /// The adapter.
     pub adapter: wgpu::Adapter,
     /// A device with the adapter's own limits for buffers and bindings, and wgpu's defaults otherwise; with timestamp
-    /// queries where the adapter has them.
+    /// queries and caches of pipelines where the adapter has them.
     pub device: wgpu::Device,
     /// The device's queue.
     pub queue: wgpu::Queue,
@@ -68,9 +68,10 @@ async fn request_device(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::
         ..wgpu::Limits::default().or_worse_values_from(&available)
     };
     let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+    let wanted = timestamps | wgpu::Features::PIPELINE_CACHE;
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("wgpu-optim"),
-        required_features: timestamps & adapter.features(),
+        required_features: wanted & adapter.features(),
         required_limits,
         ..Default::default()
     };

@@ -222,7 +222,7 @@ impl Pipelines {
                     // Every word of workgroup memory is written before it is read.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.shared.cache.as_ref(),
             })
         });
         self.made.insert(kernel, pipeline);

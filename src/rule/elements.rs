@@ -16,10 +16,21 @@ pub(crate) struct Grads<'a> {
 }
 
 impl Grads<'_> {
+    /// Whether all that makes a gradient what a rule sees is [`Grads::factors`].
+    #[inline(always)]
+    fn scaled_only(self) -> bool {
+        self.clip_value == f32::INFINITY && self.clip_coef == 1.0
+    }
+
+    #[inline(always)]
+    fn scaled(self, grad: f32) -> f32 {
+        grad * self.factors[0] * self.factors[1]
+    }
+
     /// A gradient as the rule sees it.
     #[inline(always)]
     pub(crate) fn seen(self, grad: f32) -> f32 {
-        let (scaled, most) = (grad * self.factors[0] * self.factors[1], self.clip_value);
+        let (scaled, most) = (self.scaled(grad), self.clip_value);
         // Like this, and not by `clamp`, the loops around it are vectorized.
         let clamped = if scaled > most {
             most
@@ -66,32 +77,49 @@ impl<'a> Elements<'a> {
     ///
     /// # Panics
     /// If `N` is not the number of the rule's states.
-    pub fn each<const N: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
-        let len = self.param.len();
-        let (param, grads) = (self.param, self.grads);
+    pub fn each<const N: usize>(self, f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N])) {
         let Ok(states) = <&mut [&mut [f32]; N]>::try_from(self.states) else {
             panic!("a rule's CPU twin takes exactly the states that the rule declares");
         };
-        *self.max_bits = vectorized(
-            #[inline(always)]
-            move || {
-                // One length that the compiler can see in here lets it drop the bounds checks and vectorize to the end.
-                let (param, grad) = (&mut param[..len], &grads.grad[..len]);
-                let states = states.each_mut().map(|state| &mut state[..len]);
-                let mut max_bits = 0;
-                for i in 0..len {
-                    max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
-                    let grad = grads.seen(grad[i]);
-                    let (new_param, new_states) = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
-                    param[i] = new_param;
-                    for s in 0..N {
-                        states[s][i] = new_states[s];
-                    }
-                }
-                max_bits
-            },
-        );
+        let (param, grads) = (self.param, self.grads);
+        // Loops that do less have more elements on their way at a time.
+        *self.max_bits = if grads.scaled_only() {
+            update_each(param, grads, states, Grads::scaled, f)
+        } else {
+            update_each(param, grads, states, Grads::seen, f)
+        };
     }
+}
+
+/// Calls `f` for each element with the gradient that `seen` makes; gives the largest bits of the gradients' absolute values.
+#[inline(always)]
+fn update_each<'a, const N: usize>(
+    param: &mut [f32],
+    grads: Grads<'a>,
+    states: &mut [&mut [f32]; N],
+    seen: impl Fn(Grads<'a>, f32) -> f32,
+    mut f: impl FnMut(f32, f32, [f32; N]) -> (f32, [f32; N]),
+) -> u32 {
+    let len = param.len();
+    vectorized(
+        #[inline(always)]
+        move || {
+            // One length that the compiler can see in here lets it drop the bounds checks and vectorize to the end.
+            let (param, grad) = (&mut param[..len], &grads.grad[..len]);
+            let states = states.each_mut().map(|state| &mut state[..len]);
+            let mut max_bits = 0;
+            for i in 0..len {
+                max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
+                let grad = seen(grads, grad[i]);
+                let (new_param, new_states) = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
+                param[i] = new_param;
+                for s in 0..N {
+                    states[s][i] = new_states[s];
+                }
+            }
+            max_bits
+        },
+    )
 }
 
 /// A run of elements for the CPU twin of a rule's `measure` or `count`.

@@ -219,7 +219,8 @@ fn adam(
         }
         denom = (moment + hyper.eps_root).sqrt() + hyper.eps;
     } else {
-        denom = moment.sqrt() / step.bias_correction[1].sqrt() + hyper.eps;
+        // The quotient of two scalars costs nothing where divisions of elements are what a step waits for.
+        denom = moment.sqrt() * (1.0 / step.bias_correction[1].sqrt()) + hyper.eps;
     }
     let mut change = step_size * (new_exp_avg / denom);
     if constants.cautious {
