@@ -1,8 +1,12 @@
 //! Time and bytes per second of one step per rule, with and without clipping, beside what memory can do: on the device
 //! a copy kernel, on the CPU a threaded memcpy, over the same number of bytes in the same run. At the end the figure
-//! to quote: the step's rate as a share of the copy's.
+//! to quote: the step's rate as a share of the copy's. And what recording a step costs the host, beside the same calls of
+//! wgpu made by hand (both on wgpu's backend that runs nothing).
 //!
 //! `cargo bench --bench step`, or with a filter: `cargo bench --bench step -- 'gpu/adamw'`.
+
+#[path = "../tests/common/by_hand.rs"]
+mod by_hand;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -180,6 +184,41 @@ fn bench_cpu(suite: &mut Suite<'_>) {
     }
 }
 
+/// Records a step over 200 tensors, and the same calls by hand.
+fn bench_recording(criterion: &mut Criterion) {
+    let by_hand = by_hand::ByHand::new();
+    let layout = by_hand::layout();
+    let (device, queue) = &by_hand.gpu;
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+    let [params, grads] = [(); 2].map(|()| by_hand::buffer(device, layout.buffer_size(), usage));
+    let mut group = criterion.benchmark_group("record");
+    let time = |iterations, record: &mut dyn FnMut(&mut wgpu::CommandEncoder)| {
+        let mut elapsed = Duration::ZERO;
+        for _ in 0..iterations {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let start = Instant::now();
+            record(&mut encoder);
+            elapsed += start.elapsed();
+            queue.submit([encoder.finish()]);
+            device.poll(PollType::wait_indefinitely()).expect("the device answers");
+        }
+        elapsed
+    };
+    let bare = Optimizer::builder(AdamW::default());
+    let clipped = bare.clone().clip(Clip::global_norm(1.0));
+    for (name, builder, dispatches) in [("adamw", bare, 1), ("adamw+clip", clipped, 3)] {
+        let mut optimizer = builder.build(device, &layout).expect("the default limits hold every rule");
+        let mut step = |encoder: &mut wgpu::CommandEncoder| {
+            optimizer.step(encoder, queue, &params, &grads).expect("the buffers fit");
+        };
+        group.bench_function(name, |bencher| bencher.iter_custom(|n| time(n, &mut step)));
+        let mut by_hand = |encoder: &mut wgpu::CommandEncoder| by_hand.record(encoder, dispatches);
+        let name = format!("{dispatches} dispatches by hand");
+        group.bench_function(name, |bencher| bencher.iter_custom(|n| time(n, &mut by_hand)));
+    }
+    group.finish();
+}
+
 fn median(samples: &[f64]) -> f64 {
     let mut samples = samples.to_vec();
     samples.sort_by(f64::total_cmp);
@@ -188,6 +227,7 @@ fn median(samples: &[f64]) -> f64 {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    bench_recording(&mut criterion);
     let times = Times::default();
     let mut suite = Suite { criterion: &mut criterion, times: &times };
     bench_cpu(&mut suite);

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use crate::error::check;
 use crate::layout::Member;
 use crate::segments::Segments;
@@ -106,20 +108,15 @@ impl GroupTable {
         weight_decay: f64,
         segments: Option<&Segments>,
     ) -> Result<Self, Error> {
+        let index: HashMap<&String, usize> = layout.groups().iter().zip(0..).collect();
+        let mut of_group = vec![GroupOptions::default(); index.len()];
         for (name, group) in options {
             group.validate(name)?;
-            if !layout.groups().contains(name) {
+            let Some(&number) = index.get(name) else {
                 return Err(Error::UnknownGroup { group: name.clone(), known: layout.groups().to_vec() });
-            }
+            };
+            of_group[number] = group.clone();
         }
-        let of_group: Vec<GroupOptions> = layout
-            .groups()
-            .iter()
-            .map(|name| {
-                let given = options.iter().rev().find(|(group, _)| group == name);
-                given.map_or_else(GroupOptions::default, |(_, options)| options.clone())
-            })
-            .collect();
         let any_schedule = of_group.iter().any(|group| group.schedule.is_some());
         let mut scheduled: Vec<(Option<Schedule>, f32)> = Vec::new();
         let mut lr_scale = |group: &GroupOptions| {

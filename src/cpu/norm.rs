@@ -20,17 +20,14 @@ const MOST: f32 = (1u64 << 50) as f32;
 /// What a block of gradients adds to the norm, and their finite check; `start` is the flat index of its first element.
 /// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each row, tile by tile.
 pub(crate) fn norm(order: Norm, grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
-    let mut spans = groups.covering(start as u32, (start + grad.len()) as u32);
-    let first = spans.next();
-    if grad.len() == NORM_BLOCK && first.is_some_and(|(_, _, span)| span.live()) && spans.next().is_none() {
+    let spans = || groups.covering(start as u32, (start + grad.len()) as u32);
+    if grad.len() == NORM_BLOCK && spans().all(|(_, _, span)| span.live()) {
         return partial(order, grad, start);
     }
-    let mut block = vec![0.0; NORM_BLOCK];
-    for (from, to, span) in groups.covering(start as u32, (start + grad.len()) as u32) {
-        if span.live() {
-            let range = from as usize - start..to as usize - start;
-            block[range.clone()].copy_from_slice(&grad[range]);
-        }
+    let mut block = grad.to_vec();
+    block.resize(NORM_BLOCK, 0.0);
+    for (from, to, _) in spans().filter(|(_, _, span)| !span.live()) {
+        block[from as usize - start..to as usize - start].fill(0.0);
     }
     partial(order, &block, start)
 }
