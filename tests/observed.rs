@@ -273,18 +273,27 @@ fn observing_some_steps_changes_none() {
     }
 }
 
-/// Whatever the chunks, the sums have the same bits.
+/// Whatever the chunks, and the rows of the grids, the sums have the same bits.
 #[test]
 fn norms_do_not_depend_on_chunks() {
-    const LEN: usize = 5 * 8192 + 11;
-    let layout = Layout::flat(LEN).unwrap();
-    let small = device_with(|limits| limits.max_storage_buffer_binding_size = 2 * 8192 * 4 + 512);
+    let names: Vec<String> = (0..20).map(|group| group.to_string()).collect();
+    let tensors =
+        names.iter().fold(Layout::builder(), |layout, name| layout.tensor(name, &[2 * 8192 + 11]).group(name));
+    let layout = tensors.packed().build().unwrap();
+    let [small, narrow] = [
+        device_with(|limits| limits.max_storage_buffer_binding_size = 2 * 8192 * 4 + 512),
+        device_with(|limits| limits.max_compute_workgroups_per_dimension = 16),
+    ];
     for builder in [Optimizer::builder(Adan::default()), Optimizer::builder(Lamb::default())] {
-        let builder = builder.history(HistoryOptions::steps(1).with_norms_every(1));
-        let [whole, chunked] = [device::gpu(), &small]
-            .map(|gpu| Trainer::new(gpu, builder.clone(), &layout, &random(7, LEN)).step(&random(20, LEN)));
-        assert!(whole.update_norm.unwrap() > 0.0);
-        assert_eq!(whole, chunked);
+        let builder = builder.history(HistoryOptions::steps(1).with_norms_every(1).per_group());
+        let [whole, in_chunks, in_rows] = [device::gpu(), &small, &narrow].map(|gpu| {
+            let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &random(7, layout.len()));
+            trainer.step(&random(20, layout.len()));
+            ask(&trainer)
+        });
+        assert!(whole.groups.iter().all(|group| group.update_norm > 0.0) && whole.groups.len() == 20);
+        assert_eq!(whole, in_chunks);
+        assert_eq!(whole, in_rows);
     }
 }
 
