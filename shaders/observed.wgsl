@@ -30,6 +30,7 @@ fn sums_at(row: u32) -> Sums {
 // The sums over the workgroup, written by lane 0 if they are of anything.
 fn keep_sums(row: u32, sums: Sums, lane: u32, exists: bool) {
     let squares = reduce(sums.squares, lane);
+    // equivalent(delete): a race, which lane 0 always wins where one thread takes the lanes in turn
     workgroupBarrier();
     let counts = reduce(sums.counts, lane);
     if exists && lane == 0u {

@@ -26,7 +26,10 @@ fn observe_totals(
         }
     }
     keep_sums(sums_row_of(segment), sums, lane, exists);
-    if segment == 0u && lane == 0u {
+    // equivalent: all threads write the same
+    let is_first = lane == 0u;
+    // equivalent(&& is_first): all threads write the same
+    if segment == 0u && is_first {
         observed[1] = vec4<u32>(control.step + control.skipped, 0u, 0u, 0u);
     }
 }

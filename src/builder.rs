@@ -173,7 +173,7 @@ impl Plan {
         if let Some(factors) = &mut factors {
             factors.keep_live(layout, &groups);
         }
-        let counts = rule.counts().is_some();
+        let counts = rule.counts();
         let observe = |options| Observer::new(layout, &groups, options, counts).map(Arc::new);
         let observer = builder.history.as_ref().and_then(observe);
         let (clip, nonfinite, max_consecutive_skips) = (builder.clip, builder.nonfinite, builder.max_consecutive_skips);

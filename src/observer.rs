@@ -39,7 +39,8 @@ impl Totals {
 pub(crate) struct Observer {
     every: u32,
     pub(crate) segments: Segments,
-    /// Names of the segments; none where they are no groups.
+    /// Names of the segments, and at the end that of the elements in no group, which may be none; empty where segments are
+    /// no groups.
     groups: Vec<Option<String>>,
     /// Live elements of each segment.
     live: Vec<u64>,
@@ -51,15 +52,12 @@ impl Observer {
     /// Of a history that observes steps at all.
     pub(crate) fn new(layout: &Layout, table: &GroupTable, options: &HistoryOptions, counts: bool) -> Option<Self> {
         let every = options.norms_every?;
-        let (segmentation, mut groups) = if options.per_group {
-            (Segmentation::Groups, layout.groups().iter().cloned().map(Some).collect())
+        let (segmentation, groups) = if options.per_group {
+            (Segmentation::Groups, layout.groups().iter().cloned().map(Some).chain([None]).collect())
         } else {
             (Segmentation::Whole, Vec::new())
         };
         let segments = Segments::new(layout, segmentation);
-        if options.per_group && segments.count() > groups.len() {
-            groups.push(None);
-        }
         let mut live = vec![0; segments.count()];
         for item in segments.items() {
             let spans = table.covering(item.start, item.end).filter(|(_, _, span)| span.live());

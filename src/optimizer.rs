@@ -154,7 +154,9 @@ impl Optimizer {
     /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
     /// Chunks are as large as the device's bindings.
     ///
-    /// Bind groups of the three sets of buffers used last are kept, and with them the buffers.
+    /// Bind groups of the three sets of buffers used last are kept, and with them the buffers; of six where a history takes
+    /// norms ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every), which also says what
+    /// such a step takes).
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],

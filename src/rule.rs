@@ -210,11 +210,11 @@ pub trait Rule: Debug + Send + Sync {
         mean
     }
 
-    /// Name of the share of elements that a history keeps for the rule ([`Stats::rule_fraction`](crate::Stats)): of those
-    /// for which the WGSL `fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool>` is true, called
-    /// with what `rule` is called with. Default none.
-    fn counts(&self) -> Option<&str> {
-        None
+    /// Whether a history keeps a share of elements for the rule ([`Stats::rule_fraction`](crate::Stats)): of those for which
+    /// the WGSL `fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool>` is true, called with what
+    /// `rule` is called with. Default false.
+    fn counts(&self) -> bool {
+        false
     }
 
     /// The CPU twin of the WGSL `count`: adds 1 for each element for which it is true.

@@ -72,6 +72,9 @@ impl Segments {
                         start = end;
                     }
                 }
+                // Groups without elements are segments too, and a layout without elements or groups has one.
+                let (least, end) = (layout.groups().len().max(1), segments.items.len());
+                segments.ranges.resize(segments.count().max(least), end..end);
             }
             Segmentation::Whole => {
                 for tensor in layout.tensors() {

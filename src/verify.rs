@@ -50,8 +50,9 @@ impl OptimizerBuilder {
     /// where one is not finite, the other must not be either.
     ///
     /// For tests of rules of your own. Learning rate (0.5) and weight decays (0 and 0.25) are its own, so that both
-    /// show; schedule, clipping and groups of the builder take no part. Scalars and states of tensors are not compared,
-    /// only what becomes of them. It waits for the device, which browsers do not allow.
+    /// show; schedule, clipping, groups and history of the builder take no part. Scalars and states of tensors are not
+    /// compared, only what becomes of them, and neither is what the rule counts. It waits for the device, which browsers do
+    /// not allow.
     ///
     /// # Errors
     /// [`Error::RuleMismatch`] with the first difference, and those of [`OptimizerBuilder::build`].

@@ -5,7 +5,7 @@ mod common;
 use common::numbers::random;
 use common::{Trainer, device, encoder};
 use wgpu_optim::history::{write_csv, write_json_lines};
-use wgpu_optim::wgpu::{CommandEncoder, PollType};
+use wgpu_optim::wgpu::CommandEncoder;
 use wgpu_optim::{AdamW, Clip, Error, Layout, Optimizer, OptimizerBuilder, Schedule, Stats};
 
 const LEN: usize = 33;
@@ -32,11 +32,7 @@ fn comparable(mut stats: Stats) -> Stats {
 }
 
 fn ask(trainer: &Trainer<'_>) -> Vec<Stats> {
-    let mut encoder = encoder(trainer.gpu);
-    let history = trainer.optimizer.history(&mut encoder).unwrap();
-    trainer.gpu.queue.submit([encoder.finish()]);
-    trainer.gpu.device.poll(PollType::wait_indefinitely()).unwrap();
-    pollster::block_on(history).unwrap().steps.into_iter().map(comparable).collect()
+    trainer.history().steps.into_iter().map(comparable).collect()
 }
 
 #[test]

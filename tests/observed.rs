@@ -5,10 +5,9 @@ mod common;
 use approx::assert_relative_eq;
 use common::numbers::random;
 use common::{Trainer, device, device_with, encoder, finish, set_state, step_in_parts};
-use wgpu_optim::history::{GroupStats, History, HistoryOptions, write_csv, write_json_lines};
-use wgpu_optim::wgpu::PollType;
+use wgpu_optim::history::{GroupStats, HistoryOptions, write_csv, write_json_lines};
 use wgpu_optim::{
-    AdamW, Adan, Clip, Curvature, Error, GroupOptions, Lamb, Layout, Lion, NonFinite, Optimizer, OptimizerBuilder,
+    AdamW, Clip, Curvature, Error, GradScale, GroupOptions, Lamb, Layout, Lion, NonFinite, Optimizer, OptimizerBuilder,
     Prodigy, RuleConfig, Schedule, Sgd, Sophia, Stats,
 };
 
@@ -48,14 +47,6 @@ fn with_norms(builder: OptimizerBuilder) -> OptimizerBuilder {
 
 fn norm(values: impl Iterator<Item = f32>) -> f64 {
     values.map(|value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
-}
-
-fn ask(trainer: &Trainer<'_>) -> History {
-    let mut encoder = encoder(trainer.gpu);
-    let history = trainer.optimizer.history(&mut encoder).unwrap();
-    trainer.gpu.queue.submit([encoder.finish()]);
-    trainer.gpu.device.poll(PollType::wait_indefinitely()).unwrap();
-    pollster::block_on(history).unwrap()
 }
 
 /// A step of either engine as seen from outside.
@@ -115,7 +106,7 @@ fn check_steps(builder: &OptimizerBuilder, layout: &Layout, steps: u64) -> [(Sta
         let grads = random(20 + step, layout.len());
         let before = trainer.params();
         let stats = trainer.step(&grads);
-        let of_groups = ask(&trainer).groups;
+        let of_groups = trainer.history().groups;
         let of_groups = of_groups[of_groups.len() - 4..].to_vec();
         Seen { grads: &grads, before: &before, after: &trainer.params() }.check_all(layout, &stats, &of_groups);
 
@@ -265,7 +256,7 @@ fn observing_some_steps_changes_none() {
             assert_eq!(stats.map(|stats| stats.param_norm.is_some()), [step % 3 == 0; 2]);
             assert!(trainer.bits() == plain.bits() && observed_params == cpu_params, "step {step}");
         }
-        for history in [ask(&trainer), observed_cpu.history().unwrap()] {
+        for history in [trainer.history(), observed_cpu.history().unwrap()] {
             let observed: Vec<bool> = history.steps.iter().map(|stats| stats.update_norm.is_some()).collect();
             assert_eq!(observed, [true, false, false, true, false]);
             assert_eq!(history.groups, []);
@@ -273,37 +264,15 @@ fn observing_some_steps_changes_none() {
     }
 }
 
-/// Whatever the chunks, and the rows of the grids, the sums have the same bits.
 #[test]
-fn norms_do_not_depend_on_chunks() {
-    let names: Vec<String> = (0..20).map(|group| group.to_string()).collect();
-    let tensors =
-        names.iter().fold(Layout::builder(), |layout, name| layout.tensor(name, &[2 * 8192 + 11]).group(name));
-    let layout = tensors.packed().build().unwrap();
-    let [small, narrow] = [
-        device_with(|limits| limits.max_storage_buffer_binding_size = 2 * 8192 * 4 + 512),
-        device_with(|limits| limits.max_compute_workgroups_per_dimension = 16),
-    ];
-    for builder in [Optimizer::builder(Adan::default()), Optimizer::builder(Lamb::default())] {
-        let builder = builder.history(HistoryOptions::steps(1).with_norms_every(1).per_group());
-        let [whole, in_chunks, in_rows] = [device::gpu(), &small, &narrow].map(|gpu| {
-            let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &random(7, layout.len()));
-            trainer.step(&random(20, layout.len()));
-            ask(&trainer)
-        });
-        assert!(whole.groups.iter().all(|group| group.update_norm > 0.0) && whole.groups.len() == 20);
-        assert_eq!(whole, in_chunks);
-        assert_eq!(whole, in_rows);
-    }
-}
-
-#[test]
-fn a_refused_step_has_no_norms() {
+fn before_the_first_step_and_of_a_refused_one_there_are_no_norms() {
     let layout = Layout::flat(33).unwrap();
     let options = HistoryOptions::steps(3).with_norms_every(1).per_group();
     let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip).history(options);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; 33]);
     let (mut cpu, mut params) = (builder.build_cpu(&layout).unwrap(), [1.0; 33]);
+    let none = finish(trainer.gpu, &trainer.optimizer, encoder(trainer.gpu));
+    assert_eq!([none, cpu.stats()].map(|stats| stats.param_norm), [None; 2]);
     for step in 0..3 {
         let mut grads = random(step, 33);
         if step == 1 {
@@ -313,7 +282,7 @@ fn a_refused_step_has_no_norms() {
             assert_eq!(stats.param_norm.is_some(), step != 1);
         }
     }
-    for history in [ask(&trainer), cpu.history().unwrap()] {
+    for history in [trainer.history(), cpu.history().unwrap()] {
         assert_eq!(
             history.steps.iter().map(|stats| stats.param_norm.is_some()).collect::<Vec<_>>(),
             [true, false, true]
@@ -335,23 +304,51 @@ fn a_restored_history_has_the_norms_of_then() {
     let mut recorded = encoder(trainer.gpu);
     let snapshot = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
     let then = finish(trainer.gpu, &trainer.optimizer, recorded);
-    let history = ask(&trainer);
+    let history = trainer.history();
     let [next, other] = [3, 4].map(|number| step(&mut trainer, number));
     let mut recorded = encoder(trainer.gpu);
     trainer.optimizer.restore(&mut recorded, &trainer.params, &snapshot).unwrap();
     assert_eq!(finish(trainer.gpu, &trainer.optimizer, recorded), then);
-    assert_eq!(ask(&trainer), history);
+    assert_eq!(trainer.history(), history);
     assert_eq!([3, 4].map(|number| step(&mut trainer, number)), [next, other]);
 }
 
+/// A power of two, so that no rounding differs.
+const SCALE: f32 = 1024.0;
+
 #[test]
-fn an_empty_model_has_norms_of_nothing() {
-    let layout = Layout::flat(0).unwrap();
-    let builder = with_norms_of_all(Optimizer::builder(AdamW::default()));
-    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[]);
-    let cpu = builder.build_cpu(&layout).unwrap().step(&mut [], &[]).unwrap();
-    for stats in [trainer.step(&[]), cpu] {
-        assert_eq!((stats.step, stats.param_norm.unwrap_or(0.0)), (1, 0.0));
+fn norms_and_shares_are_those_after_the_gradient_scale() {
+    let layout = layout();
+    let (params, grads) = (random(7, layout.len()), random(20, layout.len()));
+    let scaled: Vec<f32> = grads.iter().map(|grad| SCALE * grad).collect();
+    let buffer = device::upload(device::gpu(), &[SCALE]);
+    let sgd = Optimizer::builder(Sgd::default());
+    for builder in [
+        sgd.clone(),
+        sgd.clone().clip(Clip::value(0.25)),
+        sgd.clone().clip(Clip::global_norm(20.0)),
+        sgd.clone().clip(Clip::group_norm(20.0)),
+        Optimizer::builder(Lion::default()),
+    ] {
+        let builder = with_norms(builder);
+        let on_device = |scale: Option<GradScale<'_>>| {
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+            if let Some(scale) = scale {
+                trainer.optimizer.set_grad_scale(scale).unwrap();
+            }
+            trainer.step(if scale.is_some() { &scaled } else { &grads });
+            trainer.history()
+        };
+        let unscaled = on_device(None);
+        assert_eq!(on_device(Some(SCALE.into())), unscaled);
+        assert_eq!(on_device(Some((&buffer).into())), unscaled);
+        let on_cpu = |scale: f32, grads: &[f32]| {
+            let mut cpu = builder.clone().build_cpu(&layout).unwrap();
+            cpu.set_grad_scale(scale).unwrap();
+            cpu.step(&mut params.clone(), grads).unwrap();
+            cpu.history().unwrap()
+        };
+        assert_eq!(on_cpu(SCALE, &scaled), on_cpu(1.0, &grads));
     }
 }
 

@@ -339,7 +339,7 @@ pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs
         ClipForm { value: Some(_), .. } => [include_str!("../../shaders/seen/value.wgsl"), VALUE].join("\n"),
         _ => include_str!("../../shaders/seen/none.wgsl").to_owned(),
     };
-    let count = if rule.counts().is_some() { "" } else { NO_COUNT };
+    let count = if rule.counts() { "" } else { NO_COUNT };
     let parts = [&segments(rule, "read"), &seen, count, OBSERVED, OBSERVE].join("\n");
     items(rule, aligned, group_lrs, &parts)
 }

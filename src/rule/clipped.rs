@@ -146,7 +146,7 @@ where
     fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
         self.inner.update_pass(pass, elements, step);
     }
-    fn counts(&self) -> Option<&str> {
+    fn counts(&self) -> bool {
         self.inner.counts()
     }
     fn count(&self, elements: MeasuredElements<'_>, step: &Step) {

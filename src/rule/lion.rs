@@ -122,8 +122,8 @@ impl Rule for Lion {
             },
         );
     }
-    fn counts(&self) -> Option<&str> {
-        Some("sign_agreement")
+    fn counts(&self) -> bool {
+        true
     }
     fn count(&self, elements: MeasuredElements<'_>, _step: &Step) {
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);

@@ -183,8 +183,8 @@ impl Rule for Sophia {
             },
         );
     }
-    fn counts(&self) -> Option<&str> {
-        Some("win_rate")
+    fn counts(&self) -> bool {
+        true
     }
     fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
         let step = *step;

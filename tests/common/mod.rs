@@ -10,6 +10,7 @@ pub mod device;
 pub mod numbers;
 pub mod oracle;
 
+use wgpu_optim::history::History;
 use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
 
@@ -53,6 +54,14 @@ impl<'a> Trainer<'a> {
         let (params, grads) = (self.params.slice(..len), self.grads.slice(..len));
         self.optimizer.step(&mut encoder, &self.gpu.queue, params, grads).unwrap();
         finish(self.gpu, &self.optimizer, encoder)
+    }
+
+    pub fn history(&self) -> History {
+        let mut encoder = encoder(self.gpu);
+        let history = self.optimizer.history(&mut encoder).unwrap();
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.device.poll(PollType::wait_indefinitely()).unwrap();
+        pollster::block_on(history).unwrap()
     }
 
     pub fn params(&self) -> Vec<f32> {
