@@ -6,13 +6,10 @@
 
 // Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
 fn load_quad(element: u32) -> vec4<u32> {
-    // equivalent(>): of the quad behind the last no element is live
-    if element >= chunk.length {
-        return vec4<u32>(0u);
-    }
-    // equivalent: chunks end where blocks do, or all does, and behind that lavapipe reads no span that is live
-    let count = chunk.length - element;
-    let live = lanes_at(chunk.start + element, count).live;
+    // equivalent(<=): of the quad behind the last no element is live
+    let count = select(0u, chunk.length - element, element < chunk.length);
+    // Past the end there is no table to search.
+    let live = lanes_at(chunk.start + min(element, chunk.length - 1u), count).live;
     return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
 }
 
@@ -33,36 +30,20 @@ fn partial_of_tile(element: u32) -> Partial {
 
     let largest = max(max(max(bits0, bits1), max(bits2, bits3)), max(max(bits4, bits5), max(bits6, bits7)));
     let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
-    var partial = empty_partial();
-    partial.max_bits = max_bits;
-    if max_bits >= INFINITE {
-        let index = chunk.start + element;
-        partial.first_nonfinite = min(
-            min(
-                min(first_nonfinite(bits0, index), first_nonfinite(bits1, index + 256u)),
-                min(first_nonfinite(bits2, index + 512u), first_nonfinite(bits3, index + 768u)),
-            ),
-            min(
-                min(first_nonfinite(bits4, index + 1024u), first_nonfinite(bits5, index + 1280u)),
-                min(first_nonfinite(bits6, index + 1536u), first_nonfinite(bits7, index + 1792u)),
-            ),
-        );
-    } else {
-        // The largest element becomes 1 to 4 (2^-127 is not a normal f32).
-        // equivalent(126, -125): half as large, the numbers have the same sum, its exponent one greater
-        partial.exponent = clamp(i32(max_bits >> 23u) - 127, -126, 126);
-        let scale = power_of_two(-partial.exponent);
-        var sum = terms(bits0, scale);
-        sum = sum + terms(bits1, scale);
-        sum = sum + terms(bits2, scale);
-        sum = sum + terms(bits3, scale);
-        sum = sum + terms(bits4, scale);
-        sum = sum + terms(bits5, scale);
-        sum = sum + terms(bits6, scale);
-        sum = sum + terms(bits7, scale);
-        partial.sum = (sum.x + sum.y) + (sum.z + sum.w);
-    }
-    return partial;
+    let finite = max_bits < INFINITE;
+    // The largest element becomes 1 to 4 (2^-127 is not a normal f32).
+    // equivalent(126, -125): half as large, the numbers have the same sum, its exponent one greater
+    let exponent = select(-126, clamp(i32(max_bits >> 23u) - 127, -126, 126), finite);
+    let scale = power_of_two(-exponent);
+    var sum = terms(bits0, scale);
+    sum = sum + terms(bits1, scale);
+    sum = sum + terms(bits2, scale);
+    sum = sum + terms(bits3, scale);
+    sum = sum + terms(bits4, scale);
+    sum = sum + terms(bits5, scale);
+    sum = sum + terms(bits6, scale);
+    sum = sum + terms(bits7, scale);
+    return Partial(exponent, select(0.0, (sum.x + sum.y) + (sum.z + sum.w), finite), max_bits, NONE);
 }
 
 @compute @workgroup_size(LANES)
@@ -72,9 +53,18 @@ fn norm(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let block = workgroup.y * grid.x + workgroup.x;
-    var partial = empty_partial();
-    for (var tile = 0u; tile < 4u; tile++) {
-        partial = combine(partial, partial_of_tile(block * 8192u + tile * 2048u + lane * 4u));
+    let element = block * 8192u + lane * 4u;
+    var partial = partial_of_tile(element);
+    partial = combine(partial, partial_of_tile(element + 2048u));
+    partial = combine(partial, partial_of_tile(element + 4096u));
+    partial = combine(partial, partial_of_tile(element + 6144u));
+    // Where a lane has elements that are not finite it looks for the first of them: rare, and so not done on the way.
+    var row = select(32u, 0u, partial.max_bits >= INFINITE);
+    // equivalent(<=): a lane that looks finds one
+    while row < 32u && partial.first_nonfinite == NONE {
+        let bits = load_quad(element + row * 256u);
+        partial.first_nonfinite = first_nonfinite(bits, chunk.start + element + row * 256u);
+        row += 1u;
     }
     partial = reduce(partial, lane);
     // The grid may overhang.

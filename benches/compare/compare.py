@@ -4,10 +4,12 @@
     python compare.py burn             # burn on wgpu beside ours, on the adapter wgpu finds
     python compare.py cuda             # torch, apex and bitsandbytes by CUDA events beside ours through Vulkan
 
-Every round measures each side once, ours first; the medians are over all rounds. `--json FILE` keeps the rows.
+Every round measures each side once, ours first; the medians are over all rounds. `--json FILE` keeps the rows. What is
+not installed, or finds no device or memory, is named and left out; the others are measured all the same.
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -19,6 +21,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MEBI = 1 << 20
+
+
+MISSING = {}
+
+
+def without(what, why):
+    """Says once what is left out, and why."""
+    if what not in MISSING:
+        lines = [line for line in str(why).splitlines() if line.strip()]
+        MISSING[what] = lines[-1] if lines else type(why).__name__
+        print(f"without {what}: {MISSING[what]}", file=sys.stderr)
+
+
+def run(command, folder, what):
+    """A program's output; none where it cannot be run."""
+    try:
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        without(what, f"{command[0]} is not installed")
+    except subprocess.CalledProcessError as error:
+        without(what, error.stderr or error)
 
 
 def bytes_of(elements, clip):
@@ -33,9 +56,18 @@ def ours(engine, elements, tensors, seconds):
         command = ["cargo", "run", "--quiet", "--release", "--example", "throughput", "--", "--engine", engine]
         command += ["--rules", "adamw", "--sizes", str(elements), "--tensors", str(tensors)]
         command += ["--seconds", str(seconds), "--json", str(rows)]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        if run(command, ROOT, f"wgpu-optim ({engine}) at {elements:,} parameters") is None:
+            return []
         found = json.loads(rows.read_text())
     return [row | {"engine": f"wgpu-optim ({row['engine']})", "by": f"{row['adapter']}, {row['driver']}"} for row in found]
+
+
+def library(name):
+    """A Python library, if it is there and loads: those with native code fail in many ways."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        without(name.partition(".")[0], error)
 
 
 def torch_steps(device, elements, tensors):
@@ -72,21 +104,14 @@ def torch_steps(device, elements, tensors):
     yield name, by_turns(fused), False
     yield name, by_turns(fused, clip=True), True
     if device == "cuda":
-        try:
-            from apex.optimizers import FusedAdam
-
-            yield "apex FusedAdam", by_turns(lambda mine: FusedAdam(mine, lr=1e-3, weight_decay=0.01)), False
-        except ImportError as error:
-            print(f"without apex: {error}", file=sys.stderr)
-        try:
-            import bitsandbytes
+        if (apex := library("apex.optimizers")) is not None:
+            yield "apex FusedAdam", by_turns(lambda mine: apex.FusedAdam(mine, lr=1e-3, weight_decay=0.01)), False
+        if (bitsandbytes := library("bitsandbytes")) is not None:
 
             def eight(mine):
                 return bitsandbytes.optim.AdamW8bit(mine, lr=1e-3, weight_decay=0.01)
 
             yield f"bitsandbytes {bitsandbytes.__version__} 8-bit", by_turns(eight), False
-        except ImportError as error:
-            print(f"without bitsandbytes: {error}", file=sys.stderr)
 
 
 def torch_rows(device, elements, tensors, seconds):
@@ -104,14 +129,27 @@ def torch_rows(device, elements, tensors, seconds):
         torch.cuda.synchronize()
         return begin.elapsed_time(end) / 1e3
 
-    by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-    for name, step, clip in torch_steps(device, elements, tensors):
+    def measured(step):
         # As many as there may be copies: the first step of each touches its memory.
         for _ in range(64 if elements < 64 * MEBI else 2):
             step()
         times, until = [], time.perf_counter() + seconds
         while len(times) < 7 or time.perf_counter() < until:
             times.append(timed(step))
+        return times
+
+    by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    steps = torch_steps(device, elements, tensors)
+    while True:
+        try:
+            name, step, clip = next(steps)
+            times = measured(step)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            # Out of memory, or a kernel that the card does not have. A generator that has failed itself makes no more steps.
+            without(f"some of torch's at {elements:,} parameters", error)
+            continue
         yield {
             "engine": name, "by": by, "rule": "adamw", "precision": "f32", "clip": clip, "elements": elements,
             "tensors": tensors, "seconds_median": statistics.median(times), "seconds_min": min(times),
@@ -121,8 +159,21 @@ def torch_rows(device, elements, tensors, seconds):
 def burn_rows(elements, tensors):
     command = ["cargo", "run", "--quiet", "--release", "--", f"{elements}:{tensors}"]
     folder = Path(__file__).resolve().parent / "burn"
-    output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = run(command, folder, f"burn at {elements:,} parameters") or ""
     return [json.loads(line) | {"by": "wgpu"} for line in output.splitlines() if line.startswith("{")]
+
+
+def has_torch(device, threads):
+    """Whether torch is there, and a device of the kind; sets its threads."""
+    torch = library("torch")
+    if torch is None:
+        print("  install it: pip install -r requirements.txt", file=sys.stderr)
+        return False
+    torch.set_num_threads(threads)
+    if device == "cuda" and not torch.cuda.is_available():
+        without("torch on CUDA", "torch finds no NVIDIA GPU")
+        return False
+    return True
 
 
 def main():
@@ -135,10 +186,7 @@ def main():
     parser.add_argument("--json", type=Path, help="write the rows")
     args = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(args.threads)
-    if args.with_ != "burn":
-        import torch
-
-        torch.set_num_threads(args.threads)
+    with_torch = args.with_ != "burn" and has_torch(args.with_, args.threads)
     by_default = {
         "cpu": [f"{MEBI}:1", f"{16 * MEBI}:1", f"{64 * MEBI}:1"],
         "burn": [f"{16 * MEBI}:1", "100000:200"],
@@ -151,7 +199,7 @@ def main():
             rows += ours("cpu" if args.with_ == "cpu" else "gpu", elements, tensors, args.seconds)
             if args.with_ == "burn":
                 rows += burn_rows(elements, tensors)
-            else:
+            elif with_torch:
                 rows += torch_rows(args.with_, elements, tensors, args.seconds)
     table(rows)
     if args.json:
@@ -167,12 +215,14 @@ def table(rows):
     print("| parameters | tensors | clipped | engine | on | ms | GB/s | time / ours |\n|---|---|---|---|---|---|---|---|")
     for (elements, tensors, clip), engines in cases.items():
         medians = {engine: statistics.median(times) for engine, times in engines.items()}
-        mine = next(seconds for (engine, _), seconds in medians.items() if engine.startswith("wgpu-optim"))
+        mine = next((seconds for (engine, _), seconds in medians.items() if engine.startswith("wgpu-optim")), None)
         for (engine, by), seconds in medians.items():
             rate = bytes_of(elements, clip) / seconds / 1e9
             cells = [f"{elements:,}", tensors, "yes" if clip else "no", engine, by]
-            cells += [f"{seconds * 1e3:.2f}", f"{rate:.1f}", f"{seconds / mine:.2f}"]
+            cells += [f"{seconds * 1e3:.2f}", f"{rate:.1f}", f"{seconds / mine:.2f}" if mine else "-"]
             print("| " + " | ".join(map(str, cells)) + " |")
+    for what, why in MISSING.items():
+        print(f"\nNot measured: {what} ({why}).")
 
 
 if __name__ == "__main__":

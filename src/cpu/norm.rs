@@ -1,7 +1,7 @@
 use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
 use super::simd::vectorized;
 use crate::clip::Norm;
-use crate::control::{ABSOLUTE, INFINITE};
+use crate::control::{ABSOLUTE, INFINITE, NONE};
 use crate::groups::GroupTable;
 
 /// Elements of one partial, in units of the flat space.
@@ -118,30 +118,33 @@ fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
 /// Statement by statement what the device computes.
 fn partial_by_lanes(order: Norm, block: &[f32], start: usize) -> Partial {
     let mut lanes = [EMPTY_PARTIAL; LANES];
-    for (number, tile) in block.chunks_exact(TILE).enumerate() {
-        for (lane, partial) in lanes.iter_mut().enumerate() {
-            let tile = tile.chunks_exact(ROW).map(|row| &row[4 * lane..4 * lane + 4]);
-            let here = partial_of_tile(order, tile, start + number * TILE + 4 * lane);
-            *partial = combine(order, *partial, here);
+    for (lane, partial) in lanes.iter_mut().enumerate() {
+        let quads = || block.chunks_exact(ROW).map(|row| &row[4 * lane..4 * lane + 4]);
+        for tile in 0..NORM_BLOCK / TILE {
+            let tile = quads().skip(tile * TILE / ROW).take(TILE / ROW);
+            *partial = combine(order, *partial, partial_of_tile(order, tile));
+        }
+        if partial.max_bits >= INFINITE {
+            let elements =
+                quads().zip((start + 4 * lane..).step_by(ROW)).flat_map(|(quad, index)| quad.iter().zip(index..));
+            let mut bad = elements.filter(|(grad, _)| grad.to_bits() & ABSOLUTE >= INFINITE);
+            partial.first_nonfinite = bad.next().map_or(NONE, |(_, element)| element as u32);
         }
     }
     reduce(order, lanes)
 }
 
-/// One lane's part of a tile; `index` is the flat index of its first element.
-fn partial_of_tile<'a>(order: Norm, rows: impl Iterator<Item = &'a [f32]> + Clone, index: usize) -> Partial {
-    let bits = rows.clone().flatten().map(|grad| grad.to_bits() & ABSOLUTE);
+/// One lane's part of a tile.
+fn partial_of_tile<'a>(order: Norm, quads: impl Iterator<Item = &'a [f32]> + Clone) -> Partial {
+    let bits = quads.clone().flatten().map(|grad| grad.to_bits() & ABSOLUTE);
     let mut partial = Partial { max_bits: bits.fold(0, u32::max), ..EMPTY_PARTIAL };
     if partial.max_bits >= INFINITE {
-        let elements = rows.enumerate().flat_map(|(row, quad)| quad.iter().zip(index + row * ROW..));
-        let mut bad = elements.filter(|(grad, _)| grad.to_bits() & ABSOLUTE >= INFINITE);
-        partial.first_nonfinite = bad.next().map_or(partial.first_nonfinite, |(_, element)| element as u32);
         return partial;
     }
     partial.exponent = exponent_of(partial.max_bits);
     let scale = power_of_two(-partial.exponent);
     let mut sum = [0.0; 4];
-    for quad in rows {
+    for quad in quads {
         for (sum, grad) in sum.iter_mut().zip(quad) {
             *sum += order.term_of(grad.abs() * scale);
         }
