@@ -17,6 +17,7 @@ fn observe_totals(
     var sums = Sums();
     if exists {
         let items = observed[items_row_of(segment)];
+        // equivalent(boundary): the item behind is of another segment, and behind all lavapipe reads zeros
         for (var item = items.x + lane; item < items.y; item += 256u) {
             // Items of other segments may lie between those of one.
             let is_own = observed[row_of_item(item)].z == segment;
