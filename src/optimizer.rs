@@ -272,8 +272,8 @@ impl Optimizer {
     }
 
     /// Asks for the statistics of the last steps recorded before, oldest first: appends one copy to the encoder. How many
-    /// there are, and what of them, is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every encoder that was
-    /// dropped. The steps are not delayed, now or later.
+    /// there are, and what of them, is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every
+    /// encoder that was dropped. The steps are not delayed, now or later.
     ///
     /// # Errors
     /// [`Error::NoHistory`] for an optimizer built without.

@@ -395,6 +395,16 @@ fn options_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn options_are_read_from_configurations() {
+    let read = |json: &str| serde_json::from_str::<HistoryOptions>(json);
+    assert_eq!(read(r#"{"steps": 8}"#).unwrap(), HistoryOptions::steps(8));
+    let all = HistoryOptions::steps(8).with_norms_every(50).per_group();
+    assert_eq!(read(r#"{"steps": 8, "norms_every": 50, "per_group": true}"#).unwrap(), all);
+    assert_eq!(read(&serde_json::to_string(&all).unwrap()).unwrap(), all);
+    assert!(read(r#"{"steps": 8, "norms": 50}"#).unwrap_err().to_string().contains("norms_every"));
+}
+
+#[test]
 fn groups_are_written_as_csv_and_json_lines() {
     let layout = layout();
     let (mut cpu, mut params) =

@@ -17,7 +17,8 @@ fn histories(builder: &OptimizerBuilder, layout: &Layout, params: &[f32], grads:
     [trainer.history(), cpu.history().unwrap()]
 }
 
-/// Whatever the chunks, and the rows of the grids, the sums have the same bits.
+/// Whatever the chunks, and the rows of the grids, the sums have the same bits. There are enough elements for a tail to get a
+/// chunk of its own.
 #[test]
 fn norms_do_not_depend_on_chunks() {
     let tensor = |layout: LayoutBuilder, name: String| layout.tensor(&name, &[2 * 8192 + 11]).group(name);
