@@ -312,13 +312,12 @@ fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a m
     grads.chunks(size).enumerate().map(part).collect()
 }
 
-#[cfg(feature = "rayon")]
 fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
-    use rayon::prelude::*;
-    parts.into_par_iter().map(f).collect()
-}
-
-#[cfg(not(feature = "rayon"))]
-fn map_parts<P, T>(parts: Vec<P>, f: impl Fn(P) -> T) -> Vec<T> {
+    // To wake one thread of a pool and to wait for it takes longer than a small part.
+    #[cfg(feature = "rayon")]
+    if parts.len() > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        return parts.into_par_iter().map(f).collect();
+    }
     parts.into_iter().map(f).collect()
 }

@@ -103,16 +103,17 @@ impl Rule for Lion {
         let step = *step;
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
         let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
+        let (cautious, cautious_weight_decay) = (self.cautious, self.cautious_weight_decay);
         elements.each(
             #[inline(always)]
             move |param, grad, [exp_avg]| {
                 let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
                 let mut direction = sign_of(interpolated);
-                if self.cautious {
+                if cautious {
                     direction *= f32::from(u8::from(agree(interpolated, grad)));
                 }
                 let mut decay = step.lr * step.weight_decay;
-                if self.cautious_weight_decay && agree(-interpolated, param) {
+                if cautious_weight_decay && agree(-interpolated, param) {
                     decay = 0.0;
                 }
                 let mut new_param = param - decay * param;
