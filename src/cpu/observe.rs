@@ -3,7 +3,7 @@ use super::measure::{add, reduce};
 use super::update::{RUN, WholeStep};
 use crate::clip::ClipForm;
 use crate::observer::Totals;
-use crate::rule::{Elements, MeasuredElements, Rule};
+use crate::rule::{Elements, Grads, MeasuredElements, Rule};
 use crate::segments::Item;
 
 /// The sums of the last observed step, and how many steps were executed then.
@@ -23,22 +23,25 @@ pub(crate) fn observe(
 ) -> [[f32; 4]; 2] {
     let mut sums = vec![[0.0; RUN]; 5];
     sum_item(whole, step, item, &mut sums, |run, sums| {
-        let [squares @ .., counts] = sums else { return };
+        let [grad_sq, param_sq, update_sq, clipped, counts] = sums else { return };
         rule.count(MeasuredElements::new(run.param, run.grads, run.states, std::slice::from_mut(counts)), &run.step);
         let mut updated = run.param.to_vec();
         let mut states: Vec<Vec<f32>> = run.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
         rule.update(Elements::new(&mut updated, run.grads, &mut states, &mut 0), &run.step);
         let coef = clip.segments.map_or(1.0, |segments| segments.coef(run.step.measured));
-        for (i, (&grad, (&param, updated))) in run.grads.grad.iter().zip(run.param.iter().zip(updated)).enumerate() {
-            let grad = grad * step.grad_factors[0] * step.grad_factors[1];
-            let change = updated - param;
-            let is_clipped = grad.abs() > step.clip_value || coef < 1.0;
-            let clipped = if is_clipped { 1.0 } else { 0.0 };
-            for (sums, term) in squares.iter_mut().zip([grad * grad, param * param, change * change, clipped]) {
-                sums[i] += term;
-            }
-        }
+        let (all_clipped, clip_value) = (coef < 1.0, step.clip_value);
+        // Gradients before they are clipped; the new parameters as if they were a state.
+        let grads = Grads { clip_value: f32::INFINITY, ..run.grads };
+        let mut sums = [grad_sq, param_sq, update_sq, clipped].map(|sums| &mut **sums);
+        MeasuredElements::new(run.param, grads, &[&updated], &mut sums).each(
+            #[inline(always)]
+            move |param, grad, [updated]| {
+                let change = updated - param;
+                let clipped = if all_clipped | (grad.abs() > clip_value) { 1.0 } else { 0.0 };
+                [grad * grad, param * param, change * change, clipped]
+            },
+        );
     });
     let (squares, counts) = sums.split_at(4);
     [squares, counts].map(|sums| reduce(lanes_of(sums)))
