@@ -398,12 +398,10 @@ pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String
         kernels.push((format!("norm {label}"), shader::norm(clip.norm, form)));
         let passes = rule.passes().into_iter();
         kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::pass(rule, pass, form))));
-        if measures && !form.one_span {
-            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form.aligned, form.group_lrs)));
+        if measures {
+            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form)));
         }
-        if !form.one_span {
-            kernels.push((format!("observe {label}"), shader::observe(rule, &clip, form.aligned, form.group_lrs)));
-        }
+        kernels.push((format!("observe {label}"), shader::observe(rule, &clip, form)));
     }
     if measures {
         kernels.push(("settle".to_owned(), shader::settle(rule)));

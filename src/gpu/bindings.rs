@@ -4,7 +4,7 @@ use super::factors;
 use super::flat::{FlatBuffer, Piece, check_usage};
 use super::pipelines::{Kernel, Pipelines};
 use super::plan::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
-use super::shader::{GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shader::{Form, GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
 use crate::Error;
 use crate::builder::Plan;
 use crate::control::ControlBlock;
@@ -169,16 +169,29 @@ impl Bindings {
         if let Some(factors) = plan.factors.as_ref().filter(|_| work.is_decided()) {
             measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
         }
-        let group_lrs = plan.groups.lr_fours();
         if let Some(segments) = measured {
-            let kernel = |aligned| Kernel::Measure { aligned, group_lrs };
-            measures.extend(item_dispatches(device, pipelines, shared, plan, (segments, &kernel), &chunks, &limits)?);
+            measures.extend(item_dispatches(
+                device,
+                pipelines,
+                shared,
+                plan,
+                (segments, Kernel::Measure),
+                &chunks,
+                &limits,
+            )?);
             measures.push(total_dispatch(device, pipelines, shared, Kernel::Settle, (segments, &limits)));
         }
         if let Some(observer) = observer {
-            let kernel = |aligned| Kernel::Observe { aligned, group_lrs };
             let segments = &observer.segments;
-            measures.extend(item_dispatches(device, pipelines, shared, plan, (segments, &kernel), &chunks, &limits)?);
+            measures.extend(item_dispatches(
+                device,
+                pipelines,
+                shared,
+                plan,
+                (segments, Kernel::Observe),
+                &chunks,
+                &limits,
+            )?);
             measures.push(total_dispatch(device, pipelines, shared, Kernel::Totals, (segments, &limits)));
         }
         let norms = norm_dispatches(device, pipelines, shared, &plan.groups, &norm_plan.chunks, &limits);
@@ -216,13 +229,13 @@ fn norm_dispatches(
     chunks.iter().enumerate().map(dispatch).collect()
 }
 
-/// A kernel, made by whether all streams are accessed four elements at a time, over the items of `segments` in each chunk.
+/// A kernel over the items of `segments` in each chunk.
 fn item_dispatches(
     device: &wgpu::Device,
     pipelines: &mut Pipelines,
     shared: &Shared,
     plan: &Plan,
-    (segments, kernel): (&Segments, &dyn Fn(bool) -> Kernel),
+    (segments, kernel): (&Segments, fn(Form) -> Kernel),
     chunks: &[Chunk],
     limits: &PlanLimits,
 ) -> Result<Vec<Dispatch>, Error> {
@@ -239,7 +252,8 @@ fn item_dispatches(
     let uniforms = uniform_buffer(device, &uniforms);
     let dispatch = |(i, (chunk, &items)): (usize, (&Chunk, &u64))| {
         // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
-        let kernel = kernel(chunk.aligned && chunk.start.is_multiple_of(4));
+        let aligned = chunk.aligned && chunk.start.is_multiple_of(4);
+        let kernel = kernel(Form { aligned, ..chunk.form(&plan.groups) });
         pipelines.prepare(device, kernel);
         let mut entries = vec![
             chunk_entry::<ChunkUniform>(&uniforms, i),
@@ -248,7 +262,7 @@ fn item_dispatches(
         ];
         entries.extend(segments_entry(shared));
         entries.extend(factors::entry(shared));
-        entries.extend(observed_entry(shared).filter(|_| matches!(kernel, Kernel::Observe { .. })));
+        entries.extend(observed_entry(shared).filter(|_| matches!(kernel, Kernel::Observe(_))));
         entries.extend(stream_entries(chunk, 0));
         let bind_group = bind_group(device, pipelines, kernel, &entries);
         Dispatch { kernel, bind_group, grid: limits.grid(items) }

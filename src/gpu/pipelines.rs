@@ -19,10 +19,7 @@ pub(crate) enum Kernel {
     Norm(Form),
     Finish,
     /// Sums what the rule measures.
-    Measure {
-        aligned: bool,
-        group_lrs: u32,
-    },
+    Measure(Form),
     /// Adds the sums of each tensor up.
     Settle,
     /// Sums squares over pieces of lines.
@@ -32,10 +29,7 @@ pub(crate) enum Kernel {
     /// Takes the means of the rows' factors.
     MeanRows,
     /// Sums what a step is about to do.
-    Observe {
-        aligned: bool,
-        group_lrs: u32,
-    },
+    Observe(Form),
     /// Adds these sums up.
     Totals,
     Update(Form),
@@ -81,7 +75,7 @@ impl Pipelines {
         }
         let measures = !rule.measures().is_empty();
         if measures {
-            shader::check_source(&*rule, &shader::measure(&*rule, &clip, true, 0))?;
+            shader::check_source(&*rule, &shader::measure(&*rule, &clip, form))?;
             shader::check_source(&*rule, &shader::settle(&*rule))?;
         }
         let factored = rule.factored();
@@ -90,7 +84,7 @@ impl Pipelines {
             shader::check_source(&*rule, &shader::mean_rows(&*rule))?;
         }
         if observes {
-            shader::check_source(&*rule, &shader::observe(&*rule, &clip, true, 0))?;
+            shader::check_source(&*rule, &shader::observe(&*rule, &clip, form))?;
         }
         let states = rule.states().len() as u32;
         let in_finish = 4 + u32::from(clip.window.is_some());
@@ -157,13 +151,13 @@ impl Pipelines {
         match kernel {
             Kernel::Norm(_) => &self.norm_layout,
             Kernel::Finish => &self.finish_layout,
-            Kernel::Measure { .. } => &self.measure_layout,
+            Kernel::Measure(_) => &self.measure_layout,
             Kernel::Settle => &self.settle_layout,
             Kernel::Lines => &self.lines_layout,
             Kernel::SettleLines | Kernel::MeanRows => &self.factors_layout,
             Kernel::Update(_) | Kernel::Pass(..) => &self.update_layout,
             Kernel::UpdateBare(_) => &self.update_bare_layout,
-            Kernel::Observe { .. } => &self.observe_layout,
+            Kernel::Observe(_) => &self.observe_layout,
             Kernel::Totals => &self.totals_layout,
         }
     }
@@ -182,12 +176,12 @@ impl Pipelines {
         let (entry_point, source) = match kernel {
             Kernel::Norm(form) => ("norm", shader::norm(clip.norm, form)),
             Kernel::Finish => ("finish", shader::finish(rule, clip)),
-            Kernel::Measure { aligned, group_lrs } => ("sum_items", shader::measure(rule, clip, aligned, group_lrs)),
+            Kernel::Measure(form) => ("sum_items", shader::measure(rule, clip, form)),
             Kernel::Settle => ("settle_tensors", shader::settle(rule)),
             Kernel::Lines => ("sum_lines", shader::lines(rule, clip)),
             Kernel::SettleLines => ("settle_lines", shader::settle_lines(rule)),
             Kernel::MeanRows => ("mean_rows", shader::mean_rows(rule)),
-            Kernel::Observe { aligned, group_lrs } => ("sum_items", shader::observe(rule, clip, aligned, group_lrs)),
+            Kernel::Observe(form) => ("sum_items", shader::observe(rule, clip, form)),
             Kernel::Totals => ("observe_totals", shader::totals()),
             Kernel::Update(form) => ("update", shader::update(rule, clip, form)),
             Kernel::UpdateBare(form) => ("update_bare", shader::update(rule, clip, form)),

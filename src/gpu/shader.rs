@@ -327,13 +327,13 @@ fn count_for_rule(rule: &dyn Rule) -> String {
 }
 
 /// The kernel that sums what the rule measures over each item.
-pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs: u32) -> String {
+pub(crate) fn measure(rule: &dyn Rule, clip: &ClipForm, form: Form) -> String {
     let parts = [&segments(rule, "read_write"), value(clip), MEASURE].join("\n");
-    items(rule, aligned, group_lrs, &parts)
+    items(rule, form, &parts)
 }
 
 /// The kernel that sums what a step is about to do over each item.
-pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs: u32) -> String {
+pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, form: Form) -> String {
     let seen = match clip {
         ClipForm { segments: Some(_), .. } => include_str!("../../shaders/seen/segments.wgsl").to_owned(),
         ClipForm { value: Some(_), .. } => [include_str!("../../shaders/seen/value.wgsl"), VALUE].join("\n"),
@@ -341,18 +341,18 @@ pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, aligned: bool, group_lrs
     };
     let count = if rule.counts() { "" } else { NO_COUNT };
     let parts = [&segments(rule, "read"), &seen, count, OBSERVED, OBSERVE].join("\n");
-    items(rule, aligned, group_lrs, &parts)
+    items(rule, form, &parts)
 }
 
 /// The kernel that sums over items what `parts` say.
-fn items(rule: &dyn Rule, aligned: bool, group_lrs: u32, parts: &str) -> String {
+fn items(rule: &dyn Rule, form: Form, parts: &str) -> String {
     let sources = [
-        &rule_and_types_with(rule, group_lrs),
-        &elements(rule, Access::Read, aligned),
+        &rule_and_types_with(rule, form.group_lrs),
+        &elements(rule, Access::Read, form.aligned),
         CHUNK,
         &fragment_for(rule, LANES),
-        &fragment_for(rule, GROUPS),
-        learning_rates(group_lrs),
+        &fragment_for(rule, options(form)),
+        learning_rates(form.group_lrs),
         &factors(rule, "read"),
         REDUCE,
         parts,
