@@ -14,14 +14,14 @@ pub(crate) const MOST_TURNS: u32 = 64;
 pub(crate) struct Times {
     /// By the clock on the wall, the average of each round.
     pub(crate) wall: Vec<f64>,
-    /// By the device's timestamps, each turn; empty without them.
-    pub(crate) device: Vec<f64>,
+    /// Of each turn, by the device's timestamps or on the CPU; empty where a device has none.
+    pub(crate) turns: Vec<f64>,
 }
 
 impl Times {
-    /// The device's times where there are any.
+    /// Those of each turn where there are any.
     fn best(&self) -> &[f64] {
-        if self.device.is_empty() { &self.wall } else { &self.device }
+        if self.turns.is_empty() { &self.wall } else { &self.turns }
     }
 
     pub(crate) fn median(&self) -> f64 {
@@ -38,7 +38,7 @@ impl Times {
     }
 }
 
-/// Takes so many turns, and gives the device's time of each, if it has a clock.
+/// Takes so many turns, and gives the time of each, where there is a clock for that.
 pub(crate) type Subject<'a> = dyn FnMut(u32) -> Result<Vec<f64>> + 'a;
 
 /// Measures all subjects by turns, for about so many seconds.
@@ -58,7 +58,7 @@ pub(crate) fn measure<const N: usize>(mut subjects: [&mut Subject<'_>; N], secon
     while rounds < ROUNDS || start.elapsed().as_secs_f64() < seconds {
         for ((subject, &turns), times) in subjects.iter_mut().zip(&turns).zip(&mut times) {
             let start = Instant::now();
-            times.device.extend(subject(turns)?);
+            times.turns.extend(subject(turns)?);
             times.wall.push(start.elapsed().as_secs_f64() / f64::from(turns));
         }
         rounds += 1;
@@ -97,8 +97,8 @@ mod tests {
             Ok(Vec::new())
         };
         let [first, second] = measure([&mut with_clock, &mut without], 0.0).expect("no errors");
-        assert_eq!([first.device.len() as u32 + 2, second.wall.len() as u32 + 2], [one, other]);
+        assert_eq!([first.turns.len() as u32 + 2, second.wall.len() as u32 + 2], [one, other]);
         assert_eq!([first.median(), first.min(), first.spread()], [2.0, 2.0, 0.0]);
-        assert!(second.device.is_empty() && second.median() == quantile(&second.wall, 0.5));
+        assert!(second.turns.is_empty() && second.median() == quantile(&second.wall, 0.5));
     }
 }

@@ -145,7 +145,7 @@ pub(crate) mod tests {
     use super::*;
 
     fn times(seconds: f64) -> Times {
-        Times { wall: vec![seconds; 3], device: Vec::new() }
+        Times { wall: vec![seconds; 3], turns: Vec::new() }
     }
 
     pub(crate) fn row(elements: usize) -> Row {
