@@ -120,8 +120,8 @@ impl Clip {
     }
 
     /// Clips by global norm at a percentile (0 to 100, interpolated as `numpy.percentile`) of the last 100 norms, this
-    /// step's among them: `AutoClip` ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms stay on the
-    /// device; those that are not finite are left out.
+    /// step's among them: `AutoClip` ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469), whose default is 10). The norms
+    /// stay on the device; those that are not finite are left out.
     pub fn percentile(percentile: f64) -> Self {
         Self::new(Kind::Percentile { percentile, window: DEFAULT_WINDOW, norm_type: 2.0, exact: false })
     }

@@ -66,6 +66,26 @@ fn groups_without_elements_have_norms_of_nothing() {
     }
 }
 
+/// Each unit counts as a whole, by its own parameters.
+#[test]
+fn adaptive_clipping_clips_the_share_of_units_beyond_their_limit() {
+    const UNITS: usize = 40;
+    const LEN: usize = 301;
+    let layout = Layout::builder().tensor("weight", &[UNITS, LEN]).packed().build().unwrap();
+    let (params, mut grads) = (random(7, layout.len()), random(20, layout.len()));
+    for (unit, grads) in grads.chunks_mut(LEN).enumerate() {
+        grads.iter_mut().for_each(|grad| *grad *= unit as f32 / UNITS as f32);
+    }
+    let norm = |values: &[f32]| values.iter().map(|value| f64::from(value * value)).sum::<f64>().sqrt();
+    let units = params.chunks(LEN).zip(grads.chunks(LEN));
+    let clipped = units.filter(|(params, grads)| norm(grads) > 0.5 * norm(params)).count();
+    assert!((10..30).contains(&clipped), "{clipped}: a share that says little");
+    let agc = Optimizer::builder(Sgd::default()).clip(Clip::adaptive(0.5));
+    for history in histories(&agc, &layout, &params, &grads) {
+        assert_eq!(history.steps[0].clipped_fraction, Some((clipped as f64 / UNITS as f64) as f32));
+    }
+}
+
 /// More items than a workgroup has lanes, those of each group between those of the other.
 #[test]
 fn many_small_tensors_are_all_in_the_norms_of_their_groups() {

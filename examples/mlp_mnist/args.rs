@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{OptimizerBuilder, Schedule};
 
 use crate::Result;
@@ -59,6 +60,10 @@ pub(crate) struct Args {
     /// Where the curves are drawn, as SVG [default: `mlp_mnist.svg`, in `target` where there is one]
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+
+    /// Write what the optimizer says of each step as CSV, with norms of parameters and updates in one of 50.
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub(crate) history: Option<PathBuf>,
 }
 
 impl Args {
@@ -79,12 +84,8 @@ impl Args {
         if self.max_steps == Some(0) {
             return Err("--max-steps is 0; give at least 1, or leave it out to train all epochs".into());
         }
-        let plot = self.plot_path();
-        let folder = plot.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return Err(format!("--plot: {} is not a folder; make it, or draw elsewhere", folder.display()).into());
-        }
-        Ok(())
+        check_folder("--plot", &self.plot_path())?;
+        self.history.as_ref().map_or(Ok(()), |history| check_folder("--history", history))
     }
 
     pub(crate) fn plot_path(&self) -> PathBuf {
@@ -111,8 +112,20 @@ impl Args {
                 Schedule::warmup_cosine(choice.lr, warmup, total_steps)
             }
         };
-        Ok(self.setup.builder(choice)?.schedule(schedule))
+        let builder = self.setup.builder(choice)?.schedule(schedule);
+        let steps = u32::try_from(total_steps).unwrap_or(u32::MAX);
+        let history = HistoryOptions::steps(steps).with_norms_every(50);
+        Ok(if self.history.is_some() { builder.history(history) } else { builder })
     }
+}
+
+/// Refuses a file in a folder that is not there.
+fn check_folder(flag: &str, file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(format!("{flag}: {} is not a folder; make it, or name another", folder.display()).into())
 }
 
 #[cfg(test)]
@@ -156,6 +169,7 @@ mod tests {
             (&["--optimizer", "rprop", "--weight-decay", "0.1"], "--optimizer rprop: unknown field `weight_decay`"),
             (&["--compare", "sgd,adam,adamw,lion,adan,lamb,nadam,radam"], "--compare has 8 rules; give at most 7"),
             (&["--plot", "no/such/folder/curves.svg"], "--plot: no/such/folder is not a folder"),
+            (&["--history", "no/such/folder/steps.csv"], "--history: no/such/folder is not a folder"),
         ] {
             let message = refusal(flags);
             assert!(message.contains(found), "{flags:?}: {message}");

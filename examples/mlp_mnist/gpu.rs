@@ -7,6 +7,7 @@ mod tally;
 
 use std::collections::VecDeque;
 
+use wgpu_optim::history::History;
 use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_optim::wgpu::{self, BufferUsages, PollType};
 use wgpu_optim::{Gpu, Optimizer};
@@ -173,6 +174,15 @@ impl GpuEngine {
             self.train_tally.release(pending.score);
         }
         Ok(())
+    }
+
+    /// What the optimizer has kept of its steps, once all of them have run.
+    pub(crate) fn history(&self) -> Result<History> {
+        let mut encoder = self.encoder();
+        let history = self.optimizer.history(&mut encoder)?;
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.device.poll(PollType::wait_indefinitely())?;
+        Ok(pollster::block_on(history)?)
     }
 }
 

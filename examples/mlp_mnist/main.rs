@@ -22,9 +22,11 @@ mod setup;
 mod tests;
 mod train;
 
+use std::fs::File;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use wgpu_optim::history::write_csv;
 
 use args::Args;
 use rules::Choice;
@@ -77,6 +79,13 @@ fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice) -> R
     let history = train(engine.as_engine(), plan)?;
     if history.skipped > 0 {
         println!("{} steps were skipped: their gradients were not finite; try a smaller --lr", history.skipped);
+    }
+    if let Some(path) = &args.history {
+        write_csv(
+            &engine.history()?.steps,
+            File::create(path).map_err(|error| format!("{}: {error}", path.display()))?,
+        )?;
+        println!("history: {}", path.display());
     }
     Ok(history)
 }

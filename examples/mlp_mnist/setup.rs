@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use wgpu_optim::history::History;
 use wgpu_optim::{Clip, GroupOptions, OptimizerBuilder};
 
 use crate::Result;
@@ -189,6 +190,14 @@ impl AnyEngine<'_> {
         match self {
             Self::Cpu(engine) => &mut **engine,
             Self::Gpu(engine) => &mut **engine,
+        }
+    }
+
+    /// What the optimizer has kept of its steps.
+    pub(crate) fn history(&self) -> Result<History> {
+        match self {
+            Self::Cpu(engine) => Ok(engine.optimizer.history()?),
+            Self::Gpu(engine) => engine.history(),
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wgpu_optim::wgpu::{self, BufferUsages};
-use wgpu_optim::{AdamW, Clip, Gpu, Optimizer, OptimizerBuilder};
+use wgpu_optim::{AdamW, Clip, Gpu, Optimizer, OptimizerBuilder, Stats};
 
 use crate::args::Args;
 use crate::cpu::CpuEngine;
@@ -169,6 +169,22 @@ fn a_run_can_stop_inside_an_epoch() {
     let history = train(&mut engine, &plan).expect("trained");
     assert_eq!(history.train.last().expect("reports").step, 7);
     assert_eq!(history.test.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [5, 7]);
+}
+
+#[test]
+fn a_history_has_a_line_for_each_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [plot, history] = ["curves.svg", "steps.csv"].map(|name| folder.path().join(name).display().to_string());
+    for device in ["cpu", "gpu"] {
+        let flags = ["--hidden", "8", "--max-steps", "52", "--device", device, "--plot", &plot, "--history", &history];
+        let args = Args::try_parse_from(["mlp_mnist"].into_iter().chain(flags)).expect("well formed");
+        crate::run(&args).expect("trained");
+        let rows = csv::Reader::from_path(&history).expect("written").into_deserialize::<Stats>();
+        let rows: Vec<Stats> = rows.map(|row| row.expect("a step")).collect();
+        assert!(rows.iter().map(|stats| stats.step).eq(1..=52));
+        let observed: Vec<u64> = rows.iter().filter(|row| row.update_norm.is_some()).map(|row| row.step).collect();
+        assert_eq!(observed, [1, 51]);
+    }
 }
 
 #[test]
