@@ -71,8 +71,8 @@ impl Observer {
         recorded.is_multiple_of(self.every.into())
     }
 
-    /// The statistics of a step that was executed as so many were before `executed`, and those of its groups, if it is the
-    /// one that the totals are of.
+    /// Adds what the totals say to the statistics of a step, and gives those of its groups. Totals taken when so many steps were
+    /// `executed` say nothing of any but the last of these.
     pub(crate) fn complete(&self, stats: &mut Stats, executed: u32, totals: &[Totals]) -> Vec<GroupStats> {
         if executed == 0 || executed != stats.executed() as u32 {
             return Vec::new();
