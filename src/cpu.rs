@@ -182,7 +182,7 @@ impl CpuOptimizer {
         let sums = map_parts(segments.items().to_vec(), |item| observe::observe(rule, &clip, step, &whole, item));
         let totals = segments.ranges().enumerate().map(|(number, items)| {
             let own = segments.is_own(number, items.clone());
-            observe::totals(own.zip(sums[items].iter().copied()))
+            observe::totals(&own.zip(sums[items].iter().copied()))
         });
         let ControlBlock { step, skipped, .. } = self.moment.control;
         self.moment.observation = Observation { executed: step + skipped, totals: totals.collect() };

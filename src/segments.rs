@@ -143,7 +143,7 @@ impl Segments {
     }
 
     /// Whether each of some items belongs to a segment.
-    pub(crate) fn is_own(&self, segment: usize, items: Range<usize>) -> impl ExactSizeIterator<Item = bool> {
+    pub(crate) fn is_own(&self, segment: usize, items: Range<usize>) -> impl ExactSizeIterator<Item = bool> + Clone {
         self.items[items].iter().map(move |item| item.segment as usize == segment)
     }
 

@@ -1,5 +1,6 @@
 use super::items::{Whole, lanes_of, sum_item};
-use super::measure::{add, reduce};
+use super::measure::reduce;
+use super::settle::total;
 use super::update::{RUN, WholeStep};
 use crate::clip::ClipForm;
 use crate::observer::Totals;
@@ -47,15 +48,8 @@ pub(crate) fn observe(
     [squares, counts].map(|sums| reduce(lanes_of(sums)))
 }
 
-/// Adds the items of one segment up. Twin of `shaders/totals.wgsl`. `sums` has, for each of these items and others between
-/// them, whether it is one.
-pub(crate) fn totals(sums: impl Iterator<Item = (bool, [[f32; 4]; 2])>) -> Totals {
-    let mut lanes = [[[0.0; 4]; 256]; 2];
-    for (i, (_, sums)) in sums.enumerate().filter(|(_, (is_own, _))| *is_own) {
-        for (lanes, sums) in lanes.iter_mut().zip(sums) {
-            lanes[i % 256] = add(lanes[i % 256], sums);
-        }
-    }
-    let [squares, counts] = lanes.map(reduce);
-    Totals::new(squares, counts[0])
+/// Adds the items of one segment up. Twin of `shaders/totals.wgsl`; `sums` as [`total`] has them.
+pub(crate) fn totals(sums: &(impl Iterator<Item = (bool, [[f32; 4]; 2])> + Clone)) -> Totals {
+    let of = |kind: usize| total(sums.clone().map(move |(is_own, sums)| (is_own, sums[kind])));
+    Totals::new(of(0), of(1)[0])
 }

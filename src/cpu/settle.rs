@@ -2,6 +2,15 @@ use super::measure::{TensorRow, add, reduce};
 use super::update::WholeStep;
 use crate::rule::Rule;
 
+/// Adds the items of one segment up. `sums` has, for each of these items and others between them, whether it is one.
+pub(crate) fn total(sums: impl Iterator<Item = (bool, [f32; 4])>) -> [f32; 4] {
+    let mut lane_sums = [[0.0; 4]; 256];
+    for (i, (is_own, sum)) in sums.enumerate() {
+        lane_sums[i % 256] = add(lane_sums[i % 256], if is_own { sum } else { [0.0; 4] });
+    }
+    reduce(lane_sums)
+}
+
 /// Adds the items of one tensor up and brings its states forward. Twin of `shaders/settle.wgsl`. `sums` has, for each of
 /// these items and others between them, whether it is one.
 pub(crate) fn settle(
@@ -13,10 +22,6 @@ pub(crate) fn settle(
     if sums.len() == 0 {
         return;
     }
-    let mut lane_sums = [[0.0; 4]; 256];
-    for (i, (is_own, sum)) in sums.enumerate() {
-        lane_sums[i % 256] = add(lane_sums[i % 256], if is_own { sum } else { [0.0; 4] });
-    }
-    tensor.measured = reduce(lane_sums);
+    tensor.measured = total(sums);
     rule.settle(&mut tensor.state, tensor.measured, step.lr, step.bias_correction, step.t);
 }

@@ -169,30 +169,12 @@ impl Bindings {
         if let Some(factors) = plan.factors.as_ref().filter(|_| work.is_decided()) {
             measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
         }
-        if let Some(segments) = measured {
-            measures.extend(item_dispatches(
-                device,
-                pipelines,
-                shared,
-                plan,
-                (segments, Kernel::Measure),
-                &chunks,
-                &limits,
-            )?);
-            measures.push(total_dispatch(device, pipelines, shared, Kernel::Settle, (segments, &limits)));
-        }
-        if let Some(observer) = observer {
-            let segments = &observer.segments;
-            measures.extend(item_dispatches(
-                device,
-                pipelines,
-                shared,
-                plan,
-                (segments, Kernel::Observe),
-                &chunks,
-                &limits,
-            )?);
-            measures.push(total_dispatch(device, pipelines, shared, Kernel::Totals, (segments, &limits)));
+        let of_rule = measured.map(|segments| (segments, Kernel::Measure as fn(Form) -> Kernel, Kernel::Settle));
+        let of_history = observer.map(|observer| (&observer.segments, Kernel::Observe as _, Kernel::Totals));
+        for (segments, of_items, total) in of_rule.into_iter().chain(of_history) {
+            let kernel = (segments, of_items);
+            measures.extend(item_dispatches(device, pipelines, shared, plan, kernel, &chunks, &limits)?);
+            measures.push(total_dispatch(device, pipelines, shared, total, (segments, &limits)));
         }
         let norms = norm_dispatches(device, pipelines, shared, &plan.groups, &norm_plan.chunks, &limits);
         Ok(Self { params, grads, work, updates, measures, norms, copies: norm_plan.copies })
