@@ -13,6 +13,8 @@ mod files;
 mod functions;
 mod gpu;
 mod movie;
+#[path = "../common/outcome.rs"]
+mod outcome;
 mod paths;
 #[path = "../common/picture.rs"]
 mod picture;
@@ -33,6 +35,7 @@ use clap::Parser;
 use args::Args;
 use basins::Basins;
 use functions::Function;
+use outcome::exit_code;
 use paths::Paths;
 use race::{Course, Entry, Record, race};
 
@@ -57,13 +60,7 @@ impl Run<'_> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -7,6 +7,8 @@ mod device;
 mod directions;
 #[path = "../common/files.rs"]
 mod files;
+#[path = "../common/outcome.rs"]
+mod outcome;
 #[path = "../common/picture.rs"]
 mod picture;
 mod plane;
@@ -43,6 +45,7 @@ use data::{CLASSES, Data, Examples};
 use device::Device;
 use mlp_mnist::{cpu, data, engine, gemm, gpu, model};
 use model::Model;
+use outcome::exit_code;
 use plane::Plane;
 use sheet::{Panel, Sheet};
 use surface::{Axis, Surface};
@@ -54,13 +57,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const HIDDEN: usize = 128;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()))
 }
 
 /// What the losses on a plane are computed from.

@@ -13,6 +13,8 @@ mod files;
 mod gemm;
 mod gpu;
 mod model;
+#[path = "../common/outcome.rs"]
+mod outcome;
 #[path = "../common/picture.rs"]
 mod picture;
 mod plot;
@@ -29,6 +31,7 @@ use clap::{Parser, ValueEnum};
 use wgpu_optim::history::write_csv;
 
 use args::Args;
+use outcome::exit_code;
 use rules::Choice;
 use setup::Session;
 use train::{History, Plan, train};
@@ -44,13 +47,7 @@ fn main() -> ExitCode {
             return if message.print().is_err() || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&args))
 }
 
 fn run(args: &Args) -> Result<()> {

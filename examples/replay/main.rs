@@ -5,6 +5,8 @@
 
 mod config;
 mod engine;
+#[path = "../common/outcome.rs"]
+mod outcome;
 mod trace;
 
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use config::Config;
 use engine::Engine;
+use outcome::exit_code;
 use trace::{Recording, Trace};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -45,16 +48,7 @@ struct Args {
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run(&Args::parse()).map(|summary| println!("{summary}")))
 }
 
 fn run(args: &Args) -> Result<String, Error> {
