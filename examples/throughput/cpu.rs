@@ -127,13 +127,33 @@ fn stream(set: &mut Set) {
     let mut states: Vec<_> = states.map(|(state, number)| state[number * SHIFT..][..len].chunks_mut(PART)).collect();
     let params = set.params.chunks_mut(PART).zip(set.grads.chunks(PART));
     let parts: Vec<_> = params.map(|(param, grad)| (param, grad, next_of_each(&mut states))).collect();
-    parts.into_par_iter().for_each(|(param, grad, states)| {
-        for stream in [param].into_iter().chain(states) {
-            for (word, grad) in stream.iter_mut().zip(grad) {
-                *word = f32::from_bits(word.to_bits() ^ (grad.to_bits() & mask));
+    parts.into_par_iter().for_each(|(param, grad, states)| match states.len() {
+        0 => stream_part::<0>(param, grad, states, mask),
+        1 => stream_part::<1>(param, grad, states, mask),
+        2 => stream_part::<2>(param, grad, states, mask),
+        3 => stream_part::<3>(param, grad, states, mask),
+        4 => stream_part::<4>(param, grad, states, mask),
+        more => unreachable!("no rule here has {more} states"),
+    });
+}
+
+/// All streams side by side, as a step goes through them.
+fn stream_part<const N: usize>(param: &mut [f32], grad: &[f32], states: Vec<&mut [f32]>, mask: u32) {
+    let Ok(states) = <[&mut [f32]; N]>::try_from(states) else {
+        unreachable!("the caller counted them");
+    };
+    let len = param.len();
+    let (param, grad, mut states) = (&mut param[..len], &grad[..len], states.map(|state| &mut state[..len]));
+    let before_a_line = param.as_ptr().align_offset(64).min(len);
+    for part in [0..before_a_line, before_a_line..len] {
+        for i in part {
+            let grad = grad[i].to_bits() & mask;
+            param[i] = f32::from_bits(param[i].to_bits() ^ grad);
+            for state in &mut states {
+                state[i] = f32::from_bits(state[i].to_bits() ^ grad);
             }
         }
-    });
+    }
 }
 
 fn next_of_each<'a>(states: &mut [std::slice::ChunksMut<'a, f32>]) -> Vec<&'a mut [f32]> {

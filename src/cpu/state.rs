@@ -2,17 +2,20 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::simd::LINE;
+
 /// Of the smallest pages. Addresses that differ by a multiple of this are of the same set of the first cache.
 const PAGE: usize = 4096;
-/// Bytes from the beginning of one state in its page to that of the next in its own: eleven cache lines.
-const SHIFT: usize = 704;
+/// Bytes from the beginning of one state in its page to that of the next in its own.
+const SHIFT: usize = 11 * LINE;
 
 /// One state over the flat space.
 ///
 /// A step goes through parameters, gradients and states side by side. Large allocations all begin at the same place of a
 /// page, so that what is read and written at a time would be in one set of the first cache; there, processors that tell
 /// lines apart by a few bits of their addresses take some for each other, and each access throws the other line out. So
-/// states begin at different places.
+/// states begin at different places, though at the same one of a cache line as the caller's vectors: what is aligned for one
+/// stream is aligned for all.
 #[derive(Debug)]
 pub(super) struct State {
     memory: Vec<f32>,
@@ -25,7 +28,8 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(number: usize, value: f32, len: usize) -> Self {
         let memory = vec![value; len + PAGE / 4];
-        let bytes = ((number + 1) * SHIFT).wrapping_sub(memory.as_ptr().addr()) % PAGE;
+        let allocated = memory.as_ptr().addr();
+        let bytes = ((number + 1) * SHIFT + allocated % LINE).wrapping_sub(allocated) % PAGE;
         Self { memory, start: bytes / 4, len, number }
     }
 }
@@ -60,9 +64,15 @@ mod tests {
     fn no_two_states_begin_at_the_same_place_of_a_page_nor_do_their_copies() {
         let states = [0, 1, 2, 3, 4].map(|number| State::new(number, number as f32, 1 << 20));
         for states in [&states, &states.clone()] {
-            let places = states.each_ref().map(|state| state.as_ptr().addr() % PAGE);
-            assert_eq!(places, [704, 1408, 2112, 2816, 3520]);
+            let lines = states.each_ref().map(|state| state.as_ptr().addr() % PAGE / LINE);
+            assert_eq!(lines, [11, 22, 33, 44, 55]);
             assert!(states.iter().zip(0..).all(|(state, number)| **state == vec![number as f32; 1 << 20]));
         }
+    }
+
+    #[test]
+    fn a_state_begins_at_the_place_of_a_line_where_its_allocation_does() {
+        let state = State::new(2, 0.0, 1 << 20);
+        assert_eq!(state.as_ptr().addr() % LINE, state.memory.as_ptr().addr() % LINE);
     }
 }

@@ -1,7 +1,11 @@
 #[cfg(doc)]
 use super::Rule;
 use crate::control::ABSOLUTE;
-use crate::cpu::simd::vectorized;
+use crate::cpu::simd::{LINE, vectorized};
+
+/// Elements from which on a loop takes those before the first whole cache line by themselves, so that no vector of the others
+/// lies in two lines.
+const MANY: usize = 4096;
 
 /// Gradients as they came, and what makes them what a rule sees.
 #[derive(Debug, Clone, Copy)]
@@ -108,13 +112,16 @@ fn update_each<'a, const N: usize>(
             let (param, grad) = (&mut param[..len], &grads.grad[..len]);
             let states = states.each_mut().map(|state| &mut state[..len]);
             let mut max_bits = 0;
-            for i in 0..len {
-                max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
-                let grad = seen(grads, grad[i]);
-                let (new_param, new_states) = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
-                param[i] = new_param;
-                for s in 0..N {
-                    states[s][i] = new_states[s];
+            let head = if len < MANY { 0 } else { param.as_ptr().align_offset(LINE).min(len) };
+            for part in [0..head, head..len] {
+                for i in part {
+                    max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
+                    let grad = seen(grads, grad[i]);
+                    let (new_param, new_states) = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
+                    param[i] = new_param;
+                    for s in 0..N {
+                        states[s][i] = new_states[s];
+                    }
                 }
             }
             max_bits
@@ -179,5 +186,30 @@ impl<'a> MeasuredElements<'a> {
                 }
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_element_is_updated_once_wherever_the_parameters_begin() {
+        for len in [0, 1, 100, MANY - 1, MANY, MANY + 5] {
+            for start in 0..LINE / 4 {
+                let mut memory = vec![1.0; start + len];
+                let grad: Vec<f32> = (0..len).map(|i| i as f32).collect();
+                let mut updates = vec![0.0; len];
+                let mut max_bits = 0;
+                let grads = Grads { grad: &grad, factors: [1.0; 2], clip_value: f32::INFINITY, clip_coef: 1.0 };
+                let mut states = [&mut updates[..]];
+                let elements = Elements::new(&mut memory[start..], grads, &mut states, &mut max_bits);
+                elements.each(|param, grad, [updates]| (param - grad, [updates + 1.0]));
+                assert_eq!(memory[..start], vec![1.0; start], "{len} from {start}");
+                assert_eq!(memory[start..], (0..len).map(|i| 1.0 - i as f32).collect::<Vec<_>>(), "{len} from {start}");
+                assert_eq!(updates, vec![1.0; len], "{len} from {start}");
+                assert_eq!(f32::from_bits(max_bits), grad.last().copied().unwrap_or(0.0), "{len} from {start}");
+            }
+        }
     }
 }
