@@ -8,10 +8,12 @@ struct Chunk {
     first: u32,
     // Number of the first of the chunk's items, which `measure` sums.
     first_item: u32,
-    // The options of all elements, if the chunk lies in one live span of the table of groups: see span.wgsl.
+    // The options of all live elements, if they have the same: see span.wgsl and padded.wgsl.
     lr_scale: f32,
     weight_decay: f32,
     tensor: u32,
+    // Where the words of its blocks begin, in chunks that take them: see blocks.wgsl.
+    blocks: u32,
     // Where the chunk begins in each bound buffer, in elements: parameters, gradients, then the states.
     shifts: array<vec4<u32>, 3>,
 }

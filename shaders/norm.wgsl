@@ -1,5 +1,7 @@
 // What the gradients add to the norm, and their finite check: one partial per block of 8,192 elements of the flat space.
 // The tree depends on nothing but the elements' flat indices, so chunking does not change a bit.
+// Eight lanes add up 1,024 elements that lie side by side, 32 at a time: what they load together is 128 bytes, a line or two
+// of any cache, and compilers for CPUs, which run some lanes to the barrier before the others, go through memory in order.
 // Twin: src/cpu/norm.rs.
 
 @group(0) @binding(3) var<storage, read_write> partials: array<Partial>;
@@ -17,16 +19,16 @@ fn terms(bits: vec4<u32>, scale: f32) -> vec4<f32> {
     return terms_of(bitcast<vec4<f32>>(bits) * scale);
 }
 
-// One lane's part of 2,048 elements: four of each row of 256.
+// One lane's part of 256 elements: four of each row of 32.
 fn partial_of_tile(element: u32) -> Partial {
     let bits0 = load_quad(element);
-    let bits1 = load_quad(element + 256u);
-    let bits2 = load_quad(element + 512u);
-    let bits3 = load_quad(element + 768u);
-    let bits4 = load_quad(element + 1024u);
-    let bits5 = load_quad(element + 1280u);
-    let bits6 = load_quad(element + 1536u);
-    let bits7 = load_quad(element + 1792u);
+    let bits1 = load_quad(element + 32u);
+    let bits2 = load_quad(element + 64u);
+    let bits3 = load_quad(element + 96u);
+    let bits4 = load_quad(element + 128u);
+    let bits5 = load_quad(element + 160u);
+    let bits6 = load_quad(element + 192u);
+    let bits7 = load_quad(element + 224u);
 
     let largest = max(max(max(bits0, bits1), max(bits2, bits3)), max(max(bits4, bits5), max(bits6, bits7)));
     let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
@@ -53,17 +55,17 @@ fn norm(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let block = workgroup.y * grid.x + workgroup.x;
-    let element = block * 8192u + lane * 4u;
+    let element = block * 8192u + lane / 8u * 1024u + lane % 8u * 4u;
     var partial = partial_of_tile(element);
-    partial = combine(partial, partial_of_tile(element + 2048u));
-    partial = combine(partial, partial_of_tile(element + 4096u));
-    partial = combine(partial, partial_of_tile(element + 6144u));
+    partial = combine(partial, partial_of_tile(element + 256u));
+    partial = combine(partial, partial_of_tile(element + 512u));
+    partial = combine(partial, partial_of_tile(element + 768u));
     // Where a lane has elements that are not finite it looks for the first of them: rare, and so not done on the way.
     var row = select(32u, 0u, partial.max_bits >= INFINITE);
     // equivalent(<=): a lane that looks finds one
     while row < 32u && partial.first_nonfinite == NONE {
-        let bits = load_quad(element + row * 256u);
-        partial.first_nonfinite = first_nonfinite(bits, chunk.start + element + row * 256u);
+        let bits = load_quad(element + row * 32u);
+        partial.first_nonfinite = first_nonfinite(bits, chunk.start + element + row * 32u);
         row += 1u;
     }
     partial = reduce(partial, lane);

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use crate::error::check;
-use crate::layout::Member;
+use crate::layout::{Member, TENSOR_ALIGNMENT};
 use crate::segments::Segments;
 use crate::{Error, Layout, Schedule};
 
@@ -89,12 +89,19 @@ impl GroupSpan {
 }
 
 /// Elements per entry of the index that leads from an element to its span.
-pub(crate) const INDEX_BLOCK: u32 = 1024;
+const INDEX_BLOCK: u32 = 1024;
+/// Elements per word that says which of them are live.
+const LIVE_BLOCK: u32 = TENSOR_ALIGNMENT as u32;
+/// How many numbers of live elements there are in such a word, from none to more than all.
+const LIVE_COUNTS: u32 = 2 * LIVE_BLOCK;
+/// Spaces up to this length have such words: 64 MiB of them, which every device can bind.
+const MAX_LEN_OF_BLOCKS: u32 = 1 << 30;
 
 /// The options of every element, in ascending runs. Twin of `shaders/groups.wgsl`.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupTable {
     spans: Vec<GroupSpan>,
+    has_blocks: bool,
     /// Different schedules of groups (`None` is the optimizer's) and scales, if any group has a schedule.
     scheduled: Vec<(Option<Schedule>, f32)>,
     /// What these are in the step at hand.
@@ -162,7 +169,8 @@ impl GroupTable {
             }
         }
         let lrs = vec![0.0; scheduled.len()];
-        Ok(Self { spans, scheduled, lrs })
+        let has_blocks = have_blocks(&spans);
+        Ok(Self { spans, has_blocks, scheduled, lrs })
     }
 
     /// Brings the groups' learning rates to a step, of which the optimizer's is `lr`.
@@ -206,12 +214,27 @@ impl GroupTable {
         })
     }
 
+    /// Whether the device's table has a word for every block of [`LIVE_BLOCK`] elements.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.has_blocks
+    }
+
+    /// Where in the device's table they begin.
+    pub(crate) fn first_block(&self) -> u32 {
+        self.len().div_ceil(INDEX_BLOCK) + 2
+    }
+
+    fn len(&self) -> u32 {
+        self.spans.last().map_or(0, |span| span.end)
+    }
+
     /// The words of the device's table: where the spans begin, the first span of every block of
-    /// [`INDEX_BLOCK`] elements and of one block more, then four words per span.
-    pub(crate) fn words(&self, len: u32) -> Vec<u32> {
-        let blocks = len.div_ceil(INDEX_BLOCK);
+    /// [`INDEX_BLOCK`] elements and of one block more, the words of blocks of [`LIVE_BLOCK`] elements if it has any, then
+    /// four words per span.
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let blocks = self.len().div_ceil(INDEX_BLOCK);
         let last = self.spans.len().saturating_sub(1);
-        let mut words = vec![blocks + 2];
+        let mut words = vec![0];
         let mut span = 0;
         for block in 0..=blocks {
             while span < last && self.spans[span].end <= block.saturating_mul(INDEX_BLOCK) {
@@ -219,6 +242,10 @@ impl GroupTable {
             }
             words.push(span as u32);
         }
+        if self.has_blocks {
+            self.push_blocks(&mut words);
+        }
+        words[0] = words.len() as u32;
         for span in &self.spans {
             let (lr_scale, weight_decay) = (span.lr_scale.to_bits(), span.weight_decay.to_bits());
             words.extend([span.end, lr_scale, weight_decay, span.tensor.map_or(0, |tensor| tensor + 1)]);
@@ -226,9 +253,42 @@ impl GroupTable {
         words
     }
 
-    /// The span that `start..end` lies in as a whole, if it is live.
-    pub(crate) fn only_span(&self, start: u32, end: u32) -> Option<&GroupSpan> {
-        let (_, to, span) = self.covering(start, end).next()?;
-        (to == end && span.live()).then_some(span)
+    /// For each block of [`LIVE_BLOCK`] elements the number of its live span and how many of its elements are live.
+    fn push_blocks(&self, words: &mut Vec<u32>) {
+        let first = words.len();
+        words.resize(first + self.len().div_ceil(LIVE_BLOCK) as usize, 0);
+        for (number, (start, span)) in (0..).zip(starts(&self.spans)).filter(|(_, (_, span))| span.live()) {
+            for block in start / LIVE_BLOCK..span.end.div_ceil(LIVE_BLOCK) {
+                let live = LIVE_BLOCK.min(span.end - block * LIVE_BLOCK);
+                words[first + block as usize] = number * LIVE_COUNTS + live;
+            }
+        }
     }
+
+    /// Whether one live span has all elements of `start..end`.
+    pub(crate) fn is_in_live_span(&self, start: u32, end: u32) -> bool {
+        self.covering(start, end).next().is_some_and(|(_, to, span)| to == end && span.live())
+    }
+
+    /// The first live span of `start..end`, if all others there have the same options.
+    pub(crate) fn only_options(&self, start: u32, end: u32) -> Option<&GroupSpan> {
+        let mut live = self.covering(start, end).map(|(_, _, span)| span).filter(|span| span.live());
+        let first = live.next()?;
+        live.all(|span| GroupSpan { end: first.end, ..*span } == *first).then_some(first)
+    }
+}
+/// Each span with where it begins.
+fn starts(spans: &[GroupSpan]) -> impl Iterator<Item = (u32, &GroupSpan)> {
+    let starts = std::iter::once(0).chain(spans.iter().map(|span| span.end));
+    starts.zip(spans)
+}
+
+/// Whether one word for each block of [`LIVE_BLOCK`] elements can say all there is to say: no live span begins within one.
+/// A single span needs none.
+fn have_blocks(spans: &[GroupSpan]) -> bool {
+    let len = spans.last().map_or(0, |span| span.end);
+    let begins_a_block = |(start, span): (u32, &GroupSpan)| !span.live() || start.is_multiple_of(LIVE_BLOCK);
+    (2..u32::MAX as usize / LIVE_COUNTS as usize).contains(&spans.len())
+        && len <= MAX_LEN_OF_BLOCKS
+        && starts(spans).all(begins_a_block)
 }

@@ -85,7 +85,7 @@ impl Optimizer {
         let len = plan.len as u64;
         // An empty flat space has one partial, which must say that nothing is wrong.
         let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
-        let groups = plan.groups.words(len as u32);
+        let groups = plan.groups.words();
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
         let observed = plan.observer.as_ref().map(|observer| observer.words());

@@ -8,9 +8,13 @@ use crate::groups::GroupTable;
 pub(crate) const NORM_BLOCK: usize = 8192;
 /// Lanes of a workgroup.
 const LANES: usize = 64;
-/// Elements that the lanes load at a time.
-const ROW: usize = 4 * LANES;
-/// Elements that the lanes hold at a time: eight rows.
+/// Lanes whose elements lie side by side.
+const NEIGHBOURS: usize = 8;
+/// These elements.
+const PIECE: usize = NORM_BLOCK / LANES * NEIGHBOURS;
+/// Elements that neighbours load at a time.
+const ROW: usize = 4 * NEIGHBOURS;
+/// Elements that neighbours hold at a time: eight rows.
 const TILE: usize = 8 * ROW;
 /// Where no scaled element but 0 is below this, every square is a normal number.
 const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
@@ -18,7 +22,8 @@ const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
 const MOST: f32 = (1u64 << 50) as f32;
 
 /// What a block of gradients adds to the norm, and their finite check; `start` is the flat index of its first element.
-/// Twin of `shaders/norm.wgsl`: lane l adds up elements 4l to 4l + 3 of each row, tile by tile.
+/// Twin of `shaders/norm.wgsl`: of eight lanes that share a piece, lane l adds up elements 4l to 4l + 3 of each row, tile by
+/// tile.
 pub(crate) fn norm(order: Norm, grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
     let spans = || groups.covering(start as u32, (start + grad.len()) as u32);
     if grad.len() == NORM_BLOCK && spans().all(|(_, _, span)| span.live()) {
@@ -89,19 +94,21 @@ fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
     let scale = power_of_two(-exponent);
     let (mut largest, mut smallest) = (0, u32::MAX);
     let mut lanes = [0.0; LANES];
-    for tile in block.chunks_exact(TILE) {
-        let mut sums = [0.0; ROW];
-        for row in tile.chunks_exact(ROW) {
-            for (sum, grad) in sums.iter_mut().zip(row) {
-                let bits = grad.to_bits() & ABSOLUTE;
-                largest = bits.max(largest);
-                // 0 becomes the largest number of all.
-                smallest = bits.wrapping_sub(1).min(smallest);
-                *sum += order.term_of(grad.abs() * scale);
+    for (lanes, piece) in lanes.chunks_exact_mut(NEIGHBOURS).zip(block.chunks_exact(PIECE)) {
+        for tile in piece.chunks_exact(TILE) {
+            let mut sums = [0.0; ROW];
+            for row in tile.chunks_exact(ROW) {
+                for (sum, grad) in sums.iter_mut().zip(row) {
+                    let bits = grad.to_bits() & ABSOLUTE;
+                    largest = bits.max(largest);
+                    // 0 becomes the largest number of all.
+                    smallest = bits.wrapping_sub(1).min(smallest);
+                    *sum += order.term_of(grad.abs() * scale);
+                }
             }
-        }
-        for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
-            *lane += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
+                *lane += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            }
         }
     }
     let mut stride = LANES / 2;
@@ -119,14 +126,15 @@ fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
 fn partial_by_lanes(order: Norm, block: &[f32], start: usize) -> Partial {
     let mut lanes = [EMPTY_PARTIAL; LANES];
     for (lane, partial) in lanes.iter_mut().enumerate() {
-        let quads = || block.chunks_exact(ROW).map(|row| &row[4 * lane..4 * lane + 4]);
-        for tile in 0..NORM_BLOCK / TILE {
+        let (first, place) = (lane / NEIGHBOURS * PIECE, lane % NEIGHBOURS * 4);
+        let quads = || block[first..first + PIECE].chunks_exact(ROW).map(|row| &row[place..place + 4]);
+        for tile in 0..PIECE / TILE {
             let tile = quads().skip(tile * TILE / ROW).take(TILE / ROW);
             *partial = combine(order, *partial, partial_of_tile(order, tile));
         }
         if partial.max_bits >= INFINITE {
             let elements =
-                quads().zip((start + 4 * lane..).step_by(ROW)).flat_map(|(quad, index)| quad.iter().zip(index..));
+                quads().zip((start + first + place..).step_by(ROW)).flat_map(|(quad, index)| quad.iter().zip(index..));
             let mut bad = elements.filter(|(grad, _)| grad.to_bits() & ABSOLUTE >= INFINITE);
             partial.first_nonfinite = bad.next().map_or(NONE, |(_, element)| element as u32);
         }

@@ -1,9 +1,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::flat::Piece;
-use super::shader::Form;
+use super::shader::{Form, Options};
 use crate::cpu::NORM_BLOCK;
-use crate::groups::{GroupSpan, GroupTable};
+use crate::groups::GroupTable;
 
 /// Elements per norm partial.
 const BLOCK: u64 = NORM_BLOCK as u64;
@@ -68,11 +68,11 @@ pub(crate) struct ChunkUniform {
     length: u32,
     first: u32,
     pub(crate) first_item: u32,
-    /// The options of all elements, if the chunk lies in one live span.
+    /// The options of all live elements, if they have the same.
     lr_scale: f32,
     weight_decay: f32,
     tensor: u32,
-    padding: u32,
+    blocks: u32,
     shifts: [u32; MAX_STREAMS],
 }
 
@@ -102,7 +102,7 @@ impl Chunk {
         for (shift, bound) in shifts[stream..].iter_mut().zip(&self.streams) {
             *shift = bound.shift;
         }
-        let span = self.only_span(groups);
+        let span = groups.only_options(self.start as u32, self.end());
         ChunkUniform {
             start: self.start as u32,
             length: self.len as u32,
@@ -111,18 +111,28 @@ impl Chunk {
             lr_scale: span.map_or(0.0, |span| span.lr_scale),
             weight_decay: span.map_or(0.0, |span| span.weight_decay),
             tensor: span.and_then(|span| span.tensor).unwrap_or_default(),
-            padding: 0,
+            blocks: groups.first_block(),
             shifts,
         }
     }
 
     /// Which form of a kernel the chunk takes.
     pub(crate) fn form(&self, groups: &GroupTable) -> Form {
-        Form { aligned: self.aligned, one_span: self.only_span(groups).is_some(), group_lrs: groups.lr_fours() }
+        let (start, end) = (self.start as u32, self.end());
+        let options = if groups.is_in_live_span(start, end) {
+            Options::OneSpan
+        } else if !groups.has_blocks() || !self.start.is_multiple_of(4) {
+            Options::Spans
+        } else if groups.only_options(start, end).is_some() {
+            Options::Padded
+        } else {
+            Options::Blocks
+        };
+        Form { aligned: self.aligned, options, group_lrs: groups.lr_fours() }
     }
 
-    fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
-        groups.only_span(self.start as u32, (self.start + self.len) as u32)
+    fn end(&self) -> u32 {
+        (self.start + self.len) as u32
     }
 
     /// Binds `start..start + len`, which lies in `pieces[i]` of each stream.

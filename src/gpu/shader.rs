@@ -9,6 +9,8 @@ const RULE: &str = include_str!("../../shaders/rule.wgsl");
 const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
 const LANES: &str = include_str!("../../shaders/lanes.wgsl");
 const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
+const BLOCKS: &str = include_str!("../../shaders/blocks.wgsl");
+const PADDED: &str = include_str!("../../shaders/padded.wgsl");
 const SPAN: &str = include_str!("../../shaders/span.wgsl");
 const LR_SCALE: &str = include_str!("../../shaders/lr_scale.wgsl");
 const GROUP_LRS: &str = include_str!("../../shaders/group_lrs.wgsl");
@@ -91,22 +93,42 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
 pub(crate) struct Form {
     /// Every stream can be accessed four elements at a time.
     pub(crate) aligned: bool,
-    /// All elements are live and have the same options, so that no table has to be searched for them.
-    pub(crate) one_span: bool,
+    pub(crate) options: Options,
     /// Learning rates of groups in the slot, in fours: none unless groups have schedules of their own.
     pub(crate) group_lrs: u32,
 }
 
+/// Where a kernel has the options of elements from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Options {
+    /// All elements are live and have the same: the chunk says them.
+    OneSpan,
+    /// All live elements have the same: the chunk says them, and one word for every block of 64 elements which are live.
+    Padded,
+    /// That word says which span they lie in, too.
+    Blocks,
+    /// A search through the table of groups.
+    Spans,
+}
+
 impl Form {
-    /// Each form, with a label; of those for groups with schedules two, which have all that is theirs.
-    pub(crate) const ALL: [(&str, Self); 6] = [
-        ("aligned", Self { aligned: true, one_span: false, group_lrs: 0 }),
-        ("unaligned", Self { aligned: false, one_span: false, group_lrs: 0 }),
-        ("aligned, one span", Self { aligned: true, one_span: true, group_lrs: 0 }),
-        ("unaligned, one span", Self { aligned: false, one_span: true, group_lrs: 0 }),
-        ("aligned, group schedules", Self { aligned: true, one_span: false, group_lrs: 2 }),
-        ("unaligned, one span, group schedules", Self { aligned: false, one_span: true, group_lrs: 2 }),
-    ];
+    /// Each form, with a label; of those for groups with schedules three, which have all that is theirs.
+    pub(crate) const ALL: [(&str, Self); 11] = {
+        use Options::{Blocks, OneSpan, Padded, Spans};
+        [
+            ("aligned", Self { aligned: true, options: Spans, group_lrs: 0 }),
+            ("unaligned", Self { aligned: false, options: Spans, group_lrs: 0 }),
+            ("aligned, blocks", Self { aligned: true, options: Blocks, group_lrs: 0 }),
+            ("unaligned, blocks", Self { aligned: false, options: Blocks, group_lrs: 0 }),
+            ("aligned, padded", Self { aligned: true, options: Padded, group_lrs: 0 }),
+            ("unaligned, padded", Self { aligned: false, options: Padded, group_lrs: 0 }),
+            ("aligned, one span", Self { aligned: true, options: OneSpan, group_lrs: 0 }),
+            ("unaligned, one span", Self { aligned: false, options: OneSpan, group_lrs: 0 }),
+            ("aligned, group schedules", Self { aligned: true, options: Spans, group_lrs: 2 }),
+            ("aligned, blocks, group schedules", Self { aligned: true, options: Blocks, group_lrs: 2 }),
+            ("unaligned, one span, group schedules", Self { aligned: false, options: OneSpan, group_lrs: 2 }),
+        ]
+    };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +195,12 @@ fn without_measured(fragment: &str) -> String {
 
 /// Where the options of elements come from.
 fn options(form: Form) -> &'static str {
-    if form.one_span { SPAN } else { GROUPS }
+    match form.options {
+        Options::OneSpan => SPAN,
+        Options::Padded => PADDED,
+        Options::Blocks => BLOCKS,
+        Options::Spans => GROUPS,
+    }
 }
 
 /// Where the learning rates of elements come from.
