@@ -59,17 +59,23 @@ fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
     return min(min(found.x, found.y), min(found.z, found.w));
 }
 
-// beta^(2^k) of up to four betas at 2k, and 1 - beta^(2^k) at 2k + 1.
-@group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 64>;
+// For each digit of eight hexadecimal ones, from the lowest, and each value that it may have, of up to four betas: beta^n for
+// the number n that it stands for, and 1 - beta^n.
+@group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 256>;
 
-// 1 - beta^t without cancellation, from the bits of t: 1 - ab = (1 - a) + a (1 - b). From the lowest bit up, what was
-// rounded before is multiplied by ever smaller powers. Without a branch: see rule.wgsl.
+// 1 - beta^t without cancellation, from the digits of t: 1 - ab = (1 - a) + a (1 - b). From the lowest digit up, what was
+// rounded before is multiplied by ever smaller powers; those of a digit that is 0 change nothing.
 fn bias_correction(t: u32) -> vec4<f32> {
+    return bias_correction_if(true, t);
+}
+
+// The same where it is needed, else 0.
+fn bias_correction_if(needed: bool, t: u32) -> vec4<f32> {
     var correction = vec4<f32>(0.0);
-    // equivalent(31u): no test takes 2^31 steps, and hardly any run
-    for (var k = 0u; k < 32u; k++) {
-        let with_bit = powers[2u * k + 1u] + powers[2u * k] * correction;
-        correction = select(correction, with_bit, ((t >> k) & 1u) == 1u);
+    // equivalent(7u): no test takes 2^28 steps, and hardly any run
+    for (var digit = select(8u, 0u, needed); digit < 8u; digit++) {
+        let power = digit * 32u + ((t >> (digit * 4u)) & 15u) * 2u;
+        correction = powers[power + 1u] + powers[power] * correction;
     }
     return correction;
 }

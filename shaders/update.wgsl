@@ -1,12 +1,13 @@
 // One optimizer step over a chunk of the flat space: the harness around a rule. Twin: src/cpu/update.rs.
 //
 // Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
-// storage format, `element_of`, `clip_by_value`, `apply` (the rule, or one of its further passes), and `count_for_rule`,
-// which writes what the rule has of bias corrections and scalars into `next`.
+// storage format, `element_of`, `clip_by_value`, `apply` (the rule, or one of its further passes), and `next_word`, which
+// gives the words of `next` that a bare step changes: its place, and what it becomes.
 
 @group(0) @binding(1) var<uniform> control: Control;
-// What `control` will be after this step; written by the bare step alone, which has no `finish` before it.
-@group(0) @binding(3) var<storage, read_write> next: ControlBlock;
+// The words of what the control block will be after this step; written by the bare step alone, which has no `finish` before
+// it. No optimizer that takes bare steps clips or stops, which leaves most of them as they were made.
+@group(0) @binding(3) var<storage, read_write> next: array<atomic<u32>>;
 
 // What a step has for all elements.
 struct WholeStep {
@@ -72,19 +73,15 @@ fn update_bare(
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
-    // Compilers for CPUs let every invocation run through these lines, so there are no more of them than can differ between
-    // `control` and `next`: no optimizer that takes bare steps clips or stops, which leaves the others as they were made.
-    // equivalent: all threads write the same
-    let is_first = element == 0u;
-    // equivalent(&& is_first): all threads write the same
-    if chunk.first != 0u && is_first {
-        next.control.step = t;
-        next.control.skipped = control.skipped;
-        next.control.lr = slot.head.lr;
-        count_for_rule(t, correction, scalars);
-        // equivalent(0u): the first workgroup, which clears, is the first to run on lavapipe
-        let upcoming = t + 1u;
-        atomicStore(&next.first_nonfinite[upcoming & 1u], NONE);
+    // One word for each of the first invocations: compilers for CPUs let all run through these lines, if not through every
+    // turn of a loop, so that each further store would cost what one of a state does.
+    let number = element / 4u;
+    // equivalent(<=): the one behind the last writes again what the first does
+    let counts = chunk.first != 0u && number < NEXT_WORDS;
+    let upcoming = bias_correction_if(counts, t + 1u);
+    if counts {
+        let word = next_word(number, t, correction, upcoming, scalars);
+        atomicStore(&next[word.x], word.y);
     }
     // equivalent(>): of the quad behind the last no element is live
     if element >= chunk.length {
@@ -100,7 +97,7 @@ fn update_bare(
     let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), lanes.live);
     let first = first_nonfinite(checked, chunk.start + element);
     if first != NONE {
-        atomicMin(&next.first_nonfinite[t & 1u], first);
+        atomicMin(&next[FIRST_NONFINITE + (t & 1u)], first);
     }
     update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
 }

@@ -64,17 +64,20 @@ pub(crate) struct SlotHead {
     pub(crate) flags: u32,
 }
 
-/// `beta^(2^k)` and `1 - beta^(2^k)` of up to four betas, rounded once from f64.
+/// For each hexadecimal digit of a step's number, and each value that it may have, `beta^n` and `1 - beta^n` for the number `n`
+/// that it stands for, rounded once from f64; of up to four betas.
 #[derive(Debug, Clone)]
-pub(crate) struct BiasPowers([[f32; 4]; 64]);
+pub(crate) struct BiasPowers([[f32; 4]; 256]);
 
 impl BiasPowers {
     pub(crate) fn new(betas: &[f64]) -> Self {
         Self(std::array::from_fn(|word| {
+            let (digit, value) = (word / 32, word % 32 / 2);
+            let n = value as f64 * 16f64.powi(digit as i32);
             std::array::from_fn(|lane| {
                 let beta = betas.get(lane).copied().unwrap_or(0.0);
-                // 1 - beta^n = -expm1(n ln beta) keeps its digits where beta^n is close to 1.
-                let exponent = 2f64.powi((word / 2) as i32) * beta.ln();
+                // 1 - beta^n = -expm1(n ln beta) keeps its digits where beta^n is close to 1. 0 to the power of 0 is 1.
+                let exponent = if value == 0 { 0.0 } else { n * beta.ln() };
                 (if word % 2 == 0 { exponent.exp() } else { -exponent.exp_m1() }) as f32
             })
         }))
@@ -87,11 +90,10 @@ impl BiasPowers {
     /// `1 - beta^t`. Twin of the function of the same name in `shaders/control.wgsl`.
     pub(crate) fn bias_correction(&self, t: u32) -> [f32; 4] {
         let mut correction = [0.0f32; 4];
-        for k in 0..32 {
-            if (t >> k) & 1 == 1 {
-                for (lane, correction) in correction.iter_mut().enumerate() {
-                    *correction = self.0[2 * k + 1][lane] + self.0[2 * k][lane] * *correction;
-                }
+        for digit in 0..8 {
+            let power = digit * 32 + ((t >> (digit * 4)) & 15) as usize * 2;
+            for (lane, correction) in correction.iter_mut().enumerate() {
+                *correction = self.0[power + 1][lane] + self.0[power][lane] * *correction;
             }
         }
         correction

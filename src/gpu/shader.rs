@@ -1,7 +1,9 @@
 use std::fmt::Write;
+use std::mem::offset_of;
 
 use crate::Error;
 use crate::clip::{ClipForm, Norm};
+use crate::control::ControlBlock;
 use crate::rule::{Rule, Segmentation};
 
 const CONTROL: &str = include_str!("../../shaders/control.wgsl");
@@ -324,7 +326,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
             "fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
              return {apply}(old, grad, hyper, step);\n}}\n"
         ),
-        count_for_rule(rule),
+        next_words(rule),
         CHUNK.to_owned(),
         fragment_for(rule, LANES),
         fragment_for(rule, options(form)),
@@ -337,20 +339,36 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
     sources.join("\n")
 }
 
-/// The function that writes the rule's part of the next control block.
-fn count_for_rule(rule: &dyn Rule) -> String {
-    let mut writes = String::new();
-    for lane in ["x", "y", "z", "w"].into_iter().take(rule.bias_corrected().len()) {
-        let _ = writeln!(writes, "    next.control.bias_correction.{lane} = correction.{lane};");
-        let _ = writeln!(writes, "    next.control.upcoming_bias_correction.{lane} = upcoming.{lane};");
+/// The function that gives the words of the control block that a bare step changes.
+fn next_words(rule: &dyn Rule) -> String {
+    let mut words = vec![
+        (offset_of!(ControlBlock, step), "t".to_owned()),
+        (offset_of!(ControlBlock, skipped), "control.skipped".to_owned()),
+        (offset_of!(ControlBlock, lr), "bitcast<u32>(slot.head.lr)".to_owned()),
+    ];
+    for (numbers, offset, count) in [
+        ("correction", offset_of!(ControlBlock, bias_correction), rule.bias_corrected().len()),
+        ("upcoming", offset_of!(ControlBlock, upcoming_bias_correction), rule.bias_corrected().len()),
+        ("carried", offset_of!(ControlBlock, scalars), rule.scalars().len()),
+    ] {
+        let lanes = ["x", "y", "z", "w"].into_iter().zip((offset..).step_by(4)).take(count);
+        words.extend(lanes.map(|(lane, offset)| (offset, format!("bitcast<u32>({numbers}.{lane})"))));
     }
-    if !writes.is_empty() {
-        writes.insert_str(0, "    let upcoming = bias_correction(t + 1u);\n");
+    let mut selects = String::new();
+    for ((offset, word), number) in words.iter().zip(1..) {
+        let place = offset / 4;
+        let _ = writeln!(selects, "    word = select(word, vec2<u32>({place}u, {word}), number == {number}u);");
     }
-    if !rule.scalars().is_empty() {
-        writes.push_str("    next.control.scalars = pack(scalars);\n");
-    }
-    format!("fn count_for_rule(t: u32, correction: vec4<f32>, scalars: Scalars) {{\n{writes}}}\n")
+    format!(
+        "const FIRST_NONFINITE: u32 = {first_nonfinite}u;\nconst NEXT_WORDS: u32 = {count}u;\n\n\
+         fn next_word(\n    number: u32,\n    t: u32,\n    correction: vec4<f32>,\n    upcoming: vec4<f32>,\n    \
+         scalars: Scalars,\n) -> vec2<u32> {{\n    \
+         let carried = pack(scalars);\n    \
+         var word = vec2<u32>(FIRST_NONFINITE + ((t + 1u) & 1u), NONE);\n\
+         {selects}    return word;\n}}\n",
+        first_nonfinite = offset_of!(ControlBlock, first_nonfinite) / 4,
+        count = words.len() + 1,
+    )
 }
 
 /// The kernel that sums what the rule measures over each item.
