@@ -234,7 +234,8 @@ pub trait Rule: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The WGSL that defines `rule`.
+    /// The WGSL that defines `rule`. Whatever else it declares had better have the rule's name in its own: it is compiled
+    /// together with the kernels, whose names are taken, not all of them by every kernel.
     fn wgsl(&self) -> Cow<'_, str>;
 
     /// The CPU twin of the WGSL.
