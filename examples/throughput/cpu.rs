@@ -60,7 +60,11 @@ impl Engine for Cpu {
             let start = Instant::now();
             let optimizer = case.builder().build_cpu(&case.layout)?;
             let made_in = start.elapsed().as_secs_f64();
-            Ok(Set { optimizer, made_in, params: vec![1.0; len], grads: vec![1e-3; len], states })
+            let mut grads = vec![0.0; len];
+            for tensor in case.layout.tensors() {
+                grads[tensor.range()].fill(1e-3);
+            }
+            Ok(Set { optimizer, made_in, params: vec![1.0; len], grads, states })
         };
         let mut sets: VecDeque<Set> = (0..case.copies()).map(set).collect::<Result<_>>()?;
         let first_step = |set: &mut Set| {
