@@ -5,7 +5,7 @@ mod common;
 use approx::assert_relative_eq;
 use common::numbers::{assert_same_bits, random};
 use common::oracle::global_norm;
-use common::{Trainer, assert_same_decision, device, encoder, finish, storage};
+use common::{Trainer, assert_same_decision, device, encoder, finish, step_in_parts, storage};
 use wgpu_optim::wgpu::{BufferUsages, PollType};
 use wgpu_optim::{
     Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, Schedule, Sgd, SignSgd,
@@ -96,21 +96,69 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         .range(4098..6146, "undecayed")
         .build()
         .unwrap();
+    groups_are_kept_apart(&layout, |i, group| match i {
+        3 | 1021..1030 => Some("still"),
+        2000 | 4094 | 4098..6146 => Some("undecayed"),
+        _ => group,
+    });
+}
+
+#[test]
+fn tensors_have_their_own_rate_and_decay_or_are_frozen() {
+    // Ends in every place of a quad, blocks of 64 elements that are full or have one alone, frozen ones at the end and between.
+    let layout = Layout::builder()
+        .tensor("a", &[70])
+        .tensor("b", &[9, 1000])
+        .group("slow")
+        .tensor("c", &[8192])
+        .group("undecayed")
+        .tensor("d", &[64])
+        .group("still")
+        .tensor("e", &[129])
+        .group("undecayed")
+        .tensor("f", &[3])
+        .tensor("g", &[75])
+        .group("still")
+        .build()
+        .unwrap();
+    groups_are_kept_apart(&layout, |_, group| group);
+}
+
+#[test]
+fn padding_and_frozen_tensors_lie_between_those_of_one_kind() {
+    let layout = Layout::builder()
+        .tensor("a", &[70])
+        .tensor("b", &[9, 1000])
+        .tensor("c", &[66])
+        .group("still")
+        .tensor("d", &[8192])
+        .tensor("e", &[129])
+        .build()
+        .unwrap();
+    groups_are_kept_apart(&layout, |_, group| group);
+}
+
+/// Elements of the groups `slow`, `undecayed` and `still`, and of none. `group_of` gives that of an element, from its number
+/// and its tensor's group.
+fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option<&'a str>) -> Option<&'a str>) {
     let len = layout.len();
     let owner = |i: usize| -> Option<(f64, f64)> {
         let inside = layout.tensors().iter().find(|tensor| tensor.range().contains(&i))?;
-        match i {
-            3 | 1021..1030 => None,
-            2000 | 4094 | 4098..6146 => Some((1.0, 0.0)),
-            _ if inside.group() == Some("slow") => Some((0.25, 0.5)),
+        match group_of(i, inside.group()) {
+            Some("still") => None,
+            Some("slow") => Some((0.25, 0.5)),
+            Some("undecayed") => Some((1.0, 0.0)),
             _ => Some((1.0, 0.125)),
         }
     };
     let rule = Sgd::default().with_lr(0.5).with_momentum(0.5).with_weight_decay(0.125);
-    let builder = Optimizer::builder(rule)
-        .group("slow", GroupOptions::default().with_lr_scale(0.25).with_weight_decay(0.5))
-        .group("undecayed", GroupOptions::default().with_weight_decay(0.0))
-        .group("still", GroupOptions::default().frozen());
+    let options = [
+        ("slow", GroupOptions::default().with_lr_scale(0.25).with_weight_decay(0.5)),
+        ("undecayed", GroupOptions::default().with_weight_decay(0.0)),
+        ("still", GroupOptions::default().frozen()),
+    ];
+    let options = options.into_iter().filter(|(name, _)| layout.groups().iter().any(|group| group == name));
+    let builder = options.fold(Optimizer::builder(rule), |builder, (name, options)| builder.group(name, options));
     for clip in [None, Some(f64::INFINITY)] {
         let builder = clip.into_iter().fold(builder.clone(), |builder, max| builder.clip(Clip::global_norm(max)));
         let params = random(1, len);
@@ -119,8 +167,8 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
         let norm = global_norm(&(0..len).map(|i| if live(i) { grads[i] } else { 0.0 }).collect::<Vec<_>>());
         // What is not live is not looked at either.
         (0..len).filter(|&i| !live(i)).for_each(|i| grads[i] = f32::NAN);
-        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
-        let mut twin = builder.build_cpu(&layout).unwrap();
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), layout, &params);
+        let mut twin = builder.clone().build_cpu(layout).unwrap();
         let mut twin_params = params.clone();
         let stats = trainer.step(&grads);
         assert_same_decision(&stats, &twin.step(&mut twin_params, &grads).unwrap());
@@ -147,6 +195,12 @@ fn groups_have_their_own_rate_decay_and_frozen_elements() {
                 assert!((f64::from(updated[i]) - expected).abs() <= 2.0 * tolerance, "{engine}, element {i}");
                 assert!((f64::from(buffer[i]) - decayed).abs() <= 2.0 * tolerance, "{engine}, state of {i}");
             }
+        }
+        // Chunks that begin within a block of 64 elements, and within a quad.
+        for cut in [100, 101, 102, 9_000] {
+            let parts = (&params[..], &grads[..]);
+            let (_, updated) = step_in_parts(device::gpu(), builder.clone(), layout, parts, &[0, cut, len], 0);
+            assert_same_bits(&updated, &trainer.params(), &format!("cut at {cut}"));
         }
     }
 }

@@ -76,7 +76,7 @@ fn main() {
             let times = seconds(elements, tensors, clip, &device);
             let (median, min) = (times[times.len() / 2], times[0]);
             let row = serde_json::json!({
-                "engine": "burn 0.18.0 (wgpu)", "rule": "adamw", "precision": "f32", "clip": clip,
+                "engine": "burn 0.22.0 (wgpu)", "rule": "adamw", "precision": "f32", "clip": clip,
                 "elements": elements, "tensors": tensors, "seconds_median": median, "seconds_min": min,
             });
             println!("{row}");
