@@ -196,11 +196,20 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
                 assert!((f64::from(buffer[i]) - decayed).abs() <= 2.0 * tolerance, "{engine}, state of {i}");
             }
         }
-        // Chunks that begin within a block of 64 elements, and within a quad.
-        for cut in [100, 101, 102, 9_000] {
+        // Chunks that begin and end within a block of 64 elements, and within a quad.
+        let gpu = device::gpu();
+        for cut in [300, 301, 302, 9_003] {
             let parts = (&params[..], &grads[..]);
-            let (_, updated) = step_in_parts(device::gpu(), builder.clone(), layout, parts, &[0, cut, len], 0);
-            assert_same_bits(&updated, &trainer.params(), &format!("cut at {cut}"));
+            let (_, updated) = step_in_parts(gpu, builder.clone(), layout, parts, &[0, cut, len], 0);
+            assert_same_bits(&updated, &trainer.params(), &format!("two buffers, cut at {cut}"));
+            let (params, grads) = (device::upload(gpu, &params), device::upload(gpu, &grads));
+            let at = 4 * cut as u64;
+            let [params_cut, grads_cut] = [&params, &grads].map(|buffer| [buffer.slice(..at), buffer.slice(at..)]);
+            let mut optimizer = device::build(gpu, builder.clone(), layout).unwrap();
+            let mut recorded = encoder(gpu);
+            optimizer.step(&mut recorded, &gpu.queue, &params_cut, &grads_cut).unwrap();
+            finish(gpu, &optimizer, recorded);
+            assert_same_bits(&device::download(gpu, &params), &trainer.params(), &format!("one buffer, cut at {cut}"));
         }
     }
 }
