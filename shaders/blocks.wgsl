@@ -1,4 +1,4 @@
-// The options of four elements, in place of `lanes_at` in groups.wgsl: for layouts in which the live elements of every block
+// Twin: `GroupTable::push_blocks` in src/groups.rs. The options of four elements, in place of `lanes_at` in groups.wgsl: for layouts in which the live elements of every block
 // of 64 are its first and have the same options, and chunks that begin at a multiple of four.
 
 // Word 0: where the spans begin, as groups.wgsl has them. From `chunk.blocks` on one word for each block of 64 elements: the

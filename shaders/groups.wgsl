@@ -1,7 +1,8 @@
 // From an element of the flat space to its group's options. Twin: src/groups.rs.
 
-// Word 0: where the spans begin. Then the first span of every block of 1,024 elements and of one block more.
-// Then four words per span: end, learning-rate scale (or what group_lrs.wgsl says), weight decay, and 0 where it is not
+// Word 0: where the spans begin. Then the first span of every block of 1,024 elements and of one block more. Behind them may
+// be the words of blocks.wgsl.
+// Four words per span: end, learning-rate scale (or what group_lrs.wgsl says), weight decay, and 0 where it is not
 // live (frozen, or padding), else 1 more than the number of the tensor it lies in; 1 for rules that do not measure.
 //
 // Lines that end in MEASURED are there for rules with sums over tensors only: see src/gpu/shader.rs.

@@ -92,16 +92,18 @@ impl GroupSpan {
 const INDEX_BLOCK: u32 = 1024;
 /// Elements per word that says which of them are live.
 const LIVE_BLOCK: u32 = TENSOR_ALIGNMENT as u32;
-/// How many numbers of live elements there are in such a word, from none to more than all.
+/// What a span's number is multiplied by in such a word, so that numbers of live elements, of which all are possible, fit
+/// below it.
 const LIVE_COUNTS: u32 = 2 * LIVE_BLOCK;
-/// Spaces up to this length have such words: 64 MiB of them, which every device can bind.
-const MAX_LEN_OF_BLOCKS: u32 = 1 << 30;
 
-/// The options of every element, in ascending runs. Twin of `shaders/groups.wgsl`.
+/// The options of every element, in ascending runs. Twin of `shaders/groups.wgsl`, `blocks.wgsl`, `padded.wgsl` and
+/// `span.wgsl`.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupTable {
     spans: Vec<GroupSpan>,
     has_blocks: bool,
+    /// The first live span, if all others have the same options.
+    only_options: Option<GroupSpan>,
     /// Different schedules of groups (`None` is the optimizer's) and scales, if any group has a schedule.
     scheduled: Vec<(Option<Schedule>, f32)>,
     /// What these are in the step at hand.
@@ -127,7 +129,7 @@ impl GroupTable {
         let any_schedule = of_group.iter().any(|group| group.schedule.is_some());
         let mut scheduled: Vec<(Option<Schedule>, f32)> = Vec::new();
         let mut lr_scale = |group: &GroupOptions| {
-            let scale = group.lr_scale as f32;
+            let scale = without_sign_of_zero(group.lr_scale);
             if !any_schedule {
                 return scale;
             }
@@ -156,7 +158,7 @@ impl GroupTable {
                 let next = GroupSpan {
                     end: item.map_or(u32::MAX, |item| item.end).min(span.end as u32),
                     lr_scale,
-                    weight_decay: group.weight_decay.unwrap_or(weight_decay) as f32,
+                    weight_decay: without_sign_of_zero(group.weight_decay.unwrap_or(weight_decay)),
                     tensor: live.then_some(item.map_or(0, |item| item.segment)),
                 };
                 match spans.last_mut() {
@@ -170,7 +172,10 @@ impl GroupTable {
         }
         let lrs = vec![0.0; scheduled.len()];
         let has_blocks = have_blocks(&spans);
-        Ok(Self { spans, has_blocks, scheduled, lrs })
+        let mut live = spans.iter().filter(|span| span.live());
+        let first = live.next().copied();
+        let only_options = first.filter(|first| live.all(|span| GroupSpan { end: first.end, ..*span } == *first));
+        Ok(Self { spans, has_blocks, only_options, scheduled, lrs })
     }
 
     /// Brings the groups' learning rates to a step, of which the optimizer's is `lr`.
@@ -228,10 +233,21 @@ impl GroupTable {
         self.spans.last().map_or(0, |span| span.end)
     }
 
+    /// The words of the device's table, of which a binding may cover so many bytes: without those of blocks where they are too
+    /// many.
+    pub(crate) fn words_within(&mut self, binding: u64) -> Vec<u32> {
+        let words = self.words();
+        if !self.has_blocks || words.len() as u64 * 4 <= binding {
+            return words;
+        }
+        self.has_blocks = false;
+        self.words()
+    }
+
     /// The words of the device's table: where the spans begin, the first span of every block of
     /// [`INDEX_BLOCK`] elements and of one block more, the words of blocks of [`LIVE_BLOCK`] elements if it has any, then
     /// four words per span.
-    pub(crate) fn words(&self) -> Vec<u32> {
+    fn words(&self) -> Vec<u32> {
         let blocks = self.len().div_ceil(INDEX_BLOCK);
         let last = self.spans.len().saturating_sub(1);
         let mut words = vec![0];
@@ -265,18 +281,23 @@ impl GroupTable {
         }
     }
 
-    /// Whether one live span has all elements of `start..end`.
-    pub(crate) fn is_in_live_span(&self, start: u32, end: u32) -> bool {
-        self.covering(start, end).next().is_some_and(|(_, to, span)| to == end && span.live())
+    /// The live span that has all elements of `start..end`, if there is one.
+    pub(crate) fn only_span(&self, start: u32, end: u32) -> Option<&GroupSpan> {
+        let (_, to, span) = self.covering(start, end).next()?;
+        (to == end && span.live()).then_some(span)
     }
 
-    /// The first live span of `start..end`, if all others there have the same options.
-    pub(crate) fn only_options(&self, start: u32, end: u32) -> Option<&GroupSpan> {
-        let mut live = self.covering(start, end).map(|(_, _, span)| span).filter(|span| span.live());
-        let first = live.next()?;
-        live.all(|span| GroupSpan { end: first.end, ..*span } == *first).then_some(first)
+    /// A live span, if all others of the whole space have the same options.
+    pub(crate) fn only_options(&self) -> Option<&GroupSpan> {
+        self.only_options.as_ref()
     }
 }
+
+/// In f32, 0 for -0: options that compare as equal are the same.
+fn without_sign_of_zero(option: f64) -> f32 {
+    option as f32 + 0.0
+}
+
 /// Each span with where it begins.
 fn starts(spans: &[GroupSpan]) -> impl Iterator<Item = (u32, &GroupSpan)> {
     let starts = std::iter::once(0).chain(spans.iter().map(|span| span.end));
@@ -286,9 +307,66 @@ fn starts(spans: &[GroupSpan]) -> impl Iterator<Item = (u32, &GroupSpan)> {
 /// Whether one word for each block of [`LIVE_BLOCK`] elements can say all there is to say: no live span begins within one.
 /// A single span needs none.
 fn have_blocks(spans: &[GroupSpan]) -> bool {
-    let len = spans.last().map_or(0, |span| span.end);
     let begins_a_block = |(start, span): (u32, &GroupSpan)| !span.live() || start.is_multiple_of(LIVE_BLOCK);
-    (2..u32::MAX as usize / LIVE_COUNTS as usize).contains(&spans.len())
-        && len <= MAX_LEN_OF_BLOCKS
-        && starts(spans).all(begins_a_block)
+    (2..(u32::MAX / LIVE_COUNTS) as usize).contains(&spans.len()) && starts(spans).all(begins_a_block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(layout: crate::layout::LayoutBuilder, options: &[(&str, GroupOptions)]) -> GroupTable {
+        let options: Vec<_> = options.iter().map(|(name, options)| (name.to_string(), options.clone())).collect();
+        GroupTable::new(&layout.build().unwrap(), &options, 0.01, None).unwrap()
+    }
+
+    #[test]
+    fn a_block_says_its_span_and_how_many_of_its_elements_are_live() {
+        let layout = Layout::builder().tensor("a", &[65]).tensor("still", &[64]).group("still").tensor("b", &[3]);
+        let mut table = table(layout, &[("still", GroupOptions::default().frozen())]);
+        // Of a, padding and what is frozen, and b, the third span of which padding is the fourth.
+        assert_eq!(table.spans.iter().map(|span| span.end).collect::<Vec<_>>(), [65, 192, 195, 256]);
+        let words = table.words_within(u64::MAX);
+        assert!(table.has_blocks());
+        let blocks = table.first_block() as usize;
+        assert_eq!(words[blocks..words[0] as usize], [64, 1, 0, 2 * 128 + 3]);
+        assert_eq!(words[words[0] as usize + 8], 195);
+        // Where a binding is too small for them, the search remains.
+        let without = table.words_within(words.len() as u64 * 4 - 1);
+        assert!(!table.has_blocks());
+        assert_eq!(without.len(), words.len() - 4);
+    }
+
+    #[test]
+    fn spans_that_begin_within_a_block_are_searched_for() {
+        let tensors = || Layout::builder().tensor("a", &[100]).tensor("b", &[100]);
+        assert!(table(tensors(), &[]).has_blocks());
+        assert!(!table(tensors().packed(), &[]).has_blocks());
+        for (start, blocks) in [(32, false), (63, false), (64, true), (65, false), (66, false), (68, false)] {
+            let slow = [("slow", GroupOptions::default().with_lr_scale(0.5))];
+            assert_eq!(table(tensors().range(start..100, "slow"), &slow).has_blocks(), blocks, "from {start}");
+        }
+        // Padding within a block, and no second span.
+        assert!(!table(Layout::builder().tensor("a", &[128]), &[]).has_blocks());
+    }
+
+    #[test]
+    fn options_are_the_same_where_all_of_them_are() {
+        let layout = || Layout::builder().tensor("a", &[10]).tensor("b", &[10]).group("b").tensor("c", &[10]);
+        let with = |options: GroupOptions| table(layout(), &[("b", options)]).only_options().is_some();
+        let same = GroupOptions::default();
+        assert!(with(same.clone()));
+        assert!(with(same.clone().with_weight_decay(0.01)));
+        assert!(with(same.clone().frozen()));
+        assert!(!with(same.clone().with_lr_scale(0.5)));
+        assert!(!with(same.with_weight_decay(0.02)));
+    }
+
+    #[test]
+    fn a_negative_zero_is_a_zero() {
+        let options = GroupOptions::default().with_lr_scale(-0.0).with_weight_decay(-0.0);
+        let table = table(Layout::builder().tensor("a", &[10]).group("a"), &[("a", options)]);
+        let span = table.only_options().unwrap();
+        assert_eq!((span.lr_scale.to_bits(), span.weight_decay.to_bits()), (0, 0));
+    }
 }

@@ -72,7 +72,7 @@ impl Optimizer {
 
     pub(crate) fn new(pipelines: &SharedPipelines, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
         let device = &pipelines.device;
-        let plan = Plan::new(builder, layout)?;
+        let mut plan = Plan::new(builder, layout)?;
         let limits = PlanLimits::new(&device.limits());
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
@@ -85,7 +85,7 @@ impl Optimizer {
         let len = plan.len as u64;
         // An empty flat space has one partial, which must say that nothing is wrong.
         let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
-        let groups = plan.groups.words();
+        let groups = plan.groups.words_within(limits.binding.min(device.limits().max_buffer_size));
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
         let observed = plan.observer.as_ref().map(|observer| observer.words());
@@ -126,8 +126,9 @@ impl Optimizer {
             observed: observed.map(|words| table("wgpu-optim observed", words)),
         };
         let slots = Slots::new(&*plan.rule, plan.groups.lr_fours(), plan.cycles());
-        let uniform = device.limits().max_uniform_buffer_binding_size;
-        check_limit("max_uniform_buffer_binding_size", slots.size(), uniform)?;
+        let uniform = slots.size().max(size_of::<BiasPowers>() as u64);
+        check_limit("max_uniform_buffer_binding_size", uniform, device.limits().max_uniform_buffer_binding_size)?;
+        check_limit("max_buffer_size", slots.buffer_size(), device.limits().max_buffer_size)?;
         let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
         Ok(Self {
             finish: finish_bind_group(device, &pipelines, &shared, &one),

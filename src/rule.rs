@@ -234,8 +234,9 @@ pub trait Rule: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The WGSL that defines `rule`. Whatever else it declares had better have the rule's name in its own: it is compiled
-    /// together with the kernels, whose names are taken, not all of them by every kernel.
+    /// The WGSL that defines `rule`. Begin the names of whatever else it declares with the rule's: it is compiled together
+    /// with the kernels. A name that a kernel has declared is [`Error::Shader`] when the optimizer is built, or, for kernels
+    /// that only some layouts take, wgpu's validation error with the first step.
     fn wgsl(&self) -> Cow<'_, str>;
 
     /// The CPU twin of the WGSL.

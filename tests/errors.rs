@@ -4,6 +4,7 @@
 mod common;
 
 use common::storage;
+use wgpu_optim::schedule::OneCycle;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer,
@@ -446,17 +447,20 @@ type Change = fn(&mut wgpu::Limits);
 #[test]
 fn devices_without_the_needed_limits_are_refused() {
     let layout = Layout::flat(4).unwrap();
-    let limits: [(&str, Change); 6] = [
+    let limits: [(&str, Change); 8] = [
         ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 5),
         ("max_compute_invocations_per_workgroup", |limits| limits.max_compute_invocations_per_workgroup = 128),
         ("max_compute_workgroup_size_x", |limits| limits.max_compute_workgroup_size_x = 128),
         ("max_compute_workgroup_storage_size", |limits| limits.max_compute_workgroup_storage_size = 1024),
         ("max_compute_workgroups_per_dimension", |limits| limits.max_compute_workgroups_per_dimension = 2),
         ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size = 16 << 10),
+        // That of the powers of the betas; and the buffer of slots that hold such powers.
+        ("max_uniform_buffer_binding_size", |limits| limits.max_uniform_buffer_binding_size = 2 << 10),
+        ("max_buffer_size", |limits| limits.max_buffer_size = 256 << 10),
     ];
     for (name, change) in limits {
         let (device, _) = noop(change);
-        let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip);
+        let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip).schedule(OneCycle::new(0.1, 10));
         let message = refused!(builder.build(&device, &layout), Error::DeviceLimit { .. });
         assert_says(&message, &[name, "required_limits"]);
     }

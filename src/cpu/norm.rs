@@ -10,7 +10,7 @@ pub(crate) const NORM_BLOCK: usize = 8192;
 const LANES: usize = 64;
 /// Lanes whose elements lie side by side.
 const NEIGHBOURS: usize = 8;
-/// These elements.
+/// Elements of these lanes.
 const PIECE: usize = NORM_BLOCK / LANES * NEIGHBOURS;
 /// Elements that neighbours load at a time.
 const ROW: usize = 4 * NEIGHBOURS;

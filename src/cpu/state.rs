@@ -14,8 +14,8 @@ const SHIFT: usize = 11 * LINE;
 /// A step goes through parameters, gradients and states side by side. Large allocations all begin at the same place of a
 /// page, so that what is read and written at a time would be in one set of the first cache; there, processors that tell
 /// lines apart by a few bits of their addresses take some for each other, and each access throws the other line out. So
-/// states begin at different places, though at the same one of a cache line as the caller's vectors: what is aligned for one
-/// stream is aligned for all.
+/// states begin at different places, though at the same one of a cache line as their allocations, and so as vectors of the
+/// caller's most likely do: what is aligned for one stream is aligned for all.
 #[derive(Debug)]
 pub(super) struct State {
     memory: Vec<f32>,

@@ -3,7 +3,7 @@ use bytemuck::{Pod, Zeroable};
 use super::flat::Piece;
 use super::shader::{Form, Options};
 use crate::cpu::NORM_BLOCK;
-use crate::groups::GroupTable;
+use crate::groups::{GroupSpan, GroupTable};
 
 /// Elements per norm partial.
 const BLOCK: u64 = NORM_BLOCK as u64;
@@ -102,7 +102,7 @@ impl Chunk {
         for (shift, bound) in shifts[stream..].iter_mut().zip(&self.streams) {
             *shift = bound.shift;
         }
-        let span = groups.only_options(self.start as u32, self.end());
+        let span = self.only_span(groups).or(groups.only_options());
         ChunkUniform {
             start: self.start as u32,
             length: self.len as u32,
@@ -118,12 +118,11 @@ impl Chunk {
 
     /// Which form of a kernel the chunk takes.
     pub(crate) fn form(&self, groups: &GroupTable) -> Form {
-        let (start, end) = (self.start as u32, self.end());
-        let options = if groups.is_in_live_span(start, end) {
+        let options = if self.only_span(groups).is_some() {
             Options::OneSpan
         } else if !groups.has_blocks() || !self.start.is_multiple_of(4) {
             Options::Spans
-        } else if groups.only_options(start, end).is_some() {
+        } else if groups.only_options().is_some() {
             Options::Padded
         } else {
             Options::Blocks
@@ -131,8 +130,8 @@ impl Chunk {
         Form { aligned: self.aligned, options, group_lrs: groups.lr_fours() }
     }
 
-    fn end(&self) -> u32 {
-        (self.start + self.len) as u32
+    fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
+        groups.only_span(self.start as u32, (self.start + self.len) as u32)
     }
 
     /// Binds `start..start + len`, which lies in `pieces[i]` of each stream.

@@ -114,8 +114,8 @@ pub(crate) enum Options {
 }
 
 impl Form {
-    /// Each form, with a label; of those for groups with schedules three, which have all that is theirs.
-    pub(crate) const ALL: [(&str, Self); 11] = {
+    /// Each form, with a label; of those for groups with schedules four, which have all that is theirs.
+    pub(crate) const ALL: [(&str, Self); 12] = {
         use Options::{Blocks, OneSpan, Padded, Spans};
         [
             ("aligned", Self { aligned: true, options: Spans, group_lrs: 0 }),
@@ -127,6 +127,7 @@ impl Form {
             ("aligned, one span", Self { aligned: true, options: OneSpan, group_lrs: 0 }),
             ("unaligned, one span", Self { aligned: false, options: OneSpan, group_lrs: 0 }),
             ("aligned, group schedules", Self { aligned: true, options: Spans, group_lrs: 2 }),
+            ("aligned, padded, group schedules", Self { aligned: true, options: Padded, group_lrs: 2 }),
             ("aligned, blocks, group schedules", Self { aligned: true, options: Blocks, group_lrs: 2 }),
             ("unaligned, one span, group schedules", Self { aligned: false, options: OneSpan, group_lrs: 2 }),
         ]

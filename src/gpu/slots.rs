@@ -74,6 +74,11 @@ impl Slots {
         self.size as u64
     }
 
+    /// Of each buffer that is made.
+    pub(crate) fn buffer_size(&self) -> u64 {
+        self.stride() * u64::from(SEGMENT)
+    }
+
     fn stride(&self) -> u64 {
         (self.bytes.len() as u64).next_multiple_of(STRIDE)
     }
@@ -105,7 +110,7 @@ impl Slots {
     fn grow(&mut self, device: &wgpu::Device, layout: &wgpu::BindGroupLayout, powers: &wgpu::Buffer) -> u32 {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-optim step slots"),
-            size: self.stride() * u64::from(SEGMENT),
+            size: self.buffer_size(),
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });

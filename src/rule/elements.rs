@@ -112,7 +112,7 @@ fn update_each<'a, const N: usize>(
             let (param, grad) = (&mut param[..len], &grads.grad[..len]);
             let states = states.each_mut().map(|state| &mut state[..len]);
             let mut max_bits = 0;
-            let head = if len < MANY { 0 } else { param.as_ptr().align_offset(LINE).min(len) };
+            let head = if len < MANY { 0 } else { before_a_line(param) };
             for part in [0..head, head..len] {
                 for i in part {
                     max_bits = (grad[i].to_bits() & ABSOLUTE).max(max_bits);
@@ -127,6 +127,11 @@ fn update_each<'a, const N: usize>(
             max_bits
         },
     )
+}
+
+/// How many elements lie before the first whole cache line.
+fn before_a_line(elements: &[f32]) -> usize {
+    elements.as_ptr().align_offset(LINE).min(elements.len())
 }
 
 /// A run of elements for the CPU twin of a rule's `measure` or `count`.
@@ -192,6 +197,17 @@ impl<'a> MeasuredElements<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_lines_begin_with_a_line() {
+        let memory = vec![0.0; 100];
+        for start in 0..=LINE / 4 {
+            let head = before_a_line(&memory[start..]);
+            assert!(head < LINE / 4);
+            assert_eq!(memory[start + head..].as_ptr().addr() % LINE, 0);
+        }
+        assert_eq!(before_a_line(&memory[99..99]), 0);
+    }
 
     #[test]
     fn each_element_is_updated_once_wherever_the_parameters_begin() {

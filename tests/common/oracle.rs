@@ -396,7 +396,7 @@ impl Real for Rounded {
         Self { value, error: 0.0 }.with_ulps(1.5)
     }
 
-    /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the bits of t, as good as it gets without f64.
+    /// 2.5 ULP: a product of (βᵏ, 1-βᵏ) over the digits of t, as good as it gets without f64.
     fn bias_correction(beta: f64, t: u64) -> Self {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
     }

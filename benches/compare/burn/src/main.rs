@@ -4,58 +4,49 @@
 
 use std::time::Instant;
 
-use burn::backend::{Autodiff, Wgpu, wgpu::WgpuDevice};
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::{Module, Param};
-use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{AdamWConfig, GradientsParams};
 use burn::prelude::*;
-
-type Inner = Wgpu;
-type Diff = Autodiff<Inner>;
+use burn::tensor::{Device, DeviceKind};
 
 /// Steps that are timed, after two that are not.
 const STEPS: usize = 9;
 
 #[derive(Module, Debug)]
-struct Model<B: Backend> {
-    tensors: Vec<Param<Tensor<B, 1>>>,
+struct Model {
+    tensors: Vec<Param<Tensor<1>>>,
 }
 
-fn gradients(model: &Model<Diff>, device: &WgpuDevice) -> GradientsParams {
+fn gradients(model: &Model, device: &Device) -> GradientsParams {
     let mut gradients = GradientsParams::new();
     for tensor in &model.tensors {
         let shape = tensor.val().shape();
-        gradients.register(tensor.id, Tensor::<Inner, 1>::full(shape, 1e-3, device));
+        gradients.register(tensor.id, Tensor::<1>::full(shape, 1e-3, device));
     }
     gradients
 }
 
-/// The values of one element, which come only when all work before is done.
-fn wait(model: &Model<Diff>) {
-    for tensor in &model.tensors {
-        let _ = tensor.val().slice([0..1]).into_data();
-    }
-}
-
 /// `clip`: burn's clipping by norm, of each tensor on its own, as it has no global one.
-fn seconds(elements: usize, tensors: usize, clip: bool, device: &WgpuDevice) -> Vec<f64> {
+fn seconds(elements: usize, tensors: usize, clip: bool, device: &Device) -> Vec<f64> {
+    let trained = device.clone().autodiff();
     let tensor = |i: usize| {
         let len = elements * (i + 1) / tensors - elements * i / tensors;
-        Param::from_tensor(Tensor::<Diff, 1>::ones([len], device))
+        Param::from_tensor(Tensor::<1>::ones([len], &trained))
     };
     let mut model = Model { tensors: (0..tensors).map(tensor).collect() };
     let mut config = AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8);
     if clip {
         config = config.with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)));
     }
-    let mut optimizer = config.init::<Diff, Model<Diff>>();
+    let mut optimizer = config.init();
     let mut times = Vec::new();
     for step in 0..STEPS + 2 {
         let gradients = gradients(&model, device);
-        wait(&model);
+        device.sync().expect("the device answers");
         let start = Instant::now();
         model = optimizer.step(1e-3, model, gradients);
-        wait(&model);
+        device.sync().expect("the device answers");
         if step >= 2 {
             times.push(start.elapsed().as_secs_f64());
         }
@@ -65,7 +56,7 @@ fn seconds(elements: usize, tensors: usize, clip: bool, device: &WgpuDevice) -> 
 }
 
 fn main() {
-    let device = WgpuDevice::default();
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
     for case in std::env::args().skip(1) {
         let numbers = case.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let Some((elements, tensors)) = numbers else {
