@@ -29,7 +29,7 @@ fn chunking_does_not_change_a_single_bit() {
         limits.max_compute_workgroups_per_dimension = 3;
     });
     // The table of groups has no word per block there.
-    let padded = Layout::builder().tensor("a", &[400_001]).tensor("b", &[1]).build().unwrap();
+    let padded = Layout::builder().tensor("a", &[1_000_001]).tensor("b", &[1]).build().unwrap();
     assert!(Optimizer::builder(Sgd::default()).build(&small.device, &padded).is_ok());
     for len in [8192, 8193, 16_383, 3 * 8192, 40_001] {
         for builder in builders() {
