@@ -201,7 +201,7 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
 }
 
 /// Puts what it is told of the step into the parameters: in its update the bias corrections, in its passes these or the
-/// scalar.
+/// scalars.
 #[derive(Debug)]
 struct Told;
 
@@ -222,24 +222,25 @@ impl Rule for Told {
         vec![0.5, 0.25, 0.75, 0.875]
     }
     fn scalars(&self) -> Vec<(&str, f32)> {
-        vec![("power", 1.0)]
+        vec![("double", 1.0), ("triple", 1.0), ("up", 0.0), ("down", 0.0)]
     }
     fn advance(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], _: u32) {
-        scalars[0] *= 2.0;
+        let [double, triple, up, down] = *scalars;
+        *scalars = [2.0 * double, 3.0 * triple, up + 1.0, down - 1.0];
     }
     fn passes(&self) -> Vec<&'static str> {
-        vec!["corrections", "scalar"]
+        vec!["corrections", "scalars"]
     }
     fn wgsl(&self) -> Cow<'_, str> {
         "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return Element(step.bias_correction); }
          fn corrections(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
              return Element(step.bias_correction);
          }
-         fn scalar(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-             return Element(vec4<f32>(step.scalars.power));
+         fn scalars(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+             return Element(vec4<f32>(step.scalars.double, step.scalars.triple, step.scalars.up, step.scalars.down));
          }
          fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
-             return Scalars(2.0 * old.power);
+             return Scalars(2.0 * old.double, 3.0 * old.triple, old.up + 1.0, old.down - 1.0);
          }"
         .into()
     }
@@ -247,7 +248,7 @@ impl Rule for Told {
         self.update_pass("corrections", elements, step);
     }
     fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
-        let mut told = if pass == "scalar" { [step.scalars[0]; 4] } else { step.bias_correction }.into_iter();
+        let mut told = if pass == "scalars" { step.scalars } else { step.bias_correction }.into_iter();
         elements.each(|_, _, []| (told.next().unwrap(), []));
     }
 }
@@ -257,6 +258,7 @@ impl Rule for Told {
 fn a_pass_sees_the_scalars_of_the_last_step() {
     let gpu = device::gpu();
     let layout = Layout::flat(4).unwrap();
+    let scalars = |t: i32| [2f32.powi(t), 3f32.powi(t), t as f32, -t as f32];
     let corrections = |t: i32| [0.5f32, 0.25, 0.75, 0.875].map(|beta| 1.0 - beta.powi(t));
     for builder in [Optimizer::builder(Told), Optimizer::builder(Told).clip(Clip::global_norm(1.0))] {
         let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0; 4]);
@@ -265,7 +267,7 @@ fn a_pass_sees_the_scalars_of_the_last_step() {
             trainer.step(&[1.0; 4]);
             twin.step(&mut params, &[1.0; 4]).unwrap();
             assert_eq!((&trainer.params()[..], params), (&corrections(t)[..], corrections(t)), "step {t}");
-            for (pass, expected) in [("scalar", [2f32.powi(t); 4]), ("corrections", corrections(t))] {
+            for (pass, expected) in [("scalars", scalars(t)), ("corrections", corrections(t))] {
                 let mut encoder = encoder(gpu);
                 let (params_buffer, grads) = (&trainer.params, &trainer.grads);
                 trainer.optimizer.run_pass(pass, &mut encoder, &gpu.queue, params_buffer, grads).unwrap();
