@@ -76,7 +76,7 @@ fn update_bare(
     // One word for each of the first invocations: compilers for CPUs let all run through these lines, if not through every
     // turn of a loop, so that each further store would cost what one of a state does.
     let number = element / 4u;
-    // equivalent(<=): the one behind the last writes again what the first does
+    // equivalent(<=, && number < NEXT_WORDS): those behind the last write again what the first does
     let counts = chunk.first != 0u && number < NEXT_WORDS;
     let upcoming = bias_correction_if(counts, t + 1u);
     if counts {
