@@ -60,11 +60,13 @@ impl Engine for Cpu {
             let start = Instant::now();
             let optimizer = case.builder().build_cpu(&case.layout)?;
             let made_in = start.elapsed().as_secs_f64();
-            let mut grads = vec![0.0; len];
-            for tensor in case.layout.tensors() {
-                grads[tensor.range()].fill(1e-3);
-            }
-            Ok(Set { optimizer, made_in, params: vec![1.0; len], grads, states })
+            // Padding is 0, as most have it.
+            let tensors = |value| {
+                let mut values = vec![0.0; len];
+                case.layout.tensors().iter().for_each(|tensor| values[tensor.range()].fill(value));
+                values
+            };
+            Ok(Set { optimizer, made_in, params: tensors(1.0), grads: tensors(1e-3), states })
         };
         let mut sets: VecDeque<Set> = (0..case.copies()).map(set).collect::<Result<_>>()?;
         let first_step = |set: &mut Set| {
