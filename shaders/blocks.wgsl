@@ -1,5 +1,6 @@
-// Twin: `GroupTable::push_blocks` in src/groups.rs. The options of four elements, in place of `lanes_at` in groups.wgsl: for layouts in which the live elements of every block
+// The options of four elements, in place of `lanes_at` in groups.wgsl: for layouts in which the live elements of every block
 // of 64 are its first and have the same options, and chunks that begin at a multiple of four.
+// Twin: `GroupTable::push_blocks` in src/groups.rs.
 
 // Word 0: where the spans begin, as groups.wgsl has them. From `chunk.blocks` on one word for each block of 64 elements: the
 // number of its span, times 128, and how many of its elements are live.

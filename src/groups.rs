@@ -171,11 +171,12 @@ impl GroupTable {
             }
         }
         let lrs = vec![0.0; scheduled.len()];
-        let has_blocks = have_blocks(&spans);
         let mut live = spans.iter().filter(|span| span.live());
         let first = live.next().copied();
         let only_options = first.filter(|first| live.all(|span| GroupSpan { end: first.end, ..*span } == *first));
-        Ok(Self { spans, has_blocks, only_options, scheduled, lrs })
+        let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs };
+        table.has_blocks = table.can_have_blocks();
+        Ok(table)
     }
 
     /// Brings the groups' learning rates to a step, of which the optimizer's is `lr`.
@@ -269,13 +270,21 @@ impl GroupTable {
         words
     }
 
+    /// Whether one word for each block of [`LIVE_BLOCK`] elements can say all there is to say: no live span begins within one.
+    /// A single span needs none.
+    fn can_have_blocks(&self) -> bool {
+        (2..(u32::MAX / LIVE_COUNTS) as usize).contains(&self.spans.len())
+            && self.covering(0, self.len()).all(|(start, _, span)| !span.live() || start.is_multiple_of(LIVE_BLOCK))
+    }
+
     /// For each block of [`LIVE_BLOCK`] elements the number of its live span and how many of its elements are live.
     fn push_blocks(&self, words: &mut Vec<u32>) {
         let first = words.len();
         words.resize(first + self.len().div_ceil(LIVE_BLOCK) as usize, 0);
-        for (number, (start, span)) in (0..).zip(starts(&self.spans)).filter(|(_, (_, span))| span.live()) {
-            for block in start / LIVE_BLOCK..span.end.div_ceil(LIVE_BLOCK) {
-                let live = LIVE_BLOCK.min(span.end - block * LIVE_BLOCK);
+        let spans = (0..).zip(self.covering(0, self.len()));
+        for (number, (start, end, _)) in spans.filter(|(_, (_, _, span))| span.live()) {
+            for block in start / LIVE_BLOCK..end.div_ceil(LIVE_BLOCK) {
+                let live = LIVE_BLOCK.min(end - block * LIVE_BLOCK);
                 words[first + block as usize] = number * LIVE_COUNTS + live;
             }
         }
@@ -296,19 +305,6 @@ impl GroupTable {
 /// In f32, 0 for -0: options that compare as equal are the same.
 fn without_sign_of_zero(option: f64) -> f32 {
     option as f32 + 0.0
-}
-
-/// Each span with where it begins.
-fn starts(spans: &[GroupSpan]) -> impl Iterator<Item = (u32, &GroupSpan)> {
-    let starts = std::iter::once(0).chain(spans.iter().map(|span| span.end));
-    starts.zip(spans)
-}
-
-/// Whether one word for each block of [`LIVE_BLOCK`] elements can say all there is to say: no live span begins within one.
-/// A single span needs none.
-fn have_blocks(spans: &[GroupSpan]) -> bool {
-    let begins_a_block = |(start, span): (u32, &GroupSpan)| !span.live() || start.is_multiple_of(LIVE_BLOCK);
-    (2..(u32::MAX / LIVE_COUNTS) as usize).contains(&spans.len()) && starts(spans).all(begins_a_block)
 }
 
 #[cfg(test)]
