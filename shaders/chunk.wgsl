@@ -19,3 +19,11 @@ struct Chunk {
 }
 
 @group(0) @binding(0) var<uniform> chunk: Chunk;
+
+// The options of the four elements at `element` of the chunk; those past its end are not live.
+fn chunk_lanes(element: u32) -> Lanes {
+    // equivalent(<=): of the quad behind the last no element is live
+    let count = select(0u, chunk.length - element, element < chunk.length);
+    // Past the end there is no table to search.
+    return lanes_at(chunk.start + min(element, chunk.length - 1u), count);
+}

@@ -21,14 +21,11 @@ fn sum_items(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let number = chunk.first_item + workgroup.y * grid.x + workgroup.x;
     let item = item_at(number);
     // The grid may overhang.
     // equivalent(<=, && item.x < chunk.start + chunk.length): the chunk of such an item sums it later, if there is one
-    let exists = number < item_count() && item.x < chunk.start + chunk.length;
+    let exists = (control.apply != 0u) & (number < item_count()) & (item.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {
         let block = item.x / 8192u * 8192u;

@@ -72,13 +72,11 @@ fn sum_lines(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let first = (workgroup.y * grid.x + workgroup.x) * 256u + lane;
+    let end = select(0u, chunk.end_piece, control.apply != 0u);
     // More than once where a grid cannot have as many lanes as there are pieces.
     // equivalent(boundary): the piece behind the last has no element in the chunk
-    for (var piece = chunk.first_piece + first; piece < chunk.end_piece; piece += grid.x * grid.y * 256u) {
+    for (var piece = chunk.first_piece + first; piece < end; piece += grid.x * grid.y * 256u) {
         sum_piece(piece);
     }
 }

@@ -10,13 +10,10 @@ fn mean_rows(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let matrix = workgroup.y * grid.x + workgroup.x;
     // The grid may overhang.
     // equivalent(boundary): behind the means is a sum that the next step makes anew
-    let exists = matrix < factors[MATRICES];
+    let exists = (control.apply != 0u) & (matrix < factors[MATRICES]);
     // Of the axes of a tensor, both of which have its first matrix, the columns: their length is the number of rows.
     let columns = find_axis(matrix, FIRST_MATRIX);
     let len = factors[columns + LEN];

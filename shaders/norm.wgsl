@@ -8,11 +8,7 @@
 
 // Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
 fn load_quad(element: u32) -> vec4<u32> {
-    // equivalent(<=): of the quad behind the last no element is live
-    let count = select(0u, chunk.length - element, element < chunk.length);
-    // Past the end there is no table to search.
-    let live = lanes_at(chunk.start + min(element, chunk.length - 1u), count).live;
-    return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), live);
+    return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), chunk_lanes(element).live);
 }
 
 fn terms(bits: vec4<u32>, scale: f32) -> vec4<f32> {

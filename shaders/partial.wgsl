@@ -29,15 +29,26 @@ fn combine(a: Partial, b: Partial) -> Partial {
     return Partial(exponent, sum, max(a.max_bits, b.max_bits), min(a.first_nonfinite, b.first_nonfinite));
 }
 
-// The sum over the workgroup, as a tree of fixed shape; valid in lane 0.
-fn reduce(partial: Partial, lane: u32) -> Partial {
-    lane_partials[lane] = partial;
-    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
-        workgroupBarrier();
-        // equivalent(<=): a race, which lane 0 always wins where one thread takes the lanes in turn
-        if lane < stride {
-            lane_partials[lane] = combine(lane_partials[lane], lane_partials[lane + stride]);
-        }
+// The sums of the first `before` lanes in the first `after` of them, each of which adds up what lies `after` apart.
+fn reduce_to(partial: Partial, lane: u32, before: u32, after: u32) -> Partial {
+    if lane < before {
+        lane_partials[lane] = partial;
     }
-    return lane_partials[lane];
+    workgroupBarrier();
+    var sum = partial;
+    for (var other = select(before, lane + after, lane < after); other < before; other += after) {
+        sum = combine(sum, lane_partials[other]);
+    }
+    return sum;
+}
+
+// The sum over the workgroup, in an order that never changes; valid in lane 0. Of three stages and not one for every power of
+// two: compilers for CPUs let all lanes run through every stage.
+fn reduce(partial: Partial, lane: u32) -> Partial {
+    let sums = reduce_to(partial, lane, LANES, LANES / 8u);
+    let total = reduce_to(sums, lane, LANES / 8u, LANES / 64u);
+    if LANES == 64u {
+        return total;
+    }
+    return reduce_to(total, lane, LANES / 64u, 1u);
 }

@@ -17,12 +17,9 @@ fn settle_tensors(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let tensor = workgroup.y * grid.x + workgroup.x;
     // The grid may overhang.
-    var exists = tensor < segments[0].x;
+    var exists = (control.apply != 0u) & (tensor < segments[0].x);
     var sums = vec4<f32>(0.0);
     if exists {
         let items = segments[items_row(tensor)];

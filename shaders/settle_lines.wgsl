@@ -38,11 +38,9 @@ fn settle_lines(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let first = (workgroup.y * grid.x + workgroup.x) * 256u + lane;
-    for (var line = first; line < factors[LINES]; line += grid.x * grid.y * 256u) {
+    let end = select(0u, factors[LINES], control.apply != 0u);
+    for (var line = first; line < end; line += grid.x * grid.y * 256u) {
         settle_line(line);
     }
 }

@@ -8,12 +8,9 @@ fn observe_totals(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    if control.apply == 0u {
-        return;
-    }
     let segment = workgroup.y * grid.x + workgroup.x;
     // The grid may overhang.
-    let exists = segment < observed[0].x;
+    let exists = (control.apply != 0u) & (segment < observed[0].x);
     var sums = Sums();
     if exists {
         let items = observed[items_row_of(segment)];
@@ -29,8 +26,8 @@ fn observe_totals(
     keep_sums(sums_row_of(segment), sums, lane, exists);
     // equivalent: all threads write the same
     let is_first = lane == 0u;
-    // equivalent(&& is_first): all threads write the same
-    if segment == 0u && is_first {
+    // equivalent(& is_first): all threads write the same
+    if exists & (segment == 0u) & is_first {
         observed[1] = vec4<u32>(control.step + control.skipped, 0u, 0u, 0u);
     }
 }

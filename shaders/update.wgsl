@@ -11,6 +11,7 @@
 
 // What a step has for all elements.
 struct WholeStep {
+    applies: bool,
     // What gradients are multiplied by, one factor after the other.
     grad_factors: vec2<f32>,
     t: u32,
@@ -18,7 +19,12 @@ struct WholeStep {
     scalars: Scalars,
 }
 
-fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep) {
+// Four elements of the chunk; gives the flat index of the first whose gradient is not finite.
+fn update_quad(element: u32, whole: WholeStep) -> u32 {
+    var lanes = chunk_lanes(element);
+    lanes.live = lanes.live & vec4<bool>(whole.applies);
+    if !any(lanes.live) { return NONE; } // FROZEN
+    let bits = load_grad(element);
     let grad = clip_by_value(bitcast<vec4<f32>>(bits) * whole.grad_factors.x * whole.grad_factors.y);
     let step = Step(
         lr_of(lanes),
@@ -32,50 +38,55 @@ fn update_elements(element: u32, lanes: Lanes, bits: vec4<u32>, whole: WholeStep
     let words = read_words(element);
     var old = element_of(words);
     old.variance = variance_at(chunk.start + element, lanes.tensor); // FACTORED
-    write_words(element, words, apply(old, grad, slot.hyper, step), lanes.live);
+    let updated = apply(old, grad, slot.hyper, step);
+    // Here and not before the loads, which compilers for CPUs then need no mask for.
+    if any(lanes.live) {
+        write_words(element, words, updated, lanes.live);
+    }
+    let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), lanes.live);
+    return first_nonfinite(checked, chunk.start + element);
+}
+
+// The sixteen elements of an invocation: of 128 that lie side by side, which eight invocations take four at a time.
+// Written out, since in a loop compilers for CPUs keep what lives across it in memory. What comes before costs a quarter.
+fn update_elements(element: u32, whole: WholeStep) -> u32 {
+    var first = update_quad(element, whole);
+    first = min(first, update_quad(element + 32u, whole));
+    first = min(first, update_quad(element + 64u, whole));
+    return min(first, update_quad(element + 96u, whole));
 }
 
 fn first_element(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {
-    return ((workgroup.y * grid.x + workgroup.x) * 256u + lane) * 4u;
+    return (workgroup.y * grid.x + workgroup.x) * 1024u + lane / 8u * 128u + lane % 8u * 4u;
 }
 
 // The update of a step that `finish` has decided on.
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn update(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = first_element(workgroup, grid, lane);
-    // equivalent(>): of the quad behind the last no element is live
-    // equivalent(|| element >= chunk.length): lavapipe discards what is written past a binding
-    if control.apply == 0u || element >= chunk.length {
-        return;
-    }
-    // equivalent: lavapipe discards what is written past a binding
-    let count = chunk.length - element;
-    let lanes = lanes_at(chunk.start + element, count);
-    if !any(lanes.live) {
-        return;
-    }
-    let whole = WholeStep(control.grad_factors, control.step, control.bias_correction, unpack(control.scalars));
-    update_elements(element, lanes, load_grad(element), whole);
+    let applies = control.apply != 0u;
+    // Where nothing is to be written nothing but the first elements is read.
+    let element = select(0u, first_element(workgroup, grid, lane), applies);
+    let scalars = unpack(control.scalars);
+    _ = update_elements(element, WholeStep(applies, control.grad_factors, control.step, control.bias_correction, scalars));
 }
 
 // The whole step in one dispatch: every gradient is applied as it is, and the first chunk counts the step.
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn update_bare(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = first_element(workgroup, grid, lane);
     let t = control.step + 1u;
     let correction = control.upcoming_bias_correction;
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     // One word for each of the first invocations: compilers for CPUs let all run through these lines, if not through every
     // turn of a loop, so that each further store would cost what one of a state does.
-    let number = element / 4u;
+    let number = (workgroup.y * grid.x + workgroup.x) * 64u + lane;
     // equivalent(<=, && number < NEXT_WORDS): those behind the last write again what the first does
     let counts = chunk.first != 0u && number < NEXT_WORDS;
     let upcoming = bias_correction_if(counts, t + 1u);
@@ -83,43 +94,21 @@ fn update_bare(
         let word = next_word(number, t, correction, upcoming, scalars);
         atomicStore(&next[word.x], word.y);
     }
-    // equivalent(>): of the quad behind the last no element is live
-    if element >= chunk.length {
-        return;
-    }
-    // equivalent: lavapipe discards what is written past a binding
-    let count = chunk.length - element;
-    let lanes = lanes_at(chunk.start + element, count);
-    if !any(lanes.live) {
-        return;
-    }
-    let bits = load_grad(element);
-    let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), lanes.live);
-    let first = first_nonfinite(checked, chunk.start + element);
+    let whole = WholeStep(true, vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars);
+    let first = update_elements(first_element(workgroup, grid, lane), whole);
     if first != NONE {
         atomicMin(&next[FIRST_NONFINITE + (t & 1u)], first);
     }
-    update_elements(element, lanes, bits, WholeStep(vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars));
 }
 
 // A further pass of the rule over all elements, with `load_grad` giving what it was called with. It counts no step.
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn update_pass(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let element = first_element(workgroup, grid, lane);
-    // equivalent(>): of the quad behind the last no element is live
-    if element >= chunk.length {
-        return;
-    }
-    // equivalent: lavapipe discards what is written past a binding
-    let count = chunk.length - element;
-    let lanes = lanes_at(chunk.start + element, count);
-    if !any(lanes.live) {
-        return;
-    }
-    let whole = WholeStep(vec2<f32>(1.0), control.step, control.bias_correction, unpack(control.scalars));
-    update_elements(element, lanes, load_grad(element), whole);
+    let scalars = unpack(control.scalars);
+    _ = update_elements(element, WholeStep(true, vec2<f32>(1.0), control.step, control.bias_correction, scalars));
 }

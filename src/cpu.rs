@@ -9,6 +9,7 @@ mod observe;
 mod partial;
 mod passes;
 mod percentile;
+mod reduce;
 mod settle;
 pub(crate) mod simd;
 mod snapshot;

@@ -88,6 +88,7 @@ fn every_shader_validates_and_translates() {
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));
             let info = validate(&module, &what, &source);
+            refuse_branches_on_the_step(&module, &what);
             for entry in &module.entry_points {
                 entry_points.push(entry.name.clone());
                 // `norm` and `lines` know nothing of rules; the last is of clipping by norms of units.
@@ -134,7 +135,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
     hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
-    let lanes = if entry == "norm" { 64 } else { 256 };
+    let lanes = if ["norm", "update", "update_bare", "update_pass"].contains(&entry) { 64 } else { 256 };
     assert!(direct3d.contains(&format!("numthreads({lanes}, 1, 1)")), "{what} {entry}: {direct3d}");
 
     let mut opengl = String::new();
@@ -143,4 +144,139 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let policies = naga::proc::BoundsCheckPolicies::default();
     glsl::Writer::new(&mut opengl, module, info, &options, &pipeline, policies).unwrap().write().unwrap();
     assert!(opengl.contains(&format!("local_size_x = {lanes}")), "{what} {entry}: {opengl}");
+}
+
+/// lavapipe compiles a kernel anew for each value of a uniform that a branch depends on alone: no branch may depend on what
+/// changes from step to step and on nothing else.
+fn refuse_branches_on_the_step(module: &naga::Module, what: &str) {
+    let functions = module.functions.iter().map(|(_, function)| function);
+    for function in functions.chain(module.entry_points.iter().map(|entry| &entry.function)) {
+        let mut conditions = Vec::new();
+        conditions_of(&function.body, &mut conditions);
+        for condition in conditions {
+            let mut uniforms = Vec::new();
+            let alone = only_uniforms(module, function, condition, &mut uniforms);
+            let name = function.name.as_deref().unwrap_or("a kernel");
+            let changing = uniforms.iter().find(|path| CHANGING.iter().any(|changing| path.starts_with(changing)));
+            if let (true, Some(path)) = (alone, changing) {
+                panic!("{what}: {name} branches on {path}; take `select`, or a condition that varies between elements");
+            }
+        }
+    }
+}
+
+/// Uniforms that have other values at other steps, and the names of arguments that hold such values.
+const CHANGING: [&str; 9] = [
+    "control.",
+    "slot.head.lr",
+    "slot.head.inv_scale",
+    "slot.head.max_norm",
+    "slot.group_lrs",
+    "step.t",
+    "step.bias_correction",
+    "step.scalars",
+    "whole.",
+];
+
+fn conditions_of(block: &naga::Block, conditions: &mut Vec<naga::Handle<naga::Expression>>) {
+    for statement in block {
+        match statement {
+            naga::Statement::Block(block) => conditions_of(block, conditions),
+            naga::Statement::If { condition, accept, reject } => {
+                conditions.push(*condition);
+                conditions_of(accept, conditions);
+                conditions_of(reject, conditions);
+            }
+            naga::Statement::Switch { selector, cases } => {
+                conditions.push(*selector);
+                for case in cases {
+                    conditions_of(&case.body, conditions);
+                }
+            }
+            naga::Statement::Loop { body, continuing, break_if } => {
+                conditions.extend(*break_if);
+                conditions_of(body, conditions);
+                conditions_of(continuing, conditions);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an expression depends on nothing but constants and what is the same for all invocations, and on what of the latter.
+fn only_uniforms(
+    module: &naga::Module,
+    function: &naga::Function,
+    expression: naga::Handle<naga::Expression>,
+    uniforms: &mut Vec<String>,
+) -> bool {
+    use naga::Expression as E;
+
+    if let Some(path) = uniform_path(module, function, expression) {
+        uniforms.push(path);
+        return true;
+    }
+    let mut all = |parts: &[naga::Handle<E>]| parts.iter().all(|&part| only_uniforms(module, function, part, uniforms));
+    match &function.expressions[expression] {
+        E::Literal(_) | E::Constant(_) | E::Override(_) | E::ZeroValue(_) => true,
+        E::Compose { components, .. } => all(components),
+        E::Load { pointer: part }
+        | E::AccessIndex { base: part, .. }
+        | E::Splat { value: part, .. }
+        | E::Swizzle { vector: part, .. }
+        | E::Unary { expr: part, .. }
+        | E::Relational { argument: part, .. }
+        | E::As { expr: part, .. } => all(&[*part]),
+        E::Access { base, index } => all(&[*base, *index]),
+        E::Binary { left, right, .. } => all(&[*left, *right]),
+        E::Select { condition, accept, reject } => all(&[*condition, *accept, *reject]),
+        E::Math { arg, arg1, arg2, .. } => all(&[*arg]) && [arg1, arg2].into_iter().flatten().all(|&arg| all(&[arg])),
+        _ => false,
+    }
+}
+
+/// What a chain of members in a uniform, or in an argument that all invocations have alike, is called.
+fn uniform_path(
+    module: &naga::Module,
+    function: &naga::Function,
+    expression: naga::Handle<naga::Expression>,
+) -> Option<String> {
+    use naga::Expression as E;
+
+    let typed = |expression: &E| -> Option<(String, naga::Handle<naga::Type>)> {
+        match expression {
+            E::GlobalVariable(variable) => {
+                let variable = &module.global_variables[*variable];
+                (variable.space == naga::AddressSpace::Uniform).then(|| (variable.name.clone(), variable.ty))
+            }
+            E::FunctionArgument(number) => {
+                let argument = &function.arguments[*number as usize];
+                Some((argument.name.clone(), argument.ty))
+            }
+            _ => None,
+        }
+        .and_then(|(name, ty)| Some((name?, ty)))
+    };
+    let mut members = Vec::new();
+    let mut at = expression;
+    loop {
+        match &function.expressions[at] {
+            E::Load { pointer } => at = *pointer,
+            E::AccessIndex { base, index } => {
+                members.push(*index as usize);
+                at = *base;
+            }
+            root => {
+                let (mut path, mut ty) = typed(root)?;
+                for &member in members.iter().rev() {
+                    let naga::TypeInner::Struct { members, .. } = &module.types[ty].inner else { break };
+                    path = format!("{path}.{}", members[member].name.as_deref()?);
+                    ty = members[member].ty;
+                }
+                let is_uniform = matches!(root, E::GlobalVariable(_))
+                    || ["step.", "whole.", "hyper."].iter().any(|of| path.starts_with(of));
+                return is_uniform.then_some(path);
+            }
+        }
+    }
 }

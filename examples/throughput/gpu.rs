@@ -104,9 +104,9 @@ impl Engine for Device {
             };
             turn(&mut step, turns)
         };
-        let streaming = |variant, turns| {
+        let streaming = |shape, turns| {
             let mut streaming = |set: &mut Set, encoder: &mut wgpu::CommandEncoder| {
-                stream.record(encoder, &set.runs, variant);
+                stream.record(encoder, &set.runs, shape);
                 Ok(())
             };
             turn(&mut streaming, turns)
@@ -118,8 +118,8 @@ impl Engine for Device {
             };
             turn(&mut copy, turns)
         };
-        let (mut few, mut many) = (|turns| streaming(0, turns), |turns| streaming(1, turns));
-        let times = measure([&mut step, &mut few, &mut many, &mut copy], seconds)?;
+        let (mut one, mut four) = (|turns| streaming(0, turns), |turns| streaming(1, turns));
+        let times = measure([&mut step, &mut one, &mut four, &mut copy], seconds)?;
         let sets = sets.borrow();
         let applied: u64 = sets.iter().map(|set| applied(gpu, &set.optimizer)).sum::<Result<_>>()?;
         let steps = (sets.len() + record.len()) as u64;
@@ -127,8 +127,8 @@ impl Engine for Device {
             let name = &case.name;
             return Err(format!("{name}: {applied} of {steps} steps were applied; the times mean nothing").into());
         }
-        let [step, few, many, copy] = times;
-        let stream = if few.median() < many.median() { few } else { many };
+        let [step, one, four, copy] = times;
+        let stream = if one.median() < four.median() { one } else { four };
         let info = gpu.adapter.get_info();
         let driver = format!("{} {}", info.driver, info.driver_info);
         let compared = Compared {

@@ -1,18 +1,21 @@
 //! The ceiling on a device: a kernel that reads gradients and reads and writes all other streams in place, 16 bytes an
 //! access, with two integer operations a word.
 
-use std::fmt::Write;
-
 use wgpu_optim::wgpu::{self, BufferUsages, util::DeviceExt};
 
-/// Accesses in flight per thread and stream; the fastest counts as the ceiling.
-pub(crate) const LOADS: [u32; 2] = [1, 4];
-const WORKGROUP: u64 = 256;
+/// Invocations per workgroup, and accesses per invocation and stream; the fastest counts as the ceiling.
+pub(crate) const SHAPES: [Shape; 2] = [Shape { lanes: 256, quads: 1 }, Shape { lanes: 64, quads: 4 }];
+
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    lanes: u32,
+    quads: u32,
+}
 
 /// The kernel over one number of streams.
 pub(crate) struct Stream {
     layout: wgpu::BindGroupLayout,
-    pipelines: [wgpu::ComputePipeline; LOADS.len()],
+    pipelines: [wgpu::ComputePipeline; SHAPES.len()],
     /// Zero, which the compiler does not know: streams keep their contents.
     mask: wgpu::Buffer,
 }
@@ -38,23 +41,20 @@ impl Stream {
             .collect();
         let label = Some("throughput stream");
         let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-        let source = wgpu::ShaderSource::Wgsl(source(streams).into());
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let pipelines = LOADS.map(|loads| {
+        let pipelines = SHAPES.map(|shape| {
+            let source = wgpu::ShaderSource::Wgsl(source(streams, shape).into());
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label,
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some("stream"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &[("LOADS", loads.into())],
-                    ..Default::default()
-                },
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
                 cache: None,
             })
         });
@@ -95,12 +95,13 @@ impl Stream {
         runs
     }
 
-    /// Records one pass over the runs, with `LOADS[variant]` accesses in flight.
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, runs: &[Run], variant: usize) {
+    /// Records one pass over the runs, in one of `SHAPES`.
+    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, runs: &[Run], shape: usize) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&self.pipelines[variant]);
+        pass.set_pipeline(&self.pipelines[shape]);
+        let Shape { lanes, quads } = SHAPES[shape];
         for run in runs {
-            let workgroups = run.quads.div_ceil(WORKGROUP * u64::from(LOADS[variant]));
+            let workgroups = run.quads.div_ceil((lanes * quads).into());
             let rows = workgroups.div_ceil(65_535).max(1);
             pass.set_bind_group(0, &run.bind_group, &[]);
             pass.dispatch_workgroups(workgroups.div_ceil(rows) as u32, rows as u32, 1);
@@ -108,15 +109,18 @@ impl Stream {
     }
 }
 
-fn source(streams: usize) -> String {
-    let mut bindings = String::new();
-    let mut accesses = String::new();
-    for i in 2..=streams {
-        // Writing to a String cannot fail.
-        let _ = writeln!(bindings, "@group(0) @binding({i}) var<storage, read_write> stream{i}: array<vec4<u32>>;");
-        let _ = writeln!(accesses, "        stream{i}[at] = stream{i}[at] ^ masked;");
-    }
-    include_str!("stream.wgsl").replace("// BINDINGS\n", &bindings).replace("        // ACCESSES\n", &accesses)
+fn source(streams: usize, Shape { lanes, quads }: Shape) -> String {
+    let lines =
+        |numbers: std::ops::Range<u32>, line: &dyn Fn(u32) -> String| numbers.map(line).collect::<Vec<_>>().join("\n");
+    let others = 2..streams as u32 + 1;
+    let binding = |i| format!("@group(0) @binding({i}) var<storage, read_write> stream{i}: array<vec4<u32>>;");
+    include_str!("stream.wgsl")
+        .replace("// BINDINGS", &lines(others.clone(), &binding))
+        .replace("// LOADS", &lines(others.clone(), &|i| format!("let own{i} = stream{i}[at];")))
+        .replace("// STORES", &lines(others, &|i| format!("stream{i}[at] = own{i} ^ masked;")))
+        .replace("// QUADS", &lines(0..quads, &|i| format!("stream_quad(first + {}u);", i * 8)))
+        .replace("LANES", &lanes.to_string())
+        .replace("QUADS", &quads.to_string())
 }
 
 #[cfg(test)]
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn streams_are_read_and_written_once() {
         let gpu = pollster::block_on(Gpu::new()).expect("an adapter");
-        for variant in 0..LOADS.len() {
+        for shape in 0..SHAPES.len() {
             let mut stream = Stream::new(&gpu.device, 3);
             let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
             let init = |contents: &[u32], usage| {
@@ -142,13 +146,13 @@ mod tests {
             let slices = buffers.each_ref().map(|buffer| vec![buffer.slice(..)]);
             let runs = stream.bind(&gpu.device, &slices);
             let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            stream.record(&mut encoder, &runs, variant);
+            stream.record(&mut encoder, &runs, shape);
             gpu.queue.submit([encoder.finish()]);
             for (i, buffer) in buffers.iter().enumerate() {
                 let read = crate::gpu::read::<u32>(&gpu, buffer);
                 let expected =
                     contents[i].iter().zip(&contents[0]).map(|(own, grad)| if i == 0 { *own } else { own ^ grad });
-                assert!(read.iter().copied().eq(expected), "stream {i} of variant {variant}");
+                assert!(read.iter().copied().eq(expected), "stream {i} in shape {shape}");
             }
         }
     }

@@ -1,5 +1,6 @@
 use super::map_parts;
-use super::measure::reduce;
+use super::measure::add;
+use super::reduce::reduce;
 use super::update::WholeStep;
 use crate::factors::{Axis, Factors, Live, PIECE};
 use crate::groups::GroupTable;
@@ -96,7 +97,7 @@ impl FactorValues {
                 for (i, value) in values.iter().enumerate() {
                     lane_sums[i % 256][0] += value;
                 }
-                *mean = rule.floor_mean(reduce(lane_sums)[0] / len as f32);
+                *mean = rule.floor_mean(reduce(&mut lane_sums, add)[0] / len as f32);
             }
         }
     }

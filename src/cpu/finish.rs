@@ -1,5 +1,6 @@
-use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
+use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two};
 use super::percentile::Norms;
+use super::reduce::reduce;
 use crate::clip::Norm;
 use crate::control::{BiasPowers, CLIP, ControlBlock, EXACT, INFINITE, MEASURED, NONE, SKIP, STOP, SlotHead};
 use crate::rule::Rule;
@@ -49,7 +50,7 @@ pub(crate) fn finish(
     for (i, &partial) in partials.iter().enumerate() {
         lane_totals[i % 256] = combine(norm, lane_totals[i % 256], partial);
     }
-    let total = reduce(norm, lane_totals);
+    let total = reduce(&mut lane_totals, |a, b| combine(norm, a, b));
 
     let refuses = slot.flags & SKIP != 0;
     let inv_scale = slot.inv_scale;

@@ -1,4 +1,5 @@
 use super::items::{Whole, lanes_of, sum_item};
+use super::reduce::reduce;
 use super::update::{RUN, WholeStep};
 use crate::rule::{MeasuredElements, Rule, Step};
 use crate::segments::Item;
@@ -24,19 +25,7 @@ pub(crate) fn measure(rule: &dyn Rule, step: &WholeStep, whole: &Whole<'_>, item
         let step = Step { measured: [0.0; 4], ..run.step };
         rule.measure(MeasuredElements::new(run.param, run.grads, run.states, sums), &step);
     });
-    reduce(lanes_of(&sums))
-}
-
-/// The sums over the 256 lanes of a workgroup, as a tree of fixed shape. Twin of `shaders/reduce.wgsl`.
-pub(crate) fn reduce(mut lane_sums: [[f32; 4]; 256]) -> [f32; 4] {
-    let mut stride = 128;
-    while stride > 0 {
-        for lane in 0..stride {
-            lane_sums[lane] = add(lane_sums[lane], lane_sums[lane + stride]);
-        }
-        stride /= 2;
-    }
-    lane_sums[0]
+    reduce(&mut lanes_of(&sums), add)
 }
 
 pub(crate) fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {

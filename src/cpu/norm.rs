@@ -1,4 +1,5 @@
-use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two, reduce};
+use super::partial::{EMPTY_PARTIAL, Partial, combine, power_of_two};
+use super::reduce::reduce;
 use super::simd::vectorized;
 use crate::clip::Norm;
 use crate::control::{ABSOLUTE, INFINITE, NONE};
@@ -114,15 +115,12 @@ fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
             }
         }
     }
-    let mut stride = LANES / 2;
-    while stride > 0 {
-        let (low, high) = lanes.split_at_mut(stride);
-        for (low, high) in low.iter_mut().zip(high) {
-            *low += *high;
-        }
-        stride /= 2;
-    }
-    BlockSums { largest, smallest: smallest.saturating_add(1).min(INFINITE), sum: lanes[0], exponent }
+    let sum = reduce(
+        &mut lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    BlockSums { largest, smallest: smallest.saturating_add(1).min(INFINITE), sum, exponent }
 }
 
 /// Statement by statement what the device computes.
@@ -142,7 +140,7 @@ fn partial_by_lanes(order: Norm, block: &[f32], start: usize) -> Partial {
             partial.first_nonfinite = bad.next().map_or(NONE, |(_, element)| element as u32);
         }
     }
-    reduce(order, lanes)
+    reduce(&mut lanes, |a, b| combine(order, a, b))
 }
 
 /// One lane's part of a tile.

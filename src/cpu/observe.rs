@@ -1,5 +1,6 @@
 use super::items::{Whole, lanes_of, sum_item};
-use super::measure::reduce;
+use super::measure::add;
+use super::reduce::reduce;
 use super::settle::total;
 use super::update::{RUN, WholeStep};
 use crate::clip::ClipForm;
@@ -45,7 +46,7 @@ pub(crate) fn observe(
         );
     });
     let (squares, counts) = sums.split_at(4);
-    [squares, counts].map(|sums| reduce(lanes_of(sums)))
+    [squares, counts].map(|sums| reduce(&mut lanes_of(sums), add))
 }
 
 /// Adds the items of one segment up. Twin of `shaders/totals.wgsl`; `sums` as [`total`] has them.

@@ -62,15 +62,3 @@ pub(crate) fn combine(norm: Norm, a: Partial, b: Partial) -> Partial {
         first_nonfinite: a.first_nonfinite.min(b.first_nonfinite),
     }
 }
-
-/// The sum over the lanes of a workgroup, as a tree of fixed shape.
-pub(crate) fn reduce<const LANES: usize>(norm: Norm, mut lane_partials: [Partial; LANES]) -> Partial {
-    let mut stride = LANES / 2;
-    while stride > 0 {
-        for lane in 0..stride {
-            lane_partials[lane] = combine(norm, lane_partials[lane], lane_partials[lane + stride]);
-        }
-        stride /= 2;
-    }
-    lane_partials[0]
-}

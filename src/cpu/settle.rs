@@ -1,4 +1,5 @@
-use super::measure::{TensorRow, add, reduce};
+use super::measure::{TensorRow, add};
+use super::reduce::reduce;
 use super::update::WholeStep;
 use crate::rule::Rule;
 
@@ -8,7 +9,7 @@ pub(crate) fn total(sums: impl Iterator<Item = (bool, [f32; 4])>) -> [f32; 4] {
     for (i, (is_own, sum)) in sums.enumerate() {
         lane_sums[i % 256] = add(lane_sums[i % 256], if is_own { sum } else { [0.0; 4] });
     }
-    reduce(lane_sums)
+    reduce(&mut lane_sums, add)
 }
 
 /// Adds the items of one tensor up and brings its states forward. Twin of `shaders/settle.wgsl`. `sums` has, for each of

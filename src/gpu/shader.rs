@@ -113,6 +113,13 @@ pub(crate) enum Options {
     Spans,
 }
 
+impl Options {
+    /// Whether elements of a chunk may be frozen; what is not live in the others is padding, or past the end.
+    fn may_be_frozen(self) -> bool {
+        matches!(self, Self::Blocks | Self::Spans)
+    }
+}
+
 impl Form {
     /// Each form, with a label; of those for groups with schedules four, which have all that is theirs.
     pub(crate) const ALL: [(&str, Self); 12] = {
@@ -319,6 +326,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
         let updated = format!("bitcast<vec4<u32>>(updated.{name})");
         let _ = writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, live), live);");
     }
+    let update = fragment_for(rule, UPDATE);
     let sources = [
         rule_and_types_with(rule, form.group_lrs),
         elements(rule, Access::ReadWrite, form.aligned),
@@ -335,7 +343,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
         segments(rule, "read"),
         factors(rule, "read"),
         value.to_owned(),
-        fragment_for(rule, UPDATE),
+        if form.options.may_be_frozen() { update } else { without("// FROZEN", &update) },
     ];
     sources.join("\n")
 }
