@@ -66,16 +66,26 @@ fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
 // 1 - beta^t without cancellation, from the digits of t: 1 - ab = (1 - a) + a (1 - b). From the lowest digit up, what was
 // rounded before is multiplied by ever smaller powers; those of a digit that is 0 change nothing.
 fn bias_correction(t: u32) -> vec4<f32> {
-    return bias_correction_if(true, t);
-}
-
-// The same where it is needed, else 0.
-fn bias_correction_if(needed: bool, t: u32) -> vec4<f32> {
     var correction = vec4<f32>(0.0);
     // equivalent(7u): no test takes 2^28 steps, and hardly any run
-    for (var digit = select(8u, 0u, needed); digit < 8u; digit++) {
-        let power = digit * 32u + ((t >> (digit * 4u)) & 15u) * 2u;
+    for (var digit = 0u; digit < 8u; digit++) {
+        let power = power_of_digit(digit, t);
         correction = powers[power + 1u] + powers[power] * correction;
     }
     return correction;
+}
+
+// That of one beta where it is needed, else 0.
+fn bias_correction_of(beta: u32, t: u32, needed: bool) -> f32 {
+    var correction = 0.0;
+    // equivalent(7u): no test takes 2^28 steps, and hardly any run
+    for (var digit = select(8u, 0u, needed); digit < 8u; digit++) {
+        let power = power_of_digit(digit, t);
+        correction = powers[power + 1u][beta] + powers[power][beta] * correction;
+    }
+    return correction;
+}
+
+fn power_of_digit(digit: u32, t: u32) -> u32 {
+    return digit * 32u + ((t >> (digit * 4u)) & 15u) * 2u;
 }

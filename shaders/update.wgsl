@@ -89,7 +89,7 @@ fn update_bare(
     let number = (workgroup.y * grid.x + workgroup.x) * 64u + lane;
     // equivalent(<=, && number < NEXT_WORDS): those behind the last write again what the first does
     let counts = chunk.first != 0u && number < NEXT_WORDS;
-    let upcoming = bias_correction_if(counts, t + 1u);
+    let upcoming = bias_correction_of((number - FIRST_UPCOMING) % 4u, t + 1u, counts);
     if counts {
         let word = next_word(number, t, correction, upcoming, scalars);
         atomicStore(&next[word.x], word.y);

@@ -359,14 +359,19 @@ impl Optimizer {
     }
 }
 
+/// Bytes behind a state, where there is room: streams of 2^n bytes that follow each other in memory would all lie at the same
+/// places of a cache.
+const APART: u64 = 1024;
+
 /// Buffers for one state, of a multiple of 16 bytes each.
 fn state_pieces(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<Piece> {
-    let most = device.limits().max_buffer_size / 4 / crate::cpu::NORM_BLOCK as u64 * crate::cpu::NORM_BLOCK as u64;
+    let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
+    let most = max_buffer_size / 4 / crate::cpu::NORM_BLOCK as u64 * crate::cpu::NORM_BLOCK as u64;
     let piece = |start: u64| {
         let len = most.min(len - start);
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(&format!("wgpu-optim {name}")),
-            size: (len * 4).next_multiple_of(16),
+            size: ((len * 4).next_multiple_of(16) + APART).min(max_buffer_size),
             usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
             mapped_at_creation: initial != 0.0,
         });

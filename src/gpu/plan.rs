@@ -127,7 +127,8 @@ impl Chunk {
         } else {
             Options::Blocks
         };
-        Form { aligned: self.aligned, options, group_lrs: groups.lr_fours() }
+        let shifted = self.streams.iter().any(|bound| bound.shift != 0);
+        Form { aligned: self.aligned, shifted, options, group_lrs: groups.lr_fours() }
     }
 
     fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {

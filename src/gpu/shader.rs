@@ -95,6 +95,8 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
 pub(crate) struct Form {
     /// Every stream can be accessed four elements at a time.
     pub(crate) aligned: bool,
+    /// The chunk does not begin where the bindings of all streams do.
+    pub(crate) shifted: bool,
     pub(crate) options: Options,
     /// Learning rates of groups in the slot, in fours: none unless groups have schedules of their own.
     pub(crate) group_lrs: u32,
@@ -121,24 +123,31 @@ impl Options {
 }
 
 impl Form {
-    /// Each form, with a label; of those for groups with schedules four, which have all that is theirs.
-    pub(crate) const ALL: [(&str, Self); 12] = {
+    /// Each form, with a label; of those for groups with schedules four, and two that are not shifted, which have all that is
+    /// theirs.
+    pub(crate) const ALL: [(&str, Self); 14] = {
         use Options::{Blocks, OneSpan, Padded, Spans};
         [
-            ("aligned", Self { aligned: true, options: Spans, group_lrs: 0 }),
-            ("unaligned", Self { aligned: false, options: Spans, group_lrs: 0 }),
-            ("aligned, blocks", Self { aligned: true, options: Blocks, group_lrs: 0 }),
-            ("unaligned, blocks", Self { aligned: false, options: Blocks, group_lrs: 0 }),
-            ("aligned, padded", Self { aligned: true, options: Padded, group_lrs: 0 }),
-            ("unaligned, padded", Self { aligned: false, options: Padded, group_lrs: 0 }),
-            ("aligned, one span", Self { aligned: true, options: OneSpan, group_lrs: 0 }),
-            ("unaligned, one span", Self { aligned: false, options: OneSpan, group_lrs: 0 }),
-            ("aligned, group schedules", Self { aligned: true, options: Spans, group_lrs: 2 }),
-            ("aligned, padded, group schedules", Self { aligned: true, options: Padded, group_lrs: 2 }),
-            ("aligned, blocks, group schedules", Self { aligned: true, options: Blocks, group_lrs: 2 }),
-            ("unaligned, one span, group schedules", Self { aligned: false, options: OneSpan, group_lrs: 2 }),
+            ("aligned", Self::shifted(true, Spans, 0)),
+            ("unaligned", Self::shifted(false, Spans, 0)),
+            ("aligned, blocks", Self::shifted(true, Blocks, 0)),
+            ("unaligned, blocks", Self::shifted(false, Blocks, 0)),
+            ("aligned, padded", Self::shifted(true, Padded, 0)),
+            ("unaligned, padded", Self::shifted(false, Padded, 0)),
+            ("aligned, one span", Self::shifted(true, OneSpan, 0)),
+            ("unaligned, one span", Self::shifted(false, OneSpan, 0)),
+            ("aligned, group schedules", Self::shifted(true, Spans, 2)),
+            ("aligned, padded, group schedules", Self::shifted(true, Padded, 2)),
+            ("aligned, blocks, group schedules", Self::shifted(true, Blocks, 2)),
+            ("unaligned, one span, group schedules", Self::shifted(false, OneSpan, 2)),
+            ("aligned, one span, unshifted", Self { shifted: false, ..Self::shifted(true, OneSpan, 0) }),
+            ("unaligned, padded, unshifted", Self { shifted: false, ..Self::shifted(false, Padded, 0) }),
         ]
     };
+
+    const fn shifted(aligned: bool, options: Options, group_lrs: u32) -> Self {
+        Self { aligned, shifted: true, options, group_lrs }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +157,8 @@ pub(crate) enum Access {
 }
 
 /// The declaration and the accessors of one stream.
-fn stream(name: &str, number: usize, access: Access, aligned: bool) -> String {
-    let fragment = if aligned { F32 } else { F32_UNALIGNED };
+fn stream(name: &str, number: usize, access: Access, form: Form) -> String {
+    let fragment = if form.aligned { F32 } else { F32_UNALIGNED };
     let (load, store) = fragment.split_once("// -- store").unwrap_or((fragment, ""));
     let (source, mode) = match access {
         Access::Read => (load.to_owned(), "read"),
@@ -160,7 +169,7 @@ fn stream(name: &str, number: usize, access: Access, aligned: bool) -> String {
         .replace("STREAM", name)
         .replace("BINDING", &(STREAM_BINDING + number as u32).to_string())
         .replace("ACCESS", mode)
-        .replace("SHIFT", &shift)
+        .replace("SHIFT", if form.shifted { &shift } else { "0u" })
 }
 
 /// Names of the read-write streams: parameters and states, with their stream numbers.
@@ -258,13 +267,13 @@ fn rule_and_types_with(rule: &dyn Rule, group_lrs: u32) -> String {
 }
 
 /// The streams of gradients, parameters and states, and the functions that read all but the first.
-fn elements(rule: &dyn Rule, access: Access, aligned: bool) -> String {
-    let mut streams = stream("grad", GRAD_STREAM, Access::Read, aligned);
+fn elements(rule: &dyn Rule, access: Access, form: Form) -> String {
+    let mut streams = stream("grad", GRAD_STREAM, Access::Read, form);
     let mut words = String::new();
     let mut reads = String::new();
     let mut casts = String::new();
     for (name, number) in element_fields(&rule.states()) {
-        streams.push_str(&stream(name, number, access, aligned));
+        streams.push_str(&stream(name, number, access, form));
         // Writing to a String cannot fail.
         let _ = writeln!(words, "    {name}: vec4<u32>,");
         let _ = writeln!(reads, "        load_{name}(element),");
@@ -329,7 +338,7 @@ fn update_by(rule: &dyn Rule, apply: &str, value: &str, form: Form) -> String {
     let update = fragment_for(rule, UPDATE);
     let sources = [
         rule_and_types_with(rule, form.group_lrs),
-        elements(rule, Access::ReadWrite, form.aligned),
+        elements(rule, Access::ReadWrite, form),
         format!("fn write_words(element: u32, words: Words, updated: Element, live: vec4<bool>) {{\n{writes}}}\n"),
         format!(
             "fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{\n    \
@@ -355,13 +364,16 @@ fn next_words(rule: &dyn Rule) -> String {
         (offset_of!(ControlBlock, skipped), "control.skipped".to_owned()),
         (offset_of!(ControlBlock, lr), "bitcast<u32>(slot.head.lr)".to_owned()),
     ];
-    for (numbers, offset, count) in [
-        ("correction", offset_of!(ControlBlock, bias_correction), rule.bias_corrected().len()),
-        ("upcoming", offset_of!(ControlBlock, upcoming_bias_correction), rule.bias_corrected().len()),
-        ("carried", offset_of!(ControlBlock, scalars), rule.scalars().len()),
+    let betas = rule.bias_corrected().len();
+    let first_upcoming = 1 + words.len() + betas;
+    for (numbers, by_lane, offset, count) in [
+        ("correction", true, offset_of!(ControlBlock, bias_correction), betas),
+        ("upcoming", false, offset_of!(ControlBlock, upcoming_bias_correction), betas),
+        ("carried", true, offset_of!(ControlBlock, scalars), rule.scalars().len()),
     ] {
-        let lanes = ["x", "y", "z", "w"].into_iter().zip((offset..).step_by(4)).take(count);
-        words.extend(lanes.map(|(lane, offset)| (offset, format!("bitcast<u32>({numbers}.{lane})"))));
+        let lanes = [".x", ".y", ".z", ".w"].into_iter().zip((offset..).step_by(4)).take(count);
+        let number = |lane| format!("bitcast<u32>({numbers}{})", if by_lane { lane } else { "" });
+        words.extend(lanes.map(|(lane, offset)| (offset, number(lane))));
     }
     let mut selects = String::new();
     for ((offset, word), number) in words.iter().zip(1..) {
@@ -369,8 +381,10 @@ fn next_words(rule: &dyn Rule) -> String {
         let _ = writeln!(selects, "    word = select(word, vec2<u32>({place}u, {word}), number == {number}u);");
     }
     format!(
-        "const FIRST_NONFINITE: u32 = {first_nonfinite}u;\nconst NEXT_WORDS: u32 = {count}u;\n\n\
-         fn next_word(\n    number: u32,\n    t: u32,\n    correction: vec4<f32>,\n    upcoming: vec4<f32>,\n    \
+        "const FIRST_NONFINITE: u32 = {first_nonfinite}u;\nconst NEXT_WORDS: u32 = {count}u;\n\
+         // Number of the first word for a bias correction of the step to come: each lane knows that of its own.\n\
+         const FIRST_UPCOMING: u32 = {first_upcoming}u;\n\n\
+         fn next_word(\n    number: u32,\n    t: u32,\n    correction: vec4<f32>,\n    upcoming: f32,\n    \
          scalars: Scalars,\n) -> vec2<u32> {{\n    \
          let carried = pack(scalars);\n    \
          var word = vec2<u32>(FIRST_NONFINITE + ((t + 1u) & 1u), NONE);\n\
@@ -402,7 +416,7 @@ pub(crate) fn observe(rule: &dyn Rule, clip: &ClipForm, form: Form) -> String {
 fn items(rule: &dyn Rule, form: Form, parts: &str) -> String {
     let sources = [
         &rule_and_types_with(rule, form.group_lrs),
-        &elements(rule, Access::Read, form.aligned),
+        &elements(rule, Access::Read, form),
         CHUNK,
         &fragment_for(rule, LANES),
         &fragment_for(rule, options(form)),
@@ -444,7 +458,7 @@ pub(crate) fn settle(rule: &dyn Rule) -> String {
 
 /// The kernel that sums for the norm and looks for non-finite gradients.
 pub(crate) fn norm(norm: Norm, form: Form) -> String {
-    let grad = stream("grad", GRAD_STREAM, Access::Read, form.aligned);
+    let grad = stream("grad", GRAD_STREAM, Access::Read, form);
     let options = [LANES, options(form)].map(without_measured).concat();
     [NORM, &lanes(64), &grad, &partial(norm), CONTROL, CHUNK, &options].join("\n")
 }
