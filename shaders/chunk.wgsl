@@ -20,10 +20,15 @@ struct Chunk {
 
 @group(0) @binding(0) var<uniform> chunk: Chunk;
 
+// What the options of an element of the chunk and of those up to 128 behind the last multiple of 128 are found by.
+fn chunk_near(element: u32) -> Near {
+    return near_at(chunk.start + element);
+}
+
 // The options of the four elements at `element` of the chunk; those past its end are not live.
-fn chunk_lanes(element: u32) -> Lanes {
+fn chunk_lanes(near: Near, element: u32) -> Lanes {
     // equivalent(<=): of the quad behind the last no element is live
     let count = select(0u, chunk.length - element, element < chunk.length);
     // Past the end there is no table to search.
-    return lanes_at(chunk.start + min(element, chunk.length - 1u), count);
+    return lanes_at(near, chunk.start + min(element, chunk.length - 1u), count);
 }

@@ -36,7 +36,7 @@ fn sum_items(
             if index + 4u <= item.x || index >= item.y {
                 continue;
             }
-            let lanes = lanes_at(index, item.y - index);
+            let lanes = lanes_at(near_at(index), index, item.y - index);
             let counts = lanes.live & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(item.x));
             // Wraps where the chunk begins inside these four elements; what lies before is not counted.
             let element = index - chunk.start;

@@ -6,3 +6,7 @@ struct Lanes {
     // Counts for nothing where not live.
     tensor: vec4<u32>, // MEASURED
 }
+
+fn first_lanes(count: u32) -> vec4<bool> {
+    return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);
+}

@@ -7,8 +7,8 @@
 @group(0) @binding(3) var<storage, read_write> partials: array<Partial>;
 
 // Absolute bits of the four gradients at `element` of the chunk; 0 where frozen, padded or past the end.
-fn load_quad(element: u32) -> vec4<u32> {
-    return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), chunk_lanes(element).live);
+fn load_quad(near: Near, element: u32) -> vec4<u32> {
+    return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), chunk_lanes(near, element).live);
 }
 
 fn terms(bits: vec4<u32>, scale: f32) -> vec4<f32> {
@@ -17,14 +17,16 @@ fn terms(bits: vec4<u32>, scale: f32) -> vec4<f32> {
 
 // One lane's part of 256 elements: four of each row of 32.
 fn partial_of_tile(element: u32) -> Partial {
-    let bits0 = load_quad(element);
-    let bits1 = load_quad(element + 32u);
-    let bits2 = load_quad(element + 64u);
-    let bits3 = load_quad(element + 96u);
-    let bits4 = load_quad(element + 128u);
-    let bits5 = load_quad(element + 160u);
-    let bits6 = load_quad(element + 192u);
-    let bits7 = load_quad(element + 224u);
+    let near = chunk_near(element);
+    let bits0 = load_quad(near, element);
+    let bits1 = load_quad(near, element + 32u);
+    let bits2 = load_quad(near, element + 64u);
+    let bits3 = load_quad(near, element + 96u);
+    let next = chunk_near(element + 128u);
+    let bits4 = load_quad(next, element + 128u);
+    let bits5 = load_quad(next, element + 160u);
+    let bits6 = load_quad(next, element + 192u);
+    let bits7 = load_quad(next, element + 224u);
 
     let largest = max(max(max(bits0, bits1), max(bits2, bits3)), max(max(bits4, bits5), max(bits6, bits7)));
     let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
@@ -60,7 +62,7 @@ fn norm(
     var row = select(32u, 0u, partial.max_bits >= INFINITE);
     // equivalent(<=): a lane that looks finds one
     while row < 32u && partial.first_nonfinite == NONE {
-        let bits = load_quad(element + row * 32u);
+        let bits = load_quad(chunk_near(element + row * 32u), element + row * 32u);
         partial.first_nonfinite = first_nonfinite(bits, chunk.start + element + row * 32u);
         row += 1u;
     }

@@ -20,8 +20,8 @@ struct WholeStep {
 }
 
 // Four elements of the chunk; gives the flat index of the first whose gradient is not finite.
-fn update_quad(element: u32, whole: WholeStep) -> u32 {
-    var lanes = chunk_lanes(element);
+fn update_quad(near: Near, element: u32, whole: WholeStep) -> u32 {
+    var lanes = chunk_lanes(near, element);
     lanes.live = lanes.live & vec4<bool>(whole.applies);
     if !any(lanes.live) { return NONE; } // FROZEN
     let bits = load_grad(element);
@@ -50,10 +50,11 @@ fn update_quad(element: u32, whole: WholeStep) -> u32 {
 // The sixteen elements of an invocation: of 128 that lie side by side, which eight invocations take four at a time.
 // Written out, since in a loop compilers for CPUs keep what lives across it in memory. What comes before costs a quarter.
 fn update_elements(element: u32, whole: WholeStep) -> u32 {
-    var first = update_quad(element, whole);
-    first = min(first, update_quad(element + 32u, whole));
-    first = min(first, update_quad(element + 64u, whole));
-    return min(first, update_quad(element + 96u, whole));
+    let near = chunk_near(element);
+    var first = update_quad(near, element, whole);
+    first = min(first, update_quad(near, element + 32u, whole));
+    first = min(first, update_quad(near, element + 64u, whole));
+    return min(first, update_quad(near, element + 96u, whole));
 }
 
 fn first_element(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {

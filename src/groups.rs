@@ -91,7 +91,7 @@ impl GroupSpan {
 /// Elements per entry of the index that leads from an element to its span.
 const INDEX_BLOCK: u32 = 1024;
 /// Elements per word that says which of them are live.
-const LIVE_BLOCK: u32 = TENSOR_ALIGNMENT as u32;
+pub(crate) const LIVE_BLOCK: u32 = TENSOR_ALIGNMENT as u32;
 /// What a span's number is multiplied by in such a word, so that numbers of live elements, of which all are possible, fit
 /// below it.
 const LIVE_COUNTS: u32 = 2 * LIVE_BLOCK;

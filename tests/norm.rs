@@ -53,7 +53,7 @@ fn huge_gradients_are_clipped_and_tiny_ones_measured() {
     }
 }
 
-/// Magnitudes of the whole range side by side, so that partial sums of very different scale meet in the tree.
+/// Magnitudes of the whole range side by side, so that partial sums of very different scale meet in the sums of lanes.
 #[test]
 fn mixed_magnitudes_add_up() {
     for (largest, rest) in [(1e30, 1e-30), (1e10, 1e9), (1e-10, 1e-11), (3e38, 1e19), (1e-38, 1e-30)] {

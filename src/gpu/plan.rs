@@ -3,7 +3,7 @@ use bytemuck::{Pod, Zeroable};
 use super::flat::Piece;
 use super::shader::{Form, Options};
 use crate::cpu::NORM_BLOCK;
-use crate::groups::{GroupSpan, GroupTable};
+use crate::groups::{GroupSpan, GroupTable, LIVE_BLOCK};
 
 /// Elements per norm partial.
 const BLOCK: u64 = NORM_BLOCK as u64;
@@ -120,7 +120,7 @@ impl Chunk {
     pub(crate) fn form(&self, groups: &GroupTable) -> Form {
         let options = if self.only_span(groups).is_some() {
             Options::OneSpan
-        } else if !groups.has_blocks() || !self.start.is_multiple_of(4) {
+        } else if !groups.has_blocks() || !self.start.is_multiple_of(LIVE_BLOCK.into()) {
             Options::Spans
         } else if groups.only_options().is_some() {
             Options::Padded
