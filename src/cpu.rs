@@ -36,8 +36,10 @@ use crate::segments::Segments;
 use crate::stats::Stats;
 use crate::{Error, Layout};
 
-/// Elements a thread updates at a time.
+/// Elements a thread updates at a time, at least: as many as caches hold after a pass over the gradients.
 const PART: usize = 16 * NORM_BLOCK;
+/// Parts of each thread where nothing was read before: few, as memory is read best from one end to the other.
+const PARTS_OF_A_THREAD: usize = 4;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
 ///
@@ -206,7 +208,9 @@ impl CpuOptimizer {
         let plan = &self.plan;
         let factors = plan.factors.as_ref().zip(self.moment.factors.as_ref());
         let mut states: Vec<&mut [f32]> = self.moment.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
-        let mut parts = parts(PART, params, grads, &mut states);
+        let large = (plan.len / (PARTS_OF_A_THREAD * threads())).next_multiple_of(NORM_BLOCK);
+        let size = if plan.is_bare() { large.max(PART) } else { PART };
+        let mut parts = parts(size, params, grads, &mut states);
         if !plan.is_bare() {
             // What the passes before read last, they left in the cache.
             parts.reverse();
@@ -316,9 +320,16 @@ fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a m
 fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
     // To wake one thread of a pool and to wait for it takes longer than a small part.
     #[cfg(feature = "rayon")]
-    if parts.len() > 1 && rayon::current_num_threads() > 1 {
+    if parts.len() > 1 && threads() > 1 {
         use rayon::prelude::*;
         return parts.into_par_iter().map(f).collect();
     }
     parts.into_iter().map(f).collect()
+}
+
+fn threads() -> usize {
+    #[cfg(feature = "rayon")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "rayon"))]
+    1
 }
