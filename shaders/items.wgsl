@@ -1,5 +1,6 @@
-// Sums over items: the elements of one segment in one block of 8,192 elements of the flat space, one workgroup each. The
-// tree depends on nothing but the elements' flat indices, so chunking does not change a bit.
+// Sums over items: the elements of one segment in one block of 8,192 elements of the flat space, one workgroup each. Their
+// order depends on nothing but the elements' flat indices, so chunking does not change a bit. Eight lanes take 256 elements
+// that lie side by side, as in norm.wgsl.
 //
 // Composed in src/gpu/shader.rs with measure.wgsl or observe.wgsl, which declare `LaneSums`, `item_at`, `item_count`,
 // `add_quad` and `keep_item`.
@@ -31,7 +32,7 @@ fn sum_items(
         let block = item.x / 8192u * 8192u;
         // equivalent(<=): a ninth row would lie behind every item
         for (var i = 0u; i < 8u; i++) {
-            let index = block + i * 1024u + lane * 4u;
+            let index = block + lane / 8u * 256u + i * 32u + lane % 8u * 4u;
             // equivalent(boundary): of quads next to the item nothing is counted below; this spares their loads
             if index + 4u <= item.x || index >= item.y {
                 continue;

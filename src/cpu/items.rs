@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::factors::FactorValues;
 use super::measure::TensorRow;
 use super::norm::NORM_BLOCK;
@@ -25,8 +27,12 @@ pub(crate) struct Run<'a> {
     pub(crate) step: Step,
 }
 
-/// Sums over one item, as many as there are `sums`, to which `add` adds what it has of each element of a run. Twin of
-/// `shaders/items.wgsl`: lane l adds up elements 4l to 4l + 3 of each of the block's eight rows.
+/// Elements that eight lanes have side by side, and of these how many they take at a time.
+const PIECE: usize = 256;
+const ROW: usize = 32;
+
+/// Sums over one item, as many as there are `sums`; `add` adds what it has of each element of a run. Twin of
+/// `shaders/items.wgsl`: of the eight lanes of a piece, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
 pub(crate) fn sum_item(
     whole: &Whole<'_>,
     step: &WholeStep,
@@ -35,21 +41,37 @@ pub(crate) fn sum_item(
     mut add: impl for<'a> FnMut(Run<'a>, &'a mut [&'a mut [f32]]),
 ) {
     let mut variance = [0.0; RUN];
+    let mut terms = vec![[0.0; RUN]; sums.len()];
     for (from, to, span) in whole.groups.covering(item.start, item.end) {
         let Some(tensor) = span.tensor else { continue };
         let row = whole.tensors.get(tensor as usize).copied().unwrap_or_default();
         let step_of_span = step.of(whole.groups, span, row);
-        // Runs end where rows do, so that each lies in one row of sums.
         for run in runs(from as usize, to as usize, RUN) {
             let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
             if let Some((factors, values)) = whole.factors {
                 values.write_variance(factors.tensor(tensor as usize), run.start, &mut variance[..run.len()]);
                 states.push(&variance[..run.len()]);
             }
-            let column = run.start % NORM_BLOCK % RUN;
-            let mut row: Vec<&mut [f32]> = sums.iter_mut().map(|sums| &mut sums[column..column + run.len()]).collect();
-            let (param, grads) = (&whole.param[run.clone()], step.grads(&whole.grad[run]));
-            add(Run { param, grads, states: &states, step: step_of_span }, &mut row);
+            let mut of_run = Vec::with_capacity(terms.len());
+            for terms in &mut terms {
+                terms[..run.len()].fill(0.0);
+                of_run.push(&mut terms[..run.len()]);
+            }
+            let (param, grads) = (&whole.param[run.clone()], step.grads(&whole.grad[run.clone()]));
+            add(Run { param, grads, states: &states, step: step_of_span }, &mut of_run);
+            for (sums, terms) in sums.iter_mut().zip(&terms) {
+                add_rows(sums, terms, run.clone());
+            }
+        }
+    }
+}
+
+/// Adds what each element of `run` has to the lane's sums, of which each row of a piece has the same.
+fn add_rows(sums: &mut [f32; RUN], terms: &[f32; RUN], run: Range<usize>) {
+    for row in runs(run.start, run.end, ROW) {
+        let column = row.start % NORM_BLOCK / PIECE * ROW + row.start % ROW;
+        for (sum, term) in sums[column..].iter_mut().zip(&terms[row.start - run.start..row.end - run.start]) {
+            *sum += term;
         }
     }
 }
