@@ -118,10 +118,12 @@ fn tensors_have_their_own_rate_and_decay_or_are_frozen() {
         .group("undecayed")
         .tensor("f", &[3])
         .tensor("g", &[75])
-        .group("still")
-        .build()
-        .unwrap();
-    groups_are_kept_apart(&layout, |_, group| group);
+        .group("still");
+    // Spans whose numbers have more than one digit to the base of 128.
+    let layout = (0..150).fold(layout, |layout, i| {
+        layout.tensor(format!("small {i}"), &[3]).group(["undecayed", "slow", "still"][i % 3])
+    });
+    groups_are_kept_apart(&layout.build().unwrap(), |_, group| group);
 }
 
 #[test]
@@ -196,9 +198,9 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
                 assert!((f64::from(buffer[i]) - decayed).abs() <= 2.0 * tolerance, "{engine}, state of {i}");
             }
         }
-        // Chunks that begin and end within a block of 64 elements, and within a quad.
+        // Chunks that begin and end within a block of 64 elements, within a quad, and with a block that is no pair's first.
         let gpu = device::gpu();
-        for cut in [300, 301, 302, 9_003] {
+        for cut in [300, 301, 302, 320, 9_003] {
             let parts = (&params[..], &grads[..]);
             let (_, updated) = step_in_parts(gpu, builder.clone(), layout, parts, &[0, cut, len], 0);
             assert_same_bits(&updated, &trainer.params(), &format!("two buffers, cut at {cut}"));
