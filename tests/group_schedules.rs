@@ -123,6 +123,29 @@ fn every_form_of_the_kernel_finds_the_groups_rate() {
     }
 }
 
+/// All live elements have the same options, with padding between them.
+#[test]
+fn one_group_that_has_all_tensors_follows_its_schedule() {
+    let layout = (0..3).fold(Layout::builder(), |layout, i| layout.tensor(format!("{i}"), &[65]).group("all"));
+    let layout = layout.build().unwrap();
+    let builder = Optimizer::builder(Sgd::default().with_lr(64.0))
+        .group("all", GroupOptions::default().with_schedule(Exponential::new(1.0, 0.5)));
+    let mut params = vec![0.0; layout.len()];
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+    let mut twin = builder.build_cpu(&layout).unwrap();
+    let grads = vec![-1.0; layout.len()];
+    for _ in 0..3 {
+        trainer.step(&grads);
+        twin.step(&mut params, &grads).unwrap();
+    }
+    for (engine, params) in [("device", trainer.params()), ("CPU", params)] {
+        for (i, param) in params.into_iter().enumerate() {
+            let expected = tensor_of(&layout, i).map_or(0.0, |_| 1.75);
+            assert_eq!(param, expected, "{engine}, element {i}");
+        }
+    }
+}
+
 /// The learning rates of steps that are recorded together lie in slots of their own, also where those are long.
 #[test]
 fn steps_recorded_into_one_submission_keep_their_rates() {
