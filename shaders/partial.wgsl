@@ -31,6 +31,7 @@ fn combine(a: Partial, b: Partial) -> Partial {
 
 // The sums of the first `before` lanes in the first `after` of them, each of which adds up what lies `after` apart.
 fn reduce_to(partial: Partial, lane: u32, before: u32, after: u32) -> Partial {
+    // equivalent(<=): the sum behind them is not read
     if lane < before {
         lane_partials[lane] = partial;
     }

@@ -4,6 +4,7 @@ var<workgroup> lane_sums: array<vec4<f32>, 256>;
 
 // The sums of the first `before` lanes in the first `after` of them: see partial.wgsl.
 fn reduce_to(sums: vec4<f32>, lane: u32, before: u32, after: u32) -> vec4<f32> {
+    // equivalent(<=): the sum behind them is not read
     if lane < before {
         lane_sums[lane] = sums;
     }
