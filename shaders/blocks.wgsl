@@ -1,4 +1,4 @@
-// The options of four elements, in place of `lanes_at` in groups.wgsl: for layouts in which the live elements of every block
+// The options of four elements, in place of groups.wgsl: for layouts in which the live elements of every block
 // of 64 are its first and have the same options, and chunks that begin where a block does.
 // Twin: `GroupTable::push_blocks` in src/groups.rs.
 
@@ -25,7 +25,7 @@ fn block_at(number: u32) -> Block {
     );
 }
 
-// An element's block and the one behind it.
+// The number of an element's block, it and the one behind it.
 struct Near {
     number: u32,
     block: Block,
@@ -41,7 +41,7 @@ fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {
     let is_next = index / 64u != near.number;
     let live = select(near.block.live, near.next.live, is_next);
     return Lanes(
-        first_lanes(min(count, live - min(live, index % 64u))),
+        lanes_of_block(index, live, count),
         vec4<f32>(select(near.block.lr_scale, near.next.lr_scale, is_next)),
         vec4<f32>(select(near.block.weight_decay, near.next.weight_decay, is_next)),
         vec4<u32>(select(near.block.tensor, near.next.tensor, is_next)), // MEASURED

@@ -20,7 +20,8 @@ struct Chunk {
 
 @group(0) @binding(0) var<uniform> chunk: Chunk;
 
-// What the options of an element of the chunk and of those up to 128 behind the last multiple of 128 are found by.
+// What is looked up once for 128 elements of the chunk, from a multiple of 128 on, in one of which `element` lies in the first
+// half: all quads of eight invocations.
 fn chunk_near(element: u32) -> Near {
     return near_at(chunk.start + element);
 }

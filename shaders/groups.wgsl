@@ -30,15 +30,6 @@ fn following_span(span: u32, index: u32, exists: bool) -> u32 {
     return select(span, span + 4u, exists && groups[span] <= index);
 }
 
-// What elements up to 128 apart have in common, from a multiple of 128 of the chunk on: nothing.
-struct Near {
-    unused: u32,
-}
-
-fn near_at(index: u32) -> Near {
-    return Near();
-}
-
 // The options of the elements `index` to `index + 3`, of which the first `count` exist. Written out lane by lane: some
 // compilers of HLSL refuse stores to a component that is chosen at run time.
 fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {

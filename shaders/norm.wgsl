@@ -1,5 +1,5 @@
 // What the gradients add to the norm, and their finite check: one partial per block of 8,192 elements of the flat space.
-// The tree depends on nothing but the elements' flat indices, so chunking does not change a bit.
+// Their order depends on nothing but the elements' flat indices, so chunking does not change a bit.
 // Eight lanes add up 1,024 elements that lie side by side, 32 at a time: what they load together is 128 bytes, a line or two
 // of any cache, and compilers for CPUs, which run some lanes to the barrier before the others, go through memory in order.
 // Twin: src/cpu/norm.rs.

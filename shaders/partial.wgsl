@@ -37,6 +37,7 @@ fn reduce_to(partial: Partial, lane: u32, before: u32, after: u32) -> Partial {
     }
     workgroupBarrier();
     var sum = partial;
+    // equivalent(<=): nor is that
     for (var other = select(before, lane + after, lane < after); other < before; other += after) {
         sum = combine(sum, lane_partials[other]);
     }

@@ -10,6 +10,7 @@ fn reduce_to(sums: vec4<f32>, lane: u32, before: u32, after: u32) -> vec4<f32> {
     }
     workgroupBarrier();
     var sum = sums;
+    // equivalent(<=): nor is that
     for (var other = select(before, lane + after, lane < after); other < before; other += after) {
         sum = sum + lane_sums[other];
     }

@@ -1,13 +1,4 @@
-// The options of four elements, in place of `lanes_at` in groups.wgsl: for chunks that lie in one live span as a whole.
-
-// Nothing is looked up.
-struct Near {
-    unused: u32,
-}
-
-fn near_at(index: u32) -> Near {
-    return Near();
-}
+// The options of four elements, in place of groups.wgsl: for chunks that lie in one live span as a whole.
 
 fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {
     return Lanes(

@@ -2,7 +2,8 @@
 //
 // Composed in src/gpu/shader.rs, which declares the functions `read_words`, `write_words` and `load_grad` over the
 // storage format, `element_of`, `clip_by_value`, `apply` (the rule, or one of its further passes), and `next_word`, which
-// gives the words of `next` that a bare step changes: its place, and what it becomes.
+// gives the words of `next` that a bare step changes: its place, and what it becomes. Lines that end in FROZEN are there for
+// chunks which may have frozen elements only.
 
 @group(0) @binding(1) var<uniform> control: Control;
 // The words of what the control block will be after this step; written by the bare step alone, which has no `finish` before

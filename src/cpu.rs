@@ -135,7 +135,7 @@ impl CpuOptimizer {
             if observes {
                 self.observe(&whole, params, grads);
             }
-            let first_nonfinite = self.update(None, &whole, params, grads);
+            let first_nonfinite = self.update(None, &whole, !is_bare, params, grads);
             if is_bare {
                 self.moment.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
             }
@@ -158,7 +158,7 @@ impl CpuOptimizer {
         self.check_len("input", input.len())?;
         let lr = self.plan.pass_slot()?.lr;
         let whole = WholeStep { clip_value: f32::INFINITY, ..WholeStep::new(&self.moment.control, lr, [1.0; 2]) };
-        self.update(Some(pass), &whole, params, input);
+        self.update(Some(pass), &whole, false, params, input);
         Ok(())
     }
 
@@ -204,14 +204,21 @@ impl CpuOptimizer {
     }
 
     /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
-    fn update(&mut self, pass: Option<&str>, whole: &WholeStep, params: &mut [f32], grads: &[f32]) -> u32 {
+    fn update(
+        &mut self,
+        pass: Option<&str>,
+        whole: &WholeStep,
+        after_others: bool,
+        params: &mut [f32],
+        grads: &[f32],
+    ) -> u32 {
         let plan = &self.plan;
         let factors = plan.factors.as_ref().zip(self.moment.factors.as_ref());
         let mut states: Vec<&mut [f32]> = self.moment.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
         let large = (plan.len / (PARTS_OF_A_THREAD * threads())).next_multiple_of(NORM_BLOCK);
-        let size = if plan.is_bare() { large.max(PART) } else { PART };
+        let size = if after_others { PART } else { large.max(PART) };
         let mut parts = parts(size, params, grads, &mut states);
-        if !plan.is_bare() {
+        if after_others {
             // What the passes before read last, they left in the cache.
             parts.reverse();
         }

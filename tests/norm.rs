@@ -177,3 +177,21 @@ fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_row_of_a
         }
     }
 }
+
+/// Both engines add in the same order: of absolute values every sum is rounded alike, whatever the device makes of products.
+#[test]
+fn sums_of_absolute_values_have_the_same_bits_on_both_engines() {
+    let builder = Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(1.0));
+    // One block, and more than a stage of `finish` leaves.
+    for len in [8192, 40 * 8192] {
+        let layout = Layout::flat(len).unwrap();
+        for seed in 0..4 {
+            let grads = random(seed, len);
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &grads);
+            let mut cpu = builder.clone().build_cpu(&layout).unwrap();
+            let norms = [trainer.step(&grads), cpu.step(&mut grads.clone(), &grads).unwrap()];
+            let [on_device, on_cpu] = norms.map(|stats| stats.grad_norm.map(f32::to_bits));
+            assert_eq!(on_device, on_cpu, "{len} elements, seed {seed}");
+        }
+    }
+}

@@ -88,7 +88,9 @@ fn every_shader_validates_and_translates() {
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));
             let info = validate(&module, &what, &source);
-            refuse_branches_on_the_step(&module, &what);
+            if let Some((function, path)) = branch_on_the_step(&module) {
+                panic!("{what}: {function} branches on {path}; take `select`, or a condition that varies by element");
+            }
             for entry in &module.entry_points {
                 entry_points.push(entry.name.clone());
                 // `norm` and `lines` know nothing of rules; the last is of clipping by norms of units.
@@ -147,8 +149,8 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
 }
 
 /// lavapipe compiles a kernel anew for each value of a uniform that a branch depends on alone: no branch may depend on what
-/// changes from step to step and on nothing else.
-fn refuse_branches_on_the_step(module: &naga::Module, what: &str) {
+/// changes from step to step and on nothing else. Gives the function with such a branch, and what it depends on.
+fn branch_on_the_step(module: &naga::Module) -> Option<(String, String)> {
     let functions = module.functions.iter().map(|(_, function)| function);
     for function in functions.chain(module.entry_points.iter().map(|entry| &entry.function)) {
         let mut conditions = Vec::new();
@@ -156,18 +158,50 @@ fn refuse_branches_on_the_step(module: &naga::Module, what: &str) {
         for condition in conditions {
             let mut uniforms = Vec::new();
             let alone = only_uniforms(module, function, condition, &mut uniforms);
-            let name = function.name.as_deref().unwrap_or("a kernel");
-            let changing = uniforms.iter().find(|path| CHANGING.iter().any(|changing| path.starts_with(changing)));
-            if let (true, Some(path)) = (alone, changing) {
-                panic!("{what}: {name} branches on {path}; take `select`, or a condition that varies between elements");
+            let is_changing = |path: &String| CHANGING.iter().any(|changing| is_part_of(path, changing));
+            if let (true, Some(path)) = (alone, uniforms.into_iter().find(is_changing)) {
+                return Some((function.name.clone().unwrap_or_else(|| "a kernel".to_owned()), path));
             }
         }
+    }
+    None
+}
+
+#[test]
+fn branches_on_the_step_are_found() {
+    let refused = [
+        "if control.apply == 0u { return 1.0; }",
+        "let stopped = control.apply == 0u; if stopped { return 1.0; }",
+        "let copy = control; if copy.apply == 0u { return 1.0; }",
+        "let pointer = &control; if (*pointer).apply == 0u { return 1.0; }",
+        // `&&` is a branch on its left side.
+        "if control.apply == 0u && place > 1u { return 1.0; }",
+        "if hyper.rate * control.scalars.x > 1.0 { return 1.0; }",
+        "if first(control.scalars) > 1.0 { return 1.0; }",
+        "switch t { case 1u: { return 1.0; } default: {} }",
+        "if lr > 1.0 { return 1.0; }",
+    ];
+    let allowed = [
+        "if hyper.rate > 1.0 { return 1.0; }",
+        "if (control.apply == 0u) & (place > 1u) { return 1.0; }",
+        "return select(1.0, 2.0, control.apply == 0u);",
+    ];
+    for (body, expected) in refused.map(|body| (body, true)).into_iter().chain(allowed.map(|body| (body, false))) {
+        let source = format!(
+            "struct Control {{ apply: u32, scalars: vec4<f32> }}
+            struct Hyper {{ rate: f32 }}
+            @group(0) @binding(0) var<uniform> control: Control;
+            fn first(numbers: vec4<f32>) -> f32 {{ return numbers.x; }}
+            fn advance(place: u32, lr: f32, hyper: Hyper, t: u32) -> f32 {{ {body} return 3.0; }}"
+        );
+        let module = naga::front::wgsl::parse_str(&source).unwrap();
+        assert_eq!(branch_on_the_step(&module).is_some(), expected, "{body}");
     }
 }
 
 /// Uniforms that have other values at other steps, and the names of arguments that hold such values.
-const CHANGING: [&str; 9] = [
-    "control.",
+const CHANGING: [&str; 12] = [
+    "control",
     "slot.head.lr",
     "slot.head.inv_scale",
     "slot.head.max_norm",
@@ -175,8 +209,16 @@ const CHANGING: [&str; 9] = [
     "step.t",
     "step.bias_correction",
     "step.scalars",
-    "whole.",
+    "whole",
+    // Arguments of a rule's `advance` and `settle`.
+    "lr",
+    "t",
+    "bias_correction",
 ];
+
+fn is_part_of(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
 
 fn conditions_of(block: &naga::Block, conditions: &mut Vec<naga::Handle<naga::Expression>>) {
     for statement in block {
@@ -231,8 +273,21 @@ fn only_uniforms(
         E::Binary { left, right, .. } => all(&[*left, *right]),
         E::Select { condition, accept, reject } => all(&[*condition, *accept, *reject]),
         E::Math { arg, arg1, arg2, .. } => all(&[*arg]) && [arg1, arg2].into_iter().flatten().all(|&arg| all(&[arg])),
+        E::CallResult(_) => arguments_of(&function.body, expression).is_some_and(all),
         _ => false,
     }
+}
+
+/// What the function was called with whose result an expression is; none but of calls beyond all branches.
+fn arguments_of(
+    block: &naga::Block,
+    expression: naga::Handle<naga::Expression>,
+) -> Option<&[naga::Handle<naga::Expression>]> {
+    block.iter().find_map(|statement| match statement {
+        naga::Statement::Call { arguments, result, .. } if *result == Some(expression) => Some(&arguments[..]),
+        naga::Statement::Block(block) => arguments_of(block, expression),
+        _ => None,
+    })
 }
 
 /// What a chain of members in a uniform, or in an argument that all invocations have alike, is called.
@@ -274,7 +329,7 @@ fn uniform_path(
                     ty = members[member].ty;
                 }
                 let is_uniform = matches!(root, E::GlobalVariable(_))
-                    || ["step.", "whole.", "hyper."].iter().any(|of| path.starts_with(of));
+                    || ["step", "whole", "hyper", "lr", "t", "bias_correction"].iter().any(|of| is_part_of(&path, of));
                 return is_uniform.then_some(path);
             }
         }

@@ -4,7 +4,7 @@ mod common;
 
 use common::numbers::random;
 use common::{Trainer, assert_same_decision, cpu_bits, device};
-use wgpu_optim::{AdamW, Clip, Layout, NonFinite, Optimizer, Sgd, Stats};
+use wgpu_optim::{AdamW, Clip, GroupOptions, Layout, NonFinite, Optimizer, Sgd, Stats};
 
 const BAD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
@@ -122,6 +122,27 @@ fn propagate_updates_and_still_names_the_first_bad_gradient() {
             }
             // The next step names nothing.
             assert_eq!(trainer.step(&[0.5; 2000]).first_nonfinite, None);
+        }
+    }
+}
+
+/// Padding lies between, and blocks of 64 elements have other live elements than those before them.
+#[test]
+fn the_first_bad_gradient_is_named_behind_padding() {
+    let layout = Layout::builder().tensor("a", &[70]).tensor("b", &[1900]).group("slow").build().unwrap();
+    for slow in [GroupOptions::default(), GroupOptions::default().with_lr_scale(0.5)] {
+        let builder = clipped().group("slow", slow);
+        for first in [0, 69, 128, 148, 1023, 1024, 2000] {
+            let mut grads = random(1, layout.len());
+            // In padding none is looked at.
+            grads[70..128].fill(f32::NAN);
+            grads[first] = f32::INFINITY;
+            grads[layout.len() - 1] = f32::NAN;
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &random(2, layout.len()));
+            assert_eq!(trainer.step(&grads).first_nonfinite, Some(first as u64));
+            let mut twin = builder.clone().build_cpu(&layout).unwrap();
+            let stats = twin.step(&mut random(2, layout.len()), &grads).unwrap();
+            assert_eq!(stats.first_nonfinite, Some(first as u64));
         }
     }
 }

@@ -118,9 +118,8 @@ fn source(streams: usize, Shape { lanes, quads }: Shape) -> String {
         .replace("// BINDINGS", &lines(others.clone(), &binding))
         .replace("// LOADS", &lines(others.clone(), &|i| format!("let own{i} = stream{i}[at];")))
         .replace("// STORES", &lines(others, &|i| format!("stream{i}[at] = own{i} ^ masked;")))
-        .replace("// QUADS", &lines(0..quads, &|i| format!("stream_quad(first + {}u);", i * 8)))
-        .replace("LANES", &lanes.to_string())
-        .replace("QUADS", &quads.to_string())
+        .replace("// CALLS", &lines(0..quads, &|i| format!("stream_quad(first + {}u);", i * 8)))
+        + &format!("const LANES: u32 = {lanes}u;\nconst QUADS: u32 = {quads}u;\n")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn stream(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let invocation = (workgroup.y * grid.x + workgroup.x) * LANESu + lane;
-    let first = invocation / 8u * 8u * QUADSu + lane % 8u;
-    // QUADS
+    let invocation = (workgroup.y * grid.x + workgroup.x) * LANES + lane;
+    let first = invocation / 8u * 8u * QUADS + lane % 8u;
+    // CALLS
 }

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::clip::ClipForm;
 use crate::rule::Rule;
 
-/// Invocations of a workgroup of every kernel but `norm`, which has fewer.
+/// Invocations of a workgroup at most; `norm` and the updates have fewer.
 pub(super) const WORKGROUP: u32 = 256;
 
 /// The kernels.

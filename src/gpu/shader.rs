@@ -10,10 +10,11 @@ const CONTROL: &str = include_str!("../../shaders/control.wgsl");
 const RULE: &str = include_str!("../../shaders/rule.wgsl");
 const CHUNK: &str = include_str!("../../shaders/chunk.wgsl");
 const LANES: &str = include_str!("../../shaders/lanes.wgsl");
-const GROUPS: &str = include_str!("../../shaders/groups.wgsl");
+const GROUPS: &str =
+    concat!(include_str!("../../shaders/groups.wgsl"), "\n", include_str!("../../shaders/no_near.wgsl"));
 const BLOCKS: &str = include_str!("../../shaders/blocks.wgsl");
 const PADDED: &str = include_str!("../../shaders/padded.wgsl");
-const SPAN: &str = include_str!("../../shaders/span.wgsl");
+const SPAN: &str = concat!(include_str!("../../shaders/span.wgsl"), "\n", include_str!("../../shaders/no_near.wgsl"));
 const LR_SCALE: &str = include_str!("../../shaders/lr_scale.wgsl");
 const GROUP_LRS: &str = include_str!("../../shaders/group_lrs.wgsl");
 const PARTIAL: &str = include_str!("../../shaders/partial.wgsl");
@@ -123,29 +124,29 @@ impl Options {
 }
 
 impl Form {
-    /// Each form, with a label; of those for groups with schedules four, and two that are not shifted, which have all that is
-    /// theirs.
+    /// The forms that are looked at without a device, with a label each: all that begin anywhere and know no schedules of
+    /// groups; of those with such schedules four, and of those that are not shifted two, in which all lines of theirs occur.
     pub(crate) const ALL: [(&str, Self); 14] = {
         use Options::{Blocks, OneSpan, Padded, Spans};
         [
-            ("aligned", Self::shifted(true, Spans, 0)),
-            ("unaligned", Self::shifted(false, Spans, 0)),
-            ("aligned, blocks", Self::shifted(true, Blocks, 0)),
-            ("unaligned, blocks", Self::shifted(false, Blocks, 0)),
-            ("aligned, padded", Self::shifted(true, Padded, 0)),
-            ("unaligned, padded", Self::shifted(false, Padded, 0)),
-            ("aligned, one span", Self::shifted(true, OneSpan, 0)),
-            ("unaligned, one span", Self::shifted(false, OneSpan, 0)),
-            ("aligned, group schedules", Self::shifted(true, Spans, 2)),
-            ("aligned, padded, group schedules", Self::shifted(true, Padded, 2)),
-            ("aligned, blocks, group schedules", Self::shifted(true, Blocks, 2)),
-            ("unaligned, one span, group schedules", Self::shifted(false, OneSpan, 2)),
-            ("aligned, one span, unshifted", Self { shifted: false, ..Self::shifted(true, OneSpan, 0) }),
-            ("unaligned, padded, unshifted", Self { shifted: false, ..Self::shifted(false, Padded, 0) }),
+            ("aligned", Self::new(true, Spans, 0)),
+            ("unaligned", Self::new(false, Spans, 0)),
+            ("aligned, blocks", Self::new(true, Blocks, 0)),
+            ("unaligned, blocks", Self::new(false, Blocks, 0)),
+            ("aligned, padded", Self::new(true, Padded, 0)),
+            ("unaligned, padded", Self::new(false, Padded, 0)),
+            ("aligned, one span", Self::new(true, OneSpan, 0)),
+            ("unaligned, one span", Self::new(false, OneSpan, 0)),
+            ("aligned, group schedules", Self::new(true, Spans, 2)),
+            ("aligned, padded, group schedules", Self::new(true, Padded, 2)),
+            ("aligned, blocks, group schedules", Self::new(true, Blocks, 2)),
+            ("unaligned, one span, group schedules", Self::new(false, OneSpan, 2)),
+            ("aligned, one span, unshifted", Self { shifted: false, ..Self::new(true, OneSpan, 0) }),
+            ("unaligned, padded, unshifted", Self { shifted: false, ..Self::new(false, Padded, 0) }),
         ]
     };
 
-    const fn shifted(aligned: bool, options: Options, group_lrs: u32) -> Self {
+    const fn new(aligned: bool, options: Options, group_lrs: u32) -> Self {
         Self { aligned, shifted: true, options, group_lrs }
     }
 }
@@ -364,17 +365,17 @@ fn next_words(rule: &dyn Rule) -> String {
         (offset_of!(ControlBlock, skipped), "control.skipped".to_owned()),
         (offset_of!(ControlBlock, lr), "bitcast<u32>(slot.head.lr)".to_owned()),
     ];
+    let bits = |number: String| format!("bitcast<u32>({number})");
+    let lanes = |numbers: &'static str, offset: usize, count: usize| {
+        let lanes = ["x", "y", "z", "w"].into_iter().zip((offset..).step_by(4)).take(count);
+        lanes.map(move |(lane, offset)| (offset, bits(format!("{numbers}.{lane}"))))
+    };
     let betas = rule.bias_corrected().len();
-    let first_upcoming = 1 + words.len() + betas;
-    for (numbers, by_lane, offset, count) in [
-        ("correction", true, offset_of!(ControlBlock, bias_correction), betas),
-        ("upcoming", false, offset_of!(ControlBlock, upcoming_bias_correction), betas),
-        ("carried", true, offset_of!(ControlBlock, scalars), rule.scalars().len()),
-    ] {
-        let lanes = [".x", ".y", ".z", ".w"].into_iter().zip((offset..).step_by(4)).take(count);
-        let number = |lane| format!("bitcast<u32>({numbers}{})", if by_lane { lane } else { "" });
-        words.extend(lanes.map(|(lane, offset)| (offset, number(lane))));
-    }
+    words.extend(lanes("correction", offset_of!(ControlBlock, bias_correction), betas));
+    let first_upcoming = 1 + words.len();
+    let upcoming = (offset_of!(ControlBlock, upcoming_bias_correction)..).step_by(4).take(betas);
+    words.extend(upcoming.map(|offset| (offset, bits("upcoming".to_owned()))));
+    words.extend(lanes("carried", offset_of!(ControlBlock, scalars), rule.scalars().len()));
     let mut selects = String::new();
     for ((offset, word), number) in words.iter().zip(1..) {
         let place = offset / 4;
