@@ -88,12 +88,13 @@ fn update_bare(
     let scalars = advance(unpack(control.scalars), slot.head.lr, slot.hyper, correction, t);
     // One word for each of the first invocations: compilers for CPUs let all run through these lines, if not through every
     // turn of a loop, so that each further store would cost what one of a state does.
-    let number = (workgroup.y * grid.x + workgroup.x) * 64u + lane;
-    // equivalent(<=, && number < NEXT_WORDS): those behind the last write again what the first does
-    let counts = chunk.first != 0u && number < NEXT_WORDS;
-    let upcoming = bias_correction_of((number - FIRST_UPCOMING) % 4u, t + 1u, counts);
+    // equivalent: whoever else counts writes the same
+    let is_first = chunk.first != 0u && all(workgroup == vec3<u32>(0u));
+    // equivalent(<=, && lane < NEXT_WORDS): those behind the last write again what the first does
+    let counts = is_first && lane < NEXT_WORDS;
+    let upcoming = bias_correction_of((lane - FIRST_UPCOMING) % 4u, t + 1u, counts);
     if counts {
-        let word = next_word(number, t, correction, upcoming, scalars);
+        let word = next_word(lane, t, correction, upcoming, scalars);
         atomicStore(&next[word.x], word.y);
     }
     let whole = WholeStep(true, vec2<f32>(slot.head.inv_scale, 1.0), t, correction, scalars);
