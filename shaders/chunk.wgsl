@@ -20,8 +20,7 @@ struct Chunk {
 
 @group(0) @binding(0) var<uniform> chunk: Chunk;
 
-// What is looked up once for 128 elements of the chunk, from a multiple of 128 on, in one of which `element` lies in the first
-// half: all quads of eight invocations.
+// By what the options are found of the elements of the chunk from `element` to the end of the block of 64 behind its own.
 fn chunk_near(element: u32) -> Near {
     return near_at(chunk.start + element);
 }

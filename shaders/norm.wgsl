@@ -1,5 +1,5 @@
 // What the gradients add to the norm, and their finite check: one partial per block of 8,192 elements of the flat space.
-// Their order depends on nothing but the elements' flat indices, so chunking does not change a bit.
+// The order of the sums depends on nothing but the elements' flat indices, so chunking does not change a bit.
 // Eight lanes add up 1,024 elements that lie side by side, 32 at a time: what they load together is 128 bytes, a line or two
 // of any cache, and compilers for CPUs, which run some lanes to the barrier before the others, go through memory in order.
 // Twin: src/cpu/norm.rs.
@@ -62,8 +62,8 @@ fn norm(
     var row = select(32u, 0u, partial.max_bits >= INFINITE);
     // equivalent(<=): a lane that looks finds one
     while row < 32u && partial.first_nonfinite == NONE {
-        let bits = load_quad(chunk_near(element + row * 32u), element + row * 32u);
-        partial.first_nonfinite = first_nonfinite(bits, chunk.start + element + row * 32u);
+        let at = element + row * 32u;
+        partial.first_nonfinite = first_nonfinite(load_quad(chunk_near(at), at), chunk.start + at);
         row += 1u;
     }
     partial = reduce(partial, lane);

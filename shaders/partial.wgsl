@@ -44,8 +44,8 @@ fn reduce_to(partial: Partial, lane: u32, before: u32, after: u32) -> Partial {
     return sum;
 }
 
-// The sum over the workgroup, in an order that never changes; valid in lane 0. Of three stages and not one for every power of
-// two: compilers for CPUs let all lanes run through every stage.
+// The sum over the workgroup, in an order that never changes; valid in lane 0. Of two or three stages and not one for every
+// power of two: compilers for CPUs let all lanes run through every stage.
 fn reduce(partial: Partial, lane: u32) -> Partial {
     let sums = reduce_to(partial, lane, LANES, LANES / 8u);
     let total = reduce_to(sums, lane, LANES / 8u, LANES / 64u);

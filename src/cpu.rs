@@ -215,13 +215,15 @@ impl CpuOptimizer {
         let plan = &self.plan;
         let factors = plan.factors.as_ref().zip(self.moment.factors.as_ref());
         let mut states: Vec<&mut [f32]> = self.moment.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
-        let large = (plan.len / (PARTS_OF_A_THREAD * threads())).next_multiple_of(NORM_BLOCK);
-        let size = if after_others { PART } else { large.max(PART) };
-        let mut parts = parts(size, params, grads, &mut states);
-        if after_others {
+        let parts = if after_others {
             // What the passes before read last, they left in the cache.
+            let mut parts = parts(PART, params, grads, &mut states);
             parts.reverse();
-        }
+            parts
+        } else {
+            let share = (plan.len / (PARTS_OF_A_THREAD * threads())).next_multiple_of(NORM_BLOCK);
+            parts(share.max(PART), params, grads, &mut states)
+        };
         let bad = map_parts(parts, |part| {
             update::update(&*plan.rule, pass, &plan.groups, &self.moment.tensors, factors, whole, part)
         });

@@ -322,14 +322,15 @@ fn uniform_path(
                 at = *base;
             }
             root => {
-                let (mut path, mut ty) = typed(root)?;
+                let (name, mut ty) = typed(root)?;
+                let mut path = name.clone();
                 for &member in members.iter().rev() {
                     let naga::TypeInner::Struct { members, .. } = &module.types[ty].inner else { break };
                     path = format!("{path}.{}", members[member].name.as_deref()?);
                     ty = members[member].ty;
                 }
-                let is_uniform = matches!(root, E::GlobalVariable(_))
-                    || ["step", "whole", "hyper", "lr", "t", "bias_correction"].iter().any(|of| is_part_of(&path, of));
+                let is_changing = |name: &str| CHANGING.iter().any(|changing| is_part_of(changing, name));
+                let is_uniform = matches!(root, E::GlobalVariable(_)) || name == "hyper" || is_changing(&name);
                 return is_uniform.then_some(path);
             }
         }

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use super::factors::FactorValues;
 use super::measure::TensorRow;
-use super::norm::NORM_BLOCK;
+use super::norm::{NORM_BLOCK, ROW, TILE};
 use super::update::{RUN, WholeStep, runs};
 use crate::factors::Factors;
 use crate::groups::GroupTable;
@@ -27,12 +27,8 @@ pub(crate) struct Run<'a> {
     pub(crate) step: Step,
 }
 
-/// Elements that eight lanes have side by side, and of these how many they take at a time.
-const PIECE: usize = 256;
-const ROW: usize = 32;
-
 /// Sums over one item, as many as there are `sums`; `add` adds what it has of each element of a run. Twin of
-/// `shaders/items.wgsl`: of the eight lanes of a piece, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
+/// `shaders/items.wgsl`: of the eight lanes of a tile, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
 pub(crate) fn sum_item(
     whole: &Whole<'_>,
     step: &WholeStep,
@@ -66,10 +62,10 @@ pub(crate) fn sum_item(
     }
 }
 
-/// Adds what each element of `run` has to the lane's sums, of which each row of a piece has the same.
+/// Adds what each element of `run` has to the lane's sums, of which each row of a tile has the same.
 fn add_rows(sums: &mut [f32; RUN], terms: &[f32; RUN], run: Range<usize>) {
     for row in runs(run.start, run.end, ROW) {
-        let column = row.start % NORM_BLOCK / PIECE * ROW + row.start % ROW;
+        let column = row.start % NORM_BLOCK / TILE * ROW + row.start % ROW;
         for (sum, term) in sums[column..].iter_mut().zip(&terms[row.start - run.start..row.end - run.start]) {
             *sum += term;
         }

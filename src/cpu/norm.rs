@@ -14,9 +14,9 @@ const NEIGHBOURS: usize = 8;
 /// Elements of these lanes.
 const PIECE: usize = NORM_BLOCK / LANES * NEIGHBOURS;
 /// Elements that neighbours load at a time.
-const ROW: usize = 4 * NEIGHBOURS;
+pub(super) const ROW: usize = 4 * NEIGHBOURS;
 /// Elements that neighbours hold at a time: eight rows.
-const TILE: usize = 8 * ROW;
+pub(super) const TILE: usize = 8 * ROW;
 /// Where no scaled element but 0 is below this, every square is a normal number.
 const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
 /// Where none is above this, no sum of squares over a block is infinite.
