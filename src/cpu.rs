@@ -2,7 +2,7 @@
 
 mod factors;
 mod finish;
-mod items;
+pub(crate) mod items;
 mod measure;
 mod norm;
 mod observe;

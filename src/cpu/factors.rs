@@ -1,7 +1,7 @@
 use super::map_parts;
 use super::measure::add;
 use super::reduce::reduce;
-use super::update::WholeStep;
+use super::update::{WholeStep, runs};
 use crate::factors::{Axis, Factors, Live, PIECE};
 use crate::groups::GroupTable;
 use crate::rule::Rule;
@@ -111,15 +111,14 @@ impl FactorValues {
             variance.copy_from_slice(&self.values[first..first + variance.len()]);
             return;
         }
-        let (mut row, mut column) = (offset / rows.len, offset % rows.len);
-        for variance in variance {
+        for elements in runs(offset, offset + variance.len(), rows.len) {
+            let (row, column) = (elements.start / rows.len, elements.start % rows.len);
             let matrix = row / columns.len;
-            let row_var = self.values[rows.first_value + row];
-            let col_var = self.values[columns.first_value + matrix * columns.stride + column];
-            *variance = row_var / self.means[rows.first_matrix + matrix] * col_var;
-            column += 1;
-            if column == rows.len {
-                (row, column) = (row + 1, 0);
+            let share = self.values[rows.first_value + row] / self.means[rows.first_matrix + matrix];
+            let first = columns.first_value + matrix * columns.stride + column;
+            let variance = &mut variance[elements.start - offset..elements.end - offset];
+            for (variance, col_var) in variance.iter_mut().zip(&self.values[first..]) {
+                *variance = share * col_var;
             }
         }
     }

@@ -2,8 +2,9 @@ use std::ops::Range;
 
 use super::factors::FactorValues;
 use super::measure::TensorRow;
-use super::norm::{NORM_BLOCK, ROW, TILE};
-use super::update::{RUN, WholeStep, runs};
+pub(crate) use super::norm::ROW;
+use super::norm::{NORM_BLOCK, TILE};
+use super::update::{WholeStep, runs};
 use crate::factors::Factors;
 use crate::groups::GroupTable;
 use crate::rule::{Grads, Step};
@@ -19,61 +20,65 @@ pub(crate) struct Whole<'a> {
     pub(crate) tensors: &'a [TensorRow],
 }
 
-/// Some elements of an item, with the same options.
+/// Some elements of an item, with the same options; `start` is the flat index of the first.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Run<'a> {
+    pub(crate) start: usize,
     pub(crate) param: &'a [f32],
     pub(crate) grads: Grads<'a>,
     pub(crate) states: &'a [&'a [f32]],
     pub(crate) step: Step,
 }
 
-/// Sums over one item, as many as there are `sums`; `add` adds what it has of each element of a run. Twin of
-/// `shaders/items.wgsl`: of the eight lanes of a tile, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
-pub(crate) fn sum_item(
-    whole: &Whole<'_>,
-    step: &WholeStep,
-    item: Item,
-    sums: &mut [[f32; RUN]],
-    mut add: impl for<'a> FnMut(Run<'a>, &'a mut [&'a mut [f32]]),
-) {
-    let mut variance = [0.0; RUN];
-    let mut terms = vec![[0.0; RUN]; sums.len()];
+/// Sums of the elements of one item: those of a tile, of which each row has the same columns, follow each other. Lane l of
+/// the device has the four columns from 4l on.
+pub(crate) type Columns = [f32; NORM_BLOCK / TILE * ROW];
+
+pub(crate) const NO_COLUMNS: Columns = [0.0; NORM_BLOCK / TILE * ROW];
+
+/// The elements of a run, `len` from flat index `start` on, that lie in one row; counted from the first of the run.
+pub(crate) struct Row {
+    pub(crate) elements: Range<usize>,
+    /// The first of the row's columns.
+    pub(crate) columns: usize,
+    /// Columns of the row that lie before the first element.
+    pub(crate) before: usize,
+}
+
+#[inline(always)]
+pub(crate) fn rows(start: usize, len: usize) -> impl Iterator<Item = Row> {
+    let columns = |element: usize| element % NORM_BLOCK / TILE * ROW;
+    runs(start, start + len, ROW).map(
+        #[inline(always)]
+        move |row| Row {
+            columns: columns(row.start),
+            before: row.start % ROW,
+            elements: row.start - start..row.end - start,
+        },
+    )
+}
+
+/// Sums over one item; `add` adds what it has of each element of a run. Twin of `shaders/items.wgsl`: of the eight lanes of a
+/// tile, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
+pub(crate) fn sum_item(whole: &Whole<'_>, step: &WholeStep, item: Item, mut add: impl FnMut(Run<'_>)) {
+    let mut variance = [0.0; NORM_BLOCK];
     for (from, to, span) in whole.groups.covering(item.start, item.end) {
         let Some(tensor) = span.tensor else { continue };
         let row = whole.tensors.get(tensor as usize).copied().unwrap_or_default();
-        let step_of_span = step.of(whole.groups, span, row);
-        for run in runs(from as usize, to as usize, RUN) {
-            let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
-            if let Some((factors, values)) = whole.factors {
-                values.write_variance(factors.tensor(tensor as usize), run.start, &mut variance[..run.len()]);
-                states.push(&variance[..run.len()]);
-            }
-            let mut of_run = Vec::with_capacity(terms.len());
-            for terms in &mut terms {
-                terms[..run.len()].fill(0.0);
-                of_run.push(&mut terms[..run.len()]);
-            }
-            let (param, grads) = (&whole.param[run.clone()], step.grads(&whole.grad[run.clone()]));
-            add(Run { param, grads, states: &states, step: step_of_span }, &mut of_run);
-            for (sums, terms) in sums.iter_mut().zip(&terms) {
-                add_rows(sums, terms, run.clone());
-            }
+        let (start, run) = (from as usize, from as usize..to as usize);
+        let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
+        if let Some((factors, values)) = whole.factors {
+            let variance = &mut variance[..run.len()];
+            values.write_variance(factors.tensor(tensor as usize), start, variance);
+            states.push(variance);
         }
-    }
-}
-
-/// Adds what each element of `run` has to the lane's sums, of which each row of a tile has the same.
-fn add_rows(sums: &mut [f32; RUN], terms: &[f32; RUN], run: Range<usize>) {
-    for row in runs(run.start, run.end, ROW) {
-        let column = row.start % NORM_BLOCK / TILE * ROW + row.start % ROW;
-        for (sum, term) in sums[column..].iter_mut().zip(&terms[row.start - run.start..row.end - run.start]) {
-            *sum += term;
-        }
+        let (param, grads) = (&whole.param[run.clone()], step.grads(&whole.grad[run]));
+        add(Run { start, param, grads, states: &states, step: step.of(whole.groups, span, row) });
     }
 }
 
 /// The sums of the lanes, which have four columns each, up to four kinds of them.
-pub(crate) fn lanes_of(sums: &[[f32; RUN]]) -> [[f32; 4]; 256] {
+pub(crate) fn lanes_of(sums: &[Columns]) -> [[f32; 4]; 256] {
     let mut lanes = [[0.0; 4]; 256];
     for (name, sums) in sums.iter().enumerate() {
         for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {

@@ -1,6 +1,6 @@
-use super::items::{Whole, lanes_of, sum_item};
+use super::items::{NO_COLUMNS, Whole, lanes_of, sum_item};
 use super::reduce::reduce;
-use super::update::{RUN, WholeStep};
+use super::update::WholeStep;
 use crate::rule::{MeasuredElements, Rule, Step};
 use crate::segments::Item;
 
@@ -19,11 +19,11 @@ impl TensorRow {
 
 /// The rule's sums over one item. Twin of `shaders/measure.wgsl`.
 pub(crate) fn measure(rule: &dyn Rule, step: &WholeStep, whole: &Whole<'_>, item: Item) -> [f32; 4] {
-    let mut sums = vec![[0.0; RUN]; rule.measures().len()];
-    sum_item(whole, step, item, &mut sums, |run, sums| {
+    let mut sums = vec![NO_COLUMNS; rule.measures().len()];
+    sum_item(whole, step, item, |run| {
         // What is there is of the step before.
         let step = Step { measured: [0.0; 4], ..run.step };
-        rule.measure(MeasuredElements::new(run.param, run.grads, run.states, sums), &step);
+        rule.measure(MeasuredElements::new(run, &mut sums), &step);
     });
     reduce(&mut lanes_of(&sums), add)
 }

@@ -14,7 +14,7 @@ const NEIGHBOURS: usize = 8;
 /// Elements of these lanes.
 const PIECE: usize = NORM_BLOCK / LANES * NEIGHBOURS;
 /// Elements that neighbours load at a time.
-pub(super) const ROW: usize = 4 * NEIGHBOURS;
+pub(crate) const ROW: usize = 4 * NEIGHBOURS;
 /// Elements that neighbours hold at a time: eight rows.
 pub(super) const TILE: usize = 8 * ROW;
 /// Where no scaled element but 0 is below this, every square is a normal number.

@@ -1,8 +1,8 @@
-use super::items::{Whole, lanes_of, sum_item};
+use super::items::{NO_COLUMNS, Run, Whole, lanes_of, sum_item};
 use super::measure::add;
 use super::reduce::reduce;
 use super::settle::total;
-use super::update::{RUN, WholeStep};
+use super::update::WholeStep;
 use crate::clip::ClipForm;
 use crate::observer::Totals;
 use crate::rule::{Elements, Grads, MeasuredElements, Rule};
@@ -23,10 +23,9 @@ pub(crate) fn observe(
     whole: &Whole<'_>,
     item: Item,
 ) -> [[f32; 4]; 2] {
-    let mut sums = vec![[0.0; RUN]; 5];
-    sum_item(whole, step, item, &mut sums, |run, sums| {
-        let [grad_sq, param_sq, update_sq, clipped, counts] = sums else { return };
-        rule.count(MeasuredElements::new(run.param, run.grads, run.states, std::slice::from_mut(counts)), &run.step);
+    let (mut sums, mut counts) = (vec![NO_COLUMNS; 4], vec![NO_COLUMNS]);
+    sum_item(whole, step, item, |run| {
+        rule.count(MeasuredElements::new(run, &mut counts), &run.step);
         let mut updated = run.param.to_vec();
         let mut states: Vec<Vec<f32>> = run.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
@@ -35,8 +34,7 @@ pub(crate) fn observe(
         let (all_clipped, clip_value) = (coef < 1.0, step.clip_value);
         // Gradients before they are clipped; the new parameters as if they were a state.
         let grads = Grads { clip_value: f32::INFINITY, ..run.grads };
-        let mut sums = [grad_sq, param_sq, update_sq, clipped].map(|sums| &mut **sums);
-        MeasuredElements::new(run.param, grads, &[&updated], &mut sums).each(
+        MeasuredElements::new(Run { grads, states: &[&updated], ..run }, &mut sums).each(
             #[inline(always)]
             move |param, grad, [updated]| {
                 let change = updated - param;
@@ -45,8 +43,7 @@ pub(crate) fn observe(
             },
         );
     });
-    let (squares, counts) = sums.split_at(4);
-    [squares, counts].map(|sums| reduce(&mut lanes_of(sums), add))
+    [sums, counts].map(|sums| reduce(&mut lanes_of(&sums), add))
 }
 
 /// Adds the items of one segment up. Twin of `shaders/totals.wgsl`; `sums` as [`total`] has them.

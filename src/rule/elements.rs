@@ -1,6 +1,7 @@
 #[cfg(doc)]
 use super::Rule;
 use crate::control::ABSOLUTE;
+use crate::cpu::items::{Columns, ROW, Run, rows};
 use crate::cpu::simd::{LINE, vectorized};
 
 /// Elements from which on a loop takes those before the first whole cache line by themselves, so that no vector of the others
@@ -137,31 +138,24 @@ fn before_a_line(elements: &[f32]) -> usize {
 /// A run of elements for the CPU twin of a rule's `measure` or `count`.
 #[derive(Debug)]
 pub struct MeasuredElements<'a> {
-    param: &'a [f32],
-    grads: Grads<'a>,
-    states: &'a [&'a [f32]],
-    sums: &'a mut [&'a mut [f32]],
+    run: Run<'a>,
+    sums: &'a mut [Columns],
 }
 
 impl<'a> MeasuredElements<'a> {
-    pub(crate) fn new(
-        param: &'a [f32],
-        grads: Grads<'a>,
-        states: &'a [&'a [f32]],
-        sums: &'a mut [&'a mut [f32]],
-    ) -> Self {
-        Self { param, grads, states, sums }
+    pub(crate) fn new(run: Run<'a>, sums: &'a mut [Columns]) -> Self {
+        Self { run, sums }
     }
 
     /// The same with gradients multiplied by a coefficient.
     pub(crate) fn clipped(mut self, coef: f32) -> Self {
-        self.grads.clip_coef = coef;
+        self.run.grads.clip_coef = coef;
         self
     }
 
     /// The same for a rule whose sums need no state.
     pub(crate) fn without_states(self) -> Self {
-        Self { states: &[], ..self }
+        Self { run: Run { states: &[], ..self.run }, ..self }
     }
 
     /// Calls `f(param, grad, states)` for each element and adds what it gives back to the sums, states in the order of
@@ -169,28 +163,79 @@ impl<'a> MeasuredElements<'a> {
     ///
     /// # Panics
     /// If `N` is not the number of the rule's states, or `M` not that of its sums.
-    pub fn each<const N: usize, const M: usize>(self, mut f: impl FnMut(f32, f32, [f32; N]) -> [f32; M]) {
-        let len = self.param.len();
-        let (Ok(states), Ok(sums)) =
-            (<&[&[f32]; N]>::try_from(self.states), <&mut [&mut [f32]; M]>::try_from(self.sums))
-        else {
+    pub fn each<const N: usize, const M: usize>(self, f: impl FnMut(f32, f32, [f32; N]) -> [f32; M]) {
+        let Self { run, sums } = self;
+        let (Ok(states), Ok(sums)) = (<&[&[f32]; N]>::try_from(run.states), <&mut [Columns; M]>::try_from(sums)) else {
             panic!("a rule's CPU twin takes exactly the states and gives exactly the sums that the rule declares");
         };
-        let (param, grads) = (self.param, self.grads);
-        vectorized(
-            #[inline(always)]
-            move || {
-                let (param, grad, states) = (&param[..len], &grads.grad[..len], states.map(|state| &state[..len]));
-                let sums = sums.each_mut().map(|sum| &mut sum[..len]);
-                for i in 0..len {
-                    let grad = grads.seen(grad[i]);
-                    let terms = f(param[i], grad, std::array::from_fn(|s| states[s][i]));
-                    for m in 0..M {
-                        sums[m][i] += terms[m];
-                    }
+        if run.grads.scaled_only() {
+            measure_each(run, states, sums, Grads::scaled, f);
+        } else {
+            measure_each(run, states, sums, Grads::seen, f);
+        }
+    }
+}
+
+/// Calls `f` for each element with the gradient that `seen` makes, and adds what it gives to the columns.
+#[inline(always)]
+fn measure_each<'a, const N: usize, const M: usize>(
+    run: Run<'a>,
+    states: &[&[f32]; N],
+    sums: &mut [Columns; M],
+    seen: impl Fn(Grads<'a>, f32) -> f32,
+    mut f: impl FnMut(f32, f32, [f32; N]) -> [f32; M],
+) {
+    let (grads, len) = (run.grads, run.param.len());
+    vectorized(
+        #[inline(always)]
+        move || {
+            let (param, grad) = (&run.param[..len], &grads.grad[..len]);
+            let states = states.map(|state| &state[..len]);
+            for row in rows(run.start, len) {
+                // Copies, which the compiler knows to overlap with nothing.
+                let mut own = [[0.0; ROW]; M];
+                for m in 0..M {
+                    own[m].copy_from_slice(&sums[m][row.columns..row.columns + ROW]);
                 }
-            },
-        );
+                let (param, grad) = (&param[row.elements.clone()], &grad[row.elements.clone()]);
+                let states = states.map(|state| &state[row.elements.clone()]);
+                add_row(
+                    &mut own,
+                    row.before,
+                    param.len(),
+                    #[inline(always)]
+                    |i| f(param[i], seen(grads, grad[i]), std::array::from_fn(|s| states[s][i])),
+                );
+                for m in 0..M {
+                    sums[m][row.columns..row.columns + ROW].copy_from_slice(&own[m]);
+                }
+            }
+        },
+    );
+}
+
+/// Adds the terms of `len` elements to the columns of their row, from `before` on.
+#[inline(always)]
+fn add_row<const M: usize>(
+    columns: &mut [[f32; ROW]; M],
+    before: usize,
+    len: usize,
+    mut terms_of: impl FnMut(usize) -> [f32; M],
+) {
+    if len == ROW {
+        for i in 0..ROW {
+            let terms = terms_of(i);
+            for m in 0..M {
+                columns[m][i] += terms[m];
+            }
+        }
+    } else {
+        for i in 0..len {
+            let terms = terms_of(i);
+            for m in 0..M {
+                columns[m][before + i] += terms[m];
+            }
+        }
     }
 }
 

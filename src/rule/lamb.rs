@@ -161,12 +161,13 @@ impl Rule for Lamb {
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let (rule, step) = (self.clone(), *step);
+        let trust_ratio = rule.trust_ratio(&step);
         elements.each(
             #[inline(always)]
             move |param, grad, [exp_avg, exp_avg_sq]| {
                 let (new_exp_avg, new_exp_avg_sq) = rule.moments(grad, exp_avg, exp_avg_sq);
                 let update = rule.direction(param, new_exp_avg, new_exp_avg_sq, &step);
-                let new_param = param - (step.lr * rule.trust_ratio(&step)) * update;
+                let new_param = param - (step.lr * trust_ratio) * update;
                 (new_param, [new_exp_avg, new_exp_avg_sq])
             },
         );

@@ -110,20 +110,19 @@ impl Lars {
         self.convention == LarsConvention::Optax
     }
 
-    /// Twin of `scaled_grad` in `shaders/rule/lars.wgsl`.
-    #[inline(always)]
-    fn scaled_grad(&self, param: f32, grad: f32, step: &Step) -> f32 {
+    /// What decayed gradients are multiplied by, and none where gradients are taken as they are. Twin of `scaled_grad` in
+    /// `shaders/rule/lars.wgsl`.
+    fn ratio(&self, step: &Step) -> Option<f32> {
         let [param_sq, grad_sq, ..] = step.measured;
-        let decayed = grad + step.weight_decay * param;
         let (param_norm, grad_norm) = (param_sq.sqrt(), grad_sq.sqrt());
         let vanishes = param_norm == 0.0 || grad_norm == 0.0;
         let (trust_coefficient, eps) = (self.trust_coefficient as f32, self.eps as f32);
         if self.is_optax() {
             let ratio = trust_coefficient * param_norm / (grad_norm + eps);
-            return if vanishes { decayed } else { ratio * decayed };
+            return Some(if vanishes { 1.0 } else { ratio });
         }
         let ratio = trust_coefficient * (param_norm / (grad_norm + step.weight_decay * param_norm + eps));
-        if vanishes || step.weight_decay == 0.0 { grad } else { ratio * decayed }
+        if vanishes || step.weight_decay == 0.0 { None } else { Some(ratio) }
     }
 }
 
@@ -177,16 +176,15 @@ impl Rule for Lars {
         format!("{}\n{momentum}", include_str!("../../shaders/rule/lars.wgsl")).into()
     }
     fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
-        let (rule, step) = (self.clone(), *step);
-        let optax = rule.is_optax();
-        let measure = |param: f32, grad: f32| {
+        let (step, optax) = (*step, self.is_optax());
+        let measure = move |param: f32, grad: f32| {
             let mut measured_grad = grad;
             if optax {
                 measured_grad = grad + step.weight_decay * param;
             }
             [param * param, measured_grad * measured_grad]
         };
-        if rule.has_momentum() {
+        if self.has_momentum() {
             elements.each(
                 #[inline(always)]
                 move |param, grad, [_]| measure(param, grad),
@@ -200,11 +198,14 @@ impl Rule for Lars {
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let (rule, step) = (self.clone(), *step);
+        let ratio = rule.ratio(&step);
+        let scaled_grad =
+            move |param: f32, grad: f32| ratio.map_or(grad, |ratio| ratio * (grad + step.weight_decay * param));
         if !rule.has_momentum() {
             return elements.each(
                 #[inline(always)]
                 move |param, grad, []| {
-                    let new_param = param - step.lr * rule.scaled_grad(param, grad, &step);
+                    let new_param = param - step.lr * scaled_grad(param, grad);
                     (new_param, [])
                 },
             );
@@ -215,7 +216,7 @@ impl Rule for Lars {
         elements.each(
             #[inline(always)]
             move |param, grad, [momentum_buffer]| {
-                let mut scaled = rule.scaled_grad(param, grad, &step);
+                let mut scaled = scaled_grad(param, grad);
                 let mut lr_outside = step.lr;
                 if optax {
                     scaled *= step.lr;

@@ -214,7 +214,7 @@ schedule_free!(
             check(eps >= 0.0 && (eps as f32).is_finite(), self.name(), "eps", eps, "0 or greater, finite")
         }
         fn update(&self, elements: Elements<'_>, step: &Step) {
-            let averaging = self.averaging();
+            let (averaging, step) = (self.averaging(), *step);
             let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
             let eps = self.eps as f32;
             elements.each(
@@ -222,7 +222,7 @@ schedule_free!(
                 move |param, grad, [z, exp_avg_sq]| {
                     let new_exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (grad * grad);
                     let (new_param, new_z) = averaging
-                        .update(param, z, step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
+                        .update(param, z, &step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
                     (new_param, [new_z, new_exp_avg_sq])
                 },
             );
@@ -289,6 +289,7 @@ impl Averaging {
         [new_weight_sum, new_lr_max, 1.0 / new_weight_sum, warmup]
     }
 
+    #[inline(always)]
     fn update(&self, param: f32, z: f32, step: &Step, gradient: impl FnOnce() -> f32) -> (f32, f32) {
         let [_, _, average_share, warmup] = step.scalars;
         let z = if step.t == 1 { param } else { z };
@@ -299,6 +300,7 @@ impl Averaging {
         (new_param, z - lr * decayed)
     }
 
+    #[inline(always)]
     fn eval(&self, param: f32, z: f32, step: &Step) -> f32 {
         if step.t > 0 { param - self.eval_share * (z - param) } else { param }
     }
