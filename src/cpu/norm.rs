@@ -17,6 +17,9 @@ const PIECE: usize = NORM_BLOCK / LANES * NEIGHBOURS;
 pub(crate) const ROW: usize = 4 * NEIGHBOURS;
 /// Elements that neighbours hold at a time: eight rows.
 pub(super) const TILE: usize = 8 * ROW;
+/// Elements of which each has a largest and a smallest of its own, so that a row needs no sum or maximum across a vector: with
+/// this many all fits into sixteen vectors of eight.
+const VECTOR: usize = 16;
 /// Where no scaled element but 0 is below this, every square is a normal number.
 const LEAST: f32 = 1.0 / (1u64 << 60) as f32;
 /// Where none is above this, no sum of squares over a block is infinite.
@@ -96,18 +99,20 @@ fn exponent_of(max_bits: u32) -> i32 {
 fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
     let exponent = exponent_of(block[..LANES].iter().fold(0, |largest, grad| (grad.to_bits() & ABSOLUTE).max(largest)));
     let scale = power_of_two(-exponent);
-    let (mut largest, mut smallest) = (0, u32::MAX);
+    let (mut largest, mut smallest) = ([0; VECTOR], [u32::MAX; VECTOR]);
     let mut lanes = [0.0; LANES];
     for (lanes, piece) in lanes.chunks_exact_mut(NEIGHBOURS).zip(block.chunks_exact(PIECE)) {
         for tile in piece.chunks_exact(TILE) {
             let mut sums = [0.0; ROW];
             for row in tile.chunks_exact(ROW) {
-                for (sum, grad) in sums.iter_mut().zip(row) {
-                    let bits = grad.to_bits() & ABSOLUTE;
-                    largest = bits.max(largest);
-                    // 0 becomes the largest number of all.
-                    smallest = bits.wrapping_sub(1).min(smallest);
-                    *sum += order.term_of(grad.abs() * scale);
+                for (sums, grads) in sums.chunks_exact_mut(VECTOR).zip(row.chunks_exact(VECTOR)) {
+                    for i in 0..VECTOR {
+                        let bits = grads[i].to_bits() & ABSOLUTE;
+                        largest[i] = bits.max(largest[i]);
+                        // 0 becomes the largest number of all.
+                        smallest[i] = bits.wrapping_sub(1).min(smallest[i]);
+                        sums[i] += order.term_of(grads[i].abs() * scale);
+                    }
                 }
             }
             for (lane, sum) in lanes.iter_mut().zip(sums.chunks_exact(4)) {
@@ -120,7 +125,9 @@ fn block_sums(order: Norm, block: &[f32]) -> BlockSums {
         #[inline(always)]
         |a, b| a + b,
     );
-    BlockSums { largest, smallest: smallest.saturating_add(1).min(INFINITE), sum, exponent }
+    let largest = largest.into_iter().fold(0, u32::max);
+    let smallest = smallest.into_iter().fold(u32::MAX, u32::min).saturating_add(1).min(INFINITE);
+    BlockSums { largest, smallest, sum, exponent }
 }
 
 /// Statement by statement what the device computes.
