@@ -30,17 +30,21 @@ const MOST: f32 = (1u64 << 50) as f32;
 /// tile.
 pub(crate) fn norm(order: Norm, grad: &[f32], start: usize, groups: &GroupTable) -> Partial {
     let spans = || groups.covering(start as u32, (start + grad.len()) as u32);
-    // Few have written anything into padding.
-    let adds_nothing =
-        |from: u32, to: u32| grad[from as usize - start..to as usize - start].iter().all(|&grad| grad == 0.0);
-    if grad.len() == NORM_BLOCK && spans().all(|(from, to, span)| span.live() || adds_nothing(from, to)) {
-        return partial(order, grad, start);
+    let dead =
+        || spans().filter(|(_, _, span)| !span.live()).map(|(from, to, _)| from as usize - start..to as usize - start);
+    if spans().all(|(_, _, span)| !span.live()) {
+        return EMPTY_PARTIAL;
+    }
+    if grad.len() == NORM_BLOCK {
+        let partial = partial(order, grad, start);
+        // Few have written anything into padding. It is looked at last, when caches have it.
+        if dead().all(|elements| grad[elements].iter().all(|&grad| grad == 0.0)) {
+            return partial;
+        }
     }
     let mut block = grad.to_vec();
     block.resize(NORM_BLOCK, 0.0);
-    for (from, to, _) in spans().filter(|(_, _, span)| !span.live()) {
-        block[from as usize - start..to as usize - start].fill(0.0);
-    }
+    dead().for_each(|elements| block[elements].fill(0.0));
     partial(order, &block, start)
 }
 
