@@ -61,16 +61,16 @@ pub(crate) fn rows(start: usize, len: usize) -> impl Iterator<Item = Row> {
 /// Sums over one item; `add` adds what it has of each element of a run. Twin of `shaders/items.wgsl`: of the eight lanes of a
 /// tile, lane l adds up elements 4l to 4l + 3 of each of its eight rows.
 pub(crate) fn sum_item(whole: &Whole<'_>, step: &WholeStep, item: Item, mut add: impl FnMut(Run<'_>)) {
-    let mut variance = [0.0; NORM_BLOCK];
+    let mut variance = Vec::new();
     for (from, to, span) in whole.groups.covering(item.start, item.end) {
         let Some(tensor) = span.tensor else { continue };
         let row = whole.tensors.get(tensor as usize).copied().unwrap_or_default();
         let (start, run) = (from as usize, from as usize..to as usize);
         let mut states: Vec<&[f32]> = whole.states.iter().map(|state| &state[run.clone()]).collect();
         if let Some((factors, values)) = whole.factors {
-            let variance = &mut variance[..run.len()];
-            values.write_variance(factors.tensor(tensor as usize), start, variance);
-            states.push(variance);
+            variance.resize(run.len(), 0.0);
+            values.write_variance(factors.tensor(tensor as usize), start, &mut variance);
+            states.push(&variance);
         }
         let (param, grads) = (&whole.param[run.clone()], step.grads(&whole.grad[run]));
         add(Run { start, param, grads, states: &states, step: step.of(whole.groups, span, row) });

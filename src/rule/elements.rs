@@ -224,16 +224,14 @@ fn add_row<const M: usize>(
 ) {
     if len == ROW {
         for i in 0..ROW {
-            let terms = terms_of(i);
-            for m in 0..M {
-                columns[m][i] += terms[m];
+            for (columns, term) in columns.iter_mut().zip(terms_of(i)) {
+                columns[i] += term;
             }
         }
     } else {
         for i in 0..len {
-            let terms = terms_of(i);
-            for m in 0..M {
-                columns[m][before + i] += terms[m];
+            for (columns, term) in columns.iter_mut().zip(terms_of(i)) {
+                columns[before + i] += term;
             }
         }
     }
