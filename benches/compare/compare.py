@@ -138,7 +138,7 @@ def torch_rows(device, elements, tensors, seconds):
             times.append(timed(step))
         return times
 
-    by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    by = torch.cuda.get_device_name() if device == "cuda" else f"threads: {torch.get_num_threads()}"
     steps = torch_steps(device, elements, tensors)
     while True:
         try:

@@ -38,8 +38,8 @@ struct Set {
 
 impl Cpu {
     pub(crate) fn new() -> Self {
-        let threads = rayon::current_num_threads();
-        Self { processor: memory::processor(), threads: format!("{threads} threads") }
+        let threads = format!("threads: {}", rayon::current_num_threads());
+        Self { processor: memory::processor(), threads }
     }
 }
 
