@@ -8,6 +8,7 @@ const CLIP_SMALL: f32 = 9.0949470177e-13;
 const CLIP_LARGE: f32 = 1.099511627776e12;
 const CLIP_SHRINK: f32 = 8.27180612553e-25;
 const CLIP_GROW: f32 = 1.20892581961e24;
+const CLIP_LEAST: f32 = 1.17549435082e-38;
 
 fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
     // equivalent(boundary): either sum takes a power of two
@@ -20,8 +21,14 @@ fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured 
     return Measured(small * small, middle * middle, large * large, old.param * old.param);
 }
 
-// What gradients are multiplied by; NaN where one of them is.
-fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
+// What gradients are multiplied by, one factor after the other.
+struct ClipFactors {
+    first: vec4<f32>,
+    last: vec4<f32>,
+}
+
+// The factors; NaN where a gradient is.
+fn clip_factors(measured: Measured, hyper: Hyper) -> ClipFactors {
     let has_middle = measured.clip_middle > vec4<f32>(0.0);
     let has_large = measured.clip_large > vec4<f32>(0.0);
     // The norm is the root of the sum times the unit. Roots are scaled and not squares, since compilers multiply constants,
@@ -46,15 +53,27 @@ fn clip_coef(measured: Measured, hyper: Hyper) -> vec4<f32> {
     }
     // A norm beyond f32 has a root that is not.
     let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);
+    let shrunk = select(divisor * CLIP_SHRINK, root, has_large);
+    // Devices may take what is below the normal numbers for 0, and none has all of its bits.
+    let is_tiny = coef < vec4<f32>(CLIP_LEAST);
     // NaN by its bits, which are above those of all sums, since a device may take it that there is none.
     let middle_bits = bitcast<vec4<u32>>(measured.clip_middle);
     // equivalent(drop, minmax): on lavapipe NaN is neither small nor large
     let other_bits = max(bitcast<vec4<u32>>(measured.clip_small), bitcast<vec4<u32>>(measured.clip_large));
     // equivalent(drop): as above
     let sums = max(middle_bits, other_bits);
-    return select(select(vec4<f32>(1.0), coef, exceeds), bitcast<vec4<f32>>(sums), sums > vec4<u32>(INFINITE));
+    let first = select(vec4<f32>(1.0), select(coef, vec4<f32>(CLIP_SHRINK), is_tiny), exceeds);
+    return ClipFactors(
+        select(first, bitcast<vec4<f32>>(sums), sums > vec4<u32>(INFINITE)),
+        select(vec4<f32>(1.0), max_norm / shrunk, exceeds & is_tiny),
+    );
+}
+
+fn clip_grad(grad: vec4<f32>, measured: Measured, hyper: Hyper) -> vec4<f32> {
+    let factors = clip_factors(measured, hyper);
+    return grad * factors.first * factors.last;
 }
 
 fn clipped_rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-    return rule(old, grad * clip_coef(step.measured, hyper), hyper, step);
+    return rule(old, clip_grad(grad, step.measured, hyper), hyper, step);
 }

@@ -30,8 +30,8 @@ pub(crate) fn observe(
         let mut states: Vec<Vec<f32>> = run.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
         rule.update(Elements::new(&mut updated, run.grads, &mut states, &mut 0), &run.step);
-        let coef = clip.segments.map_or(1.0, |segments| segments.coef(run.step.measured));
-        let (all_clipped, clip_value) = (coef < 1.0, step.clip_value);
+        let factors = clip.segments.map_or([1.0; 2], |segments| segments.factors(run.step.measured));
+        let (all_clipped, clip_value) = (factors[0] < 1.0, step.clip_value);
         // Gradients before they are clipped; the new parameters as if they were a state.
         let grads = Grads { clip_value: f32::INFINITY, ..run.grads };
         MeasuredElements::new(Run { grads, states: &[&updated], ..run }, &mut sums).each(

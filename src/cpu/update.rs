@@ -40,7 +40,7 @@ impl WholeStep {
 
     /// Gradients with what makes them what the rule sees.
     pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
-        Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_coef: 1.0 }
+        Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_factors: [1.0; 2] }
     }
 
     /// The step of the elements of a span, which lies in one tensor.

@@ -14,11 +14,11 @@ const SHRINK: f32 = SMALL * SMALL;
 const GROW: f32 = LARGE * LARGE;
 
 impl SegmentClip {
-    /// What gradients are multiplied by; NaN where one of them is.
-    pub(crate) fn coef(&self, [small, middle, large, param]: [f32; 4]) -> f32 {
+    /// What gradients are multiplied by, one factor after the other; NaN where one of them is.
+    pub(crate) fn factors(&self, [small, middle, large, param]: [f32; 4]) -> [f32; 2] {
         let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
         if sums > INFINITE {
-            return f32::from_bits(sums);
+            return [f32::from_bits(sums), 1.0];
         }
         let (limit, eps) = (self.limit, self.eps);
         let squared = |value: f32| value * value;
@@ -43,12 +43,12 @@ impl SegmentClip {
             exceeds = divisor > max_norm;
         }
         if !exceeds {
-            1.0
-        } else if has_large {
-            max_norm / root * SHRINK
-        } else {
-            max_norm / divisor
+            return [1.0; 2];
         }
+        let shrunk = if has_large { root } else { divisor * SHRINK };
+        let coef = if has_large { max_norm / root * SHRINK } else { max_norm / divisor };
+        // Devices may take what is below for 0, and none has all of its bits.
+        if coef < f32::MIN_POSITIVE { [SHRINK, max_norm / shrunk] } else { [coef, 1.0] }
     }
 }
 
@@ -150,7 +150,7 @@ where
         self.inner.counts()
     }
     fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
-        self.inner.count(elements.clipped(self.clip.coef(step.measured)), step);
+        self.inner.count(elements.clipped(self.clip.factors(step.measured)), step);
     }
     fn validate(&self) -> Result<(), Error> {
         self.inner.validate()
@@ -159,6 +159,6 @@ where
         [&self.inner.wgsl(), include_str!("../../shaders/rule/clipped.wgsl")].join("\n").into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
-        self.inner.update(elements.clipped(self.clip.coef(step.measured)), step);
+        self.inner.update(elements.clipped(self.clip.factors(step.measured)), step);
     }
 }

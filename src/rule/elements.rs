@@ -16,15 +16,15 @@ pub(crate) struct Grads<'a> {
     pub(crate) factors: [f32; 2],
     /// Their largest absolute value then.
     pub(crate) clip_value: f32,
-    /// What they are multiplied by at last, to clip them by the norm of their segment.
-    pub(crate) clip_coef: f32,
+    /// What they are multiplied by at last, one after the other, to clip them by the norm of their segment.
+    pub(crate) clip_factors: [f32; 2],
 }
 
 impl Grads<'_> {
     /// Whether all that makes a gradient what a rule sees is [`Grads::factors`].
     #[inline(always)]
     fn scaled_only(self) -> bool {
-        self.clip_value == f32::INFINITY && self.clip_coef == 1.0
+        self.clip_value == f32::INFINITY && self.clip_factors == [1.0; 2]
     }
 
     #[inline(always)]
@@ -44,7 +44,7 @@ impl Grads<'_> {
         } else {
             scaled
         };
-        clamped * self.clip_coef
+        clamped * self.clip_factors[0] * self.clip_factors[1]
     }
 }
 
@@ -68,9 +68,9 @@ impl<'a> Elements<'a> {
         Self { param, grads, states, max_bits }
     }
 
-    /// The same with gradients multiplied by a coefficient.
-    pub(crate) fn clipped(mut self, coef: f32) -> Self {
-        self.grads.clip_coef = coef;
+    /// The same with gradients multiplied by two factors.
+    pub(crate) fn clipped(mut self, factors: [f32; 2]) -> Self {
+        self.grads.clip_factors = factors;
         self
     }
 
@@ -147,9 +147,9 @@ impl<'a> MeasuredElements<'a> {
         Self { run, sums }
     }
 
-    /// The same with gradients multiplied by a coefficient.
-    pub(crate) fn clipped(mut self, coef: f32) -> Self {
-        self.run.grads.clip_coef = coef;
+    /// The same with gradients multiplied by two factors.
+    pub(crate) fn clipped(mut self, factors: [f32; 2]) -> Self {
+        self.run.grads.clip_factors = factors;
         self
     }
 
@@ -260,7 +260,7 @@ mod tests {
                 let grad: Vec<f32> = (0..len).map(|i| i as f32).collect();
                 let mut updates = vec![0.0; len];
                 let mut max_bits = 0;
-                let grads = Grads { grad: &grad, factors: [1.0; 2], clip_value: f32::INFINITY, clip_coef: 1.0 };
+                let grads = Grads { grad: &grad, factors: [1.0; 2], clip_value: f32::INFINITY, clip_factors: [1.0; 2] };
                 let mut states = [&mut updates[..]];
                 let elements = Elements::new(&mut memory[start..], grads, &mut states, &mut max_bits);
                 elements.each(|param, grad, [updates]| (param - grad, [updates + 1.0]));
