@@ -325,6 +325,12 @@ fn agree(a: f32, b: f32) -> bool {
     (a > 0.0 && b > 0.0) || (a < 0.0 && b < 0.0)
 }
 
+/// The larger of numbers that are not negative, and NaN where one is. Twin of `maximum` in `shaders/rule/maximum.wgsl`.
+#[inline(always)]
+fn maximum(a: f32, b: f32) -> f32 {
+    f32::from_bits(a.to_bits().max(b.to_bits()))
+}
+
 /// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
 #[inline(always)]
 fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {

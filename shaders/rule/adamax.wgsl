@@ -16,7 +16,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
         decayed = grad + step.weight_decay * old.param;
     }
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
-    updated.exp_inf = max(hyper.beta2 * old.exp_inf, abs(decayed) + hyper.eps);
+    updated.exp_inf = maximum(hyper.beta2 * old.exp_inf, abs(decayed) + hyper.eps);
     let step_size = step.lr / step.bias_correction.x;
     updated.param = old.param - (decay + step_size * (updated.exp_avg / updated.exp_inf));
     return updated;

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::{Elements, Rule, Step, check_beta, check_rate, common_options, cycles, setters};
+use super::{Elements, Rule, Step, check_beta, check_rate, common_options, cycles, maximum, setters};
 use crate::Error;
 
 /// Adamax (Kingma & Ba 2015, arXiv 1412.6980, section 7.1), as `torch.optim.Adamax`.
@@ -88,7 +88,7 @@ impl Rule for Adamax {
         check_rate(self.name(), "eps", self.eps)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        include_str!("../../shaders/rule/adamax.wgsl").into()
+        concat!(include_str!("../../shaders/rule/adamax.wgsl"), include_str!("../../shaders/rule/maximum.wgsl")).into()
     }
     fn update(&self, elements: Elements<'_>, step: &Step) {
         let (rule, step) = (self.clone(), *step);
@@ -105,7 +105,7 @@ impl Rule for Adamax {
                     decayed = grad + step.weight_decay * param;
                 }
                 let new_exp_avg = beta1 * exp_avg + one_minus_beta1 * decayed;
-                let new_exp_inf = (beta2 * exp_inf).max(decayed.abs() + eps);
+                let new_exp_inf = maximum(beta2 * exp_inf, decayed.abs() + eps);
                 let step_size = step.lr / step.bias_correction[0];
                 let new_param = param - (decay + step_size * (new_exp_avg / new_exp_inf));
                 (new_param, [new_exp_avg, new_exp_inf])

@@ -5,6 +5,6 @@ fn second_moment(updated: ptr<function, Element>, step: Step) -> vec4<f32> {
     if corrected_max {
         moment = moment / step.bias_correction.y;
     }
-    (*updated).max_exp_avg_sq = max((*updated).max_exp_avg_sq, moment);
+    (*updated).max_exp_avg_sq = maximum((*updated).max_exp_avg_sq, moment);
     return (*updated).max_exp_avg_sq;
 }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::{Elements, Step};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{agree, check_beta, check_rate};
+use crate::rule::{agree, check_beta, check_rate, maximum};
 
 /// What `Adam` and `AdamW` have in common, and where they differ.
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
@@ -115,7 +115,10 @@ impl Equations {
 
     pub(super) fn wgsl(&self) -> Cow<'static, str> {
         let second_moment = if self.amsgrad {
-            include_str!("../../../shaders/rule/adam/amsgrad.wgsl")
+            concat!(
+                include_str!("../../../shaders/rule/adam/amsgrad.wgsl"),
+                include_str!("../../../shaders/rule/maximum.wgsl")
+            )
         } else {
             include_str!("../../../shaders/rule/adam/plain.wgsl")
         };
@@ -253,6 +256,6 @@ fn amsgrad(max_exp_avg_sq: &mut f32, exp_avg_sq: f32, step: &Step, constants: Co
     if constants.corrected_max {
         moment = exp_avg_sq / step.bias_correction[1];
     }
-    *max_exp_avg_sq = max_exp_avg_sq.max(moment);
+    *max_exp_avg_sq = maximum(*max_exp_avg_sq, moment);
     *max_exp_avg_sq
 }
