@@ -30,5 +30,6 @@ fn chunk_lanes(near: Near, element: u32) -> Lanes {
     // equivalent(<=): of the quad behind the last no element is live
     let count = select(0u, chunk.length - element, element < chunk.length);
     // Past the end there is no table to search.
+    // equivalent(element, 0u): what is found there is of no live element
     return lanes_at(near, chunk.start + min(element, chunk.length - 1u), count);
 }

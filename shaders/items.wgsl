@@ -25,7 +25,8 @@ fn sum_items(
     let number = chunk.first_item + workgroup.y * grid.x + workgroup.x;
     let item = item_at(number);
     // The grid may overhang.
-    // equivalent(<=, && item.x < chunk.start + chunk.length): the chunk of such an item sums it later, if there is one
+    // equivalent(<=, & (item.x < chunk.start + chunk.length)): the chunk of such an item sums it later, if there is one
+    // equivalent(& (number < item_count())): the buffer ends with the items, and lavapipe discards what is stored behind it
     let exists = (control.apply != 0u) & (number < item_count()) & (item.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {
