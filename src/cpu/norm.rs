@@ -230,11 +230,13 @@ mod tests {
     /// Within the spread nothing is lost of the smallest, beyond it the lanes have to have scales of their own.
     #[test]
     fn the_smallest_that_counts_is_found() {
-        let mut block = vec![0.0; NORM_BLOCK];
-        block[17] = -2f32.powi(-40);
-        block[8191] = 8.0;
-        let sums = block_sums(Norm::Two, &block);
-        assert_eq!((sums.largest, sums.smallest), (8f32.to_bits(), 2f32.powi(-40).to_bits()));
+        for column in 0..ROW {
+            let mut block = vec![0.0; NORM_BLOCK];
+            block[column] = -2f32.powi(-40);
+            block[8191 - column] = 8.0;
+            let sums = block_sums(Norm::Two, &block);
+            assert_eq!((sums.largest, sums.smallest), (8f32.to_bits(), 2f32.powi(-40).to_bits()), "{column}");
+        }
         let sums = block_sums(Norm::Two, &vec![-0.0; NORM_BLOCK]);
         assert_eq!((sums.largest, sums.smallest), (0, INFINITE));
     }
