@@ -59,8 +59,8 @@ impl HistoryOptions {
     /// Such a step reads parameters, gradients and states once more and takes the norm of the gradients, whatever the others
     /// do: one dispatch more per chunk and one to add up, and where the others are bare, one more of each for the norm. With
     /// AdamW it moves 48 bytes per parameter in place of 28 (clipped, of 32), in one step of 50 that is 1.4 % more in all.
-    /// Processors compute longer than they move: on the CPU engine such a step took 3.4 to 4.4 times as long as the others, on a
-    /// software driver 2.8 to 3.2 times (`benches/NOTES.md`), so that there one step in 200 stays below 2 % in all.
+    /// Processors compute longer than they move: on the CPU engine such a step took 3.1 to 3.9 times as long as the others, on a
+    /// software driver 1.9 to 2.2 times (`benches/NOTES.md`), so that there one step in 200 stays below 2 % in all.
     ///
     /// On a device each kept step takes 48 bytes more. Slices may be cut only between tensors and at multiples of 8,192
     /// elements. Rules that measure, and clipping by norms of groups or units, need one storage buffer more.

@@ -1,7 +1,7 @@
 use super::map_parts;
 use super::measure::add;
 use super::reduce::reduce;
-use super::update::{WholeStep, runs};
+use super::update::WholeStep;
 use crate::factors::{Axis, Factors, Live, PIECE};
 use crate::groups::GroupTable;
 use crate::rule::Rule;
@@ -111,15 +111,17 @@ impl FactorValues {
             variance.copy_from_slice(&self.values[first..first + variance.len()]);
             return;
         }
-        for elements in runs(offset, offset + variance.len(), rows.len) {
-            let (row, column) = (elements.start / rows.len, elements.start % rows.len);
+        let (mut row, mut column) = (offset / rows.len, offset % rows.len);
+        let mut rest = variance;
+        while !rest.is_empty() {
+            let (of_row, behind) = rest.split_at_mut((rows.len - column).min(rest.len()));
             let matrix = row / columns.len;
             let share = self.values[rows.first_value + row] / self.means[rows.first_matrix + matrix];
             let first = columns.first_value + matrix * columns.stride + column;
-            let variance = &mut variance[elements.start - offset..elements.end - offset];
-            for (variance, col_var) in variance.iter_mut().zip(&self.values[first..]) {
+            for (variance, col_var) in of_row.iter_mut().zip(&self.values[first..]) {
                 *variance = share * col_var;
             }
+            (row, column, rest) = (row + 1, 0, behind);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::groups::{GroupSpan, GroupTable};
 use crate::rule::{Elements, Grads, Rule, Step};
 
 /// Elements for which what a rule needs is made and held on the stack at a time: those of a workgroup.
-pub(crate) const RUN: usize = 1024;
+const RUN: usize = 1024;
 
 /// One thread's part of a step: elements of the flat space from `start` on.
 pub(crate) struct Part<'a> {

@@ -159,7 +159,7 @@ impl<'a> MeasuredElements<'a> {
     }
 
     /// Calls `f(param, grad, states)` for each element and adds what it gives back to the sums, states in the order of
-    /// [`Rule::states`], sums in that of [`Rule::measures`].
+    /// [`Rule::states`], sums in that of [`Rule::measures`]. What [`Elements::each`] says of closures holds here too.
     ///
     /// # Panics
     /// If `N` is not the number of the rule's states, or `M` not that of its sums.
@@ -222,6 +222,7 @@ fn add_row<const M: usize>(
     len: usize,
     mut terms_of: impl FnMut(usize) -> [f32; M],
 ) {
+    // The same with a length that the compiler knows; `before` is 0 then.
     if len == ROW {
         for i in 0..ROW {
             for (columns, term) in columns.iter_mut().zip(terms_of(i)) {

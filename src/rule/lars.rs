@@ -110,8 +110,8 @@ impl Lars {
         self.convention == LarsConvention::Optax
     }
 
-    /// What decayed gradients are multiplied by, and none where gradients are taken as they are. Twin of `scaled_grad` in
-    /// `shaders/rule/lars.wgsl`.
+    /// What decayed gradients are multiplied by, and none where gradients are taken as they are. With the closure in `update`
+    /// the twin of `scaled_grad` in `shaders/rule/lars.wgsl`: here it is found once for all elements.
     fn ratio(&self, step: &Step) -> Option<f32> {
         let [param_sq, grad_sq, ..] = step.measured;
         let (param_norm, grad_norm) = (param_sq.sqrt(), grad_sq.sqrt());

@@ -176,10 +176,10 @@ schedule_free!(
         }
         /// The one pass there is, `eval`.
         fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
-            let averaging = self.averaging();
+            let (averaging, step) = (self.averaging(), *step);
             elements.each(
                 #[inline(always)]
-                move |param, _, [z]| (averaging.eval(param, z, step), [z]),
+                move |param, _, [z]| (averaging.eval(param, z, &step), [z]),
             );
         }
     }
@@ -229,10 +229,10 @@ schedule_free!(
         }
         /// The one pass there is, `eval`.
         fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
-            let averaging = self.averaging();
+            let (averaging, step) = (self.averaging(), *step);
             elements.each(
                 #[inline(always)]
-                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, step), [z, exp_avg_sq]),
+                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, &step), [z, exp_avg_sq]),
             );
         }
     }
