@@ -477,7 +477,7 @@ fn each_group_is_clipped_by_its_own_norm() {
     let small = [[1e-30, 9e-13, 9e-12], [9e-14, 3e-13, 1e-20]];
     let cases = far.into_iter().chain(near).flat_map(|scales| [0.5, 1e34].map(|max_norm| (scales, max_norm, 1e-6)));
     // And such that the quotient of the norms is no normal number.
-    let cases = cases.chain(small.map(|scales| (scales, 1e-31, 0.0))).chain([([1e11, 1.0, 1e20], 1e-30, 0.0)]);
+    let cases = cases.chain(small.map(|scales| (scales, 1e-31, 0.0))).chain([([1e8, 1.0, 1e20], 1e-30, 0.0)]);
     for (scales, max_norm, eps) in cases {
         let mut grads = random(5, layout.len());
         for (i, grad) in grads.iter_mut().enumerate() {

@@ -55,6 +55,7 @@ fn clip_factors(measured: Measured, hyper: Hyper) -> ClipFactors {
     let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);
     let shrunk = select(divisor * CLIP_SHRINK, root, has_large);
     // Devices may take what is below the normal numbers for 0, and none has all of its bits.
+    // equivalent(boundary): both ways hold the least normal number
     let is_tiny = coef < vec4<f32>(CLIP_LEAST);
     // NaN by its bits, which are above those of all sums, since a device may take it that there is none.
     let middle_bits = bitcast<vec4<u32>>(measured.clip_middle);
