@@ -19,7 +19,7 @@ mod update;
 use factors::FactorValues;
 use items::Whole;
 use measure::TensorRow;
-pub(crate) use norm::NORM_BLOCK;
+pub(crate) use norm::{NORM_BLOCK, ROW};
 use observe::Observation;
 use percentile::Norms;
 pub use snapshot::CpuSnapshot;

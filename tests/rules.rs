@@ -572,7 +572,7 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
             if expected.is_nan() || expected.is_infinite() {
                 return got.is_nan() == expected.is_nan() && got.is_infinite() == expected.is_infinite();
             }
-            // A flushed operand shifts a result by at most the smallest normal number over eps, or as if it were 0.
+            // What a rule makes of numbers may be subnormal, and flushed where it goes on with it.
             (got - expected).abs() <= 4.0 * f32::EPSILON * expected.abs() + f32::MIN_POSITIVE * 1024.0
         };
         let (kept, flushed) = (twin(|x| x), twin(|x| if x.is_subnormal() { 0.0 } else { x }));

@@ -118,7 +118,8 @@ impl FactorValues {
             let matrix = row / columns.len;
             let share = self.values[rows.first_value + row] / self.means[rows.first_matrix + matrix];
             let first = columns.first_value + matrix * columns.stride + column;
-            for (variance, col_var) in of_row.iter_mut().zip(&self.values[first..]) {
+            let col_vars = &self.values[first..first + of_row.len()];
+            for (variance, col_var) in of_row.iter_mut().zip(col_vars) {
                 *variance = share * col_var;
             }
             (row, column, rest) = (row + 1, 0, behind);

@@ -2,8 +2,7 @@ use std::ops::Range;
 
 use super::factors::FactorValues;
 use super::measure::TensorRow;
-pub(crate) use super::norm::ROW;
-use super::norm::{NORM_BLOCK, TILE};
+use super::norm::{NORM_BLOCK, ROW, TILE};
 use super::update::{WholeStep, runs};
 use crate::factors::Factors;
 use crate::groups::GroupTable;
@@ -32,9 +31,10 @@ pub(crate) struct Run<'a> {
 
 /// Sums of the elements of one item: those of a tile, of which each row has the same columns, follow each other. Lane l of
 /// the device has the four columns from 4l on.
-pub(crate) type Columns = [f32; NORM_BLOCK / TILE * ROW];
+pub(crate) type Columns = [f32; COLUMNS];
 
-pub(crate) const NO_COLUMNS: Columns = [0.0; NORM_BLOCK / TILE * ROW];
+const COLUMNS: usize = NORM_BLOCK / TILE * ROW;
+pub(crate) const NO_COLUMNS: Columns = [0.0; COLUMNS];
 
 /// The elements of a run, `len` from flat index `start` on, that lie in one row; counted from the first of the run.
 pub(crate) struct Row {
@@ -47,11 +47,10 @@ pub(crate) struct Row {
 
 #[inline(always)]
 pub(crate) fn rows(start: usize, len: usize) -> impl Iterator<Item = Row> {
-    let columns = |element: usize| element % NORM_BLOCK / TILE * ROW;
     runs(start, start + len, ROW).map(
         #[inline(always)]
         move |row| Row {
-            columns: columns(row.start),
+            columns: row.start % NORM_BLOCK / TILE * ROW,
             before: row.start % ROW,
             elements: row.start - start..row.end - start,
         },

@@ -1,7 +1,8 @@
 #[cfg(doc)]
 use super::Rule;
 use crate::control::ABSOLUTE;
-use crate::cpu::items::{Columns, ROW, Run, rows};
+use crate::cpu::ROW;
+use crate::cpu::items::{Columns, Run, rows};
 use crate::cpu::simd::{LINE, vectorized};
 
 /// Elements from which on a loop takes those before the first whole cache line by themselves, so that no vector of the others
