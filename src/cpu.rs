@@ -1,40 +1,27 @@
 //! The step on the CPU: what runs where there is no GPU, and what the kernels are tested against.
 
-mod factors;
-mod finish;
-pub(crate) mod items;
-mod measure;
-mod norm;
-mod observe;
-mod partial;
+mod memory;
 mod passes;
-mod percentile;
-mod reduce;
-mod settle;
-pub(crate) mod simd;
 mod snapshot;
-mod state;
-mod update;
 
-use factors::FactorValues;
-use items::Whole;
-use measure::TensorRow;
-pub(crate) use norm::{NORM_BLOCK, ROW};
-use observe::Observation;
-use percentile::Norms;
 pub use snapshot::CpuSnapshot;
-use state::State;
-use update::{Part, WholeStep};
 
-use crate::builder::{OptimizerBuilder, Plan};
-use crate::control::{BiasPowers, ControlBlock, NONE};
 use crate::factors::NAMES;
-use crate::history::{GroupStats, History, HostHistory};
-use crate::observer::Observer;
+use crate::kernels::control::{BiasPowers, ControlBlock, NONE};
+use crate::kernels::factor_partials::FactorValues;
+use crate::kernels::metrics_reduce::{self as observe, Observation};
+use crate::kernels::part_sums::Whole;
+use crate::kernels::percentile::Norms;
+use crate::kernels::segment_reduce::{self as measure, TensorRow};
+use crate::kernels::update_elements::{self as update, Part, WholeStep};
+use crate::kernels::{decide as finish, global_norm as norm, segment_update as settle};
+use crate::metrics::{GroupStats, History, HostHistory, Observer, Stats};
+use crate::plan::{Plan, PlanSettings};
 use crate::rule::initial;
 use crate::segments::Segments;
-use crate::stats::Stats;
+use crate::tile::NORM_BLOCK;
 use crate::{Error, Layout};
+use memory::State;
 
 /// Elements a thread updates at a time, at least: as many as caches hold after a pass over the gradients.
 const PART: usize = 16 * NORM_BLOCK;
@@ -80,8 +67,8 @@ struct Moment {
 }
 
 impl CpuOptimizer {
-    pub(crate) fn new(builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
-        let plan = Plan::new(builder, layout)?;
+    pub(crate) fn new(settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
+        let plan = Plan::new(settings, layout)?;
         let powers = BiasPowers::new(&plan.rule.bias_corrected());
         let state = |(number, &name): (usize, &&str)| {
             (name.to_owned(), State::new(number, plan.rule.initial_state(name), plan.len))
@@ -92,7 +79,7 @@ impl CpuOptimizer {
         let factors = plan.factors.as_ref().map(FactorValues::new);
         let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
         let norms = plan.clip().window.map(Norms::new);
-        let history = builder.history.as_ref().map(|history| HostHistory::new(history.steps));
+        let history = settings.history.as_ref().map(|history| HostHistory::new(history.steps));
         let (observation, training_params) = (Observation::default(), Vec::new());
         let moment = Moment { control, states, tensors, factors, norms, history, observation, training_params };
         Ok(Self { plan, powers, moment })
@@ -326,7 +313,7 @@ fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a m
     grads.chunks(size).enumerate().map(part).collect()
 }
 
-fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
+pub(crate) fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
     // To wake one thread of a pool and to wait for it takes longer than a small part.
     #[cfg(feature = "rayon")]
     if parts.len() > 1 && threads() > 1 {

@@ -266,3 +266,8 @@ pub(crate) fn check(ok: bool, owner: &str, name: &'static str, value: f64, allow
     }
     Err(Error::Hyperparameter { owner: owner.to_owned(), name, value, allowed })
 }
+
+/// Whether a value can serve as a learning rate, a decay or a scale in f32.
+pub(crate) fn is_rate(value: f64) -> bool {
+    value >= 0.0 && (value as f32).is_finite()
+}

@@ -1,21 +1,21 @@
 //! The step on the device: what is bound, what is compiled, and in which order it is recorded.
 
 mod adapter;
-mod bindings;
-mod cache;
+mod buffer_slices;
+pub(crate) mod chunking;
 mod factors;
-mod flat;
 mod pipelines;
-mod plan;
+mod prepared_step;
 pub(crate) mod shader;
-mod slots;
+mod shared_pipelines;
+pub(crate) mod step_uniforms;
 
 pub use adapter::Gpu;
-pub(crate) use bindings::{Bindings, Shared, Work, bound, init_buffer};
-pub use cache::SharedPipelines;
-pub use flat::FlatBuffer;
-pub(crate) use flat::Piece;
-pub(crate) use flat::check_usage;
+pub use buffer_slices::FlatBuffer;
+pub(crate) use buffer_slices::Piece;
+pub(crate) use buffer_slices::check_usage;
+pub(crate) use chunking::{PlanLimits, ScratchCopy, norm_blocks};
 pub(crate) use pipelines::{Kernel, Pipelines, check_limit};
-pub(crate) use plan::{PlanLimits, ScratchCopy, norm_blocks};
-pub(crate) use slots::Slots;
+pub(crate) use prepared_step::{Bindings, Shared, Work, bound, init_buffer};
+pub use shared_pipelines::SharedPipelines;
+pub(crate) use step_uniforms::Slots;

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use crate::error::check;
+use crate::error::{check, is_rate};
 use crate::layout::{Member, TENSOR_ALIGNMENT};
 use crate::segments::Segments;
 use crate::{Error, Layout, Schedule};
@@ -64,11 +64,6 @@ impl GroupOptions {
         let cycles = schedule.momentum(0)?.is_some();
         check(!cycles, &owner, "cycle_momentum", 1.0, "0 (false): the momentum is that of all groups")
     }
-}
-
-/// Whether a value can serve as a learning rate, a decay or a scale in f32.
-pub(crate) fn is_rate(value: f64) -> bool {
-    value >= 0.0 && (value as f32).is_finite()
 }
 
 /// One run of elements with the same options, as the kernels see it.

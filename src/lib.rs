@@ -7,20 +7,23 @@ mod builder;
 mod clip;
 #[cfg(feature = "serde")]
 mod config;
-mod control;
 mod cpu;
 mod error;
 mod factors;
 mod gpu;
 mod groups;
-pub mod history;
+mod kernels;
 mod layout;
-mod observer;
+mod metrics;
 mod optimizer;
+mod plan;
 pub mod rule;
+mod rules;
 pub mod schedule;
 mod segments;
-mod stats;
+mod simd;
+mod tile;
+mod transform;
 #[cfg(not(target_arch = "wasm32"))]
 mod verify;
 
@@ -33,12 +36,14 @@ pub use error::Error;
 pub use gpu::{FlatBuffer, Gpu, SharedPipelines};
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
+pub use metrics::history;
+pub use metrics::{Pending, PendingStats, Stats};
 pub use optimizer::{GradScale, Optimizer, Snapshot};
-pub use rule::{
+pub use rule::Rule;
+pub use rules::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
-    LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd,
-    Sgd, SignSgd, Sophia, Yogi,
+    LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+    SignSgd, Sophia, Yogi,
 };
 pub use schedule::Schedule;
-pub use stats::{Pending, PendingStats, Stats};
 pub use wgpu;

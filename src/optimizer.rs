@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
-use crate::builder::{OptimizerBuilder, Plan};
-use crate::control::{BiasPowers, ControlBlock, NONE, SlotHead};
+use crate::builder::OptimizerBuilder;
 use crate::factors::{Factors, NAMES};
 use crate::gpu::{
     self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, SharedPipelines, Slots,
     Work, bound, check_limit, init_buffer, norm_blocks,
 };
-use crate::history::{DeviceHistory, PendingHistory};
-use crate::observer::Reader;
+use crate::kernels::control::{BiasPowers, ControlBlock, NONE, SlotHead};
+use crate::metrics::Reader;
+use crate::metrics::{DeviceHistory, PendingHistory};
+use crate::metrics::{PendingStats, StagingPool};
+use crate::plan::{Plan, PlanSettings};
 use crate::rule::{Rule, initial};
 use crate::segments::Segments;
-use crate::stats::{PendingStats, StagingPool};
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
@@ -70,9 +71,9 @@ impl Optimizer {
         OptimizerBuilder::new(Arc::new(rule))
     }
 
-    pub(crate) fn new(pipelines: &SharedPipelines, builder: &OptimizerBuilder, layout: &Layout) -> Result<Self, Error> {
+    pub(crate) fn new(pipelines: &SharedPipelines, settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
         let device = &pipelines.device;
-        let mut plan = Plan::new(builder, layout)?;
+        let mut plan = Plan::new(settings, layout)?;
         let limits = PlanLimits::new(&device.limits());
         check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
         check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
@@ -90,7 +91,7 @@ impl Optimizer {
         let factors = plan.factors.as_ref().map(Factors::words);
         let observed = plan.observer.as_ref().map(|observer| observer.words());
         let lengths = [&segments, &factors, &observed].map(|words| words.as_ref().map_or(0, Vec::len));
-        let ring_size = builder.history.as_ref().map(|history| u64::from(history.steps) * plan.reader().record_size());
+        let ring_size = settings.history.as_ref().map(|history| u64::from(history.steps) * plan.reader().record_size());
         if let Some(size) = ring_size {
             check_limit("max_buffer_size", size, device.limits().max_buffer_size)?;
         }
@@ -156,7 +157,7 @@ impl Optimizer {
     /// Chunks are as large as the device's bindings.
     ///
     /// Bind groups of the three sets of buffers used last are kept, and with them the buffers; of six where a history takes
-    /// norms ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every), which also says what
+    /// norms ([`HistoryOptions::with_norms_every`](crate::metrics::HistoryOptions::with_norms_every), which also says what
     /// such a step takes).
     ///
     /// # Errors
@@ -366,7 +367,7 @@ const APART: u64 = 1024;
 /// Buffers for one state, of a multiple of 16 bytes each.
 fn state_pieces(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<Piece> {
     let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
-    let most = max_buffer_size / 4 / crate::cpu::NORM_BLOCK as u64 * crate::cpu::NORM_BLOCK as u64;
+    let most = max_buffer_size / 4 / crate::tile::NORM_BLOCK as u64 * crate::tile::NORM_BLOCK as u64;
     let piece = |start: u64| {
         let len = most.min(len - start);
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {

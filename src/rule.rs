@@ -1,67 +1,19 @@
 //! Update rules: the built-in ones, and the trait through which anyone's own takes the same way.
 
-mod adabelief;
-mod adadelta;
-mod adafactor;
-mod adagrad;
-mod adam;
-mod adamax;
-mod adan;
-mod ademamix;
-mod clipped;
-mod custom;
 mod elements;
-mod lamb;
-mod lars;
-mod lion;
-mod nadam;
-mod novograd;
-mod prodigy;
-mod radam;
-mod rmsprop;
-mod rprop;
-mod schedule_free;
-mod sgd;
-mod signsgd;
-mod sophia;
-mod yogi;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub use adabelief::AdaBelief;
-pub use adadelta::Adadelta;
-pub use adafactor::Adafactor;
-pub use adagrad::Adagrad;
-pub use adam::{Adam, AdamW};
-pub use adamax::Adamax;
-pub use adan::Adan;
-pub use ademamix::AdEMAMix;
-pub(crate) use clipped::ClippedRule;
-pub use custom::CustomRule;
+pub use crate::gpu::shader::shader_sources;
+pub use crate::rules::*;
 pub(crate) use elements::Grads;
 pub use elements::{Elements, MeasuredElements};
-pub use lamb::Lamb;
-pub use lars::{Lars, LarsConvention};
-pub use lion::Lion;
-pub use nadam::NAdam;
-pub use novograd::NovoGrad;
-pub use prodigy::Prodigy;
-pub use radam::RAdam;
-pub use rmsprop::RmsProp;
-pub use rprop::Rprop;
-pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeSgd};
-pub use sgd::Sgd;
-pub use signsgd::SignSgd;
-pub use sophia::{Curvature, Sophia};
-pub use yogi::Yogi;
 
-use crate::clip::ClipForm;
+use crate::Error;
 use crate::error::check;
-use crate::gpu::shader::{self, Form};
-use crate::groups::is_rate;
-use crate::{Clip, Error};
+use crate::error::is_rate;
 
 /// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
 ///
@@ -299,41 +251,41 @@ pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
 }
 
 /// Refuses a beta outside 0 ≤ β < 1, in f32 too: 0.99999999 would round to 1.
-fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
+pub(crate) fn check_beta(owner: &str, name: &'static str, beta: f64) -> Result<(), Error> {
     check(beta >= 0.0 && (beta as f32) < 1.0, owner, name, beta, "0 <= beta < 1 (in f32)")
 }
 
 /// Refuses what is negative, or not finite in f32.
-fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> {
+pub(crate) fn check_rate(owner: &str, name: &'static str, value: f64) -> Result<(), Error> {
     check(is_rate(value), owner, name, value, "0 or greater, finite in f32")
 }
 
 /// Refuses what is no weight of a running average; at 1 the average stays as it began.
-fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Error> {
+pub(crate) fn check_weight(owner: &str, name: &'static str, weight: f64) -> Result<(), Error> {
     check((0.0..=1.0).contains(&weight), owner, name, weight, "0 to 1")
 }
 
 /// 0 for zero and, as in PyTorch, for NaN, unlike [`f32::signum`]. Twin of `sign_of` in `shaders/rule/sign.wgsl`.
 #[inline(always)]
-fn sign_of(value: f32) -> f32 {
+pub(crate) fn sign_of(value: f32) -> f32 {
     f32::from(value > 0.0) - f32::from(value < 0.0)
 }
 
 /// Whether both have the same sign, and neither is 0. Twin of `agree` in `shaders/rule/agree.wgsl`.
 #[inline(always)]
-fn agree(a: f32, b: f32) -> bool {
+pub(crate) fn agree(a: f32, b: f32) -> bool {
     (a > 0.0 && b > 0.0) || (a < 0.0 && b < 0.0)
 }
 
 /// The larger of numbers that are not negative, and NaN where one is. Twin of `maximum` in `shaders/rule/maximum.wgsl`.
 #[inline(always)]
-fn maximum(a: f32, b: f32) -> f32 {
+pub(crate) fn maximum(a: f32, b: f32) -> f32 {
     f32::from_bits(a.to_bits().max(b.to_bits()))
 }
 
 /// A running average. Twin of the function of the same name in `shaders/rule/average.wgsl`.
 #[inline(always)]
-fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
+pub(crate) fn average(old: f32, value: f32, beta: f32, one_minus_beta: f32) -> f32 {
     let stepped = old + one_minus_beta * (value - old);
     let weighted = beta * old + one_minus_beta * value;
     if one_minus_beta <= 0.5 { stepped } else { weighted }
@@ -356,19 +308,19 @@ macro_rules! common_options {
         }
     };
 }
-use common_options;
+pub(crate) use common_options;
 
 /// [`Rule::with_cycled_momentum`], given the field.
 macro_rules! cycles {
     ($($field:tt)+) => {
-        fn with_cycled_momentum(&self, momentum: f64) -> Option<std::sync::Arc<dyn Rule>> {
+        fn with_cycled_momentum(&self, momentum: f64) -> Option<std::sync::Arc<dyn crate::rule::Rule>> {
             let mut rule = self.clone();
             rule.$($field)+ = momentum;
             Some(std::sync::Arc::new(rule))
         }
     };
 }
-use cycles;
+pub(crate) use cycles;
 
 /// One `with_…` method per hyperparameter.
 macro_rules! setters {
@@ -381,45 +333,4 @@ macro_rules! setters {
         })*
     };
 }
-use setters;
-
-/// The WGSL of every kernel an optimizer with this rule and this clipping may run, with a label each: for other tools, and
-/// for a look.
-///
-/// # Errors
-/// [`Error::RuleInterface`].
-pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
-    shader::check_interface(rule)?;
-    let clip = ClipForm::new(clip);
-    let clipped;
-    let rule = match clip.segments {
-        Some(segments) => {
-            clipped = ClippedRule::new(rule, segments)?;
-            &clipped
-        }
-        None => rule,
-    };
-    let measures = !rule.measures().is_empty();
-    let mut kernels = Vec::new();
-    for (label, form) in Form::ALL {
-        kernels.push((format!("update {label}"), shader::update(rule, &clip, form)));
-        kernels.push((format!("norm {label}"), shader::norm(clip.norm, form)));
-        let passes = rule.passes().into_iter();
-        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), shader::pass(rule, pass, form))));
-        if measures {
-            kernels.push((format!("measure {label}"), shader::measure(rule, &clip, form)));
-        }
-        kernels.push((format!("observe {label}"), shader::observe(rule, &clip, form)));
-    }
-    if measures {
-        kernels.push(("settle".to_owned(), shader::settle(rule)));
-    }
-    if rule.factored() {
-        kernels.push(("lines".to_owned(), shader::lines(rule, &clip)));
-        kernels.push(("settle lines".to_owned(), shader::settle_lines(rule)));
-        kernels.push(("mean rows".to_owned(), shader::mean_rows(rule)));
-    }
-    kernels.push(("finish".to_owned(), shader::finish(rule, &clip)));
-    kernels.push(("totals".to_owned(), shader::totals()));
-    Ok(kernels)
-}
+pub(crate) use setters;

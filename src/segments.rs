@@ -1,9 +1,9 @@
 use std::ops::Range;
 
-use crate::cpu::NORM_BLOCK;
 use crate::groups::GroupTable;
 use crate::layout::{Member, Tensor};
 use crate::rule::{Rule, Segmentation, initial};
+use crate::tile::NORM_BLOCK;
 use crate::{Error, Layout};
 
 /// Elements of one segment in one block of 8,192 elements of the flat space: what one workgroup sums.

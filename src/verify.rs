@@ -65,7 +65,7 @@ impl OptimizerBuilder {
         let layout = layout.packed().build()?;
         let decayed = GroupOptions::default().with_weight_decay(WEIGHT_DECAY).with_lr_scale(0.75);
         let plain = GroupOptions::default().with_weight_decay(0.0);
-        let builder = OptimizerBuilder::new(self.rule.clone()).schedule(Schedule::constant(LR));
+        let builder = OptimizerBuilder::new(self.settings.rule.clone()).schedule(Schedule::constant(LR));
         let builder = &builder.group("decayed", decayed).group("plain", plain);
         let twin = || builder.clone().build_cpu(&layout);
         let twins = [twin()?, twin()?];
@@ -82,7 +82,7 @@ impl OptimizerBuilder {
         for step in 0..STEPS {
             check.step(step, None)?;
         }
-        for pass in builder.rule.passes() {
+        for pass in builder.settings.rule.passes() {
             check.step(STEPS, Some(pass))?;
         }
         Ok(())
@@ -145,7 +145,7 @@ impl Check<'_> {
                 let (old, got) = (old[stream][element], got[stream][element]);
                 if !expected.iter().any(|expected| agree(old, expected[stream][element], got)) {
                     return Err(Error::RuleMismatch {
-                        rule: self.builder.rule.name().to_owned(),
+                        rule: self.builder.settings.rule.name().to_owned(),
                         function: pass.unwrap_or("rule").to_owned(),
                         stream: name.to_owned(),
                         step: step + 1,

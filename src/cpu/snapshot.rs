@@ -2,7 +2,7 @@
 
 use super::{CpuOptimizer, Moment};
 use crate::Error;
-use crate::builder::PlanState;
+use crate::plan::PlanState;
 use crate::schedule::{LrCurve, RangeTest};
 
 /// Parameters and optimizer as [`CpuOptimizer::snapshot`] found them.

@@ -3,9 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use wgpu::BindGroupEntry;
 
-use super::bindings::{self, Dispatch, Shared, bind_group, bound, chunk_entry, uniform_buffer};
+use super::chunking::{Chunk, PlanLimits};
 use super::pipelines::{Kernel, Pipelines, WORKGROUP};
-use super::plan::{Chunk, PlanLimits};
+use super::prepared_step::{self, Dispatch, Shared, bind_group, bound, chunk_entry, uniform_buffer};
 use super::shader::{FACTORS_BINDING, GRAD_STREAM, STREAM_BINDING};
 use crate::factors::Factors;
 
@@ -49,7 +49,7 @@ pub(super) fn dispatches(
         let gradients = &chunk.streams[GRAD_STREAM];
         let entries = [
             chunk_entry::<LinesChunk>(&buffer, i),
-            bindings::control_entry(shared),
+            prepared_step::control_entry(shared),
             BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
             BindGroupEntry {
                 binding: STREAM_BINDING + GRAD_STREAM as u32,
@@ -60,7 +60,7 @@ pub(super) fn dispatches(
         let grid = limits.capped_grid(pieces.div_ceil(lanes));
         dispatches.push(dispatch(device, pipelines, shared, Kernel::Lines, &entries, grid));
     }
-    let control = [bindings::control_entry(shared)];
+    let control = [prepared_step::control_entry(shared)];
     let grid = limits.capped_grid((factors.values() as u64).div_ceil(lanes));
     dispatches.push(dispatch(device, pipelines, shared, Kernel::SettleLines, &control, grid));
     let grid = limits.grid(factors.matrices as u64);

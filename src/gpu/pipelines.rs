@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
 
-use super::cache::{PipelineKey, SharedPipelines};
-use super::plan;
+use super::chunking;
 use super::shader::{self, FACTORS_BINDING, Form, GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
+use super::shared_pipelines::{PipelineKey, SharedPipelines};
 use crate::Error;
 use crate::clip::ClipForm;
 use crate::rule::Rule;
@@ -97,7 +97,7 @@ impl Pipelines {
             ("max_compute_invocations_per_workgroup", WORKGROUP, limits.max_compute_invocations_per_workgroup),
             ("max_compute_workgroup_size_x", WORKGROUP, limits.max_compute_workgroup_size_x),
             ("max_compute_workgroup_storage_size", WORKGROUP * 16, limits.max_compute_workgroup_storage_size),
-            ("max_compute_workgroups_per_dimension", plan::LEAST_GRID, limits.max_compute_workgroups_per_dimension),
+            ("max_compute_workgroups_per_dimension", chunking::LEAST_GRID, limits.max_compute_workgroups_per_dimension),
         ] {
             check_limit(limit, required.into(), available.into())?;
         }

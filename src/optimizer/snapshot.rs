@@ -4,8 +4,8 @@ use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
 use super::passes::copy;
 use super::{Optimizer, state_pieces};
-use crate::builder::PlanState;
 use crate::gpu::Piece;
+use crate::plan::PlanState;
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{Error, FlatBuffer};
 

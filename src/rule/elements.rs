@@ -1,9 +1,9 @@
 #[cfg(doc)]
 use super::Rule;
-use crate::control::ABSOLUTE;
-use crate::cpu::ROW;
-use crate::cpu::items::{Columns, Run, rows};
-use crate::cpu::simd::{LINE, vectorized};
+use crate::kernels::control::ABSOLUTE;
+use crate::kernels::part_sums::{Columns, Run, rows};
+use crate::simd::{LINE, vectorized};
+use crate::tile::ROW;
 
 /// Elements from which on a loop takes those before the first whole cache line by themselves, so that no vector of the others
 /// lies in two lines.

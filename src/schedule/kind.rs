@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::Error;
 use crate::error;
-use crate::groups::is_rate;
+use crate::error::is_rate;
 
 /// A schedule under its name in configuration files, which errors use too.
 pub(super) trait Named {

@@ -1,6 +1,6 @@
 use super::kind::{Kind, Named, cosine, kind, linear};
 use crate::Error;
-use crate::groups::is_rate;
+use crate::error::is_rate;
 
 kind! {
     /// optax's `piecewise_constant_schedule`: `init_value` times the scales of all boundaries that are reached.

@@ -1,0 +1,34 @@
+use super::control::INFINITE;
+
+/// The last norms, for clipping by a percentile of them. Twin of `shaders/percentile.wgsl`.
+#[derive(Debug, Clone)]
+pub(crate) struct Norms {
+    /// How many there were in all.
+    count: usize,
+    norms: Vec<u32>,
+}
+
+impl Norms {
+    pub(crate) fn new(window: u32) -> Self {
+        Self { count: 0, norms: vec![0; window as usize] }
+    }
+
+    /// Takes a norm in, and gives the norm below which `fraction` of those held are.
+    pub(crate) fn max_norm(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
+        let window = self.norms.len();
+        if counts && grad_norm.to_bits() < INFINITE {
+            self.norms[self.count % window] = grad_norm.to_bits();
+            self.count += 1;
+        }
+        let count = self.count.min(window);
+        if count == 0 {
+            return f32::MAX;
+        }
+        let mut sorted = self.norms[..count].to_vec();
+        sorted.sort_unstable();
+        let position = fraction * (count - 1) as f32;
+        let below = position as usize;
+        let norm = |rank: usize| f32::from_bits(sorted[rank.min(count - 1)]);
+        norm(below) + (position - below as f32) * (norm(below + 1) - norm(below))
+    }
+}

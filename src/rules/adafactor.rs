@@ -1,0 +1,248 @@
+use std::borrow::Cow;
+
+use crate::Error;
+use crate::error::check;
+use crate::rule::{Elements, MeasuredElements, Rule, Step, average, check_rate, common_options, setters};
+
+/// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), as `torch.optim.Adafactor`: the squared gradients' running averages
+/// of a matrix are kept as one factor per row and one per column, and the step is relative to the tensor's own size.
+///
+/// With `1 - β₂ = t^beta2_decay`, `ρ = min(lr, 1/√t)`, `α = max(eps.1, RMS(param))·ρ`, of tensors with two dimensions or
+/// more, by the last two: `row_var = β₂·row_var + (1 - β₂)·mean(grad²)` over each row, `col_var` likewise over each column,
+/// `variance = row_var·col_var/max(mean(row_var), eps.0)`; of vectors and scalars
+/// `variance = β₂·variance + (1 - β₂)·grad²`. Then `update = grad/max(√variance, eps.0)`;
+/// `param *= 1 - lr·weight_decay`; `param -= α/max(1, RMS(update)/d)·update`.
+///
+/// [`Adafactor::optax`] has the other convention.
+///
+/// It needs the tensors' shapes: see [`Layout`](crate::Layout). Frozen elements of a tensor that is not frozen as a whole
+/// count as gradients of 0 in the rows and columns, and not at all in the RMS.
+///
+/// State: 4 bytes per row and column (`row_var`, `col_var`), of vectors 4 per element (`variance`), all tensors' one after
+/// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included (of
+/// vectors 4 per element). All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
+/// leave infinities in the factors.
+///
+/// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
+/// the tensors' sums, their adding up, the update (per chunk: the first, third, sixth and eighth).
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct Adafactor {
+    /// Learning rate: the rate of the decay, and the largest step relative to the RMS of the parameters; default 1e-2.
+    pub lr: f64,
+    /// Power of t in 1 - β₂, from -2 to 0; default -0.8.
+    pub beta2_decay: f64,
+    /// Least root of the variance and least mean of its rows, greater than 0, default none, which is f32's machine epsilon;
+    /// least RMS of the parameters, default 1e-3.
+    pub eps: (Option<f64>, f64),
+    /// RMS from which on the update is scaled down, 1 or greater; default 1.
+    pub d: f64,
+    /// Weight decay, decoupled; default 0.
+    pub weight_decay: f64,
+    /// Add `eps.0` to the squared gradients, as the paper and optax do, and limit no root or mean (but for f32's smallest
+    /// normal number); default false.
+    pub eps_in_squares: bool,
+    /// `ρ = lr` at every step, as in optax; default false.
+    pub constant_rho: bool,
+    /// `param *= 1 - weight_decay`, as in optax; default false.
+    pub decay_without_lr: bool,
+    /// Tensors of which one of the last two dimensions is less than this keep a `variance` of each element, as in optax;
+    /// default 0.
+    pub min_dim_size_to_factor: usize,
+    /// Follow the gradient upwards; default false.
+    pub maximize: bool,
+}
+
+impl Default for Adafactor {
+    fn default() -> Self {
+        Self {
+            lr: 1e-2,
+            beta2_decay: -0.8,
+            eps: (None, 1e-3),
+            d: 1.0,
+            weight_decay: 0.0,
+            eps_in_squares: false,
+            constant_rho: false,
+            decay_without_lr: false,
+            min_dim_size_to_factor: 0,
+            maximize: false,
+        }
+    }
+}
+
+impl Adafactor {
+    /// `torch.optim.Adafactor`: the default.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adafactor`: `eps.0`, 1e-30, in the squares, `ρ = lr`, weight decay without the learning rate, factors from 128 rows
+    /// and columns on. Of more than two dimensions optax takes the two largest, this the last two. optax has no default
+    /// learning rate; this keeps PyTorch's.
+    pub fn optax() -> Self {
+        Self {
+            eps: (Some(1e-30), 1e-3),
+            eps_in_squares: true,
+            constant_rho: true,
+            decay_without_lr: true,
+            min_dim_size_to_factor: 128,
+            ..Self::default()
+        }
+    }
+
+    setters! {
+        /// Sets [`Adafactor::lr`].
+        with_lr(lr: f64),
+        /// Sets [`Adafactor::beta2_decay`].
+        with_beta2_decay(beta2_decay: f64),
+        /// Sets [`Adafactor::eps`].
+        with_eps(eps: (Option<f64>, f64)),
+        /// Sets [`Adafactor::d`].
+        with_d(d: f64),
+        /// Sets [`Adafactor::weight_decay`].
+        with_weight_decay(weight_decay: f64),
+        /// Sets [`Adafactor::eps_in_squares`].
+        with_eps_in_squares(eps_in_squares: bool),
+        /// Sets [`Adafactor::constant_rho`].
+        with_constant_rho(constant_rho: bool),
+        /// Sets [`Adafactor::decay_without_lr`].
+        with_decay_without_lr(decay_without_lr: bool),
+        /// Sets [`Adafactor::min_dim_size_to_factor`].
+        with_min_dim_size_to_factor(min_dim_size_to_factor: usize),
+        /// Sets [`Adafactor::maximize`].
+        with_maximize(maximize: bool),
+    }
+
+    fn eps1(&self) -> f32 {
+        self.eps.0.unwrap_or(f32::EPSILON.into()) as f32
+    }
+
+    fn eps_of_squares(&self) -> f32 {
+        if self.eps_in_squares { self.eps1() } else { 0.0 }
+    }
+
+    fn least_root(&self) -> f32 {
+        if self.eps_in_squares { f32::MIN_POSITIVE } else { self.eps1() }
+    }
+
+    fn power(&self, base: f64) -> f32 {
+        base.powf(self.beta2_decay) as f32
+    }
+
+    /// Twin of `direction` in `shaders/rule/adafactor.wgsl`.
+    #[inline(always)]
+    fn direction(&self, grad: f32, variance: f32) -> f32 {
+        let root = variance.sqrt();
+        grad / if root < self.least_root() { self.least_root() } else { root }
+    }
+}
+
+impl Rule for Adafactor {
+    common_options!("adafactor");
+
+    fn states(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        vec![
+            ("beta2_decay", self.beta2_decay as f32),
+            ("power_of_lower", self.power(1.25)),
+            ("power_of_upper", self.power(1.75)),
+            ("power_of_2_1", self.power(2.0)),
+            ("power_of_2_2", self.power(4.0)),
+            ("power_of_2_4", self.power(16.0)),
+            ("power_of_2_8", self.power(256.0)),
+            ("power_of_2_16", self.power(65_536.0)),
+            ("eps_of_squares", self.eps_of_squares()),
+            ("least_root", self.least_root()),
+            ("eps2", self.eps.1 as f32),
+            ("d", self.d as f32),
+        ]
+    }
+    fn constants(&self) -> Vec<(&str, f64)> {
+        let flag = |name, flag| (name, f64::from(u8::from(flag)));
+        vec![flag("constant_rho", self.constant_rho), flag("decay_without_lr", self.decay_without_lr)]
+    }
+    fn scalars(&self) -> Vec<(&str, f32)> {
+        vec![("one_minus_beta2", 1.0), ("greatest_rho", 1.0)]
+    }
+    fn advance(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], t: u32) {
+        let bits = (t as f32).to_bits();
+        let mantissa = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000);
+        let exponent = (bits >> 23) - 127;
+        let upper = mantissa >= 1.5;
+        let center = if upper { 1.75 } else { 1.25 };
+        let distance = (mantissa - center) / center;
+        let mut series = 1.0;
+        for i in (1..=12).rev() {
+            series = 1.0 + (self.beta2_decay as f32 - (i - 1) as f32) / i as f32 * distance * series;
+        }
+        let mut power = series * self.power(center.into());
+        for bit in 0..5 {
+            if (exponent >> bit) & 1 != 0 {
+                power *= self.power(2f64.powi(1 << bit));
+            }
+        }
+        scalars[0] = power;
+        scalars[1] = 1.0 / (t as f32).sqrt();
+    }
+    fn measures(&self) -> Vec<&str> {
+        vec!["param_sq", "update_sq", "count"]
+    }
+    fn factored(&self) -> bool {
+        true
+    }
+    fn factors_matrix(&self, rows: usize, columns: usize) -> bool {
+        rows.min(columns) >= self.min_dim_size_to_factor
+    }
+    fn settle_factor(&self, old: f32, mean_sq: f32, scalars: [f32; 4], _: u32) -> f32 {
+        let [one_minus_beta2, ..] = scalars;
+        average(old, mean_sq + self.eps_of_squares(), 1.0 - one_minus_beta2, one_minus_beta2)
+    }
+    fn floor_mean(&self, mean: f32) -> f32 {
+        if mean < self.least_root() { self.least_root() } else { mean }
+    }
+    fn validate(&self) -> Result<(), Error> {
+        let name = self.name();
+        let power = self.beta2_decay;
+        check((-2.0..=0.0).contains(&power), name, "beta2_decay", power, "-2 to 0")?;
+        let eps1 = self.eps.0.unwrap_or(1.0);
+        let normal = eps1 > 0.0 && (eps1 as f32).is_normal();
+        check(normal, name, "eps.0", eps1, "greater than 0, normal in f32")?;
+        check_rate(name, "eps.1", self.eps.1)?;
+        check(self.d >= 1.0 && (self.d as f32).is_finite(), name, "d", self.d, "1 or greater, finite")
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        concat!(include_str!("../../shaders/rules/adafactor.wgsl"), include_str!("../../shaders/rule/average.wgsl"))
+            .into()
+    }
+    fn measure(&self, elements: MeasuredElements<'_>, _: &Step) {
+        let rule = self.clone();
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [variance]| {
+                let update = rule.direction(grad, variance);
+                [param * param, update * update, 1.0]
+            },
+        );
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        let rule = self.clone();
+        let ([param_sq, update_sq, count, _], [_, greatest_rho, ..]) = (step.measured, step.scalars);
+        let rho = if self.constant_rho { step.lr } else { step.lr.min(greatest_rho) };
+        let param_rms = (param_sq / count).sqrt();
+        let eps2 = self.eps.1 as f32;
+        let alpha = if param_rms < eps2 { eps2 } else { param_rms } * rho;
+        let excess = (update_sq / count).sqrt() / self.d as f32;
+        let denom = if excess < 1.0 { 1.0 } else { excess };
+        let decay = if self.decay_without_lr { step.weight_decay } else { step.lr * step.weight_decay };
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [variance]| {
+                let decayed = param - decay * param;
+                (decayed - (alpha / denom) * rule.direction(grad, variance), [variance])
+            },
+        );
+    }
+}

@@ -1,0 +1,261 @@
+use std::borrow::Cow;
+
+use crate::Error;
+use crate::error::check;
+use crate::rule::{Elements, Step};
+use crate::rule::{agree, check_beta, check_rate, maximum};
+
+/// What `Adam` and `AdamW` have in common, and where they differ.
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
+pub(super) struct Equations {
+    pub(super) betas: (f64, f64),
+    pub(super) eps: f64,
+    pub(super) eps_root: f64,
+    pub(super) eps_hat: bool,
+    pub(super) amsgrad: bool,
+    pub(super) corrected_max: bool,
+    pub(super) cautious: bool,
+    /// `None`: L2.
+    pub(super) decay: Option<Decay>,
+}
+
+/// Decoupled weight decay.
+pub(super) struct Decay {
+    pub(super) after: bool,
+    pub(super) max_lr: Option<f64>,
+    pub(super) cautious: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Hyper {
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    eps: f32,
+    eps_root: f32,
+    max_lr: f32,
+}
+
+/// The WGSL's override constants.
+#[derive(Clone, Copy, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an override constant, under its name")]
+struct Constants {
+    decoupled_weight_decay: bool,
+    decay_after: bool,
+    decouple_lr: bool,
+    eps_hat: bool,
+    corrected_max: bool,
+    corrected_root: bool,
+    cautious: bool,
+    cautious_weight_decay: bool,
+}
+
+impl Constants {
+    /// PyTorch's rules.
+    const fn torch(decoupled_weight_decay: bool) -> Self {
+        Self {
+            decoupled_weight_decay,
+            decay_after: false,
+            decouple_lr: false,
+            eps_hat: false,
+            corrected_max: false,
+            corrected_root: false,
+            cautious: false,
+            cautious_weight_decay: false,
+        }
+    }
+}
+
+impl Equations {
+    pub(super) fn hyperparameters(&self) -> Vec<(&'static str, f32)> {
+        let Hyper { beta1, one_minus_beta1, beta2, one_minus_beta2, eps, eps_root, max_lr } = self.hyper();
+        vec![
+            ("beta1", beta1),
+            ("one_minus_beta1", one_minus_beta1),
+            ("beta2", beta2),
+            ("one_minus_beta2", one_minus_beta2),
+            ("eps", eps),
+            ("eps_root", eps_root),
+            ("max_lr", max_lr),
+        ]
+    }
+
+    pub(super) fn constants(&self) -> Vec<(&'static str, f64)> {
+        let constants = self.flags();
+        let flags = [
+            ("decoupled_weight_decay", constants.decoupled_weight_decay),
+            ("decay_after", constants.decay_after),
+            ("decouple_lr", constants.decouple_lr),
+            ("eps_hat", constants.eps_hat),
+            ("corrected_max", constants.corrected_max),
+            ("corrected_root", constants.corrected_root),
+            ("cautious", constants.cautious),
+            ("cautious_weight_decay", constants.cautious_weight_decay),
+        ];
+        flags.into_iter().map(|(name, flag)| (name, f64::from(u8::from(flag)))).collect()
+    }
+
+    pub(super) fn validate(&self, owner: &str) -> Result<(), Error> {
+        check_beta(owner, "betas.0", self.betas.0)?;
+        check_beta(owner, "betas.1", self.betas.1)?;
+        check_rate(owner, "eps", self.eps)?;
+        check_rate(owner, "eps_root", self.eps_root)?;
+        if self.eps_hat {
+            check(self.eps_root == 0.0, owner, "eps_root", self.eps_root, "0 with eps_hat")?;
+            let corrected = u8::from(self.amsgrad && self.corrected_max).into();
+            check(corrected == 0.0, owner, "corrected_max", corrected, "false with eps_hat and amsgrad")?;
+        }
+        if let Some(max_lr) = self.decay.as_ref().and_then(|decay| decay.max_lr) {
+            let ok = max_lr as f32 > 0.0 && (max_lr as f32).is_finite();
+            check(ok, owner, "max_lr", max_lr, "greater than 0, finite in f32")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn wgsl(&self) -> Cow<'static, str> {
+        let second_moment = if self.amsgrad {
+            concat!(
+                include_str!("../../../shaders/rules/adam/amsgrad.wgsl"),
+                include_str!("../../../shaders/rule/maximum.wgsl")
+            )
+        } else {
+            include_str!("../../../shaders/rules/adam/plain.wgsl")
+        };
+        let agree = include_str!("../../../shaders/rule/agree.wgsl");
+        [include_str!("../../../shaders/rules/adam.wgsl"), second_moment, agree].join("\n").into()
+    }
+
+    pub(super) fn update(&self, elements: Elements<'_>, step: &Step) {
+        let (hyper, constants) = (self.hyper(), self.flags());
+        // Constants that the compiler knows keep the loops of the usual rules as fast as if there were no others.
+        if constants == Constants::torch(true) {
+            self.each(elements, step, hyper, || const { Constants::torch(true) });
+        } else if constants == Constants::torch(false) {
+            self.each(elements, step, hyper, || const { Constants::torch(false) });
+        } else {
+            self.each(elements, step, hyper, move || constants);
+        }
+    }
+
+    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
+        // By value: the loop need not fear that its stores change what it reads.
+        let step = *step;
+        if self.amsgrad {
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
+                    let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, &step, constants());
+                    let (new_param, new_exp_avg, new_exp_avg_sq) =
+                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, amsgrad);
+                    (new_param, [new_exp_avg, new_exp_avg_sq, max_exp_avg_sq])
+                },
+            );
+        } else {
+            elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, exp_avg_sq]| {
+                    let plain = |exp_avg_sq| exp_avg_sq;
+                    let (new_param, new_exp_avg, new_exp_avg_sq) =
+                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, plain);
+                    (new_param, [new_exp_avg, new_exp_avg_sq])
+                },
+            );
+        }
+    }
+
+    fn hyper(&self) -> Hyper {
+        Hyper {
+            beta1: self.betas.0 as f32,
+            one_minus_beta1: (1.0 - self.betas.0) as f32,
+            beta2: self.betas.1 as f32,
+            one_minus_beta2: (1.0 - self.betas.1) as f32,
+            eps: self.eps as f32,
+            eps_root: self.eps_root as f32,
+            max_lr: self.decay.as_ref().and_then(|decay| decay.max_lr).unwrap_or(1.0) as f32,
+        }
+    }
+
+    fn flags(&self) -> Constants {
+        let corrected_max = self.amsgrad && self.corrected_max;
+        Constants {
+            decoupled_weight_decay: self.decay.is_some(),
+            decay_after: self.decay.as_ref().is_some_and(|decay| decay.after),
+            decouple_lr: self.decay.as_ref().is_some_and(|decay| decay.max_lr.is_some()),
+            eps_hat: self.eps_hat,
+            corrected_max,
+            corrected_root: corrected_max || self.eps_root > 0.0,
+            cautious: self.cautious,
+            cautious_weight_decay: self.decay.as_ref().is_some_and(|decay| decay.cautious),
+        }
+    }
+}
+
+/// Twin of `rule` in `shaders/rule/adam.wgsl`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "those of the WGSL, taken apart")]
+fn adam(
+    param: f32,
+    grad: f32,
+    exp_avg: f32,
+    exp_avg_sq: f32,
+    hyper: Hyper,
+    constants: Constants,
+    step: &Step,
+    second_moment: impl FnOnce(f32) -> f32,
+) -> (f32, f32, f32) {
+    let mut decayed = grad;
+    if !constants.decoupled_weight_decay {
+        decayed = grad + step.weight_decay * param;
+    }
+    let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * decayed;
+    let new_exp_avg_sq = hyper.beta2 * exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+    let mut moment = second_moment(new_exp_avg_sq);
+    let mut step_size = step.lr / step.bias_correction[0];
+    let denom;
+    if constants.eps_hat {
+        step_size = (step.lr * step.bias_correction[1].sqrt()) / step.bias_correction[0];
+        denom = moment.sqrt() + hyper.eps;
+    } else if constants.corrected_root {
+        if !constants.corrected_max {
+            moment /= step.bias_correction[1];
+        }
+        denom = (moment + hyper.eps_root).sqrt() + hyper.eps;
+    } else {
+        // The quotient of two scalars costs nothing where divisions of elements are what a step waits for.
+        denom = moment.sqrt() * (1.0 / step.bias_correction[1].sqrt()) + hyper.eps;
+    }
+    let mut change = step_size * (new_exp_avg / denom);
+    if constants.cautious {
+        change *= f32::from(u8::from(agree(new_exp_avg, decayed)));
+    }
+    if !constants.decoupled_weight_decay {
+        return (param - change, new_exp_avg, new_exp_avg_sq);
+    }
+    let mut rate = step.lr;
+    if constants.decouple_lr {
+        rate = step.lr / hyper.max_lr;
+    }
+    let mut decay = rate * step.weight_decay;
+    if constants.cautious_weight_decay && agree(-new_exp_avg, param) {
+        decay = 0.0;
+    }
+    let new_param = if constants.decay_after {
+        let updated = param - change;
+        updated - decay * updated
+    } else {
+        (param - decay * param) - change
+    };
+    (new_param, new_exp_avg, new_exp_avg_sq)
+}
+
+/// Twin of `second_moment` in `shaders/rule/adam/amsgrad.wgsl`.
+#[inline(always)]
+fn amsgrad(max_exp_avg_sq: &mut f32, exp_avg_sq: f32, step: &Step, constants: Constants) -> f32 {
+    let mut moment = exp_avg_sq;
+    if constants.corrected_max {
+        moment = exp_avg_sq / step.bias_correction[1];
+    }
+    *max_exp_avg_sq = maximum(*max_exp_avg_sq, moment);
+    *max_exp_avg_sq
+}

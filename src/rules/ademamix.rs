@@ -1,0 +1,237 @@
+use std::borrow::Cow;
+
+use crate::Error;
+use crate::error::check;
+use crate::rule::{Elements, Rule, Step, average, check_beta, check_rate, common_options, setters};
+
+/// `AdEMAMix` (Pagliardini et al. 2024, arXiv 2409.03137), as `optax.contrib.ademamix`: `AdamW` with a second, much
+/// slower running average of the gradient, which is not bias-corrected.
+///
+/// `exp_avg_slow = β₃·exp_avg_slow + (1 - β₃)·grad`;
+/// `param -= lr·(exp_avg/(1 - β₁ᵗ) + alpha·exp_avg_slow) / (√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` after
+/// `param *= 1 - lr·weight_decay`.
+///
+/// The paper's warm-ups (section 3) run on the device, from the applied steps and under bitsandbytes' names. `t_alpha`:
+/// α is `min(t·alpha/t_alpha, alpha)`. `t_beta3`: β₃ is
+/// `exp(ln β₁·ln β₃ / ((1 - s)·ln β₃ + s·ln β₁))` with `s = t/t_beta3` until s = 1; 1 - β₃ is good to 8 ULP.
+///
+/// State: 12 bytes per parameter (`exp_avg`, `exp_avg_slow`, `exp_avg_sq`).
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct AdEMAMix {
+    /// Learning rate; default 1e-3.
+    pub lr: f64,
+    /// β of the running averages of gradient (fast), square, and gradient (slow); default (0.9, 0.999, 0.9999).
+    pub betas: (f64, f64, f64),
+    /// Share of the slow average; default 5.
+    pub alpha: f64,
+    /// Steps over which alpha grows from 0, 1 to 2²⁴; default none.
+    pub t_alpha: Option<u32>,
+    /// Steps over which β₃ grows from β₁, 1 to 2²⁴; needs 0.5 ≤ β₁ ≤ β₃; default none.
+    pub t_beta3: Option<u32>,
+    /// Added to the denominator; default 1e-8.
+    pub eps: f64,
+    /// Decoupled weight decay; default 0.
+    pub weight_decay: f64,
+    /// Follow the gradient upwards; default false.
+    pub maximize: bool,
+}
+
+impl Default for AdEMAMix {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            betas: (0.9, 0.999, 0.9999),
+            alpha: 5.0,
+            t_alpha: None,
+            t_beta3: None,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            maximize: false,
+        }
+    }
+}
+
+impl AdEMAMix {
+    setters! {
+        /// Sets [`AdEMAMix::lr`].
+        with_lr(lr: f64),
+        /// Sets [`AdEMAMix::betas`].
+        with_betas(betas: (f64, f64, f64)),
+        /// Sets [`AdEMAMix::alpha`].
+        with_alpha(alpha: f64),
+        /// Sets [`AdEMAMix::t_alpha`].
+        with_t_alpha(t_alpha: Option<u32>),
+        /// Sets [`AdEMAMix::t_beta3`].
+        with_t_beta3(t_beta3: Option<u32>),
+        /// Sets [`AdEMAMix::eps`].
+        with_eps(eps: f64),
+        /// Sets [`AdEMAMix::weight_decay`].
+        with_weight_decay(weight_decay: f64),
+        /// Sets [`AdEMAMix::maximize`].
+        with_maximize(maximize: bool),
+    }
+
+    fn hyper(&self) -> Hyper {
+        let (beta1, beta2, beta3) = self.betas;
+        let t_beta3 = f64::from(self.t_beta3.unwrap_or(0));
+        Hyper {
+            beta1: beta1 as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            one_minus_beta3: (1.0 - beta3) as f32,
+            alpha: self.alpha as f32,
+            // Without warm-up the first step has all of it.
+            alpha_per_step: (self.alpha / f64::from(self.t_alpha.unwrap_or(1))) as f32,
+            eps: self.eps as f32,
+            t_beta3: t_beta3 as f32,
+            minus_ln_beta1: -beta1.ln() as f32,
+            minus_ln_beta3: -beta3.ln() as f32,
+            half_lives: (beta1.ln() * beta3.ln() * t_beta3) as f32,
+        }
+    }
+}
+
+struct Hyper {
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    one_minus_beta3: f32,
+    alpha: f32,
+    alpha_per_step: f32,
+    eps: f32,
+    t_beta3: f32,
+    minus_ln_beta1: f32,
+    minus_ln_beta3: f32,
+    half_lives: f32,
+}
+
+/// Twin of the function of the same name in `shaders/rule/ademamix/warmup.wgsl` and, where `t_beta3` is 0, in
+/// `constant.wgsl`.
+///
+/// With u = 2⁻²⁴: z is good to 9u (a numerator of u, a denominator of 3u, a division of 5u), 1 - e⁻ᶻ no worse, the
+/// series adds 5u (divisions by 2 of a z up to ln 2), its product 1u: 15u, within 8 ULP.
+fn one_minus_slow_beta(hyper: &Hyper, t: f32) -> f32 {
+    if t >= hyper.t_beta3 {
+        return hyper.one_minus_beta3;
+    }
+    let z = hyper.half_lives / ((hyper.t_beta3 - t) * hyper.minus_ln_beta3 + t * hyper.minus_ln_beta1);
+    let mut series = 1.0;
+    for k in (2u8..10).rev() {
+        series = 1.0 - (z / f32::from(k)) * series;
+    }
+    z * series
+}
+
+impl Rule for AdEMAMix {
+    common_options!("ademamix");
+
+    fn states(&self) -> Vec<&str> {
+        vec!["exp_avg", "exp_avg_slow", "exp_avg_sq"]
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        let hyper = self.hyper();
+        let mut hyperparameters = vec![
+            ("beta1", hyper.beta1),
+            ("one_minus_beta1", hyper.one_minus_beta1),
+            ("beta2", hyper.beta2),
+            ("one_minus_beta2", hyper.one_minus_beta2),
+            ("one_minus_beta3", hyper.one_minus_beta3),
+            ("alpha", hyper.alpha),
+            ("alpha_per_step", hyper.alpha_per_step),
+            ("eps", hyper.eps),
+        ];
+        if self.t_beta3.is_some() {
+            hyperparameters.extend([
+                ("t_beta3", hyper.t_beta3),
+                ("minus_ln_beta1", hyper.minus_ln_beta1),
+                ("minus_ln_beta3", hyper.minus_ln_beta3),
+                ("half_lives", hyper.half_lives),
+            ]);
+        }
+        hyperparameters
+    }
+    fn bias_corrected(&self) -> Vec<f64> {
+        vec![self.betas.0, self.betas.1]
+    }
+    fn validate(&self) -> Result<(), Error> {
+        check_beta(self.name(), "betas.0", self.betas.0)?;
+        check_beta(self.name(), "betas.1", self.betas.1)?;
+        check_beta(self.name(), "betas.2", self.betas.2)?;
+        check_rate(self.name(), "eps", self.eps)?;
+        let alpha = self.alpha;
+        check(alpha >= 0.0 && (alpha as f32).is_finite(), self.name(), "alpha", alpha, "0 or greater, finite")?;
+        for (name, steps) in [("t_alpha", self.t_alpha), ("t_beta3", self.t_beta3)] {
+            // Beyond that f32 knows no single steps.
+            let ok = steps.is_none_or(|steps| (1..=1 << 24).contains(&steps));
+            check(ok, self.name(), name, steps.unwrap_or(0).into(), "1 to 2^24 steps, or none")?;
+        }
+        if self.t_beta3.is_some() {
+            let (from, to) = (self.betas.0, self.betas.2);
+            check(from >= 0.5, self.name(), "betas.0", from, "0.5 or greater with t_beta3")?;
+            check(to >= from, self.name(), "betas.2", to, "at least betas.0 with t_beta3")?;
+        }
+        Ok(())
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        if self.t_beta3.is_some() {
+            concat!(
+                include_str!("../../shaders/rules/ademamix.wgsl"),
+                include_str!("../../shaders/rule/average.wgsl"),
+                include_str!("../../shaders/rules/ademamix/warmup.wgsl")
+            )
+            .into()
+        } else {
+            concat!(
+                include_str!("../../shaders/rules/ademamix.wgsl"),
+                include_str!("../../shaders/rule/average.wgsl"),
+                include_str!("../../shaders/rules/ademamix/constant.wgsl")
+            )
+            .into()
+        }
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
+        let hyper = self.hyper();
+        let one_minus_beta3 = one_minus_slow_beta(&hyper, step.t as f32);
+        let alpha = (step.t as f32 * hyper.alpha_per_step).min(hyper.alpha);
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, exp_avg_slow, exp_avg_sq]| {
+                let new_exp_avg = average(exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
+                let new_exp_avg_slow = average(exp_avg_slow, grad, 1.0 - one_minus_beta3, one_minus_beta3);
+                let new_exp_avg_sq = average(exp_avg_sq, grad * grad, hyper.beta2, hyper.one_minus_beta2);
+                let mixed = new_exp_avg / step.bias_correction[0] + alpha * new_exp_avg_slow;
+                let denom = (new_exp_avg_sq / step.bias_correction[1]).sqrt() + hyper.eps;
+                let decay = (step.lr * step.weight_decay) * param;
+                let new_param = param - (decay + step.lr * (mixed / denom));
+                (new_param, [new_exp_avg, new_exp_avg_slow, new_exp_avg_sq])
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slow_beta_warms_up_as_exactly_as_promised() {
+        for (beta1, beta3, t_beta3) in
+            [(0.9, 0.9999, 1000), (0.5, 0.999, 70), (0.9, 0.9, 10), (0.95, 0.999_999, 65_536)]
+        {
+            let rule = AdEMAMix::default().with_betas((beta1, 0.999, beta3)).with_t_beta3(Some(t_beta3));
+            rule.validate().expect("in range");
+            let hyper = rule.hyper();
+            for t in 1..=t_beta3 + 1 {
+                let s = (f64::from(t) / f64::from(t_beta3)).min(1.0);
+                let ln_beta = beta1.ln() * beta3.ln() / ((1.0 - s) * beta3.ln() + s * beta1.ln());
+                let (exact, got) = (-ln_beta.exp_m1(), f64::from(one_minus_slow_beta(&hyper, t as f32)));
+                let error = (got - exact).abs() / exact * f64::from(1 << 24);
+                assert!(error <= 16.0, "{beta1} to {beta3} in {t_beta3} steps, t {t}: {got} for {exact}");
+            }
+        }
+    }
+}

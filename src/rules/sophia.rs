@@ -1,0 +1,215 @@
+use std::borrow::Cow;
+
+use crate::Error;
+use crate::error::check;
+use crate::error::is_rate;
+use crate::rule::{Elements, MeasuredElements, Rule, Step, check_beta, common_options, setters, sign_of};
+
+/// Sophia (Liu et al. 2023, arXiv 2305.14342): a running average of gradients over one of the Hessian's diagonal,
+/// clipped to ±1 element by element.
+///
+/// `param *= 1 - lr·weight_decay`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`; then, by [`Sophia::curvature`],
+/// - Sophia-G: `param -= lr·clamp(exp_avg/(rho·bs·hessian + 1e-15), ±1)`, as the authors' `SophiaG`; or
+/// - Sophia-H: `param -= lr·clamp(exp_avg/(1 - β₁ᵗ)/max(gamma·hessian, eps), ±1)`, as `optax.contrib.sophia`.
+///
+/// Every few steps (the paper: 10) the program gives an estimate of the Hessian to
+/// [`Optimizer::update_hessian`](crate::Optimizer::update_hessian), which makes
+/// `hessian = β₂·hessian + (1 - β₂)·estimate`. Until the first one, `hessian` is 0 and every update ±lr.
+///
+/// State: 8 bytes per parameter (`exp_avg`, `hessian`). Histories keep the win rate, the share of elements that are not
+/// clipped: [`Stats::rule_fraction`](crate::Stats).
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct Sophia {
+    /// Learning rate; default 1e-4.
+    pub lr: f64,
+    /// β of the gradient's and of the Hessian's running average; default (0.965, 0.99).
+    pub betas: (f64, f64),
+    /// What the Hessian is estimated from; default Sophia-G with ρ 0.04 and a batch of 5,120.
+    pub curvature: Curvature,
+    /// Decoupled weight decay; default 0.1 (Sophia-H: 1e-4).
+    pub weight_decay: f64,
+    /// Follow the gradient upwards; default false. Estimates are taken as they are.
+    pub maximize: bool,
+}
+
+/// How [`Sophia`] learns the diagonal of the Hessian.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
+#[non_exhaustive]
+pub enum Curvature {
+    /// Sophia-G, the Gauss-Newton-Bartlett estimator: each estimate is the gradient (the mean over a batch) for labels
+    /// sampled from the model's own output, and is squared.
+    SampledLabels {
+        /// ρ; the larger, the fewer elements are clipped.
+        rho: f64,
+        /// Number of samples in the batch (for language models: tokens).
+        bs: f64,
+    },
+    /// Sophia-H, Hutchinson's estimator: each estimate is `u ⊙ (Hessian·u)` for a random `u` of mean 0 and variance 1.
+    Hutchinson {
+        /// γ; the larger, the fewer elements are clipped.
+        gamma: f64,
+        /// The least `gamma·hessian`, greater than 0: estimates may be negative.
+        eps: f64,
+    },
+}
+
+impl Default for Sophia {
+    fn default() -> Self {
+        let curvature = Curvature::SampledLabels { rho: 0.04, bs: 5_120.0 };
+        Self { lr: 1e-4, betas: (0.965, 0.99), curvature, weight_decay: 0.1, maximize: false }
+    }
+}
+
+impl Sophia {
+    /// Sophia-H with the defaults of `optax.contrib.sophia`: γ 0.01, eps 1e-8, weight decay 1e-4. (optax updates the
+    /// Hessian after the parameters of the same step: call `update_hessian` after `step` to do the same.)
+    pub fn hutchinson() -> Self {
+        let curvature = Curvature::Hutchinson { gamma: 0.01, eps: 1e-8 };
+        Self { curvature, weight_decay: 1e-4, ..Self::default() }
+    }
+
+    setters! {
+        /// Sets [`Sophia::lr`].
+        with_lr(lr: f64),
+        /// Sets [`Sophia::betas`].
+        with_betas(betas: (f64, f64)),
+        /// Sets [`Sophia::curvature`].
+        with_curvature(curvature: Curvature),
+        /// Sets [`Sophia::weight_decay`].
+        with_weight_decay(weight_decay: f64),
+        /// Sets [`Sophia::maximize`].
+        with_maximize(maximize: bool),
+    }
+
+    fn hyper(&self) -> Hyper {
+        let (hessian_scale, eps) = match self.curvature {
+            Curvature::SampledLabels { rho, bs } => (rho * bs, 1e-15),
+            Curvature::Hutchinson { gamma, eps } => (gamma, eps),
+        };
+        Hyper {
+            beta1: self.betas.0 as f32,
+            one_minus_beta1: (1.0 - self.betas.0) as f32,
+            beta2: self.betas.1 as f32,
+            one_minus_beta2: (1.0 - self.betas.1) as f32,
+            hessian_scale: hessian_scale as f32,
+            eps: eps as f32,
+        }
+    }
+
+    fn is_hutchinson(&self) -> bool {
+        matches!(self.curvature, Curvature::Hutchinson { .. })
+    }
+}
+
+struct Hyper {
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    hessian_scale: f32,
+    eps: f32,
+}
+
+impl Hyper {
+    /// The update before it is clipped: numerator and denominator.
+    #[inline(always)]
+    fn quotient(&self, exp_avg: f32, hessian: f32, bias_correction: f32, hutchinson: bool) -> [f32; 2] {
+        let denom = self.hessian_scale * hessian;
+        if hutchinson { [exp_avg / bias_correction, denom.max(self.eps)] } else { [exp_avg, denom + self.eps] }
+    }
+}
+
+impl Rule for Sophia {
+    common_options!("sophia");
+
+    fn states(&self) -> Vec<&str> {
+        vec!["exp_avg", "hessian"]
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        let Hyper { beta1, one_minus_beta1, beta2, one_minus_beta2, hessian_scale, eps } = self.hyper();
+        vec![
+            ("beta1", beta1),
+            ("one_minus_beta1", one_minus_beta1),
+            ("beta2", beta2),
+            ("one_minus_beta2", one_minus_beta2),
+            ("hessian_scale", hessian_scale),
+            ("eps", eps),
+        ]
+    }
+    fn constants(&self) -> Vec<(&str, f64)> {
+        vec![("hutchinson", f64::from(u8::from(self.is_hutchinson())))]
+    }
+    fn bias_corrected(&self) -> Vec<f64> {
+        vec![self.betas.0]
+    }
+    fn passes(&self) -> Vec<&'static str> {
+        vec!["update_hessian"]
+    }
+    fn validate(&self) -> Result<(), Error> {
+        let owner = self.name();
+        check_beta(owner, "betas.0", self.betas.0)?;
+        check_beta(owner, "betas.1", self.betas.1)?;
+        let (rate, positive) = ("0 or greater, finite", "greater than 0 and finite in f32");
+        match self.curvature {
+            Curvature::SampledLabels { rho, bs } => {
+                check(is_rate(rho), owner, "rho", rho, rate)?;
+                check(is_rate(bs) && is_rate(rho * bs), owner, "bs", bs, "0 or greater, finite, as rho * bs is")
+            }
+            Curvature::Hutchinson { gamma, eps } => {
+                check(is_rate(gamma), owner, "gamma", gamma, rate)?;
+                check(is_rate(eps) && (eps as f32).is_normal(), owner, "eps", eps, positive)
+            }
+        }
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        include_str!("../../shaders/rules/sophia.wgsl").into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        let step = *step;
+        let hyper = self.hyper();
+        let hutchinson = self.is_hutchinson();
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, hessian]| {
+                let mut new_param = param - (step.lr * step.weight_decay) * param;
+                let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
+                let [momentum, denom] = hyper.quotient(new_exp_avg, hessian, step.bias_correction[0], hutchinson);
+                let clipped = if momentum.abs() >= denom { sign_of(momentum) } else { momentum / denom };
+                new_param -= step.lr * clipped;
+                (new_param, [new_exp_avg, hessian])
+            },
+        );
+    }
+    fn counts(&self) -> bool {
+        true
+    }
+    fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
+        let step = *step;
+        let hyper = self.hyper();
+        let hutchinson = self.is_hutchinson();
+        elements.each(
+            #[inline(always)]
+            move |_, grad, [exp_avg, hessian]| {
+                let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * grad;
+                let [momentum, denom] = hyper.quotient(new_exp_avg, hessian, step.bias_correction[0], hutchinson);
+                [if momentum.abs() < denom { 1.0 } else { 0.0 }]
+            },
+        );
+    }
+    /// The one pass there is, `update_hessian`.
+    fn update_pass(&self, _pass: &str, elements: Elements<'_>, _step: &Step) {
+        let hyper = self.hyper();
+        let hutchinson = self.is_hutchinson();
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [exp_avg, hessian]| {
+                let estimate = if hutchinson { grad } else { grad * grad };
+                let new_hessian = hyper.beta2 * hessian + hyper.one_minus_beta2 * estimate;
+                (param, [exp_avg, new_hessian])
+            },
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! Transforms of gradients around any rule.
+
+mod clip_segment;
+
+pub(crate) use clip_segment::ClippedRule;
