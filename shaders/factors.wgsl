@@ -1,35 +1,36 @@
-// What a rule keeps in place of a state per element: a factor of each row and each column of the last two dimensions of
-// tensors, and of each element of vectors. Twin: src/factors.rs.
+// The table of factors: running means of squared gradients per row and per column of each matrix, per element of
+// each vector. A line is a row or a column; a partial is the sum over 64 of its elements.
 
-// The header, nine words per axis (the rows of a tensor, then its columns; of vectors the elements, then nothing), the
-// factors, the means of those of each matrix's rows, and the sums over the pieces of lines.
-@group(0) @binding(17) var<storage, ACCESS> factors: array<u32>;
+import factor_table::{factors};
 
-// Words of the header: how many axes, lines and matrices there are, and where the factors, the means and the sums begin.
+// The header, nine words per axis (the rows of a tensor, then its columns; of a vector the elements, then nothing), the
+// factors, the mean over the rows of each matrix, and the partials.
+
+// Words of the header: numbers of axes, lines and matrices; first words of the factors, the means and the partials.
 const AXES: u32 = 0u;
 const LINES: u32 = 1u;
 const MATRICES: u32 = 2u;
 const VALUES: u32 = 3u;
 const MEANS: u32 = 4u;
-const SUMS: u32 = 5u;
+const PARTIALS: u32 = 5u;
 const HEADER: u32 = 6u;
 
-// Words of an axis. Line i begins at element START + i / STRIDE * STRIDE * LEN + i % STRIDE; its LEN elements lie STRIDE
-// apart.
+// Words of an axis. Line i begins at element START + i / STRIDE * STRIDE * LEN + i % STRIDE; its LEN elements lie
+// STRIDE apart.
 const START: u32 = 0u;
 const STRIDE: u32 = 1u;
 const LEN: u32 = 2u;
-const PIECES_OF_LINE: u32 = 3u;
-const FIRST_PIECE: u32 = 4u;
+const PARTIALS_OF_LINE: u32 = 3u;
+const FIRST_PARTIAL: u32 = 4u;
 const FIRST_LINE: u32 = 5u;
-// Where the first line's factor is, and the mean of the tensor's first matrix.
+// Number of the first line's factor, and of the tensor's first matrix.
 const FIRST_VALUE: u32 = 6u;
 const FIRST_MATRIX: u32 = 7u;
-// 0 where no element of the tensor is live, 1 where some are, 2 where all are.
-const LIVE: u32 = 8u;
+// 0: no element of the tensor is active; 1: some are; 2: all are.
+const ACTIVE: u32 = 8u;
 const AXIS: u32 = 9u;
 
-// Where the axis begins of which `number` is a piece, line or matrix, as `first` says: the last whose first is no greater.
+// First word of the axis that holds a partial, line or matrix. `first` names the word to compare `number` with.
 fn find_axis(number: u32, first: u32) -> u32 {
     var low = 0u;
     var high = factors[AXES];
@@ -48,6 +49,7 @@ fn factor(axis: u32, line: u32) -> f32 {
     return bitcast<f32>(factors[factors[VALUES] + factors[axis + FIRST_VALUE] + line]);
 }
 
+// The variance of one element: row_var / mean(row_var) * col_var, or the factor itself in a vector.
 fn variance_of(index: u32, tensor: u32) -> f32 {
     let rows = HEADER + 2u * tensor * AXIS;
     let columns = rows + AXIS;
@@ -61,16 +63,6 @@ fn variance_of(index: u32, tensor: u32) -> f32 {
     let stride = factors[columns + STRIDE];
     let matrix = row / factors[columns + LEN];
     let mean = bitcast<f32>(factors[factors[MEANS] + factors[rows + FIRST_MATRIX] + matrix]);
-    // The product first might leave the range of f32.
+    // Divides first: the product of two factors could leave the range of f32.
     return row_var / mean * factor(columns, matrix * stride + offset % stride);
-}
-
-// What the factors say of four elements.
-fn variance_at(index: u32, tensor: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(
-        variance_of(index, tensor.x),
-        variance_of(index + 1u, tensor.y),
-        variance_of(index + 2u, tensor.z),
-        variance_of(index + 3u, tensor.w),
-    );
 }

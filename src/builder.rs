@@ -1,88 +1,111 @@
 use std::sync::Arc;
 
 use crate::cpu::CpuOptimizer;
+use crate::error::check;
 use crate::metrics::HistoryOptions;
 use crate::optimizer::Optimizer;
 use crate::plan::PlanSettings;
 use crate::rule::Rule;
+use crate::storage::Dtype;
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
 
-/// Everything that makes an optimizer but the device; see [`Optimizer::builder`].
+/// The settings of an optimizer: see [`Optimizer::builder`].
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct OptimizerBuilder {
     pub(crate) settings: PlanSettings,
+    cached_buffer_sets: usize,
 }
+
+/// Default of [`OptimizerBuilder::cached_buffer_sets`].
+const CACHED_BUFFER_SETS: usize = 8;
 
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
-        Self { settings: PlanSettings::new(rule) }
+        Self { settings: PlanSettings::new(rule), cached_buffer_sets: CACHED_BUFFER_SETS }
     }
 
-    /// The learning rate over time, and with [`OneCycle`](crate::schedule::OneCycle) and
-    /// [`Cyclic`](crate::schedule::Cyclic) the momentum. Default: the rule's `lr` and momentum throughout.
+    /// Sets the learning rate over time; [`OneCycle`](crate::schedule::OneCycle) and [`Cyclic`](crate::schedule::Cyclic) also
+    /// the momentum. Default: the rule's `lr` and momentum.
     pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.settings.schedule = Some(schedule.into());
         self
     }
 
-    /// Clips gradients: by value, in the same dispatch; by a global norm, in three instead of one; by norms of groups or
-    /// units, in five. Default: no clipping.
-    pub fn clip(mut self, clip: Clip) -> Self {
-        self.settings.clip = Some(clip);
+    /// Clips gradients: a [`Clip`], or one of its kinds. Default: no clipping.
+    pub fn clip(mut self, clip: impl Into<Clip>) -> Self {
+        self.settings.clip = Some(clip.into());
         self
     }
 
-    /// What to do when a gradient is not finite. Default: see [`NonFinite`].
-    pub fn nonfinite(mut self, nonfinite: NonFinite) -> Self {
-        self.settings.nonfinite = Some(nonfinite);
+    /// Sets the reaction to a non-finite gradient. Default: see [`NonFinite`].
+    pub fn on_nonfinite(mut self, policy: NonFinite) -> Self {
+        self.settings.on_nonfinite = Some(policy);
         self
     }
 
-    /// After so many skipped steps in a row the statistics say `too_many_skips`, since something is wrong then that skipping
-    /// does not mend. Steps are refused as before. From 1. Default: never.
+    /// Sets [`Stats::too_many_skips`](crate::Stats::too_many_skips) after that many skipped steps in a row, 1 or more: a sign
+    /// that skipping does not help. Steps go on as before. Default: never.
     pub fn max_consecutive_skips(mut self, steps: u32) -> Self {
         self.settings.max_consecutive_skips = steps;
         self
     }
 
-    /// Keeps the statistics of the last steps, on the device for an optimizer there: so many, or with norms and by groups as
-    /// the options say; see [`Optimizer::history`]. Default: only those of the last step.
+    /// Keeps the statistics of the last steps where the optimizer is: a number of steps, or
+    /// [`HistoryOptions`](crate::history::HistoryOptions). Default: of the last step alone.
     pub fn history(mut self, options: impl Into<HistoryOptions>) -> Self {
         self.settings.history = Some(options.into());
         self
     }
 
-    /// Options of one of the layout's groups; given twice, the later ones count. Groups without options take the
-    /// rule's.
+    /// Sets the options of one of the layout's groups; the later of two calls counts. Default: the rule's.
     pub fn group(mut self, name: impl Into<String>, options: GroupOptions) -> Self {
         self.settings.groups.push((name.into(), options));
         self
     }
 
-    /// Makes the optimizer on a device, its states as the rule begins and its step 0. The states take the rule's bytes per
-    /// parameter (see each rule) in as many buffers as the device's limits ask for.
-    ///
-    /// # Errors
-    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::DeviceLimit`], [`Error::RuleInterface`],
-    /// [`Error::Shader`].
-    pub fn build(self, device: &wgpu::Device, layout: &Layout) -> Result<Optimizer, Error> {
-        self.build_shared(&SharedPipelines::new(device), layout)
+    /// Sets the storage format of gradients; parameters and states stay f32. Default: [`Dtype::F32`].
+    pub fn grad_dtype(mut self, dtype: Dtype) -> Self {
+        self.settings.grad_dtype = dtype;
+        self
     }
 
-    /// As [`OptimizerBuilder::build`], on the device of `pipelines`, which are compiled once for all optimizers that share
-    /// them.
+    /// Sets how many sets of parameter and gradient buffers an optimizer on a device keeps bind groups for, for each kind of
+    /// step; 1 or more. Kept sets keep their buffers alive. Default: 8.
+    pub fn cached_buffer_sets(mut self, sets: usize) -> Self {
+        self.cached_buffer_sets = sets;
+        self
+    }
+
+    /// Builds the optimizer on a device, at step 0. States take the rule's bytes per parameter (see each rule), in as many
+    /// buffers as the device's limits require. `queue` is the device's, and the one that encoders are submitted to.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::Unsupported`], [`Error::DeviceLimit`],
+    /// [`Error::RuleInterface`], [`Error::Shader`].
+    pub fn build(self, device: &wgpu::Device, queue: &wgpu::Queue, layout: &Layout) -> Result<Optimizer, Error> {
+        self.build_shared(&SharedPipelines::new(device), queue, layout)
+    }
+
+    /// As [`OptimizerBuilder::build`], on the device of `pipelines`. Optimizers that share pipelines compile each kernel once.
     ///
     /// # Errors
     /// Those of [`OptimizerBuilder::build`].
-    pub fn build_shared(self, pipelines: &SharedPipelines, layout: &Layout) -> Result<Optimizer, Error> {
-        Optimizer::new(pipelines, &self.settings, layout)
+    pub fn build_shared(
+        self,
+        pipelines: &SharedPipelines,
+        queue: &wgpu::Queue,
+        layout: &Layout,
+    ) -> Result<Optimizer, Error> {
+        let sets = self.cached_buffer_sets;
+        check(sets > 0, "optimizer", "cached_buffer_sets", sets as f64, "1 or more")?;
+        Optimizer::new(pipelines, queue, &self.settings, sets, layout)
     }
 
-    /// Makes the optimizer on the CPU.
+    /// Builds the optimizer on the CPU.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::RuleInterface`].
+    /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::Unsupported`], [`Error::RuleInterface`].
     pub fn build_cpu(self, layout: &Layout) -> Result<CpuOptimizer, Error> {
         CpuOptimizer::new(&self.settings, layout)
     }

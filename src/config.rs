@@ -1,157 +1,100 @@
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::rule::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Lamb, Lars, Lion, NAdam, NovoGrad,
-    Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
-};
+use crate::rules::declare::{Declared, Preset};
+use crate::rules::registry::for_each_rule;
+use crate::rules::*;
 use crate::{Optimizer, OptimizerBuilder, Rule};
 
-/// Both enums have a variant per rule, under the rule's name.
-macro_rules! rules {
-    ($($Rule:ident = $name:literal),* $(,)?) => {
+/// A rule with its name, as configuration files hold it.
+#[derive(Serialize)]
+struct Named<'a, R> {
+    name: &'static str,
+    #[serde(flatten)]
+    rule: &'a R,
+}
+
+macro_rules! config {
+    ($($module:ident: $($Rule:ident),+;)*) => {
         /// A rule from a configuration file: `{"name": "adamw", "lr": 0.001, "betas": [0.9, 0.999]}`.
         ///
-        /// Keys are the rule's fields, where PyTorch has the rule its keyword names; those left out have the rule's
-        /// defaults. With `"convention": "keras"` they have those of [`AdamW::keras`], and so for every rule that has
-        /// the preset; `"torch"` are the defaults. An unknown name, key or convention is an error that lists what is
-        /// allowed.
-        #[derive(Debug, Clone, PartialEq, Serialize)]
-        #[serde(tag = "name")]
+        /// Keys are the rule's fields, PyTorch's keywords where PyTorch has the rule; missing ones have the rule's defaults.
+        /// With `"convention": "keras"` the defaults are those of [`AdamW::keras`], and so for every rule with that preset;
+        /// `"torch"` means the rule's own. Errors on an unknown name, key or convention list what is allowed.
+        #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub enum RuleConfig {
-            $(
+            $($(
                 #[doc = concat!("[`", stringify!($Rule), "`].")]
-                #[serde(rename = $name)]
                 $Rule($Rule),
-            )*
-        }
-
-        /// What is left when the convention is applied.
-        #[derive(Deserialize)]
-        #[serde(tag = "name")]
-        enum Explicit {
-            $(
-                #[serde(rename = $name)]
-                $Rule($Rule),
-            )*
-        }
-
-        impl From<Explicit> for RuleConfig {
-            fn from(rule: Explicit) -> Self {
-                match rule {
-                    $(Explicit::$Rule(rule) => Self::$Rule(rule),)*
-                }
-            }
+            )+)*
         }
 
         impl RuleConfig {
-            /// The names that are known.
-            pub const NAMES: &[&str] = &[$($name),*];
+            /// The names of all rules.
+            pub const NAMES: &[&str] = &[$($($Rule::NAME),+),*];
 
-            /// The rule itself.
+            /// The rule.
             pub fn rule(&self) -> &dyn Rule {
                 match self {
-                    $(Self::$Rule(rule) => rule,)*
+                    $($(Self::$Rule(rule) => rule,)+)*
                 }
             }
 
             /// Starts an optimizer with the rule.
             pub fn builder(self) -> OptimizerBuilder {
                 match self {
-                    $(Self::$Rule(rule) => Optimizer::builder(rule),)*
+                    $($(Self::$Rule(rule) => Optimizer::builder(rule),)+)*
+                }
+            }
+
+            fn from_fields(name: &str, fields: Map<String, Value>) -> Result<Self, String> {
+                match name {
+                    $($($Rule::NAME => read($Rule::NAME, fields, $Rule::PRESETS).map(Self::$Rule),)+)*
+                    unknown => Err(format!("unknown rule {unknown:?}, expected one of {:?}", Self::NAMES)),
                 }
             }
         }
 
+        impl Serialize for RuleConfig {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $($(Self::$Rule(rule) => Named { name: $Rule::NAME, rule }.serialize(serializer),)+)*
+                }
+            }
+        }
     };
 }
 
-rules! {
-    Sgd = "sgd",
-    Adam = "adam",
-    AdamW = "adamw",
-    Lion = "lion",
-    Adagrad = "adagrad",
-    RmsProp = "rmsprop",
-    Adadelta = "adadelta",
-    Adamax = "adamax",
-    NAdam = "nadam",
-    RAdam = "radam",
-    AdaBelief = "adabelief",
-    Yogi = "yogi",
-    Adan = "adan",
-    AdEMAMix = "ademamix",
-    Sophia = "sophia",
-    Rprop = "rprop",
-    SignSgd = "signsgd",
-    ScheduleFreeSgd = "schedule_free_sgd",
-    ScheduleFreeAdamW = "schedule_free_adamw",
-    Lars = "lars",
-    Lamb = "lamb",
-    NovoGrad = "novograd",
-    Prodigy = "prodigy",
-    Adafactor = "adafactor",
-}
-
-/// Rule, convention, and what that makes of the rule; `torch` are the defaults of every rule.
-type Preset = (&'static str, &'static str, fn() -> RuleConfig);
-
-const PRESETS: &[Preset] = &[
-    ("adam", "optax", || RuleConfig::Adam(Adam::optax())),
-    ("adam", "keras", || RuleConfig::Adam(Adam::keras())),
-    ("adamw", "optax", || RuleConfig::AdamW(AdamW::optax())),
-    ("adamw", "keras", || RuleConfig::AdamW(AdamW::keras())),
-    ("adamw", "bitsandbytes", || RuleConfig::AdamW(AdamW::bitsandbytes())),
-    ("sgd", "keras", || RuleConfig::Sgd(Sgd::keras())),
-    ("lion", "optax", || RuleConfig::Lion(Lion::optax())),
-    ("adagrad", "optax", || RuleConfig::Adagrad(Adagrad::optax())),
-    ("adagrad", "keras", || RuleConfig::Adagrad(Adagrad::keras())),
-    ("rmsprop", "optax", || RuleConfig::RmsProp(RmsProp::optax())),
-    ("rmsprop", "keras", || RuleConfig::RmsProp(RmsProp::keras())),
-    ("adafactor", "optax", || RuleConfig::Adafactor(Adafactor::optax())),
-    ("nadam", "optax", || RuleConfig::NAdam(NAdam::optax())),
-    ("radam", "optax", || RuleConfig::RAdam(RAdam::optax())),
-    ("adamax", "optax", || RuleConfig::Adamax(Adamax::optax())),
-    ("adan", "optax", || RuleConfig::Adan(Adan::optax())),
-    ("lars", "optax", || RuleConfig::Lars(Lars::optax())),
-    ("lamb", "apex", || RuleConfig::Lamb(Lamb::apex())),
-    ("lamb", "optax", || RuleConfig::Lamb(Lamb::optax())),
-    ("novograd", "optax", || RuleConfig::NovoGrad(NovoGrad::optax())),
-];
+for_each_rule!(config);
 
 impl<'de> Deserialize<'de> for RuleConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut fields = Map::deserialize(deserializer)?;
-        if let Some(convention) = fields.remove("convention") {
-            let name = fields.get("name").and_then(Value::as_str).unwrap_or_default();
-            // Of an unknown or missing name the rules' own deserialization speaks below.
-            if Self::NAMES.contains(&name) {
-                let mut all = preset(name, &convention).map_err(D::Error::custom)?;
-                all.append(&mut fields);
-                fields = all;
-            }
-        }
-        serde_json::from_value::<Explicit>(Value::Object(fields)).map(Self::from).map_err(D::Error::custom)
+        let name = fields.remove("name").ok_or_else(|| D::Error::missing_field("name"))?;
+        let name = name.as_str().ok_or_else(|| D::Error::custom(format!("the name {name} is no string")))?;
+        Self::from_fields(name, fields).map_err(D::Error::custom)
     }
 }
 
-/// The fields that a convention gives a rule.
-fn preset(rule: &str, convention: &Value) -> Result<Map<String, Value>, String> {
-    if convention == "torch" {
-        return Ok(Map::new());
+/// A rule from its fields, those of its convention in place of missing ones.
+fn read<R>(name: &str, mut fields: Map<String, Value>, presets: &[Preset<R>]) -> Result<R, String>
+where
+    R: Declared + Serialize + serde::de::DeserializeOwned,
+{
+    if let Some(convention) = fields.remove("convention").filter(|convention| convention != "torch") {
+        let Some((.., make)) = presets.iter().find(|preset| convention == preset.0) else {
+            let others: Vec<_> = presets.iter().map(|preset| preset.0).collect();
+            let allowed = [&["torch"][..], &others].concat();
+            return Err(format!("{name}: unknown convention {convention}, expected one of {allowed:?}"));
+        };
+        if let Ok(Value::Object(mut all)) = serde_json::to_value(make()) {
+            all.append(&mut fields);
+            fields = all;
+        }
     }
-    let presets = PRESETS.iter().filter(|preset| preset.0 == rule);
-    let Some((.., make)) = presets.clone().find(|preset| convention == preset.1) else {
-        let others: Vec<_> = presets.map(|preset| preset.1).collect();
-        let allowed = [&["torch"][..], &others].concat();
-        return Err(format!("{rule}: unknown convention {convention}, expected one of {allowed:?}"));
-    };
-    match serde_json::to_value(make()) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        other => Err(format!("{rule}: convention {convention} is no map: {other:?}")),
-    }
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -178,14 +121,22 @@ mod tests {
         }
     }
 
+    macro_rules! check_presets {
+        ($($module:ident: $($Rule:ident),+;)*) => {
+            $($(
+                for (preset, _, make) in $Rule::PRESETS {
+                    let text = format!(r#"{{"convention": "{preset}", "name": "{}"}}"#, $Rule::NAME);
+                    assert_eq!(read(&text), Ok(RuleConfig::$Rule(make())), "{text}");
+                    // apex's convention is the default of LAMB.
+                    assert_eq!(make() == $Rule::default(), *preset == "apex", "{text}");
+                }
+            )+)*
+        };
+    }
+
     #[test]
     fn a_convention_chooses_defaults_and_other_keys_override_them() {
-        for (rule, convention, make) in PRESETS {
-            let text = format!(r#"{{"convention": "{convention}", "name": "{rule}"}}"#);
-            assert_eq!(read(&text), Ok(make()));
-            let is_default = read(&text) == read(&format!(r#"{{"name": "{rule}"}}"#));
-            assert_eq!(is_default, *convention == "apex", "{text}");
-        }
+        for_each_rule!(check_presets);
         let text = r#"{"name": "adamw", "eps": 0.5, "convention": "keras", "amsgrad": true}"#;
         assert_eq!(read(text), Ok(RuleConfig::AdamW(AdamW::keras().with_eps(0.5).with_amsgrad(true))));
     }

@@ -1,36 +1,49 @@
-//! The step on the CPU: what runs where there is no GPU, and what the kernels are tested against.
+//! The step on the CPU: for machines without a GPU, and what tests compare the device with.
 
+mod auxiliary;
 mod memory;
-mod passes;
 mod snapshot;
 
 pub use snapshot::CpuSnapshot;
 
 use crate::factors::NAMES;
-use crate::kernels::control::{BiasPowers, ControlBlock, NONE};
-use crate::kernels::factor_partials::FactorValues;
-use crate::kernels::metrics_reduce::{self as observe, Observation};
-use crate::kernels::part_sums::Whole;
+use crate::kernels::auxiliary_update::auxiliary_update;
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::{ControlBlock, NONE, StepHead};
+use crate::kernels::decide::decide;
+use crate::kernels::factor_partials::factor_partials;
+use crate::kernels::factor_row_mean::factor_row_mean;
+use crate::kernels::factor_update::{FactorValues, factor_update};
+use crate::kernels::global_norm::global_norm;
+use crate::kernels::metric_sums::MetricSums;
+use crate::kernels::metrics_reduce::metrics_reduce;
+use crate::kernels::metrics_total::metrics_total;
+use crate::kernels::part_sums::StepInputs;
 use crate::kernels::percentile::Norms;
-use crate::kernels::segment_reduce::{self as measure, TensorRow};
-use crate::kernels::update_elements::{self as update, Part, WholeStep};
-use crate::kernels::{decide as finish, global_norm as norm, segment_update as settle};
-use crate::metrics::{GroupStats, History, HostHistory, Observer, Stats};
-use crate::plan::{Plan, PlanSettings};
-use crate::rule::initial;
+use crate::kernels::scaled_sum::ScaledSum;
+use crate::kernels::segment_reduce::segment_reduce;
+use crate::kernels::segment_update::segment_update;
+use crate::kernels::update::update;
+use crate::kernels::update_elements::{ElementTables, SegmentRow, Shard, StepContext};
+use crate::kernels::update_single_pass;
+use crate::metrics::{GroupStats, History, HostHistory, Stats};
+use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::rule::four;
 use crate::segments::Segments;
-use crate::tile::NORM_BLOCK;
-use crate::{Error, Layout};
-use memory::State;
+use crate::storage::HostSlice;
+use crate::tile::TILE_LEN;
+use crate::{Error, Layout, parallel};
+use memory::StateMemory;
 
-/// Elements a thread updates at a time, at least: as many as caches hold after a pass over the gradients.
-const PART: usize = 16 * NORM_BLOCK;
-/// Parts of each thread where nothing was read before: few, as memory is read best from one end to the other.
-const PARTS_OF_A_THREAD: usize = 4;
+/// Minimum elements of a shard: as many as the caches hold after a pass over the gradients.
+const MIN_SHARD_LEN: usize = 16 * TILE_LEN;
+/// Shards per thread where nothing was read before: few, since memory is read best from one end to the other.
+const SHARDS_PER_THREAD: usize = 4;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
 ///
-/// Made by [`OptimizerBuilder::build_cpu`]; threads by feature `rayon`. Results do not depend on their number.
+/// Made by [`OptimizerBuilder::build_cpu`](crate::OptimizerBuilder::build_cpu). Feature `rayon` adds threads; results do not
+/// depend on their number.
 ///
 /// ```
 /// use wgpu_optim::{Layout, Optimizer, Sgd};
@@ -44,199 +57,222 @@ const PARTS_OF_A_THREAD: usize = 4;
 /// ```
 #[derive(Debug)]
 pub struct CpuOptimizer {
-    plan: Plan,
+    plan: StepPlan,
     powers: BiasPowers,
-    moment: Moment,
+    state: CpuState,
 }
 
-/// All that steps change, but the place in the schedule.
+/// Everything that steps change, except the position in the schedule.
 #[derive(Debug, Clone)]
-struct Moment {
+struct CpuState {
     control: ControlBlock,
-    states: Vec<(String, State)>,
-    /// Of each tensor, if the rule measures.
-    tensors: Vec<TensorRow>,
-    /// In place of a state per element, if the rule is factored.
+    states: Vec<(String, StateMemory)>,
+    /// One row per segment of the rule's sums.
+    segments: Vec<SegmentRow>,
     factors: Option<FactorValues>,
-    /// The last norms, where gradients are clipped by a percentile of them.
     norms: Option<Norms>,
     history: Option<HostHistory>,
-    observation: Observation,
-    /// What `eval` keeps for `train`.
+    metrics: SampledMetrics,
+    /// The copy that `eval` makes for `train`.
     training_params: Vec<f32>,
+}
+
+/// The sums of the last sampled step, and how many steps were executed then.
+#[derive(Debug, Clone, Default)]
+struct SampledMetrics {
+    executed: u32,
+    sums: Vec<MetricSums>,
+}
+
+/// What the passes of one step hand on to each other.
+struct StepProgress {
+    context: StepContext,
+    tile_sums: Vec<ScaledSum>,
+    part_sums: Vec<[f32; 4]>,
+    metric_part_sums: Vec<[[f32; 4]; 2]>,
 }
 
 impl CpuOptimizer {
     pub(crate) fn new(settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
-        let plan = Plan::new(settings, layout)?;
-        let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let state = |(number, &name): (usize, &&str)| {
-            (name.to_owned(), State::new(number, plan.rule.initial_state(name), plan.len))
+        let plan = StepPlan::new(settings, layout)?;
+        let spec = plan.rule.spec();
+        let powers = BiasPowers::new(&spec.bias_corrected);
+        let states = spec.present_states().enumerate();
+        let states = states
+            .map(|(number, state)| (state.name.to_string(), StateMemory::new(number, state.initial, plan.len)))
+            .collect();
+        let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };
+        let segments = vec![row; plan.segments.as_ref().map_or(0, Segments::count)];
+        let clip_value = plan.rule.clip_value().map(|clip| clip.bound);
+        let state = CpuState {
+            control: ControlBlock::new(&powers, plan.rule.first_scalars(), clip_value),
+            states,
+            segments,
+            factors: plan.factors.as_ref().map(FactorValues::new),
+            norms: plan.norm_window().map(Norms::new),
+            history: settings.history.as_ref().map(|history| HostHistory::new(history.steps)),
+            metrics: SampledMetrics::default(),
+            training_params: Vec::new(),
         };
-        let states = plan.rule.states().iter().enumerate().map(state).collect();
-        let rows = |segments: &Segments| vec![TensorRow::new(segments.initial()); segments.count()];
-        let tensors = plan.segments.as_ref().map(rows).unwrap_or_default();
-        let factors = plan.factors.as_ref().map(FactorValues::new);
-        let control = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &plan.clip());
-        let norms = plan.clip().window.map(Norms::new);
-        let history = settings.history.as_ref().map(|history| HostHistory::new(history.steps));
-        let (observation, training_params) = (Observation::default(), Vec::new());
-        let moment = Moment { control, states, tensors, factors, norms, history, observation, training_params };
-        Ok(Self { plan, powers, moment })
+        Ok(Self { plan, powers, state })
     }
 
-    /// One optimizer step: `params` is updated in place. Both slices have [`Layout::len`] elements.
+    /// One step: updates `params`. Both slices hold [`Layout::len`] elements; gradients come in the format of
+    /// [`OptimizerBuilder::grad_dtype`](crate::OptimizerBuilder::grad_dtype).
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`], [`Error::EvaluationMode`], and those of [`Schedule::lr`](crate::Schedule::lr); nothing has
-    /// changed then.
-    pub fn step(&mut self, params: &mut [f32], grads: &[f32]) -> Result<Stats, Error> {
+    /// [`Error::LengthMismatch`], [`Error::DtypeMismatch`], [`Error::EvaluationMode`], and those of
+    /// [`Schedule::lr`](crate::Schedule::lr); nothing has changed then.
+    pub fn step<'a>(&mut self, params: &mut [f32], grads: impl Into<HostSlice<'a>>) -> Result<Stats, Error> {
+        let grads = grads.into();
         self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
-        let observes = self.plan.observes();
-        let is_bare = self.plan.is_bare() && !observes;
-        let slot = self.plan.next_slot()?;
-        if self.plan.cycles() {
-            self.powers = BiasPowers::new(&self.plan.rule.bias_corrected());
+        if grads.dtype() != self.plan.grad_dtype {
+            let (expected, actual) = (self.plan.grad_dtype, grads.dtype());
+            return Err(Error::DtypeMismatch { what: "grads", expected, actual });
         }
-        let plan = &self.plan;
-        let clip = plan.clip();
-        let grad_factors = if is_bare {
-            let bias_correction = self.moment.control.upcoming_bias_correction;
-            let upcoming = self.powers.bias_correction(self.moment.control.step + 2);
-            update::count_bare(&mut self.moment.control, slot.lr, upcoming);
-            plan.rule.advance(&mut self.moment.control.scalars, slot.lr, bias_correction, self.moment.control.step);
-            [slot.inv_scale, 1.0]
-        } else {
-            let partials = map_parts(parts(NORM_BLOCK, &mut [], grads, &mut []), |part| {
-                norm::norm(clip.norm, part.grad, part.start, &plan.groups)
-            });
-            let norms = self.moment.norms.as_mut();
-            finish::finish(&mut self.moment.control, clip.norm, &partials, norms, &slot, &self.powers, &*plan.rule);
-            self.moment.control.grad_factors
-        };
-        let whole = WholeStep::new(&self.moment.control, slot.lr, grad_factors);
-        if is_bare || self.moment.control.apply != 0 {
-            self.measure(&whole, params, grads);
-            if observes {
-                self.observe(&whole, params, grads);
-            }
-            let first_nonfinite = self.update(None, &whole, !is_bare, params, grads);
-            if is_bare {
-                self.moment.control.first_nonfinite[whole.t as usize & 1] = first_nonfinite;
-            }
+        let kind = self.plan.next_kind();
+        let head = self.plan.next_head()?;
+        if self.plan.cycles_momentum() {
+            self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         }
+        self.run(kind, &head, params, grads);
         let (stats, groups) = self.last();
-        if let Some(history) = &mut self.moment.history {
+        if let Some(history) = &mut self.state.history {
             history.keep((stats, groups));
         }
         Ok(stats)
     }
 
-    /// Runs one of the rule's further passes ([`Rule::passes`](crate::Rule::passes)) over all elements, with `input`
-    /// where a step has gradients, taken as it is. It counts no step, clips and skips nothing.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPass`], [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn run_pass(&mut self, pass: &str, params: &mut [f32], input: &[f32]) -> Result<(), Error> {
-        let pass = self.plan.pass(pass)?;
-        self.check_len("params", params.len())?;
-        self.check_len("input", input.len())?;
-        let lr = self.plan.pass_slot()?.lr;
-        let whole = WholeStep { clip_value: f32::INFINITY, ..WholeStep::new(&self.moment.control, lr, [1.0; 2]) };
-        self.update(Some(pass), &whole, false, params, input);
-        Ok(())
-    }
-
-    /// Sums over the tensors, if the rule asks for it.
-    fn measure(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
-        if let (Some(values), Some(factors)) = (&mut self.moment.factors, &self.plan.factors) {
-            values.settle(&*self.plan.rule, factors, &self.plan.groups, step, grad);
-        }
-        let rule = &*self.plan.rule;
-        let Some(segments) = &self.plan.segments else { return };
-        let whole = self.whole(param, grad);
-        let sums = map_parts(segments.items().to_vec(), |item| measure::measure(rule, step, &whole, item));
-        for (number, (tensor, items)) in self.moment.tensors.iter_mut().zip(segments.ranges()).enumerate() {
-            let own = segments.is_own(number, items.clone());
-            settle::settle(rule, step, own.zip(sums[items].iter().copied()), tensor);
-        }
-    }
-
-    /// Sums what the step is about to do, if it is to be observed.
-    fn observe(&mut self, step: &WholeStep, param: &[f32], grad: &[f32]) {
-        let (rule, clip) = (&*self.plan.rule, self.plan.clip());
-        let Some(Observer { segments, .. }) = self.plan.observer.as_deref() else { return };
-        let whole = self.whole(param, grad);
-        let sums = map_parts(segments.items().to_vec(), |item| observe::observe(rule, &clip, step, &whole, item));
-        let totals = segments.ranges().enumerate().map(|(number, items)| {
-            let own = segments.is_own(number, items.clone());
-            observe::totals(&own.zip(sums[items].iter().copied()))
-        });
-        let ControlBlock { step, skipped, .. } = self.moment.control;
-        self.moment.observation = Observation { executed: step + skipped, totals: totals.collect() };
-    }
-
-    fn whole<'a>(&'a self, param: &'a [f32], grad: &'a [f32]) -> Whole<'a> {
-        let Moment { states, tensors, factors, .. } = &self.moment;
-        Whole {
-            param,
-            grad,
-            states: states.iter().map(|(_, state)| &state[..]).collect(),
-            factors: self.plan.factors.as_ref().zip(factors.as_ref()),
-            groups: &self.plan.groups,
-            tensors,
-        }
-    }
-
-    /// The rule, or a pass of it, over all elements; gives the flat index of the first non-finite gradient, or [`NONE`].
-    fn update(
-        &mut self,
-        pass: Option<&str>,
-        whole: &WholeStep,
-        after_others: bool,
-        params: &mut [f32],
-        grads: &[f32],
-    ) -> u32 {
-        let plan = &self.plan;
-        let factors = plan.factors.as_ref().zip(self.moment.factors.as_ref());
-        let mut states: Vec<&mut [f32]> = self.moment.states.iter_mut().map(|(_, state)| &mut state[..]).collect();
-        let parts = if after_others {
-            // What the passes before read last, they left in the cache.
-            let mut parts = parts(PART, params, grads, &mut states);
-            parts.reverse();
-            parts
-        } else {
-            let share = (plan.len / (PARTS_OF_A_THREAD * threads())).next_multiple_of(NORM_BLOCK);
-            parts(share.max(PART), params, grads, &mut states)
+    /// Runs the passes of a step.
+    fn run(&mut self, kind: StepKind, head: &StepHead, params: &mut [f32], grads: HostSlice<'_>) {
+        let mut progress = StepProgress {
+            context: StepContext::new(&self.state.control, head.lr, [1.0; 2]),
+            tile_sums: Vec::new(),
+            part_sums: Vec::new(),
+            metric_part_sums: Vec::new(),
         };
-        let bad = map_parts(parts, |part| {
-            update::update(&*plan.rule, pass, &plan.groups, &self.moment.tensors, factors, whole, part)
-        });
-        bad.into_iter().min().unwrap_or(NONE)
+        for pass in self.plan.passes(kind) {
+            self.run_pass(pass, head, &mut progress, params, grads);
+            let is_skipped = pass == Pass::Decide && self.state.control.apply == 0;
+            if is_skipped {
+                return;
+            }
+        }
     }
 
-    /// Statistics of the last steps, oldest first; see [`Optimizer::history`](crate::Optimizer::history).
+    fn run_pass(
+        &mut self,
+        pass: Pass,
+        head: &StepHead,
+        progress: &mut StepProgress,
+        params: &mut [f32],
+        grads: HostSlice<'_>,
+    ) {
+        let Self { plan, powers, state } = self;
+        let (rule, context) = (&plan.rule, progress.context);
+        match pass {
+            Pass::GlobalNorm => {
+                let tiles = (0..plan.len).step_by(TILE_LEN).collect();
+                progress.tile_sums = parallel::map(tiles, |start: usize| {
+                    let mut scratch = Vec::new();
+                    let grad = grads.load(start..plan.len.min(start + TILE_LEN), &mut scratch);
+                    global_norm(plan.norm_order(), grad, start, &plan.groups)
+                });
+            }
+            Pass::Decide => {
+                let norms = state.norms.as_mut();
+                decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, head, powers, rule);
+                progress.context = StepContext::new(&state.control, head.lr, state.control.grad_factors);
+            }
+            Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
+                let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
+                match pass {
+                    Pass::FactorPartials => {
+                        let inputs = inputs(plan, state, params, grads);
+                        factor_partials(&mut values, factors, &context, &inputs);
+                    }
+                    Pass::FactorUpdate => factor_update(&mut values, rule, factors, &context),
+                    _ => factor_row_mean(&mut values, rule, factors),
+                }
+                state.factors = Some(values);
+            }
+            Pass::SegmentReduce => {
+                let Some(segments) = &plan.segments else { return };
+                let inputs = inputs(plan, state, params, grads);
+                let reduce = |part| segment_reduce(rule, &context, &inputs, part);
+                progress.part_sums = parallel::map(segments.parts().to_vec(), reduce);
+            }
+            Pass::SegmentUpdate => {
+                let Some(segments) = &plan.segments else { return };
+                for (number, (row, parts)) in state.segments.iter_mut().zip(segments.ranges()).enumerate() {
+                    let own = segments.is_own(number, parts.clone());
+                    segment_update(rule, &context, own.zip(progress.part_sums[parts].iter().copied()), row);
+                }
+            }
+            Pass::MetricsReduce => {
+                let Some(sampler) = &plan.sampler else { return };
+                let inputs = inputs(plan, state, params, grads);
+                let reduce = |part| metrics_reduce(rule, &context, &inputs, part);
+                progress.metric_part_sums = parallel::map(sampler.segments.parts().to_vec(), reduce);
+            }
+            Pass::MetricsTotal => {
+                let Some(sampler) = &plan.sampler else { return };
+                let sums = sampler.segments.ranges().enumerate().map(|(number, parts)| {
+                    let own = sampler.segments.is_own(number, parts.clone());
+                    metrics_total(&own.zip(progress.metric_part_sums[parts].iter().copied()))
+                });
+                let ControlBlock { step, skipped, .. } = state.control;
+                state.metrics = SampledMetrics { executed: step + skipped, sums: sums.collect() };
+            }
+            Pass::Update => {
+                // Begins where the passes before ended: those elements are in the cache.
+                map_shards(plan, state, params, MIN_SHARD_LEN, true, |tables, shard| {
+                    update(rule, tables, &context, grads, shard)
+                });
+            }
+            Pass::UpdateSinglePass => {
+                update_single_pass::count(&mut state.control, head, powers, rule);
+                let context = StepContext::new(&state.control, head.lr, [head.inv_scale, 1.0]);
+                let len = MIN_SHARD_LEN.max(shard_len(plan));
+                let findings = map_shards(plan, state, params, len, false, |tables, shard| {
+                    update(rule, tables, &context, grads, shard)
+                });
+                let first_nonfinite = findings.into_iter().min();
+                let t = state.control.step as usize;
+                state.control.first_nonfinite[t & 1] = first_nonfinite.unwrap_or(NONE);
+            }
+            Pass::AuxiliaryUpdate(name) => {
+                let context = StepContext { clip_value: f32::INFINITY, ..context };
+                let len = MIN_SHARD_LEN.max(shard_len(plan));
+                map_shards(plan, state, params, len, false, |tables, shard| {
+                    auxiliary_update(rule, name, tables, &context, grads, shard);
+                });
+            }
+        }
+    }
+
+    /// The statistics of the last steps, oldest first: see [`Optimizer::history`](crate::Optimizer::history).
     ///
     /// # Errors
-    /// [`Error::NoHistory`] for an optimizer built without.
+    /// [`Error::NoHistory`].
     pub fn history(&self) -> Result<History, Error> {
-        self.moment.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
+        self.state.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
     }
 
-    /// Statistics of the last step.
+    /// The statistics of the last step.
     pub fn stats(&self) -> Stats {
         self.last().0
     }
 
-    /// Statistics of the last step, and of its groups.
+    /// The statistics of the last step, and of its groups.
     fn last(&self) -> (Stats, Vec<GroupStats>) {
-        let Observation { executed, totals } = &self.moment.observation;
-        self.plan.reader().stats(&self.moment.control, *executed, totals)
+        let SampledMetrics { executed, sums } = &self.state.metrics;
+        self.plan.decoder().stats(&self.state.control, *executed, sums)
     }
 
-    /// The learning rate that the next step will use.
+    /// The learning rate of the next step.
     ///
     /// # Errors
     /// Those of [`Schedule::lr`](crate::Schedule::lr).
@@ -244,8 +280,8 @@ impl CpuOptimizer {
         self.plan.lr()
     }
 
-    /// Sets the learning rate from the next step on, in place of the schedule, as assigning a parameter group's `lr`
-    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
+    /// Replaces the schedule by one learning rate from the next step on, as assigning a parameter group's `lr` in PyTorch.
+    /// Groups scale it as before; groups with schedules keep them, and a cycled momentum keeps its last value.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
@@ -253,7 +289,7 @@ impl CpuOptimizer {
         self.plan.set_lr(lr)
     }
 
-    /// Divides all gradients by `scale` from the next step on, as a loss scaler needs. Default 1.
+    /// Divides all gradients by `scale` from the next step on. Default 1.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] unless the scale is positive and finite, and so is its inverse.
@@ -261,33 +297,34 @@ impl CpuOptimizer {
         self.plan.set_grad_scale(scale)
     }
 
-    /// Lets steps through again after [`NonFinite::Stop`](crate::NonFinite::Stop).
+    /// Allows steps again after [`NonFinite::Stop`](crate::NonFinite::Stop).
     pub fn resume(&mut self) {
-        self.moment.control.stopped = 0;
+        self.state.control.stopped = 0;
     }
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> impl Iterator<Item = &str> {
-        let factors = self.moment.factors.as_ref().map_or(&[][..], |_| &NAMES);
-        self.moment.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())
+        let factors = self.state.factors.as_ref().map_or(&[][..], |_| &NAMES);
+        self.state.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())
     }
 
-    /// One state over the flat space, by the rule's name for it (`exp_avg`, …). One that is kept as factors
-    /// ([`Rule::factored`](crate::Rule::factored)): of each tensor that has it, in the order of the layout.
+    /// One state over the flat space, by the rule's name for it (`exp_avg`, …). A factored state
+    /// ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has them, in the layout's order.
     pub fn state(&self, name: &str) -> Option<&[f32]> {
-        if let (Some(factors), Some(range)) = (&self.moment.factors, self.factor_range(name)) {
+        if let (Some(factors), Some(range)) = (&self.state.factors, self.factor_range(name)) {
             return Some(&factors.values[range]);
         }
-        self.moment.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
+        self.state.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
     }
 
-    /// As [`CpuOptimizer::state`], to restore or change.
+    /// As [`CpuOptimizer::state`], to change it. Writing states does not restore an optimizer: step counter, bias
+    /// corrections and schedule are not among them.
     pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         let range = self.factor_range(name);
-        if let (Some(factors), Some(range)) = (&mut self.moment.factors, range) {
+        if let (Some(factors), Some(range)) = (&mut self.state.factors, range) {
             return Some(&mut factors.values[range]);
         }
-        self.moment.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
+        self.state.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
     }
 
     fn factor_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
@@ -296,36 +333,46 @@ impl CpuOptimizer {
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
         let (expected, actual) = (self.plan.len as u64, actual as u64);
-        if expected == actual { Ok(()) } else { Err(Error::LengthMismatch { what, expected, actual }) }
+        let remedy = " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding";
+        if expected == actual { Ok(()) } else { Err(Error::LengthMismatch { what, expected, actual, remedy }) }
     }
 }
 
-/// Cuts the flat space into parts of `size` elements. `params` may be empty where only gradients are read.
-fn parts<'a>(size: usize, params: &'a mut [f32], grads: &'a [f32], states: &'a mut [&mut [f32]]) -> Vec<Part<'a>> {
-    let mut params = params.chunks_mut(size);
-    let mut states: Vec<_> = states.iter_mut().map(|state| state.chunks_mut(size)).collect();
-    let part = |(i, grad)| Part {
-        start: i * size,
-        param: params.next().unwrap_or_default(),
+fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: HostSlice<'a>) -> StepInputs<'a> {
+    StepInputs {
+        param,
         grad,
-        states: states.iter_mut().filter_map(Iterator::next).collect(),
-    };
-    grads.chunks(size).enumerate().map(part).collect()
-}
-
-pub(crate) fn map_parts<P: Send, T: Send>(parts: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
-    // To wake one thread of a pool and to wait for it takes longer than a small part.
-    #[cfg(feature = "rayon")]
-    if parts.len() > 1 && threads() > 1 {
-        use rayon::prelude::*;
-        return parts.into_par_iter().map(f).collect();
+        states: state.states.iter().map(|(_, state)| &state[..]).collect(),
+        factors: plan.factors.as_ref().zip(state.factors.as_ref()),
+        groups: &plan.groups,
+        segments: &state.segments,
     }
-    parts.into_iter().map(f).collect()
 }
 
-fn threads() -> usize {
-    #[cfg(feature = "rayon")]
-    return rayon::current_num_threads();
-    #[cfg(not(feature = "rayon"))]
-    1
+/// Elements of each of a few shards per thread.
+fn shard_len(plan: &StepPlan) -> usize {
+    (plan.len / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
+}
+
+/// Cuts the flat space into shards of `len` elements, and calls `f` for each.
+fn map_shards<T: Send>(
+    plan: &StepPlan,
+    state: &mut CpuState,
+    params: &mut [f32],
+    len: usize,
+    last_first: bool,
+    f: impl Fn(ElementTables<'_>, Shard<'_>) -> T + Sync + Send,
+) -> Vec<T> {
+    let factors = plan.factors.as_ref().zip(state.factors.as_ref());
+    let tables = ElementTables { groups: &plan.groups, segments: &state.segments, factors };
+    let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
+    let shard = |(i, param)| {
+        let states = states.iter_mut().filter_map(Iterator::next).collect();
+        Shard { start: i * len, param, states }
+    };
+    let mut shards: Vec<_> = params.chunks_mut(len).enumerate().map(shard).collect();
+    if last_first {
+        shards.reverse();
+    }
+    parallel::map(shards, |shard| f(tables, shard))
 }

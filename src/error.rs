@@ -1,8 +1,10 @@
 use thiserror::Error;
 
-/// Everything the crate refuses, with what was given, what is allowed and what to do.
+use crate::storage::Dtype;
+
+/// Everything that the crate refuses: what was given, what is allowed, what to do.
 ///
-/// All checks run before `wgpu` sees the call, so a refused step records nothing and changes nothing.
+/// All checks run before `wgpu` sees the call: a refused step records nothing and changes nothing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -63,9 +65,19 @@ pub enum Error {
         /// The layout's groups.
         known: Vec<String>,
     },
-    /// The history of an optimizer that keeps none was asked for.
-    #[error("the optimizer keeps the statistics of its last step only; call `.history(1_000)` on its builder")]
+    /// An optimizer without a history was asked for one.
+    #[error("the optimizer keeps the statistics of its last step alone; call `.history(1_000)` on its builder")]
     NoHistory,
+    /// Two features exclude each other.
+    #[error("{what} does not work with {with}: {remedy}")]
+    Unsupported {
+        /// One feature.
+        what: String,
+        /// The other, and why.
+        with: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A hyperparameter lies outside its range.
     #[error("{owner}: {name} is {value}; allowed: {allowed}")]
     Hyperparameter {
@@ -78,22 +90,20 @@ pub enum Error {
         /// The values that are allowed.
         allowed: &'static str,
     },
-    /// A step lies behind the last one of a schedule that ends.
+    /// The step lies behind the end of a schedule.
     #[error("{schedule} schedule: the step is {step}; allowed: 0 to {name}, which is {steps}")]
     ScheduleEnded {
         /// Name of the schedule.
         schedule: &'static str,
         /// The step asked for, counted from 0.
         step: u64,
-        /// Name of the field that says where the schedule ends.
+        /// Name of the field that holds the end.
         name: &'static str,
         /// Its value.
         steps: u64,
     },
     /// A buffer or slice has another length than the layout.
-    #[error(
-        "{what} holds {actual} elements; the layout has {expected}: pass a buffer of that many f32, or a slice of a longer one"
-    )]
+    #[error("{what} holds {actual} elements; the layout has {expected}{remedy}")]
     LengthMismatch {
         /// `params`, `grads`, ….
         what: &'static str,
@@ -101,6 +111,24 @@ pub enum Error {
         expected: u64,
         /// Elements given.
         actual: u64,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The buffer of a gradient scale is too small.
+    #[error("the buffer of the gradient scale has {actual} bytes; it holds one f32: 4 bytes or more are needed")]
+    GradScaleTooSmall {
+        /// Bytes given.
+        actual: u64,
+    },
+    /// Numbers were given in another storage format than the optimizer was built for.
+    #[error("{what} are {actual:?}; the optimizer was built for {expected:?}: call `.grad_dtype` on its builder")]
+    DtypeMismatch {
+        /// `grads`, ….
+        what: &'static str,
+        /// The format the optimizer was built for.
+        expected: Dtype,
+        /// The format given.
+        actual: Dtype,
     },
     /// A buffer lacks usage flags.
     #[error(
@@ -113,7 +141,7 @@ pub enum Error {
         missing: wgpu::BufferUsages,
         /// The flags the buffer has.
         actual: wgpu::BufferUsages,
-        /// Why, where it is not plain; empty otherwise.
+        /// The reason where it is not obvious; else empty.
         reason: &'static str,
     },
     /// A slice does not start or end on an f32.
@@ -140,10 +168,9 @@ pub enum Error {
         /// Index of the other.
         second: usize,
     },
-    /// A list of slices is cut inside a tensor that the rule sums over, by whose norms gradients are clipped, or whose norms a
-    /// history keeps.
+    /// A list of slices is cut inside a tensor, and the rule, its clipping or the history sums over tensors.
     #[error(
-        "the slices are cut at element {element}, inside a tensor; rule {rule:?}, the clipping of its gradients, or the history sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
+        "the slices are cut at element {element}, inside a tensor; rule {rule:?}, its clipping or the history sums over tensors: cut between tensors, or at multiples of 8,192 elements of the flat space"
     )]
     CutTensor {
         /// The rule's name.
@@ -151,7 +178,7 @@ pub enum Error {
         /// Element of the flat space at which the slices are cut.
         element: u64,
     },
-    /// One buffer was given in two roles.
+    /// One buffer has two roles.
     #[error("{first} and {second} share a buffer; wgpu tracks hazards per whole buffer, so give each its own")]
     AliasedBuffers {
         /// One role.
@@ -159,14 +186,14 @@ pub enum Error {
         /// The other role.
         second: &'static str,
     },
-    /// The device was requested with a limit that is too small.
+    /// A limit of the device is too small.
     #[error(
         "the device allows {limit} = {available}, and this optimizer needs {required}: raise it in `required_limits` of `request_device`"
     )]
     DeviceLimit {
         /// Name of the field of [`wgpu::Limits`].
         limit: &'static str,
-        /// The least value that works.
+        /// The minimum.
         required: u64,
         /// The device's value.
         available: u64,
@@ -176,83 +203,99 @@ pub enum Error {
     RuleInterface {
         /// The rule's name.
         rule: String,
-        /// What is wrong and what is allowed.
+        /// The problem, and what is allowed.
         problem: String,
     },
-    /// A rule has no pass of that name.
-    #[error("rule {rule:?} has no pass {pass:?}; it has: {}", list(.known))]
-    UnknownPass {
+    /// A rule has no auxiliary update of that name.
+    #[error("rule {rule:?} has no auxiliary update {name:?}; it has: {}", list(.known))]
+    UnknownAuxiliaryUpdate {
         /// The rule's name.
         rule: String,
         /// The name given.
-        pass: String,
-        /// The rule's passes.
+        name: String,
+        /// The rule's auxiliary updates.
         known: Vec<String>,
     },
     /// A step, or a second `eval`, between `eval` and `train`.
     #[error(
-        "{call} was called while the parameters are those for evaluation; call `train` first, which brings the training parameters back"
+        "`{call}` needs training parameters, and these are for evaluation: call `train` first, which restores them"
     )]
     EvaluationMode {
-        /// What was called.
+        /// The call.
         call: &'static str,
     },
-    /// A snapshot was taken from another optimizer.
-    #[error("the snapshot was taken from another optimizer; restore it into the one whose `snapshot` made it")]
+    /// The snapshot is of another optimizer.
+    #[error("the snapshot is of another optimizer; restore it into the one that made it")]
     ForeignSnapshot,
     /// The WGSL of a rule does not compile.
     #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
     Shader {
         /// The rule's name.
         rule: String,
-        /// The compiler's message with the source lines it speaks of.
+        /// The compiler's message, with the source lines.
         message: String,
     },
     /// A rule's WGSL and its Rust give different results; see
     /// [`OptimizerBuilder::verify`](crate::OptimizerBuilder::verify).
     #[error(
-        "rule {rule:?}: in step {step}, `{function}` makes {stream} {device:e} in WGSL and {cpu:e} in Rust, of parameter {param:e} and gradient {grad:e}: both must compute the same, statement by statement"
+        "rule {rule:?}: in step {step}, `{function}` returns {stream} {device:e} in WGSL and {cpu:e} in Rust, for parameter {param:e} and gradient {grad:e}: write the same statements in both"
     )]
     RuleMismatch {
         /// The rule's name.
         rule: String,
-        /// The WGSL function: `rule`, or a pass.
+        /// The WGSL function: `rule`, or an auxiliary update.
         function: String,
         /// `param`, or the state.
         stream: String,
         /// Number of the step, from 1.
         step: u32,
-        /// The parameter before the step; NaN for a factor, which belongs to no single one.
+        /// The parameter before the step; NaN for a factor, which belongs to many.
         param: f32,
         /// The gradient; likewise.
         grad: f32,
-        /// What the WGSL made.
+        /// Result of the WGSL.
         device: f32,
-        /// What the Rust made.
+        /// Result of the Rust.
         cpu: f32,
     },
     /// No adapter fits.
-    #[error("no {wanted} adapter was found (present: {}); install a driver: on Debian and Ubuntu `apt install mesa-vulkan-drivers`, on Fedora `dnf install mesa-vulkan-drivers`, on NVIDIA cards the vendor's driver with its Vulkan ICD; or use the CPU engine", list(.found))]
+    #[error("no {wanted} adapter was found (present: {}); {}", list(.found), adapter_remedy(.filter.as_deref()))]
     NoAdapter {
         /// The kind that was asked for.
         wanted: &'static str,
         /// The adapters that are present.
         found: Vec<String>,
+        /// The value of `WGPU_ADAPTER_NAME`, if it excluded an adapter.
+        filter: Option<String>,
     },
     /// The adapter refused to make a device.
     #[error("the adapter {adapter} made no device: {source}")]
     RequestDevice {
         /// The adapter.
         adapter: String,
-        /// What wgpu says.
+        /// The reason.
         source: wgpu::RequestDeviceError,
     },
     /// The encoder that carried a statistics request was dropped without being submitted.
-    #[error("the statistics were recorded into an encoder that was never submitted; submit it, or ask again")]
+    #[error("the encoder of this request was dropped; submit the encoder, or ask again")]
     StatsDropped,
-    /// Statistics, or a buffer, could not be mapped.
+    /// A readback was awaited again after its value had been taken.
+    #[error("the value of this readback was taken already; ask the optimizer again for another")]
+    AlreadyTaken,
+    /// A buffer could not be mapped.
     #[error("the device's memory could not be read back: {0}; the device may be lost")]
     Unreadable(String),
+}
+
+fn adapter_remedy(filter: Option<&str>) -> String {
+    match filter {
+        Some(name) => {
+            format!("WGPU_ADAPTER_NAME is {name:?} and matches none of them: unset it, or set part of a name")
+        }
+        None => "install a driver: on Debian and Ubuntu `apt install mesa-vulkan-drivers`, on Fedora `dnf install \
+                 mesa-vulkan-drivers`, for NVIDIA cards the vendor's driver with its Vulkan ICD; or use the CPU engine"
+            .to_owned(),
+    }
 }
 
 fn list(names: &[String]) -> String {
@@ -267,7 +310,7 @@ pub(crate) fn check(ok: bool, owner: &str, name: &'static str, value: f64, allow
     Err(Error::Hyperparameter { owner: owner.to_owned(), name, value, allowed })
 }
 
-/// Whether a value can serve as a learning rate, a decay or a scale in f32.
+/// Whether a value is a learning rate, a decay or a scale in f32: 0 or greater, finite.
 pub(crate) fn is_rate(value: f64) -> bool {
     value >= 0.0 && (value as f32).is_finite()
 }

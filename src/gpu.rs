@@ -1,21 +1,22 @@
-//! The step on the device: what is bound, what is compiled, and in which order it is recorded.
+//! The step on the device: what is composed, compiled, bound and recorded.
 
 mod adapter;
 mod buffer_slices;
-pub(crate) mod chunking;
-mod factors;
+mod chunking;
+mod encode;
 mod pipelines;
 mod prepared_step;
+mod resources;
 pub(crate) mod shader;
 mod shared_pipelines;
-pub(crate) mod step_uniforms;
+mod step_uniforms;
 
 pub use adapter::Gpu;
-pub use buffer_slices::FlatBuffer;
-pub(crate) use buffer_slices::Piece;
-pub(crate) use buffer_slices::check_usage;
-pub(crate) use chunking::{PlanLimits, ScratchCopy, norm_blocks};
-pub(crate) use pipelines::{Kernel, Pipelines, check_limit};
-pub(crate) use prepared_step::{Bindings, Shared, Work, bound, init_buffer};
+pub use buffer_slices::BufferSlices;
+pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges};
+pub(crate) use encode::encode;
+pub(crate) use pipelines::Pipelines;
+pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group};
+pub(crate) use resources::{Resources, check_limit, init_buffer, state_ranges};
 pub use shared_pipelines::SharedPipelines;
-pub(crate) use step_uniforms::Slots;
+pub(crate) use step_uniforms::StepUniforms;

@@ -5,7 +5,7 @@ use crate::layout::{Member, TENSOR_ALIGNMENT};
 use crate::segments::Segments;
 use crate::{Error, Layout, Schedule};
 
-/// What a group of tensors or elements does differently. The default changes nothing.
+/// Options of one group of tensors or elements. The default changes nothing.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GroupOptions {
@@ -36,18 +36,18 @@ impl GroupOptions {
         self
     }
 
-    /// Gives the group a learning rate of its own over time, which `lr_scale` multiplies (default: the optimizer's).
-    /// What a rule or the statistics have for all groups at once goes by the optimizer's: `Stats::lr`, and the scalars of
-    /// [`Prodigy`](crate::Prodigy) and the schedule-free rules. On a device each different rate takes 4 bytes of a uniform
-    /// buffer, of which WebGPU grants 64 KiB.
+    /// Gives the group a schedule of its own, which `lr_scale` multiplies. Default: the optimizer's.
+    ///
+    /// `Stats::lr` and the scalar states of [`Prodigy`](crate::Prodigy) and of the schedule-free rules follow the
+    /// optimizer's schedule. Each different rate takes 4 bytes of a uniform buffer, of which WebGPU grants 64 KiB.
     #[must_use]
     pub fn with_schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.schedule = Some(schedule.into());
         self
     }
 
-    /// Leaves parameters and states of the group as they are, and its gradients out of the norm and of the
-    /// check for non-finite values, as a parameter without gradient is in PyTorch.
+    /// Keeps parameters and states of the group unchanged. Its gradients count neither for the norm nor for the finite
+    /// check, as those of a parameter with `requires_grad=False` in PyTorch.
     #[must_use]
     pub fn frozen(mut self) -> Self {
         self.frozen = true;
@@ -61,47 +61,51 @@ impl GroupOptions {
         let weight_decay = self.weight_decay.unwrap_or(0.0);
         check(is_rate(weight_decay), &owner, "weight_decay", weight_decay, allowed)?;
         let Some(schedule) = &self.schedule else { return Ok(()) };
-        let cycles = schedule.momentum(0)?.is_some();
-        check(!cycles, &owner, "cycle_momentum", 1.0, "0 (false): the momentum is that of all groups")
+        if schedule.momentum(0)?.is_none() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: format!("a schedule of group {group:?} that cycles the momentum"),
+            with: "groups, which share the rule's momentum".to_owned(),
+            remedy: "set `cycle_momentum` of the group's schedule to false",
+        })
     }
 }
 
-/// One run of elements with the same options, as the kernels see it.
+/// Contiguous elements with equal options.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GroupSpan {
     pub(crate) end: u32,
-    /// Or, where any group has a schedule, the number of the learning rate in [`GroupTable::lrs`].
+    /// Or, if any group has a schedule, the number of the learning rate in [`GroupTable::lrs`].
     pub(crate) lr_scale: f32,
     pub(crate) weight_decay: f32,
-    /// Number of the tensor the elements lie in, where the rule sums over tensors, else 0; none where frozen or padding.
-    pub(crate) tensor: Option<u32>,
+    /// Number of the segment; 0 without a reduction; `None` for frozen elements and padding.
+    pub(crate) segment: Option<u32>,
 }
 
 impl GroupSpan {
-    pub(crate) fn live(&self) -> bool {
-        self.tensor.is_some()
+    pub(crate) fn is_active(&self) -> bool {
+        self.segment.is_some()
     }
 }
 
-/// Elements per entry of the index that leads from an element to its span.
+/// Elements per entry of the index from elements to spans.
 const INDEX_BLOCK: u32 = 1024;
-/// Elements per word that says which of them are live.
-pub(crate) const LIVE_BLOCK: u32 = TENSOR_ALIGNMENT as u32;
-/// What a span's number is multiplied by in such a word, so that numbers of live elements, of which all are possible, fit
-/// below it.
-const LIVE_COUNTS: u32 = 2 * LIVE_BLOCK;
+/// Elements per block, whose word holds its span and the number of its active elements.
+pub(crate) const BLOCK_LEN: u32 = TENSOR_ALIGNMENT as u32;
+/// Factor of the span's number in that word; the number of active elements lies below it.
+const SPAN_FACTOR: u32 = 2 * BLOCK_LEN;
 
-/// The options of every element, in ascending runs. Twin of `shaders/groups.wgsl`, `blocks.wgsl`, `padded.wgsl` and
-/// `span.wgsl`.
+/// The options of every element, in ascending spans, and their table on the device: see `shaders/device/group_lookup`.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupTable {
     spans: Vec<GroupSpan>,
     has_blocks: bool,
-    /// The first live span, if all others have the same options.
+    /// The first active span, if all others have the same options.
     only_options: Option<GroupSpan>,
-    /// Different schedules of groups (`None` is the optimizer's) and scales, if any group has a schedule.
+    /// If any group has a schedule: the different pairs of schedule (`None`: the optimizer's) and scale.
     scheduled: Vec<(Option<Schedule>, f32)>,
-    /// What these are in the step at hand.
+    /// Their learning rates in the present step.
     lrs: Vec<f32>,
 }
 
@@ -137,24 +141,24 @@ impl GroupTable {
         };
         let ungrouped = GroupOptions::default();
         let mut spans: Vec<GroupSpan> = Vec::new();
-        let items = segments.map_or(&[][..], Segments::items);
+        let parts = segments.map_or(&[][..], Segments::parts);
         for span in layout.spans() {
             let (group, gap) = match span.member {
                 Member::Gap => (&ungrouped, true),
                 Member::Ungrouped => (&ungrouped, false),
                 Member::Group(index) => (&of_group[index], false),
             };
-            let live = !gap && !group.frozen;
-            // What is frozen needs no learning rate.
-            let lr_scale = lr_scale(if live { group } else { &ungrouped });
+            let active = !gap && !group.frozen;
+            // A frozen span needs no learning rate.
+            let lr_scale = lr_scale(if active { group } else { &ungrouped });
             loop {
                 let start = spans.last().map_or(0, |last| last.end);
-                let item = items.get(items.partition_point(|item| item.end <= start)).filter(|_| live);
+                let part = parts.get(parts.partition_point(|part| part.end <= start)).filter(|_| active);
                 let next = GroupSpan {
-                    end: item.map_or(u32::MAX, |item| item.end).min(span.end as u32),
+                    end: part.map_or(u32::MAX, |part| part.end).min(span.end as u32),
                     lr_scale,
                     weight_decay: without_sign_of_zero(group.weight_decay.unwrap_or(weight_decay)),
-                    tensor: live.then_some(item.map_or(0, |item| item.segment)),
+                    segment: active.then_some(part.map_or(0, |part| part.segment)),
                 };
                 match spans.last_mut() {
                     Some(last) if (GroupSpan { end: next.end, ..*last }) == next => last.end = next.end,
@@ -166,15 +170,15 @@ impl GroupTable {
             }
         }
         let lrs = vec![0.0; scheduled.len()];
-        let mut live = spans.iter().filter(|span| span.live());
-        let first = live.next().copied();
-        let only_options = first.filter(|first| live.all(|span| GroupSpan { end: first.end, ..*span } == *first));
+        let mut active = spans.iter().filter(|span| span.is_active());
+        let first = active.next().copied();
+        let only_options = first.filter(|first| active.all(|span| GroupSpan { end: first.end, ..*span } == *first));
         let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs };
         table.has_blocks = table.can_have_blocks();
         Ok(table)
     }
 
-    /// Brings the groups' learning rates to a step, of which the optimizer's is `lr`.
+    /// Sets the groups' learning rates for a step; the optimizer's is `lr`.
     pub(crate) fn set_lrs(&mut self, lr: f32, step: u64) -> Result<(), Error> {
         for ((schedule, scale), group_lr) in self.scheduled.iter().zip(&mut self.lrs) {
             let lr = schedule.as_ref().map_or(Ok(lr), |schedule| Ok(schedule.value(step)? as f32))?;
@@ -183,25 +187,24 @@ impl GroupTable {
         Ok(())
     }
 
-    /// The groups' learning rates in the step at hand, by their numbers; none if no group has a schedule.
+    /// The groups' learning rates in the present step; none if no group has a schedule.
     pub(crate) fn lrs(&self) -> &[f32] {
         &self.lrs
     }
 
-    /// How many fours of them the device's slots have.
-    pub(crate) fn lr_fours(&self) -> u32 {
+    /// Quads of learning rates in the step's uniforms.
+    pub(crate) fn lr_quads(&self) -> u32 {
         self.lrs.len().div_ceil(4) as u32
     }
 
-    /// The learning rate of a span, where the optimizer's is `lr`. Twin of `lr_of` in `shaders/lr_scale.wgsl` and
-    /// `shaders/group_lrs.wgsl`.
+    /// The learning rate of a span: `lr_of` of the WGSL. The optimizer's is `lr`.
     pub(crate) fn lr(&self, span: &GroupSpan, lr: f32) -> f32 {
         if self.lrs.is_empty() { lr * span.lr_scale } else { self.lrs[span.lr_scale as usize] }
     }
 
-    /// Numbers of the tensors that live elements lie in.
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = u32> {
-        self.spans.iter().filter_map(|span| span.tensor)
+    /// Segments that active elements lie in.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u32> {
+        self.spans.iter().filter_map(|span| span.segment)
     }
 
     /// The spans that cover `start..end`, each clipped to it, as `(start, end, span)`.
@@ -215,12 +218,12 @@ impl GroupTable {
         })
     }
 
-    /// Whether the device's table has a word for every block of [`LIVE_BLOCK`] elements.
+    /// Whether the device's table has a word for every block of [`BLOCK_LEN`] elements.
     pub(crate) fn has_blocks(&self) -> bool {
         self.has_blocks
     }
 
-    /// Where in the device's table they begin.
+    /// First of these words in the device's table.
     pub(crate) fn first_block(&self) -> u32 {
         self.len().div_ceil(INDEX_BLOCK) + 2
     }
@@ -229,8 +232,8 @@ impl GroupTable {
         self.spans.last().map_or(0, |span| span.end)
     }
 
-    /// The words of the device's table, of which a binding may cover so many bytes: without those of blocks where they are too
-    /// many.
+    /// The words of the device's table, of which a binding covers at most so many bytes. Leaves the words of blocks out if
+    /// they do not fit.
     pub(crate) fn words_within(&mut self, binding: u64) -> Vec<u32> {
         let words = self.words();
         if !self.has_blocks || words.len() as u64 * 4 <= binding {
@@ -240,9 +243,7 @@ impl GroupTable {
         self.words()
     }
 
-    /// The words of the device's table: where the spans begin, the first span of every block of
-    /// [`INDEX_BLOCK`] elements and of one block more, the words of blocks of [`LIVE_BLOCK`] elements if it has any, then
-    /// four words per span.
+    /// The words of the device's table: see `shaders/device/group_lookup/search.wgsl`.
     fn words(&self) -> Vec<u32> {
         let blocks = self.len().div_ceil(INDEX_BLOCK);
         let last = self.spans.len().saturating_sub(1);
@@ -260,44 +261,49 @@ impl GroupTable {
         words[0] = words.len() as u32;
         for span in &self.spans {
             let (lr_scale, weight_decay) = (span.lr_scale.to_bits(), span.weight_decay.to_bits());
-            words.extend([span.end, lr_scale, weight_decay, span.tensor.map_or(0, |tensor| tensor + 1)]);
+            words.extend([span.end, lr_scale, weight_decay, span.segment.map_or(0, |segment| segment + 1)]);
         }
         words
     }
 
-    /// Whether one word for each block of [`LIVE_BLOCK`] elements can say all there is to say: no live span begins within one.
-    /// A single span needs none.
+    /// Whether one word per block of [`BLOCK_LEN`] elements suffices: no active span begins within a block. A single span
+    /// needs no words.
     fn can_have_blocks(&self) -> bool {
-        (2..(u32::MAX / LIVE_COUNTS) as usize).contains(&self.spans.len())
-            && self.covering(0, self.len()).all(|(start, _, span)| !span.live() || start.is_multiple_of(LIVE_BLOCK))
+        (2..(u32::MAX / SPAN_FACTOR) as usize).contains(&self.spans.len())
+            && self.covering(0, self.len()).all(|(start, _, span)| !span.is_active() || start.is_multiple_of(BLOCK_LEN))
     }
 
-    /// For each block of [`LIVE_BLOCK`] elements the number of its live span and how many of its elements are live.
+    /// For each block: the number of its active span, and the number of its active elements.
     fn push_blocks(&self, words: &mut Vec<u32>) {
         let first = words.len();
-        words.resize(first + self.len().div_ceil(LIVE_BLOCK) as usize, 0);
+        words.resize(first + self.len().div_ceil(BLOCK_LEN) as usize, 0);
         let spans = (0..).zip(self.covering(0, self.len()));
-        for (number, (start, end, _)) in spans.filter(|(_, (_, _, span))| span.live()) {
-            for block in start / LIVE_BLOCK..end.div_ceil(LIVE_BLOCK) {
-                let live = LIVE_BLOCK.min(end - block * LIVE_BLOCK);
-                words[first + block as usize] = number * LIVE_COUNTS + live;
+        for (number, (start, end, _)) in spans.filter(|(_, (_, _, span))| span.is_active()) {
+            for block in start / BLOCK_LEN..end.div_ceil(BLOCK_LEN) {
+                let active = BLOCK_LEN.min(end - block * BLOCK_LEN);
+                words[first + block as usize] = number * SPAN_FACTOR + active;
             }
         }
     }
 
-    /// The live span that has all elements of `start..end`, if there is one.
+    /// The active span that holds all of `start..end`.
     pub(crate) fn only_span(&self, start: u32, end: u32) -> Option<&GroupSpan> {
         let (_, to, span) = self.covering(start, end).next()?;
-        (to == end && span.live()).then_some(span)
+        (to == end && span.is_active()).then_some(span)
     }
 
-    /// A live span, if all others of the whole space have the same options.
+    /// Whether all elements are active and have the same options.
+    pub(crate) fn is_one_span(&self) -> bool {
+        self.only_span(0, self.len()).is_some()
+    }
+
+    /// An active span, if all others have the same options.
     pub(crate) fn only_options(&self) -> Option<&GroupSpan> {
         self.only_options.as_ref()
     }
 }
 
-/// In f32, 0 for -0: options that compare as equal are the same.
+/// In f32, and 0 for -0: equal options have equal bits.
 fn without_sign_of_zero(option: f64) -> f32 {
     option as f32 + 0.0
 }
@@ -312,17 +318,17 @@ mod tests {
     }
 
     #[test]
-    fn a_block_says_its_span_and_how_many_of_its_elements_are_live() {
+    fn a_block_holds_its_span_and_the_number_of_its_active_elements() {
         let layout = Layout::builder().tensor("a", &[65]).tensor("still", &[64]).group("still").tensor("b", &[3]);
         let mut table = table(layout, &[("still", GroupOptions::default().frozen())]);
-        // Of a, padding and what is frozen, and b, the third span of which padding is the fourth.
+        // Spans: a; padding and the frozen tensor; b; padding.
         assert_eq!(table.spans.iter().map(|span| span.end).collect::<Vec<_>>(), [65, 192, 195, 256]);
         let words = table.words_within(u64::MAX);
         assert!(table.has_blocks());
         let blocks = table.first_block() as usize;
         assert_eq!(words[blocks..words[0] as usize], [64, 1, 0, 2 * 128 + 3]);
         assert_eq!(words[words[0] as usize + 8], 195);
-        // Where a binding is too small for them, the search remains.
+        // Too small a binding leaves the search.
         let without = table.words_within(words.len() as u64 * 4 - 1);
         assert!(!table.has_blocks());
         assert_eq!(without.len(), words.len() - 4);
@@ -337,7 +343,7 @@ mod tests {
             let slow = [("slow", GroupOptions::default().with_lr_scale(0.5))];
             assert_eq!(table(tensors().range(start..100, "slow"), &slow).has_blocks(), blocks, "from {start}");
         }
-        // Padding within a block, and no second span.
+        // One span needs no blocks.
         assert!(!table(Layout::builder().tensor("a", &[128]), &[]).has_blocks());
     }
 

@@ -1,13 +1,23 @@
-//! The CPU engine of each kernel.
+//! The CPU reference of each kernel, and the structs that both engines share. Files, functions and statements are those of
+//! `shaders/kernels`.
 
+pub(crate) mod auxiliary_update;
+pub(crate) mod bias_correction;
 pub(crate) mod control;
 pub(crate) mod decide;
 pub(crate) mod factor_partials;
+pub(crate) mod factor_row_mean;
+pub(crate) mod factor_update;
 pub(crate) mod global_norm;
+pub(crate) mod metric_sums;
 pub(crate) mod metrics_reduce;
+pub(crate) mod metrics_total;
+pub(crate) mod norm_order;
 pub(crate) mod part_sums;
 pub(crate) mod percentile;
 pub(crate) mod scaled_sum;
 pub(crate) mod segment_reduce;
 pub(crate) mod segment_update;
+pub(crate) mod update;
 pub(crate) mod update_elements;
+pub(crate) mod update_single_pass;

@@ -11,14 +11,14 @@ pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - (1 << 20);
 
 /// One named tensor of a [`Layout`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
+pub struct TensorInfo {
     name: String,
     shape: Vec<usize>,
     range: Range<usize>,
     group: Option<String>,
 }
 
-impl Tensor {
+impl TensorInfo {
     /// The name it was given.
     pub fn name(&self) -> &str {
         &self.name
@@ -72,7 +72,7 @@ pub(crate) enum Member {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    tensors: Vec<Tensor>,
+    tensors: Vec<TensorInfo>,
     groups: Vec<String>,
     spans: Vec<Span>,
     len: usize,
@@ -107,12 +107,12 @@ impl Layout {
     }
 
     /// The tensor of that name.
-    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
     /// All tensors in the order they were added.
-    pub fn tensors(&self) -> &[Tensor] {
+    pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
@@ -196,7 +196,7 @@ impl LayoutBuilder {
             if padded > MAX_ELEMENTS {
                 return Err(too_large(padded));
             }
-            tensors.push(Tensor { name, shape, range: len as usize..end as usize, group });
+            tensors.push(TensorInfo { name, shape, range: len as usize..end as usize, group });
             len = padded;
         }
         let len = len as usize;

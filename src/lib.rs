@@ -4,7 +4,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
-mod clip;
+pub mod clip;
 #[cfg(feature = "serde")]
 mod config;
 mod cpu;
@@ -15,35 +15,37 @@ mod groups;
 mod kernels;
 mod layout;
 mod metrics;
+mod nonfinite;
 mod optimizer;
+mod parallel;
 mod plan;
 pub mod rule;
 mod rules;
 pub mod schedule;
 mod segments;
 mod simd;
+mod storage;
 mod tile;
 mod transform;
 #[cfg(not(target_arch = "wasm32"))]
 mod verify;
 
 pub use builder::OptimizerBuilder;
-pub use clip::{Clip, NonFinite};
+pub use clip::Clip;
 #[cfg(feature = "serde")]
 pub use config::RuleConfig;
 pub use cpu::{CpuOptimizer, CpuSnapshot};
 pub use error::Error;
-pub use gpu::{FlatBuffer, Gpu, SharedPipelines};
+pub use gpu::shader::shader_sources;
+pub use gpu::{BufferSlices, Gpu, SharedPipelines};
 pub use groups::GroupOptions;
-pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, Tensor};
+pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, TensorInfo};
 pub use metrics::history;
-pub use metrics::{Pending, PendingStats, Stats};
+pub use metrics::{Readback, ReadbackHistory, ReadbackStats, Stats};
+pub use nonfinite::NonFinite;
 pub use optimizer::{GradScale, Optimizer, Snapshot};
 pub use rule::Rule;
-pub use rules::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Curvature, CustomRule, Lamb, Lars,
-    LarsConvention, Lion, NAdam, NovoGrad, Prodigy, RAdam, RmsProp, Rprop, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
-    SignSgd, Sophia, Yogi,
-};
+pub use rules::*;
 pub use schedule::Schedule;
+pub use storage::{Dtype, HostSlice};
 pub use wgpu;

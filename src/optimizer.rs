@@ -1,34 +1,30 @@
-mod passes;
+mod auxiliary;
 mod snapshot;
 
 use std::sync::Arc;
 
-use wgpu::{Buffer, BufferSlice, BufferUsages};
+use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 
 use crate::builder::OptimizerBuilder;
-use crate::factors::{Factors, NAMES};
+use crate::factors::NAMES;
+use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, Bindings, FlatBuffer, Kernel, Piece, Pipelines, PlanLimits, ScratchCopy, Shared, SharedPipelines, Slots,
-    Work, bound, check_limit, init_buffer, norm_blocks,
+    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, Resources, SharedPipelines, StepContext,
+    StepUniforms, check_limit, decide_bind_group,
 };
-use crate::kernels::control::{BiasPowers, ControlBlock, NONE, SlotHead};
-use crate::metrics::Reader;
-use crate::metrics::{DeviceHistory, PendingHistory};
-use crate::metrics::{PendingStats, StagingPool};
-use crate::plan::{Plan, PlanSettings};
-use crate::rule::{Rule, initial};
-use crate::segments::Segments;
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::{ControlBlock, StepHead};
+use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
+use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::rule::Rule;
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
-/// Sets of parameter and gradient buffers whose bindings are kept.
-const KEPT_BINDINGS: usize = 3;
-
-/// What gradients are divided by before anything else: the loss scale of mixed-precision training.
+/// The divisor of all gradients: the loss scale of mixed-precision training.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum GradScale<'a> {
-    /// A positive value whose inverse is a normal f32.
+    /// A positive value with a normal f32 inverse.
     Value(f32),
     /// The first f32 of a buffer with `STORAGE` usage, read when the step executes.
     Buffer(&'a Buffer),
@@ -46,245 +42,216 @@ impl<'a> From<&'a Buffer> for GradScale<'a> {
     }
 }
 
-/// The optimizer on a device: a rule, its states, and the step counter, all on the GPU.
+/// The optimizer on a device: a rule, its states and the step counter, all on the GPU.
 ///
-/// [`Optimizer::step`] records into the encoder of the training program; it never submits, maps, polls or waits.
-/// Several steps recorded into one submission do what they would do one by one.
+/// [`Optimizer::step`] records into the training program's encoder; it never submits, maps, polls or waits. Several steps
+/// in one submission equal the same steps in several.
 #[derive(Debug)]
 pub struct Optimizer {
     device: wgpu::Device,
-    plan: Plan,
+    queue: wgpu::Queue,
+    plan: StepPlan,
+    space: FlatSpace,
     pipelines: Pipelines,
-    shared: Shared,
-    slots: Slots,
-    finish: wgpu::BindGroup,
-    bindings: Vec<Bindings>,
-    /// What `eval` keeps for `train`; empty before the first.
-    training_params: Vec<Piece>,
+    resources: Resources,
+    uniforms: StepUniforms,
+    /// Buffer of the gradient scale: the unit scale if the host gives the value.
+    grad_scale: Buffer,
+    /// Bind groups of `decide` by the buffer of the gradient scale, the last used first.
+    decide: Vec<(Buffer, BindGroup)>,
+    /// Prepared steps, the last used first.
+    prepared: Vec<PreparedStep>,
+    /// How many of each kind are kept.
+    max_prepared: usize,
+    /// The copy that `eval` makes for `train`; empty before the first.
+    training_params: Vec<BufferRange>,
     staging: StagingPool,
     history: Option<DeviceHistory>,
 }
 
 impl Optimizer {
-    /// Starts an optimizer with a rule: a built-in one or anyone's own.
+    /// Starts an optimizer with a rule: a built-in one or your own.
     pub fn builder(rule: impl Rule + 'static) -> OptimizerBuilder {
         OptimizerBuilder::new(Arc::new(rule))
     }
 
-    pub(crate) fn new(pipelines: &SharedPipelines, settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
+    pub(crate) fn new(
+        pipelines: &SharedPipelines,
+        queue: &wgpu::Queue,
+        settings: &PlanSettings,
+        max_prepared: usize,
+        layout: &Layout,
+    ) -> Result<Self, Error> {
         let device = &pipelines.device;
-        let mut plan = Plan::new(settings, layout)?;
-        let limits = PlanLimits::new(&device.limits());
-        check_limit("max_storage_buffer_binding_size", limits.least_binding(), limits.binding)?;
-        check_limit("max_buffer_size", limits.least_binding(), device.limits().max_buffer_size)?;
-        let clip = plan.clip();
-        let pipelines = Pipelines::new(pipelines, plan.rule.clone(), clip, plan.observer.is_some())?;
-
-        let powers = BiasPowers::new(&plan.rule.bias_corrected());
-        let block = ControlBlock::new(&powers, initial(&plan.rule.scalars()), &clip);
-        let block = bytemuck::bytes_of(&block);
-        let len = plan.len as u64;
-        // An empty flat space has one partial, which must say that nothing is wrong.
-        let partials = [0, 0, 0, NONE].repeat(norm_blocks(len) as usize);
-        let groups = plan.groups.words_within(limits.binding.min(device.limits().max_buffer_size));
-        let segments = plan.segments.as_ref().map(Segments::words);
-        let factors = plan.factors.as_ref().map(Factors::words);
-        let observed = plan.observer.as_ref().map(|observer| observer.words());
-        let lengths = [&segments, &factors, &observed].map(|words| words.as_ref().map_or(0, Vec::len));
-        let ring_size = settings.history.as_ref().map(|history| u64::from(history.steps) * plan.reader().record_size());
+        let mut plan = StepPlan::new(settings, layout)?;
+        let record_size = plan.decoder().record_size();
+        let ring_size = settings.history.as_ref().map(|history| u64::from(history.steps) * record_size);
         if let Some(size) = ring_size {
             check_limit("max_buffer_size", size, device.limits().max_buffer_size)?;
         }
-        for words in [partials.len(), groups.len()].into_iter().chain(lengths) {
-            check_limit("max_storage_buffer_binding_size", words as u64 * 4, limits.binding)?;
-            check_limit("max_buffer_size", words as u64 * 4, device.limits().max_buffer_size)?;
-        }
-        let words =
-            |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, bytemuck::cast_slice(words));
-        let control_usage =
-            BufferUsages::UNIFORM | BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let next_usage = control_usage - BufferUsages::UNIFORM;
-        let table = |label: &str, words: Vec<u32>| {
-            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-            init_buffer(device, label, usage, bytemuck::cast_slice(&words))
-        };
-        let states = plan
-            .rule
-            .states()
-            .iter()
-            .map(|name| state_pieces(device, name, plan.rule.initial_state(name), len))
-            .collect();
-        let shared = Shared {
-            control: init_buffer(device, "wgpu-optim control", control_usage, block),
-            next: init_buffer(device, "wgpu-optim next control", next_usage, block),
-            groups: words("wgpu-optim groups", &groups),
-            partials: words("wgpu-optim norm partials", &partials),
-            powers: init_buffer(device, "wgpu-optim powers", BufferUsages::UNIFORM, powers.bytes()),
-            states,
-            segments: segments.map(|words| table("wgpu-optim tensors", words)),
-            factors: factors.map(|words| table("wgpu-optim factors", words)),
-            norms: clip.window.map(|window| table("wgpu-optim norms", vec![0; 1 + window as usize])),
-            observed: observed.map(|words| table("wgpu-optim observed", words)),
-        };
-        let slots = Slots::new(&*plan.rule, plan.groups.lr_fours(), plan.cycles());
-        let uniform = slots.size().max(size_of::<BiasPowers>() as u64);
+        let resources = Resources::new(device, &mut plan)?;
+        let pipelines = Pipelines::new(pipelines, &plan)?;
+        let uniforms = StepUniforms::new(plan.rule.spec(), plan.groups.lr_quads(), plan.cycles_momentum());
+        let uniform = uniforms.size().max(size_of::<BiasPowers>() as u64);
         check_limit("max_uniform_buffer_binding_size", uniform, device.limits().max_uniform_buffer_binding_size)?;
-        check_limit("max_buffer_size", slots.buffer_size(), device.limits().max_buffer_size)?;
-        let one = init_buffer(device, "wgpu-optim unit scale", BufferUsages::STORAGE, bytemuck::bytes_of(&1f32));
+        check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
+        let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
         Ok(Self {
-            finish: finish_bind_group(device, &pipelines, &shared, &one),
-            slots,
             device: device.clone(),
+            queue: queue.clone(),
+            space: FlatSpace { len: plan.len as u64, tensors: tensors.collect() },
             plan,
             pipelines,
-            shared,
-            bindings: Vec::new(),
+            grad_scale: resources.unit_scale.clone(),
+            resources,
+            uniforms,
+            decide: Vec::new(),
+            prepared: Vec::new(),
+            max_prepared,
             training_params: Vec::new(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
         })
     }
 
-    /// Records one optimizer step: `params` is updated from `grads`, both f32 over the layout's flat space, each
-    /// one buffer, a slice, or a list of slices ([`FlatBuffer`]). They need `STORAGE` usage; gradients in slices
-    /// that are not cut at multiples of 8,192 elements also need `COPY_SRC` where the norm is measured.
+    /// Records one step: updates `params` from `grads`.
     ///
-    /// `queue` is the one the encoder will be submitted to. A bare step (no clipping but by value, no gradient scale,
-    /// [`NonFinite::Propagate`](crate::NonFinite::Propagate)) is one dispatch per chunk; otherwise the norm takes
-    /// one more per chunk, and the decision one; so it does for rules with bias corrections under a schedule that cycles the
-    /// first beta. A rule that measures ([`Rule::measures`]) always takes those, one more
-    /// per chunk for its sums, and one to add them up; one that is factored ([`Rule::factored`]) one more per chunk, and two.
-    /// Chunks are as large as the device's bindings.
+    /// Both hold the elements of the layout, in one buffer, a slice or a list of slices ([`BufferSlices`]), with `STORAGE`
+    /// usage. Gradients in slices that are not cut at multiples of 8,192 elements also need `COPY_SRC` where the norm is
+    /// computed. Submit the encoder to the queue that the optimizer was built with.
     ///
-    /// Bind groups of the three sets of buffers used last are kept, and with them the buffers; of six where a history takes
-    /// norms ([`HistoryOptions::with_norms_every`](crate::metrics::HistoryOptions::with_norms_every), which also says what
-    /// such a step takes).
+    /// # Performance considerations
+    /// A single-pass step is one dispatch per chunk, and chunks are as large as the device's bindings. It needs no clipping
+    /// but by value, no gradient scale, [`NonFinite::Propagate`](crate::NonFinite::Propagate), and no sums. Other steps take
+    /// more dispatches: see the table in `docs/rules.md`. The bind groups of the buffer sets used last are kept
+    /// ([`OptimizerBuilder::cached_buffer_sets`]): a step over known buffers creates no wgpu object.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
-    /// [`Error::OverlappingSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
-    /// [`Schedule::lr`](crate::Schedule::lr); nothing was recorded or counted then.
+    /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
+    /// [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
+    /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
         &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        queue: &wgpu::Queue,
-        params: impl Into<FlatBuffer<'a>>,
-        grads: impl Into<FlatBuffer<'a>>,
+        encoder: &mut CommandEncoder,
+        params: impl Into<BufferSlices<'a>>,
+        grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
         self.plan.check_training("step")?;
-        let work = match (self.plan.observes(), self.plan.is_bare()) {
-            (true, _) => Work::ObservedStep,
-            (false, true) => Work::BareStep,
-            (false, false) => Work::Step,
-        };
-        self.bind(params.into(), grads.into(), work)?;
-        let head = self.plan.next_slot()?;
-        self.record(encoder, queue, head, work);
+        let kind = self.plan.next_kind();
+        self.bind(params.into(), grads.into(), kind)?;
+        let head = self.plan.next_head()?;
+        self.encode(encoder, head);
         Ok(())
     }
 
-    /// Records one of the rule's further passes ([`Rule::passes`]) over all elements: `rule`'s form, with `input` where
-    /// a step has gradients, taken as it is. It counts no step, clips and skips nothing.
+    /// Compiles the kernels, and creates the bind groups, of the steps and auxiliary updates over these buffers: the first
+    /// step then takes no longer than the others.
     ///
     /// # Errors
-    /// [`Error::UnknownPass`], and those of [`Optimizer::step`]; nothing was recorded then.
-    pub fn run_pass<'a>(
+    /// Those of [`Optimizer::step`] that concern the buffers.
+    pub fn prepare<'a>(
         &mut self,
-        pass: &str,
-        encoder: &mut wgpu::CommandEncoder,
-        queue: &wgpu::Queue,
-        params: impl Into<FlatBuffer<'a>>,
-        input: impl Into<FlatBuffer<'a>>,
+        params: impl Into<BufferSlices<'a>>,
+        grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
-        let work = Work::Pass(self.plan.pass(pass)?);
-        self.bind(params.into(), input.into(), work)?;
-        let head = self.plan.pass_slot()?;
-        self.record(encoder, queue, head, work);
+        let (params, grads) = (params.into(), grads.into());
+        let next = self.plan.next_kind();
+        // Last the kind of the next step, which is then the first of those kept.
+        let kinds = self.plan.kinds().into_iter().filter(|&kind| kind != next && self.plan.may_follow(kind));
+        for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
+            self.bind(params, grads, kind)?;
+        }
         Ok(())
     }
 
-    /// Records what the first of the kept bindings were made for.
-    fn record(&mut self, encoder: &mut wgpu::CommandEncoder, queue: &wgpu::Queue, head: SlotHead, work: Work) {
-        let layout = self.pipelines.slot_layout();
-        if self.plan.cycles() {
-            self.slots.set_rule(&*self.plan.rule);
+    /// Records the first of the prepared steps.
+    fn encode(&mut self, encoder: &mut CommandEncoder, head: StepHead) {
+        if self.plan.cycles_momentum() {
+            self.uniforms.set_spec(self.plan.rule.spec());
         }
+        let layout = &self.pipelines.uniforms_layout;
         let scalars = (head, self.plan.groups.lrs());
-        let (slot, offsets) = self.slots.write(&self.device, queue, encoder, layout, &self.shared.powers, scalars);
-        let bindings = &self.bindings[0];
-        for ScratchCopy { source, source_offset, target, target_offset, size } in &bindings.copies {
-            encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);
-        }
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpu-optim step"), timestamp_writes: None };
-        let mut pass = encoder.begin_compute_pass(&descriptor);
-        for norm in &bindings.norms {
-            norm.record(&self.pipelines, &mut pass);
-        }
-        pass.set_bind_group(1, slot, &offsets);
-        if work.is_decided() {
-            pass.set_pipeline(self.pipelines.get(Kernel::Finish));
-            pass.set_bind_group(0, &self.finish, &[]);
-            pass.dispatch_workgroups(1, 1, 1);
-        }
-        for dispatch in bindings.measures.iter().chain(&bindings.updates) {
-            dispatch.record(&self.pipelines, &mut pass);
-        }
-        drop(pass);
-        if work == Work::BareStep {
-            let size = size_of::<ControlBlock>() as u64;
-            encoder.copy_buffer_to_buffer(&self.shared.next, 0, &self.shared.control, 0, size);
-        }
-        if let Some(history) = self.history.as_ref().filter(|_| work.is_step()) {
-            let observed = self.observed().filter(|_| work == Work::ObservedStep);
-            let size = self.plan.reader().record_size();
-            history.keep(encoder, size, self.plan.recorded, &self.shared.control, observed);
+        let on = (&self.device, &self.queue);
+        let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
+        let step = &self.prepared[0];
+        let decide = self.decide.first().map(|(_, group)| group);
+        gpu::encode(encoder, step, &self.resources, uniforms, decide);
+        if let Some(history) = self.history.as_ref().filter(|_| step.kind.is_step()) {
+            let sums = self.metric_sums().filter(|_| step.kind == StepKind::Sampled);
+            let size = self.plan.decoder().record_size();
+            history.keep(encoder, size, self.plan.recorded, &self.resources.control, sums);
         }
     }
 
-    /// Makes the bindings for these buffers the first of those kept.
-    fn bind(&mut self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, work: Work) -> Result<(), Error> {
-        let len = self.plan.len as u64;
-        if let Some(kept) = self.bindings.iter().position(|kept| kept.are_for(params, grads, len, work)) {
-            self.bindings[..=kept].rotate_right(1);
+    /// Puts the prepared step for these buffers first, prepared anew if it is not kept.
+    fn bind(&mut self, params: BufferSlices<'_>, grads: BufferSlices<'_>, kind: StepKind) -> Result<(), Error> {
+        if kind.is_decided() {
+            self.bind_decide()?;
+        }
+        if let Some(known) = self.prepared.iter().position(|step| step.is_for(params, grads, kind)) {
+            self.prepared[..=known].rotate_right(1);
             return Ok(());
         }
-        if work.is_decided() {
-            self.pipelines.prepare(&self.device, Kernel::Finish);
+        let context = StepContext {
+            device: &self.device,
+            pipelines: &mut self.pipelines,
+            resources: &self.resources,
+            plan: &self.plan,
+            space: &self.space,
+        };
+        let step = PreparedStep::new(context, params, grads, kind)?;
+        self.prepared.insert(0, step);
+        let of_kind = |step: &PreparedStep| step.kind == kind;
+        if self.prepared.iter().filter(|step| of_kind(step)).count() > self.max_prepared {
+            let oldest = self.prepared.iter().rposition(of_kind);
+            oldest.map(|oldest| self.prepared.remove(oldest));
         }
-        let made = Bindings::new(&self.device, &mut self.pipelines, &self.shared, &self.plan, (params, grads), work)?;
-        let kinds = if self.plan.observer.is_some() { 2 } else { 1 };
-        self.bindings.truncate(KEPT_BINDINGS * kinds - 1);
-        self.bindings.insert(0, made);
         Ok(())
     }
 
-    /// Asks for the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder, and one of 48
-    /// or more where the optimizer takes norms. The step itself is not delayed, now or later.
-    pub fn stats(&self, encoder: &mut wgpu::CommandEncoder) -> PendingStats {
-        let control = (&self.shared.control, 0..size_of::<ControlBlock>() as u64);
-        let parts: Vec<_> = [control].into_iter().chain(self.observed()).collect();
-        let read = |record: &[u8], reader: &Reader| reader.read(record).0;
-        PendingStats::record(&self.device, encoder, &parts, &self.staging, read, self.plan.reader())
+    /// Puts the bind group of `decide` for the present gradient scale first.
+    fn bind_decide(&mut self) -> Result<(), Error> {
+        if let Some(known) = self.decide.iter().position(|(scale, _)| *scale == self.grad_scale) {
+            self.decide[..=known].rotate_right(1);
+            return Ok(());
+        }
+        let kernel = self.pipelines.get(&self.plan, Pass::Decide, Variant::FIXED)?;
+        let group = decide_bind_group(&self.device, &kernel, &self.resources, &self.grad_scale);
+        self.decide.insert(0, (self.grad_scale.clone(), group));
+        // One more than of prepared steps: the unit scale stays among them in most programs.
+        self.decide.truncate(self.max_prepared + 1);
+        Ok(())
     }
 
-    /// Where the totals of the last observed step are.
-    fn observed(&self) -> Option<(&Buffer, std::ops::Range<u64>)> {
-        let observer = self.plan.observer.as_ref()?;
-        self.shared.observed.as_ref().map(|observed| (observed, observer.record_bytes()))
+    /// Requests the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder, and one of 48
+    /// or more if the optimizer samples metrics. No step waits for it.
+    ///
+    /// The value arrives after the encoder was submitted and the device was polled: see [`Readback`].
+    pub fn stats(&self, encoder: &mut CommandEncoder) -> ReadbackStats {
+        let control = (&self.resources.control, 0..size_of::<ControlBlock>() as u64);
+        let parts: Vec<_> = [control].into_iter().chain(self.metric_sums()).collect();
+        let decoder = self.plan.decoder();
+        Readback::record(&self.device, encoder, &parts, &self.staging, move |record| decoder.decode(record).0)
     }
 
-    /// Asks for the statistics of the last steps recorded before, oldest first: appends one copy to the encoder. How many
-    /// there are, and what of them, is told to [`OptimizerBuilder::history`]; fewer in the beginning, and one less for every
-    /// encoder that was dropped. The steps are not delayed, now or later.
+    /// The sums of the last sampled step.
+    fn metric_sums(&self) -> Option<(&Buffer, std::ops::Range<u64>)> {
+        let sampler = self.plan.sampler.as_ref()?;
+        self.resources.metric_table.as_ref().map(|table| (table, sampler.record_bytes()))
+    }
+
+    /// Requests the statistics of the last steps recorded before, oldest first: appends one copy to the encoder.
+    /// [`OptimizerBuilder::history`] sets how many, and which. There are fewer in the beginning, and one less for every
+    /// encoder that was dropped. No step waits for it.
     ///
     /// # Errors
-    /// [`Error::NoHistory`] for an optimizer built without.
-    pub fn history(&self, encoder: &mut wgpu::CommandEncoder) -> Result<PendingHistory, Error> {
+    /// [`Error::NoHistory`].
+    pub fn history(&self, encoder: &mut CommandEncoder) -> Result<ReadbackHistory, Error> {
         let history = self.history.as_ref().ok_or(Error::NoHistory)?;
-        Ok(history.read(&self.device, encoder, self.plan.reader()))
+        Ok(history.read(&self.device, encoder, self.plan.decoder()))
     }
 
-    /// The learning rate that the next recorded step will use.
+    /// The learning rate of the next recorded step.
     ///
     /// # Errors
     /// Those of [`Schedule::lr`](crate::Schedule::lr).
@@ -292,8 +259,8 @@ impl Optimizer {
         self.plan.lr()
     }
 
-    /// Sets the learning rate from the next recorded step on, in place of the schedule, as assigning a parameter group's `lr`
-    /// does in PyTorch. Groups scale it as before; those with schedules keep them, and a momentum that was cycled stays.
+    /// Replaces the schedule by one learning rate from the next recorded step on, as assigning a parameter group's `lr`
+    /// in PyTorch. Groups scale it as before; groups with schedules keep them, and a cycled momentum keeps its last value.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
@@ -301,114 +268,57 @@ impl Optimizer {
         self.plan.set_lr(lr)
     }
 
-    /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the
-    /// step executes. Default 1. Once set, steps check for non-finite gradients (see [`NonFinite`](crate::NonFinite)).
+    /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the step
+    /// executes. Default 1. Later steps check for non-finite gradients (see [`NonFinite`](crate::NonFinite)).
+    ///
+    /// A value creates no wgpu object; neither does a buffer among those used last.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a value that is not positive or has no normal inverse;
-    /// [`Error::MissingUsage`], [`Error::LengthMismatch`] for a buffer without `STORAGE` or below four bytes.
+    /// [`Error::Hyperparameter`] for a value that is not positive or has no normal inverse; [`Error::MissingUsage`],
+    /// [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
-        let one;
-        let buffer = match scale.into() {
+        match scale.into() {
             GradScale::Value(value) => {
                 self.plan.set_grad_scale(value)?;
-                one = init_buffer(
-                    &self.device,
-                    "wgpu-optim unit scale",
-                    BufferUsages::STORAGE,
-                    bytemuck::bytes_of(&1f32),
-                );
-                &one
+                self.grad_scale = self.resources.unit_scale.clone();
             }
             GradScale::Buffer(buffer) => {
                 gpu::check_usage("grad_scale", buffer, BufferUsages::STORAGE, "")?;
                 if buffer.size() < 4 {
-                    return Err(Error::LengthMismatch { what: "grad_scale", expected: 1, actual: 0 });
+                    return Err(Error::GradScaleTooSmall { actual: buffer.size() });
                 }
                 self.plan.set_device_grad_scale();
-                buffer
+                self.grad_scale = buffer.clone();
             }
-        };
-        self.finish = finish_bind_group(&self.device, &self.pipelines, &self.shared, buffer);
+        }
         Ok(())
     }
 
-    /// Lets steps through again after [`NonFinite::Stop`](crate::NonFinite::Stop), from the next submission on.
-    pub fn resume(&self, queue: &wgpu::Queue) {
+    /// Allows steps again after [`NonFinite::Stop`](crate::NonFinite::Stop), from the next submission on.
+    pub fn resume(&self) {
         let offset = std::mem::offset_of!(ControlBlock, stopped) as u64;
-        queue.write_buffer(&self.shared.control, offset, bytemuck::bytes_of(&0u32));
+        self.queue.write_buffer(&self.resources.control, offset, bytemuck::bytes_of(&0u32));
     }
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> Vec<&str> {
-        let mut names = self.plan.rule.states();
+        let mut names: Vec<&str> = self.plan.rule.spec().present_states().map(|state| &*state.name).collect();
         names.extend(self.plan.factors.as_ref().map_or(&[][..], |_| &NAMES));
         names
     }
 
-    /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in one or more slices that
-    /// follow each other, with `COPY_SRC`, `COPY_DST` and `STORAGE` usage. One that is kept as factors
-    /// ([`Rule::factored`]): of each tensor that has it, in the order of the layout; no slice where no tensor has it.
+    /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in consecutive slices, with `COPY_SRC`,
+    /// `COPY_DST` and `STORAGE` usage. A factored state ([`Rule::factored`]) holds the factors of each tensor that has
+    /// them, in the layout's order; no slice if no tensor has.
+    ///
+    /// Writing states does not restore an optimizer: step counter, bias corrections and schedule are not among them.
     pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
         let factors = self.plan.factors.as_ref().and_then(|factors| factors.bytes(name));
-        if let (Some(table), Some(bytes)) = (&self.shared.factors, factors) {
-            // wgpu knows no empty slices.
+        if let (Some(table), Some(bytes)) = (&self.resources.factors, factors) {
+            // wgpu has no empty slices.
             return Some(if bytes.is_empty() { Vec::new() } else { vec![table.slice(bytes)] });
         }
-        let state = self.plan.rule.states().iter().position(|&state| state == name)?;
-        Some(self.shared.states[state].iter().map(Piece::slice).collect())
+        let state = self.plan.rule.spec().present_states().position(|state| state.name == name)?;
+        Some(self.resources.states[state].iter().map(BufferRange::slice).collect())
     }
-}
-
-/// Bytes behind a state, where there is room: streams of 2^n bytes that follow each other in memory would all lie at the same
-/// places of a cache.
-const APART: u64 = 1024;
-
-/// Buffers for one state, of a multiple of 16 bytes each.
-fn state_pieces(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<Piece> {
-    let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
-    let most = max_buffer_size / 4 / crate::tile::NORM_BLOCK as u64 * crate::tile::NORM_BLOCK as u64;
-    let piece = |start: u64| {
-        let len = most.min(len - start);
-        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(&format!("wgpu-optim {name}")),
-            size: ((len * 4).next_multiple_of(16) + APART).min(max_buffer_size),
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-            mapped_at_creation: initial != 0.0,
-        });
-        if initial != 0.0 {
-            fill(&buffer, initial);
-        }
-        Piece { buffer, offset: 0, start, len }
-    };
-    (0..len.div_ceil(most)).map(|i| piece(i * most)).collect()
-}
-
-/// Writes `value` over a buffer that is mapped at creation, and unmaps it.
-fn fill(buffer: &Buffer, value: f32) {
-    let block = [value; 1024];
-    if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
-        let len = view.len();
-        for start in (0..len).step_by(size_of_val(&block)) {
-            let end = len.min(start + size_of_val(&block));
-            view.slice(start..end).copy_from_slice(&bytemuck::cast_slice(&block)[..end - start]);
-        }
-    }
-    buffer.unmap();
-}
-
-fn finish_bind_group(device: &wgpu::Device, pipelines: &Pipelines, shared: &Shared, scale: &Buffer) -> wgpu::BindGroup {
-    let mut entries = vec![
-        wgpu::BindGroupEntry { binding: 0, resource: shared.control.as_entire_binding() },
-        wgpu::BindGroupEntry { binding: 1, resource: shared.partials.as_entire_binding() },
-        wgpu::BindGroupEntry { binding: 2, resource: bound(scale, 0, 4) },
-        wgpu::BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() },
-    ];
-    let norms = shared.norms.iter();
-    entries.extend(norms.map(|norms| wgpu::BindGroupEntry { binding: 4, resource: norms.as_entire_binding() }));
-    device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("wgpu-optim finish"),
-        layout: pipelines.layout(Kernel::Finish),
-        entries: &entries,
-    })
 }

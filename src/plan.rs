@@ -1,33 +1,37 @@
-//! The settings of an optimizer, checked, and the plan of its steps.
+//! The plan of an optimizer's steps: its settings, checked, and the passes that each step takes.
 
+mod pass;
 mod state;
 
 use std::sync::Arc;
 
-use crate::clip::ClipForm;
-use crate::error::check;
-use crate::factors::Factors;
-use crate::gpu::shader;
-use crate::groups::GroupTable;
-use crate::kernels::control::{CLIP, EXACT, SKIP, STOP, SlotHead};
-use crate::metrics::{HistoryOptions, Observer, Reader};
-use crate::rule::{self, Rule};
-use crate::segments::Segments;
-use crate::transform::ClippedRule;
-use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
-
+pub(crate) use pass::{Pass, StepKind};
 pub(crate) use state::PlanState;
 
-/// What a plan is made from.
+use crate::error::check;
+use crate::factors::Factors;
+use crate::groups::GroupTable;
+use crate::kernels::control::{CLIP, EXACT, SKIP, STOP, StepHead};
+use crate::kernels::norm_order::NormOrder;
+use crate::kernels::update_elements::check_arity;
+use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
+use crate::rule::{self, Rule, check_interface, four};
+use crate::segments::Segments;
+use crate::storage::{Access, Dtype, StreamSpec};
+use crate::transform::{ClipSegment, ClipValue, TransformedRule};
+use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
+
+/// The settings of an optimizer, as its builder collects them.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanSettings {
     pub(crate) rule: Arc<dyn Rule>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) clip: Option<Clip>,
-    pub(crate) nonfinite: Option<NonFinite>,
+    pub(crate) on_nonfinite: Option<NonFinite>,
     pub(crate) max_consecutive_skips: u32,
     pub(crate) history: Option<HistoryOptions>,
     pub(crate) groups: Vec<(String, GroupOptions)>,
+    pub(crate) grad_dtype: Dtype,
 }
 
 impl PlanSettings {
@@ -36,106 +40,114 @@ impl PlanSettings {
             rule,
             schedule: None,
             clip: None,
-            nonfinite: None,
+            on_nonfinite: None,
             max_consecutive_skips: u32::MAX,
             history: None,
             groups: Vec::new(),
+            grad_dtype: Dtype::F32,
         }
     }
 }
 
-/// What both engines know of the steps to come, checked.
+/// What both engines read of the steps to come.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) rule: Arc<dyn Rule>,
+pub(crate) struct StepPlan {
+    pub(crate) rule: TransformedRule,
     pub(crate) groups: GroupTable,
-    /// What the rule's sums go over, if it has any.
+    /// The segments of the rule's sums, if it has any.
     pub(crate) segments: Option<Segments>,
-    /// What the rule keeps in place of a state per element, if it does.
     pub(crate) factors: Option<Factors>,
-    /// Which steps are observed, if any are.
-    pub(crate) observer: Option<Arc<Observer>>,
+    /// Which steps are sampled, if any.
+    pub(crate) sampler: Option<Arc<MetricsSampler>>,
+    /// Elements of the flat space.
     pub(crate) len: usize,
+    pub(crate) grad_dtype: Dtype,
     schedule: Schedule,
-    /// Whether the schedule changes the rule's momentum from step to step.
-    cycles: bool,
-    clip: Option<Clip>,
-    nonfinite: Option<NonFinite>,
-    /// Whether a gradient scale was ever set: then the finite check belongs to the step.
-    scaled: bool,
+    /// Whether the schedule cycles the rule's momentum.
+    cycles_momentum: bool,
+    clip: NormClip,
+    on_nonfinite: Option<NonFinite>,
+    /// Whether a gradient scale was ever set: then every step checks for non-finite gradients.
+    is_scaled: bool,
     grad_scale: f32,
     max_consecutive_skips: u32,
+    /// Steps recorded so far.
     pub(crate) recorded: u64,
-    /// Whether the parameters are those for evaluation, and no step may be taken.
+    /// Whether the parameters are those for evaluation; steps are refused then.
     pub(crate) evaluating: bool,
-    /// Whose snapshots this plan takes back.
+    /// Identity of the optimizer, for its snapshots.
     owner: Arc<()>,
 }
 
-impl Plan {
+/// Clipping by one norm over all gradients.
+#[derive(Debug, Clone, Copy)]
+struct NormClip {
+    order: NormOrder,
+    /// Whether the norm is computed whatever else the step does.
+    measures: bool,
+    /// The maximum norm, or the fraction of the percentile; `None` clips nothing.
+    limit: Option<f32>,
+    exact: bool,
+    window: Option<u32>,
+}
+
+impl StepPlan {
     pub(crate) fn new(settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
-        let mut rule = settings.rule.clone();
-        let limit = settings.max_consecutive_skips;
-        check(limit > 0, "optimizer", "max_consecutive_skips", limit.into(), "1 or more")?;
-        if let Some(history) = &settings.history {
-            history.validate()?;
-        }
-        let schedule = settings.schedule.clone().unwrap_or_else(|| Schedule::constant(rule.lr()));
+        let max_skips = settings.max_consecutive_skips;
+        check(max_skips > 0, "optimizer", "max_consecutive_skips", max_skips.into(), "1 or more")?;
+        settings.history.as_ref().map_or(Ok(()), HistoryOptions::validate)?;
+        let schedule = settings.schedule.clone().unwrap_or_else(|| Schedule::constant(settings.rule.spec().lr));
         schedule.validate()?;
+        settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
+        check_interface(&*settings.rule)?;
+        let (clip, clip_value, clip_segment) = split_clip(settings.clip);
+        let mut rule = TransformedRule::new(settings.rule.clone(), clip_value, clip_segment)?;
         let momentum = schedule.momentum_value(0)?;
         if let Some(momentum) = momentum {
-            rule = cycled(&*rule, momentum)?;
+            rule = rule.with_cycled_momentum(momentum)?;
         }
-        rule::validate(&*rule)?;
-        if let Some(clip) = settings.clip {
-            clip.validate()?;
-        }
-        let rule = match ClipForm::new(settings.clip).segments {
-            Some(segments) => Arc::new(ClippedRule::new(rule, segments)?) as Arc<dyn Rule>,
-            None => rule,
-        };
-        shader::check_interface(&*rule)?;
-        let mut segments = Segments::of_rule(layout, &*rule);
-        let groups = GroupTable::new(layout, &settings.groups, rule.weight_decay(), segments.as_ref())?;
+        rule::validate(rule.rule())?;
+        check_arity(&rule)?;
+        let initial = four(&rule.initial_tensor_state());
+        let mut segments = rule.reduction().map(|reduction| Segments::new(layout, reduction.by(), initial));
+        let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, segments.as_ref())?;
         if let Some(segments) = &mut segments {
-            segments.keep_live(&groups);
+            segments.set_active(groups.segments());
         }
-        let mut factors = Factors::new(layout, &*rule)?;
+        let mut factors = Factors::new(layout, rule.rule())?;
         if let Some(factors) = &mut factors {
-            factors.keep_live(layout, &groups);
+            factors.set_active(layout, &groups);
         }
-        let counts = rule.counts();
-        let observe = |options| Observer::new(layout, &groups, options, counts).map(Arc::new);
-        let observer = settings.history.as_ref().and_then(observe);
-        let (clip, nonfinite, max_consecutive_skips) =
-            (settings.clip, settings.nonfinite, settings.max_consecutive_skips);
-        let len = layout.len();
-        let (scaled, grad_scale, recorded, evaluating) = (false, 1.0, 0, false);
+        let has_metric = rule.metric().is_some();
+        let sample = |options| MetricsSampler::new(layout, &groups, options, has_metric).map(Arc::new);
+        let sampler = settings.history.as_ref().and_then(sample);
         Ok(Self {
             rule,
             groups,
             segments,
             factors,
-            observer,
-            len,
+            sampler,
+            len: layout.len(),
+            grad_dtype: settings.grad_dtype,
             schedule,
-            cycles: momentum.is_some(),
+            cycles_momentum: momentum.is_some(),
             clip,
-            nonfinite,
-            scaled,
-            grad_scale,
-            max_consecutive_skips,
-            recorded,
-            evaluating,
+            on_nonfinite: settings.on_nonfinite,
+            is_scaled: false,
+            grad_scale: 1.0,
+            max_consecutive_skips: max_skips,
+            recorded: 0,
+            evaluating: false,
             owner: Arc::default(),
         })
     }
 
+    /// The learning rate of the next step.
     pub(crate) fn lr(&self) -> Result<f64, Error> {
         self.schedule.value(self.recorded)
     }
 
-    /// One learning rate from the next recorded step on, in place of the schedule.
+    /// Replaces the schedule by one learning rate.
     pub(crate) fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
         let schedule = Schedule::constant(lr);
         schedule.validate()?;
@@ -144,112 +156,193 @@ impl Plan {
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
-        let invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
-        check(invertible, "gradient scale", "grad_scale", scale.into(), "positive, with a normal f32 inverse")?;
+        let is_invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
+        check(is_invertible, "gradient scale", "grad_scale", scale.into(), "positive, with a normal f32 inverse")?;
         self.grad_scale = scale;
-        self.scaled = true;
+        self.is_scaled = true;
         Ok(())
     }
 
-    /// A gradient scale kept on the device takes the place of the value.
+    /// The scale on the device replaces the value.
     pub(crate) fn set_device_grad_scale(&mut self) {
         self.grad_scale = 1.0;
-        self.scaled = true;
+        self.is_scaled = true;
     }
 
-    /// Whether the step takes the norm whatever happens to gradients that are not finite.
-    fn measures(&self) -> bool {
-        self.segments.is_some() || self.clip.is_some_and(Clip::measures) || self.scaled
+    pub(crate) fn norm_order(&self) -> NormOrder {
+        self.clip.order
     }
 
-    fn nonfinite(&self) -> NonFinite {
-        self.nonfinite.unwrap_or(if self.measures() { NonFinite::Skip } else { NonFinite::Propagate })
+    /// Number of norms for clipping at a percentile of them.
+    pub(crate) fn norm_window(&self) -> Option<u32> {
+        self.clip.window
     }
 
-    pub(crate) fn clip(&self) -> ClipForm {
-        ClipForm::new(self.clip)
+    /// Whether the step computes the norm whatever the policy for non-finite gradients.
+    fn measures_norm(&self) -> bool {
+        self.segments.is_some() || self.clip.measures || self.is_scaled
     }
 
-    /// Whether the step needs no look at all gradients before it writes. A bare one takes the bias corrections that the step
-    /// before it left, with that step's betas.
-    pub(crate) fn is_bare(&self) -> bool {
-        let corrects = self.cycles && !self.rule.bias_corrected().is_empty();
-        self.len > 0 && !self.measures() && self.nonfinite() == NonFinite::Propagate && !corrects
+    fn on_nonfinite(&self) -> NonFinite {
+        self.on_nonfinite.unwrap_or(if self.measures_norm() { NonFinite::Skip } else { NonFinite::Propagate })
     }
 
-    /// Whether the next step is observed.
-    pub(crate) fn observes(&self) -> bool {
-        self.observer.as_ref().is_some_and(|observer| observer.observes(self.recorded))
+    /// The kind of the next step.
+    pub(crate) fn next_kind(&self) -> StepKind {
+        if self.sampler.as_ref().is_some_and(|sampler| sampler.samples(self.recorded)) {
+            return StepKind::Sampled;
+        }
+        if self.decides() { StepKind::Decided } else { StepKind::SinglePass }
     }
 
-    /// What makes statistics of what steps leave.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader { max_consecutive_skips: self.max_consecutive_skips, observer: self.observer.clone() }
+    /// Whether steps without metrics need a decision.
+    fn decides(&self) -> bool {
+        // A single-pass step reads the bias corrections that the step before computed, with that step's betas.
+        let corrects_anew = self.cycles_momentum && !self.rule.spec().bias_corrected.is_empty();
+        let checks = self.on_nonfinite() != NonFinite::Propagate;
+        self.len == 0 || self.measures_norm() || checks || corrects_anew
     }
 
-    /// Whether the rule differs from step to step.
-    pub(crate) fn cycles(&self) -> bool {
-        self.cycles
+    /// The kinds of step that may come, whatever settings change.
+    pub(crate) fn kinds(&self) -> Vec<StepKind> {
+        let mut kinds = vec![StepKind::SinglePass, StepKind::Decided];
+        kinds.extend(self.sampler.is_some().then_some(StepKind::Sampled));
+        kinds.extend(self.rule.auxiliary_names().iter().map(|name| StepKind::Auxiliary(name)));
+        kinds
     }
 
-    /// Refuses what needs training parameters between `eval` and `train`.
+    /// Whether a step of that kind may come without a change of settings.
+    pub(crate) fn may_follow(&self, kind: StepKind) -> bool {
+        match kind {
+            StepKind::SinglePass => !self.decides(),
+            StepKind::Decided => self.decides(),
+            StepKind::Sampled | StepKind::Auxiliary(_) => true,
+        }
+    }
+
+    /// The passes of a step, in their order.
+    pub(crate) fn passes(&self, kind: StepKind) -> impl Iterator<Item = Pass> + use<> {
+        let (decided, sampled) = (kind.is_decided(), kind == StepKind::Sampled);
+        let (has_factors, has_sums) = (self.factors.is_some(), self.segments.is_some());
+        let auxiliary = match kind {
+            StepKind::Auxiliary(name) => Some(Pass::AuxiliaryUpdate(name)),
+            _ => None,
+        };
+        let passes = [
+            (Pass::GlobalNorm, decided),
+            (Pass::Decide, decided),
+            (Pass::FactorPartials, decided && has_factors),
+            (Pass::FactorUpdate, decided && has_factors),
+            (Pass::FactorRowMean, decided && has_factors),
+            (Pass::SegmentReduce, decided && has_sums),
+            (Pass::SegmentUpdate, decided && has_sums),
+            (Pass::MetricsReduce, sampled),
+            (Pass::MetricsTotal, sampled),
+            (Pass::Update, decided),
+            (Pass::UpdateSinglePass, kind == StepKind::SinglePass),
+        ];
+        passes.into_iter().filter_map(|(pass, runs)| runs.then_some(pass)).chain(auxiliary)
+    }
+
+    /// The streams that kernels bind: parameters, gradients, states.
+    pub(crate) fn streams(&self) -> Vec<StreamSpec> {
+        let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access };
+        let mut streams =
+            vec![stream("param", Dtype::F32, Access::ReadWrite), stream("grad", self.grad_dtype, Access::Read)];
+        let states = self.rule.spec().present_states();
+        streams.extend(states.map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
+        streams
+    }
+
+    /// Values of the kernels' override constants.
+    pub(crate) fn constants(&self) -> Vec<(String, f64)> {
+        let rule = self.rule.spec().constants.iter().map(|(name, value)| (name.to_string(), *value));
+        let norm = self.clip.order.constants().map(|(name, value)| (name.to_owned(), value));
+        rule.chain(norm).collect()
+    }
+
+    /// Decodes the records that steps leave.
+    pub(crate) fn decoder(&self) -> RecordDecoder {
+        RecordDecoder { max_consecutive_skips: self.max_consecutive_skips, sampler: self.sampler.clone() }
+    }
+
+    pub(crate) fn cycles_momentum(&self) -> bool {
+        self.cycles_momentum
+    }
+
+    /// Refuses calls that need training parameters between `eval` and `train`.
     pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
         if self.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
     }
 
-    /// The rule's pass of that name.
-    pub(crate) fn pass(&self, pass: &str) -> Result<&'static str, Error> {
-        let passes = self.rule.passes();
-        passes.iter().copied().find(|&known| known == pass).ok_or_else(|| Error::UnknownPass {
-            rule: self.rule.name().to_owned(),
-            pass: pass.to_owned(),
-            known: passes.iter().map(|&pass| pass.to_owned()).collect(),
+    /// The rule's auxiliary update of that name.
+    pub(crate) fn auxiliary(&self, name: &str) -> Result<&'static str, Error> {
+        let names = self.rule.auxiliary_names();
+        names.iter().copied().find(|&known| known == name).ok_or_else(|| Error::UnknownAuxiliaryUpdate {
+            rule: self.rule.spec().name.to_string(),
+            name: name.to_owned(),
+            known: names.iter().map(|&name| name.to_owned()).collect(),
         })
     }
 
-    /// The scalars of the next step, which is counted as recorded.
-    pub(crate) fn next_slot(&mut self) -> Result<SlotHead, Error> {
-        let slot = self.slot(self.recorded)?;
+    /// The scalars of the next step, which counts as recorded.
+    pub(crate) fn next_head(&mut self) -> Result<StepHead, Error> {
+        let head = self.head(self.recorded)?;
         self.recorded += 1;
-        Ok(slot)
+        Ok(head)
     }
 
-    /// The scalars of a pass: those of the next step, or where the schedule has ended, of the last.
-    pub(crate) fn pass_slot(&mut self) -> Result<SlotHead, Error> {
-        self.slot(self.recorded).or_else(|_| self.slot(self.recorded.saturating_sub(1)))
+    /// The scalars of an auxiliary update: of the next step, or of the last one of a schedule that has ended.
+    pub(crate) fn auxiliary_head(&mut self) -> Result<StepHead, Error> {
+        self.head(self.recorded).or_else(|_| self.head(self.recorded.saturating_sub(1)))
     }
 
-    /// The scalars of a step, for which the rule and the groups' learning rates are made.
-    fn slot(&mut self, step: u64) -> Result<SlotHead, Error> {
+    /// The scalars of a step. Sets the rule's momentum and the groups' learning rates.
+    fn head(&mut self, step: u64) -> Result<StepHead, Error> {
         let lr = self.schedule.value(step)? as f32;
         if let Some(momentum) = self.schedule.momentum_value(step)? {
-            self.rule = cycled(&*self.rule, momentum)?;
+            self.rule = self.rule.with_cycled_momentum(momentum)?;
         }
         self.groups.set_lrs(lr, step)?;
-        let sign = if self.rule.maximize() { -1.0 } else { 1.0 };
-        let policy = match self.nonfinite() {
+        let sign = if self.rule.spec().maximize { -1.0 } else { 1.0 };
+        let policy = match self.on_nonfinite() {
             NonFinite::Skip => SKIP,
             NonFinite::Stop => SKIP | STOP,
             NonFinite::Propagate => 0,
         };
-        let limit = self.clip.and_then(Clip::limit);
-        let clip = if limit.is_some() { CLIP } else { 0 };
-        let exact = if self.clip.is_some_and(Clip::is_exact) { EXACT } else { 0 };
-        Ok(SlotHead {
+        let clip = if self.clip.limit.is_some() { CLIP } else { 0 };
+        let exact = if self.clip.exact { EXACT } else { 0 };
+        Ok(StepHead {
             lr,
             inv_scale: sign / self.grad_scale,
-            max_norm: limit.unwrap_or(f32::MAX),
+            max_norm: self.clip.limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact,
         })
     }
 }
 
-/// The rule with another momentum.
-fn cycled(rule: &dyn Rule, momentum: f64) -> Result<Arc<dyn Rule>, Error> {
-    rule.with_cycled_momentum(momentum).ok_or_else(|| Error::Hyperparameter {
-        owner: rule.name().to_owned(),
-        name: "cycle_momentum",
-        value: 1.0,
-        allowed: "0 (false) in the schedule of a rule whose momentum or betas cannot be cycled",
-    })
+/// The parts of clipping that the decision, the gradients and the segments take.
+fn split_clip(clip: Option<Clip>) -> (NormClip, Option<ClipValue>, Option<ClipSegment>) {
+    let norm = |norm_type, limit, exact, window| NormClip {
+        order: NormOrder::new(norm_type),
+        measures: true,
+        limit,
+        exact,
+        window,
+    };
+    let none = NormClip { measures: false, ..norm(2.0, None, false, None) };
+    match clip {
+        Some(Clip::GlobalNorm(clip)) => {
+            let limit = clip.max_norm.is_finite().then_some((clip.max_norm as f32).min(f32::MAX));
+            (norm(clip.norm_type, limit, clip.exact, None), None, None)
+        }
+        Some(Clip::Percentile(clip)) => {
+            let fraction = (clip.percentile / 100.0) as f32;
+            (norm(clip.norm_type, Some(fraction), clip.exact, Some(clip.window)), None, None)
+        }
+        Some(Clip::Value(clip)) => (none, Some(ClipValue { bound: clip.clip_value as f32 }), None),
+        Some(Clip::GroupNorm(clip)) => (none, None, Some(ClipSegment::by_group(&clip))),
+        Some(Clip::Adaptive(clip)) => (none, None, Some(ClipSegment::adaptive(&clip))),
+        None => (none, None, None),
+    }
 }

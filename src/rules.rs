@@ -1,49 +1,27 @@
-//! The built-in update rules.
+//! The built-in update rules: one file each, listed in `registry`.
 
-mod adabelief;
-mod adadelta;
-mod adafactor;
-mod adagrad;
-mod adam;
-mod adamax;
-mod adan;
-mod ademamix;
-mod custom;
-mod lamb;
-mod lars;
-mod lion;
-mod nadam;
-mod novograd;
-mod prodigy;
-mod radam;
-mod rmsprop;
-mod rprop;
-mod schedule_free;
-mod sgd;
-mod signsgd;
-mod sophia;
-mod yogi;
+pub(crate) mod declare;
+pub(crate) mod registry;
 
-pub use adabelief::AdaBelief;
-pub use adadelta::Adadelta;
-pub use adafactor::Adafactor;
-pub use adagrad::Adagrad;
-pub use adam::{Adam, AdamW};
-pub use adamax::Adamax;
-pub use adan::Adan;
-pub use ademamix::AdEMAMix;
-pub use custom::CustomRule;
-pub use lamb::Lamb;
-pub use lars::{Lars, LarsConvention};
-pub use lion::Lion;
-pub use nadam::NAdam;
-pub use novograd::NovoGrad;
-pub use prodigy::Prodigy;
-pub use radam::RAdam;
-pub use rmsprop::RmsProp;
-pub use rprop::Rprop;
-pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeSgd};
-pub use sgd::Sgd;
-pub use signsgd::SignSgd;
-pub use sophia::{Curvature, Sophia};
-pub use yogi::Yogi;
+use std::sync::Arc;
+
+use crate::rule::Rule;
+use declare::Declared;
+
+macro_rules! modules {
+    ($($module:ident: $($Rule:ident),+;)*) => {
+        $(
+            mod $module;
+            pub use $module::{$($Rule),+};
+        )*
+
+        /// Every built-in rule in each set of options that composes to another shader: for tools that look at shaders.
+        pub fn rule_variants() -> Vec<Arc<dyn Rule>> {
+            let mut rules: Vec<Arc<dyn Rule>> = Vec::new();
+            $($(rules.extend($Rule::variants().into_iter().map(|rule| Arc::new(rule) as Arc<dyn Rule>));)+)*
+            rules
+        }
+    };
+}
+
+registry::for_each_rule!(modules);

@@ -1,50 +1,42 @@
 use std::ops::Range;
 
-use crate::groups::GroupTable;
-use crate::layout::{Member, Tensor};
-use crate::rule::{Rule, Segmentation, initial};
-use crate::tile::NORM_BLOCK;
+use crate::layout::{Member, TensorInfo};
+use crate::rule::ReduceBy;
+use crate::tile::TILE_LEN;
 use crate::{Error, Layout};
 
-/// Elements of one segment in one block of 8,192 elements of the flat space: what one workgroup sums.
+/// The elements of one segment in one tile: what one workgroup sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct SegmentPart {
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) segment: u32,
 }
 
-/// What a rule's sums go over: tensors, units, groups or all elements, each cut into items. Twin of
-/// `shaders/segments.wgsl`.
+/// Segments (tensors, units, groups or all elements), each cut into parts, and their table on the device.
 ///
-/// Items end where a segment ends or a block does, so that the order of every sum depends on the layout alone.
+/// Parts end with segments and with tiles: the order of every sum depends on the layout alone.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    items: Vec<Item>,
-    /// From the first item of each segment to its last; those of other segments may lie between them.
+    parts: Vec<SegmentPart>,
+    /// The parts of each segment, from the first to the last; parts of other segments may lie between.
     ranges: Vec<Range<usize>>,
-    /// Whether any element of a segment is live; where all are frozen, its state stays as it is.
-    live: Vec<bool>,
-    /// The rule's values for a tensor before the first step.
+    /// Whether any element of a segment is active; a frozen segment keeps its state.
+    active: Vec<bool>,
+    /// State of each segment before the first step.
     initial: [f32; 4],
 }
 
 impl Segments {
-    /// The segments of a rule that measures.
-    pub(crate) fn of_rule(layout: &Layout, rule: &dyn Rule) -> Option<Self> {
-        let measures = !rule.measures().is_empty();
-        measures.then(|| Self { initial: initial(&rule.tensor_states()), ..Self::new(layout, rule.segmentation()) })
-    }
-
-    pub(crate) fn new(layout: &Layout, segmentation: Segmentation) -> Self {
-        let mut segments = Self { items: Vec::new(), ranges: Vec::new(), live: Vec::new(), initial: [0.0; 4] };
-        match segmentation {
-            Segmentation::Tensors => {
+    pub(crate) fn new(layout: &Layout, by: ReduceBy, initial: [f32; 4]) -> Self {
+        let mut segments = Self { parts: Vec::new(), ranges: Vec::new(), active: Vec::new(), initial };
+        match by {
+            ReduceBy::Tensor => {
                 for (segment, tensor) in layout.tensors().iter().enumerate() {
                     segments.add(segment, tensor.range());
                 }
             }
-            Segmentation::Units => {
+            ReduceBy::Unit => {
                 for tensor in layout.tensors() {
                     let units = if tensor.shape().len() > 1 { tensor.shape()[0] } else { 1 };
                     let (start, len) = (tensor.range().start, tensor.range().len() / units.max(1));
@@ -53,15 +45,15 @@ impl Segments {
                     }
                 }
             }
-            Segmentation::Groups => {
-                let (mut start, mut tensors) = (0, layout.tensors().iter().map(Tensor::range).peekable());
+            ReduceBy::Group => {
+                let (mut start, mut tensors) = (0, layout.tensors().iter().map(TensorInfo::range).peekable());
                 for span in layout.spans() {
                     let group = match span.member {
                         Member::Gap => None,
                         Member::Ungrouped => Some(layout.groups().len()),
                         Member::Group(group) => Some(group),
                     };
-                    // Items end where tensors do, so that there may be a buffer for each.
+                    // Parts end with tensors: each tensor may have a buffer of its own.
                     while start < span.end {
                         while tensors.next_if(|tensor| tensor.end <= start).is_some() {}
                         let tensors_end = tensors.peek().map_or(span.end, |tensor| tensor.end);
@@ -72,27 +64,27 @@ impl Segments {
                         start = end;
                     }
                 }
-                // Groups without elements are segments too, and a layout without elements or groups has one.
-                let (least, end) = (layout.groups().len().max(1), segments.items.len());
-                segments.ranges.resize(segments.count().max(least), end..end);
+                // A group without elements is a segment too; a layout without groups has one.
+                let (min_count, end) = (layout.groups().len().max(1), segments.parts.len());
+                segments.ranges.resize(segments.count().max(min_count), end..end);
             }
-            Segmentation::Whole => {
+            ReduceBy::All => {
                 for tensor in layout.tensors() {
                     segments.add(0, tensor.range());
                 }
             }
         }
-        segments.live = vec![true; segments.count()];
+        segments.active = vec![true; segments.count()];
         segments
     }
 
-    /// Adds elements to a segment, which ends no sooner than all before.
+    /// Adds elements, which lie behind all before, to a segment.
     fn add(&mut self, segment: usize, elements: Range<usize>) {
-        let first = self.items.len();
+        let first = self.parts.len();
         let mut start = elements.start;
         while start < elements.end {
-            let end = elements.end.min((start / NORM_BLOCK + 1) * NORM_BLOCK);
-            self.items.push(Item { start: start as u32, end: end as u32, segment: segment as u32 });
+            let end = elements.end.min((start / TILE_LEN + 1) * TILE_LEN);
+            self.parts.push(SegmentPart { start: start as u32, end: end as u32, segment: segment as u32 });
             start = end;
         }
         if self.ranges.len() <= segment {
@@ -102,65 +94,60 @@ impl Segments {
         if range.start == range.end {
             range.start = first;
         }
-        range.end = self.items.len();
+        range.end = self.parts.len();
     }
 
     pub(crate) fn count(&self) -> usize {
         self.ranges.len()
     }
 
-    pub(crate) fn initial(&self) -> [f32; 4] {
-        self.initial
+    pub(crate) fn parts(&self) -> &[SegmentPart] {
+        &self.parts
     }
 
-    pub(crate) fn items(&self) -> &[Item] {
-        &self.items
-    }
-
-    /// Number of the first item that starts at `element` or later, where no item may be cut.
+    /// Number of the first part that starts at `element` or later.
     ///
     /// # Errors
-    /// [`Error::CutTensor`] if `element` lies inside an item.
-    pub(crate) fn item_at(&self, element: u64, rule: &str) -> Result<usize, Error> {
-        let next = self.items.partition_point(|item| u64::from(item.end) <= element);
-        match self.items.get(next) {
-            Some(item) if u64::from(item.start) < element => Err(Error::CutTensor { rule: rule.to_owned(), element }),
+    /// [`Error::CutTensor`] if `element` lies inside a part.
+    pub(crate) fn part_at(&self, element: u64, rule: &str) -> Result<usize, Error> {
+        let next = self.parts.partition_point(|part| u64::from(part.end) <= element);
+        match self.parts.get(next) {
+            Some(part) if u64::from(part.start) < element => Err(Error::CutTensor { rule: rule.to_owned(), element }),
             _ => Ok(next),
         }
     }
 
-    /// Leaves the segments alone of which no element is live.
-    pub(crate) fn keep_live(&mut self, groups: &GroupTable) {
-        self.live.fill(false);
-        for segment in groups.tensors() {
-            self.live[segment as usize] = true;
-        }
+    /// Keeps the state of every segment but these, which have active elements.
+    pub(crate) fn set_active(&mut self, segments: impl Iterator<Item = u32>) {
+        self.active.fill(false);
+        segments.for_each(|segment| self.active[segment as usize] = true);
     }
 
-    /// Where the items of each segment lie, maybe with others between them; nowhere if its state stays as it is.
+    /// The parts of each segment, maybe with others between; empty if it keeps its state.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        self.ranges.iter().zip(&self.live).map(|(range, &live)| range.start..if live { range.end } else { range.start })
+        let of_segment =
+            |(range, &active): (&Range<usize>, &bool)| range.start..if active { range.end } else { range.start };
+        self.ranges.iter().zip(&self.active).map(of_segment)
     }
 
-    /// Whether each of some items belongs to a segment.
-    pub(crate) fn is_own(&self, segment: usize, items: Range<usize>) -> impl ExactSizeIterator<Item = bool> + Clone {
-        self.items[items].iter().map(move |item| item.segment as usize == segment)
+    /// Whether each of a range of parts belongs to a segment.
+    pub(crate) fn is_own(&self, segment: usize, parts: Range<usize>) -> impl ExactSizeIterator<Item = bool> + Clone {
+        self.parts[parts].iter().map(move |part| part.segment as usize == segment)
     }
 
-    /// Where the device's table holds the states.
+    /// Bytes of the states in the device's table.
     pub(crate) fn state_bytes(&self) -> Range<u64> {
         16..16 + 16 * self.count() as u64
     }
 
-    /// The rows of the device's table: their number, then per segment the states, the sums and the range of items,
-    /// then per item its elements and its sums.
+    /// The device's table: see `shaders/segments.wgsl`.
     pub(crate) fn words(&self) -> Vec<u32> {
         let count = self.count();
-        let mut words = vec![count as u32, self.items.len() as u32, 0, 0];
+        let mut words = vec![count as u32, self.parts.len() as u32, 0, 0];
         words.extend(self.initial.map(f32::to_bits).repeat(count));
         words.extend([0; 4].repeat(count));
         words.extend(self.ranges().flat_map(|range| [range.start as u32, range.end as u32, 0, 0]));
-        words.extend(self.items.iter().flat_map(|item| [item.start, item.end, item.segment, 0, 0, 0, 0, 0]));
+        words.extend(self.parts.iter().flat_map(|part| [part.start, part.end, part.segment, 0, 0, 0, 0, 0]));
         words
     }
 }
@@ -168,19 +155,18 @@ impl Segments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lars;
 
     #[test]
-    fn items_end_with_tensors_and_blocks() {
+    fn parts_end_with_tensors_and_tiles() {
         let layout =
             Layout::builder().tensor("a", &[3]).tensor("b", &[0]).tensor("c", &[8192]).packed().build().unwrap();
-        let segments = Segments::of_rule(&layout, &Lars::default()).unwrap();
-        let item = |start, end, segment| Item { start, end, segment };
-        assert_eq!(segments.items(), [item(0, 3, 0), item(3, 8192, 2), item(8192, 8195, 2)]);
+        let segments = Segments::new(&layout, ReduceBy::Tensor, [0.0; 4]);
+        let part = |start, end, segment| SegmentPart { start, end, segment };
+        assert_eq!(segments.parts(), [part(0, 3, 0), part(3, 8192, 2), part(8192, 8195, 2)]);
         assert_eq!(segments.ranges().collect::<Vec<_>>(), [0..1, 1..1, 1..3]);
         for (element, next) in [(0, 0), (3, 1), (8192, 2), (8195, 3)] {
-            assert_eq!(segments.item_at(element, "lars").unwrap(), next);
+            assert_eq!(segments.part_at(element, "lars").unwrap(), next);
         }
-        assert!(matches!(segments.item_at(4, "lars"), Err(Error::CutTensor { element: 4, .. })));
+        assert!(matches!(segments.part_at(4, "lars"), Err(Error::CutTensor { element: 4, .. })));
     }
 }

@@ -1,12 +1,11 @@
-//! The widest vectors that the machine has, chosen at run time.
+//! The machine's widest vectors, chosen at run time.
 
-/// Bytes of a cache line, and no less than those of a vector.
-pub(crate) const LINE: usize = 64;
+/// Bytes of a cache line; no vector is longer.
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
-/// Calls `f`, compiled for this machine's instruction set (AVX2 where x86-64 has it) as far as it is inlined.
+/// Calls `f`, compiled for this machine's instruction set (AVX2 on x86-64) as far as it is inlined.
 ///
-/// Bits do not depend on the choice: rustc never fuses multiplications and additions, though the set may have such
-/// instructions, and reorders no sum.
+/// The choice changes no bit: rustc neither fuses multiplications with additions nor reorders sums.
 #[cfg(feature = "simd")]
 #[inline(always)]
 pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {

@@ -1,22 +1,22 @@
-//! A rule's WGSL against its Rust, over the inputs that tell them apart.
+//! Compares a rule's WGSL with its Rust, over inputs that tell them apart.
 
 use crate::cpu::CpuOptimizer;
 use crate::{Error, Gpu, GroupOptions, Layout, Optimizer, OptimizerBuilder, Schedule};
 
-/// The tensors: several blocks, tails of four and of a workgroup, matrices and vectors. All but the first decay.
+/// Tensors of several tiles, tails of a quad and of a workgroup, matrices and vectors. All but the first decay.
 const TENSORS: [&[usize]; 4] = [&[1_025], &[3, 3_001], &[1], &[3, 43, 2]];
 const LEN: usize = 1_025 + 9_003 + 1 + 258;
-/// Large enough that a step and its decay are no less than the parameters' last digits.
+/// Large enough that step and decay exceed the last digits of the parameters.
 const LR: f64 = 0.5;
 const WEIGHT_DECAY: f64 = 0.25;
 const STEPS: u32 = 12;
-/// What a rule's operations may differ by: roundings of a few divisions and roots (2.5 and 4.5 ULP each in WGSL), in
-/// units of the largest of the old value, the new one, and the step between them.
+/// Roundings of a few divisions and roots (2.5 and 4.5 ULP each in WGSL), relative to the largest of the old value, the new
+/// one, and the difference.
 const TOLERANCE: f32 = 64.0 * f32::EPSILON;
-/// What a rule makes of numbers may be subnormal, and count as 0 where it goes on with it.
+/// Intermediate results may be subnormal, and flushed to 0.
 const FLUSHED: f32 = f32::MIN_POSITIVE * 1024.0;
 
-/// A number from -1 to 1 that depends on nothing but its arguments.
+/// A number from -1 to 1 determined by its arguments.
 fn noise(step: u32, element: u32) -> f32 {
     let mut bits = element.wrapping_mul(0x9e37_79b9) ^ step.wrapping_mul(0x85eb_ca6b);
     for multiplier in [0x7feb_352d, 0x846c_a68b] {
@@ -25,8 +25,7 @@ fn noise(step: u32, element: u32) -> f32 {
     (bits >> 8) as f32 / 8_388_608.0 - 1.0
 }
 
-/// Gradients of every kind beside each other: random, constant, with alternating sign, rare, huge, tiny, subnormal,
-/// zero.
+/// Neighboring gradients of every kind: random, constant, of alternating sign, rare, huge, tiny, subnormal, zero.
 fn gradient(step: u32, element: u32) -> f32 {
     let random = noise(step + 1, element);
     let constant = noise(0, element);
@@ -44,15 +43,16 @@ fn gradient(step: u32, element: u32) -> f32 {
 }
 
 impl OptimizerBuilder {
-    /// Compares the rule's WGSL with its Rust, and its passes likewise: twelve steps on the device and on the CPU, each
-    /// from the same parameters and states, over gradients that are random, zero, constant, of alternating sign, rare,
-    /// of 1e15, of 1e-15 and subnormal. Values may differ by 64 ULP of the largest of old value, new value and step;
-    /// where one is not finite, the other must not be either. A device may take subnormal numbers for 0.
+    /// Compares the WGSL and the Rust of the rule and of its auxiliary updates, for tests of rules of your own.
     ///
-    /// For tests of rules of your own. Learning rate (0.5) and weight decays (0 and 0.25) are its own, so that both
-    /// show; schedule, clipping, groups and history of the builder take no part. Scalars and states of tensors are not
-    /// compared, only what becomes of them, and neither is what the rule counts. It waits for the device, which browsers do
-    /// not allow.
+    /// Runs twelve steps on the device and on the CPU, each from the same parameters and states, over gradients that are
+    /// random, zero, constant, of alternating sign, rare, 1e15, 1e-15 and subnormal. Results may differ by 64 ULP of the
+    /// largest of old value, new value and difference. If one is not finite, neither may the other be. A device may flush
+    /// subnormal numbers to 0.
+    ///
+    /// Learning rate (0.5) and weight decays (0 and 0.25) are its own; schedule, clipping, groups and history of the
+    /// builder have no effect. Scalar state, tensor state and metric are not compared themselves. It waits for the device,
+    /// which browsers do not allow.
     ///
     /// # Errors
     /// [`Error::RuleMismatch`] with the first difference, and those of [`OptimizerBuilder::build`].
@@ -67,9 +67,9 @@ impl OptimizerBuilder {
         let plain = GroupOptions::default().with_weight_decay(0.0);
         let builder = OptimizerBuilder::new(self.settings.rule.clone()).schedule(Schedule::constant(LR));
         let builder = &builder.group("decayed", decayed).group("plain", plain);
-        let twin = || builder.clone().build_cpu(&layout);
-        let twins = [twin()?, twin()?];
-        let optimizer = builder.clone().build(&gpu.device, &layout)?;
+        let reference = || builder.clone().build_cpu(&layout);
+        let references = [reference()?, reference()?];
+        let optimizer = builder.clone().build(&gpu.device, &gpu.queue, &layout)?;
         // Parameters of both signs; a few are 0.
         let params: Vec<f32> =
             (0..LEN as u32).map(|i| if i % 97 == 0 { 0.0 } else { noise(STEPS + 1, i) * 2.0 }).collect();
@@ -78,12 +78,13 @@ impl OptimizerBuilder {
             crate::gpu::init_buffer(&gpu.device, "wgpu-optim verify", usage, bytemuck::cast_slice(values))
         };
         let (device_params, device_grads) = (upload(&params), upload(&params));
-        let mut check = Check { builder, gpu, optimizer, twins, params, device_params, device_grads };
+        let mut check = Check { builder, gpu, optimizer, references, params, device_params, device_grads };
         for step in 0..STEPS {
             check.step(step, None)?;
         }
-        for pass in builder.settings.rule.passes() {
-            check.step(STEPS, Some(pass))?;
+        let auxiliary = builder.settings.rule.auxiliary_updates();
+        for name in auxiliary.map_or(&[][..], |updates| updates.auxiliary_names()) {
+            check.step(STEPS, Some(name))?;
         }
         Ok(())
     }
@@ -93,44 +94,44 @@ struct Check<'a> {
     builder: &'a OptimizerBuilder,
     gpu: &'a Gpu,
     optimizer: Optimizer,
-    /// One that takes numbers as they are, and one that takes subnormal ones for 0.
-    twins: [CpuOptimizer; 2],
+    /// One that keeps subnormal numbers, and one that flushes them to 0.
+    references: [CpuOptimizer; 2],
     params: Vec<f32>,
     device_params: wgpu::Buffer,
     device_grads: wgpu::Buffer,
 }
 
 impl Check<'_> {
-    /// A step, or a pass, of both engines from the same parameters and states.
-    fn step(&mut self, step: u32, pass: Option<&'static str>) -> Result<(), Error> {
+    /// A step, or an auxiliary update, of both engines from the same parameters and states.
+    fn step(&mut self, step: u32, auxiliary: Option<&'static str>) -> Result<(), Error> {
         let grads: Vec<f32> = (0..LEN as u32).map(|element| gradient(step, element)).collect();
-        let old = streams(&self.twins[0], &self.params);
+        let old = streams(&self.references[0], &self.params);
 
         let Gpu { device, queue, .. } = self.gpu;
         queue.write_buffer(&self.device_grads, 0, bytemuck::cast_slice(&grads));
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let (params, input) = (&self.device_params, &self.device_grads);
-        match pass {
-            Some(pass) => self.optimizer.run_pass(pass, &mut encoder, queue, params, input)?,
-            None => self.optimizer.step(&mut encoder, queue, params, input)?,
+        match auxiliary {
+            Some(name) => self.optimizer.auxiliary_update(name, &mut encoder, params, input)?,
+            None => self.optimizer.step(&mut encoder, params, input)?,
         }
         queue.submit([encoder.finish()]);
 
-        let names: Vec<String> = self.twins[0].state_names().map(str::to_owned).collect();
-        let [kept, flushing] = &mut self.twins;
+        let names: Vec<String> = self.references[0].state_names().map(str::to_owned).collect();
+        let [kept, flushing] = &mut self.references;
         for state in &names {
             flushing.state_mut(state).unwrap_or_default().iter_mut().for_each(|value| *value = flushed(*value));
         }
         let flush = |values: &[f32]| values.iter().copied().map(flushed).collect();
         let mut expected = Vec::new();
-        for (twin, mut params, grads) in
+        for (reference, mut params, grads) in
             [(kept, self.params.clone(), grads.clone()), (flushing, flush(&self.params), flush(&grads))]
         {
-            match pass {
-                Some(pass) => twin.run_pass(pass, &mut params, &grads)?,
-                None => drop(twin.step(&mut params, &grads)?),
+            match auxiliary {
+                Some(name) => reference.auxiliary_update(name, &mut params, &grads)?,
+                None => drop(reference.step(&mut params, &grads)?),
             }
-            expected.push(streams(twin, &params));
+            expected.push(streams(reference, &params));
         }
         let mut got = vec![self.download(self.device_params.slice(..))?];
         for name in &names {
@@ -139,14 +140,14 @@ impl Check<'_> {
             got.push(parts?.concat());
         }
         for (stream, name) in std::iter::once("param").chain(names.iter().map(String::as_str)).enumerate() {
-            // What is kept as factors has no element of its own.
+            // A factor has no element of its own.
             let of_element = |values: &[f32], i: usize| if old[stream].len() == LEN { values[i] } else { f32::NAN };
             for element in 0..old[stream].len() {
                 let (old, got) = (old[stream][element], got[stream][element]);
-                if !expected.iter().any(|expected| agree(old, expected[stream][element], got)) {
+                if !expected.iter().any(|expected| is_close(old, expected[stream][element], got)) {
                     return Err(Error::RuleMismatch {
-                        rule: self.builder.settings.rule.name().to_owned(),
-                        function: pass.unwrap_or("rule").to_owned(),
+                        rule: self.builder.settings.rule.spec().name.to_string(),
+                        function: auxiliary.unwrap_or("rule").to_owned(),
                         stream: name.to_owned(),
                         step: step + 1,
                         param: of_element(&self.params, element),
@@ -157,7 +158,7 @@ impl Check<'_> {
                 }
             }
         }
-        // From the same numbers again; what is no longer finite would agree for ever, and stays as it was.
+        // Continues from the device's numbers. Non-finite ones would compare as equal for ever; they keep their old values.
         for (got, old) in got.iter_mut().flatten().zip(old.iter().flatten()) {
             if !got.is_finite() {
                 *got = *old;
@@ -166,7 +167,7 @@ impl Check<'_> {
         self.params = got.remove(0);
         queue.write_buffer(&self.device_params, 0, bytemuck::cast_slice(&self.params));
         for (name, values) in names.iter().zip(got) {
-            for state in self.twins.iter_mut().filter_map(|twin| twin.state_mut(name)) {
+            for state in self.references.iter_mut().filter_map(|reference| reference.state_mut(name)) {
                 state.copy_from_slice(&values);
             }
             let mut rest = &values[..];
@@ -198,18 +199,18 @@ impl Check<'_> {
     }
 }
 
-/// Parameters, then the states of the twin.
-fn streams(twin: &CpuOptimizer, params: &[f32]) -> Vec<Vec<f32>> {
-    let states = twin.state_names().filter_map(|name| twin.state(name)).map(<[f32]>::to_vec);
+/// Parameters, then the states.
+fn streams(reference: &CpuOptimizer, params: &[f32]) -> Vec<Vec<f32>> {
+    let states = reference.state_names().filter_map(|name| reference.state(name)).map(<[f32]>::to_vec);
     std::iter::once(params.to_vec()).chain(states).collect()
 }
 
-/// What a device that knows no subnormal numbers sees.
+/// The value on a device that flushes subnormal numbers.
 fn flushed(value: f32) -> f32 {
     if value.is_subnormal() { 0.0 } else { value }
 }
 
-fn agree(old: f32, expected: f32, got: f32) -> bool {
+fn is_close(old: f32, expected: f32, got: f32) -> bool {
     if !expected.is_finite() || !got.is_finite() {
         return expected.is_finite() == got.is_finite();
     }

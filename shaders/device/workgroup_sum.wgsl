@@ -1,23 +1,23 @@
-// Twin: src/cpu/reduce.rs.
+// The sum of one vector per lane over a workgroup of 256, in a fixed order.
 
 var<workgroup> lane_sums: array<vec4<f32>, 256>;
 
-// The sums of the first `before` lanes in the first `after` of them: see partial.wgsl.
-fn reduce_to(sums: vec4<f32>, lane: u32, before: u32, after: u32) -> vec4<f32> {
-    // equivalent(<=): the sum behind them is not read
+// Adds the sums of the first `before` lanes into the first `after`; each takes the lanes `after` apart.
+fn reduce_to(own: vec4<f32>, lane: u32, before: u32, after: u32) -> vec4<f32> {
+    // equivalent(<=): nothing reads the entry behind
     if lane < before {
-        lane_sums[lane] = sums;
+        lane_sums[lane] = own;
     }
     workgroupBarrier();
-    var sum = sums;
-    // equivalent(<=): nor is that
+    var sum = own;
+    // equivalent(<=): nothing reads the entry behind
     for (var other = select(before, lane + after, lane < after); other < before; other += after) {
         sum = sum + lane_sums[other];
     }
     return sum;
 }
 
-// The sums over the workgroup, in an order that never changes; valid in lane 0.
-fn reduce(sums: vec4<f32>, lane: u32) -> vec4<f32> {
-    return reduce_to(reduce_to(reduce_to(sums, lane, 256u, 32u), lane, 32u, 4u), lane, 4u, 1u);
+// Valid in lane 0.
+fn workgroup_sum(own: vec4<f32>, lane: u32) -> vec4<f32> {
+    return reduce_to(reduce_to(reduce_to(own, lane, 256u, 32u), lane, 32u, 4u), lane, 4u, 1u);
 }

@@ -1,32 +1,44 @@
-// Adds the partials up, decides whether the step is applied, and advances the counters. One workgroup.
-// Twin: src/cpu/finish.rs.
+// The decision of a step: total norm, clip coefficient, apply or skip, step counter, bias corrections.
+//
+// In: `tile_sums`, the gradient scale, the step's uniforms. Out: the control block. Grid: one workgroup of 256.
+
+import package::device::workgroup_scaled_sum::{workgroup_sum};
+import package::kernels::bias_correction::{bias_correction};
+import package::kernels::control::{CLIP, ControlBlock, EXACT, INFINITE, INVALID_SCALE, NONE, NORM_MEASURED, SKIP, STOP};
+import package::kernels::norm_order::{power_of_two, root_of};
+import package::kernels::scaled_sum::{ScaledSum, combine, empty_scaled_sum};
+import interface::{pack_scalar_state, unpack_scalar_state};
+import percentile::{max_norm_of};
+import scalar_state::{update_scalars};
+import step_uniforms::{uniforms};
 
 @group(0) @binding(0) var<storage, read_write> block: ControlBlock;
-@group(0) @binding(1) var<storage, read> partials: array<Partial>;
-// Bits of a gradient scale kept on the device; those of 1 where there is none.
+@group(0) @binding(1) var<storage, read> tile_sums: array<ScaledSum>;
+// Bits of the gradient scale on the device; of 1 where the host gives it.
 @group(0) @binding(2) var<storage, read> grad_scale: u32;
-// Where a later bare step will look for non-finite gradients.
+// The block that a later single-pass step writes.
 @group(0) @binding(3) var<storage, read_write> next: ControlBlock;
 
-// Gradients and norms times this are out of the middle of f32's range: clip by exponents, not by numbers.
+const LANES: u32 = 256u;
+// From this exponent on, clip by exponents: norm and scale may leave the range of f32.
 const HUGE: i32 = 90;
 
-// Clip coefficient, and the two factors that unscale and clip.
-fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> vec3<f32> {
+// The clip coefficient (x), and the two factors that unscale and clip (y, z).
+fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> vec3<f32> {
     if total.max_bits > INFINITE {
-        // NaN, made from the gradient's own bits: an expression might be assumed never to be one.
+        // NaN from the gradient's own bits: a compiler may assume that no expression is NaN.
         let nan = bitcast<f32>(total.max_bits);
         return vec3<f32>(nan, inv_scale, nan);
     }
     if total.max_bits == INFINITE {
         return vec3<f32>(0.0, inv_scale, 0.0);
     }
-    // equivalent(126): half the mantissa with one more exponent is the same number
+    // equivalent(126): half the mantissa with an exponent one greater is the same number
     let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
     let exponent = total.exponent + scale_exponent;
-    // equivalent(>=): both ways of computing hold far on either side
+    // equivalent(>=): both branches are exact far on either side
     if exponent > HUGE {
-        // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of what gradients are multiplied by.
+        // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of the gradients' factors.
         let mantissa = inv_scale * power_of_two(-scale_exponent);
         let coef = (max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
         // equivalent(<=): at 1 both return the same product
@@ -35,8 +47,8 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32
         }
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
-    let divisor = grad_norm + select(1e-6, 0.0, (slot.head.flags & EXACT) != 0u);
-    // equivalent(<): where both are the same the quotient is 1
+    let divisor = grad_norm + select(1e-6, 0.0, (uniforms.head.flags & EXACT) != 0u);
+    // equivalent(<): the quotient of equal numbers is 1
     if divisor <= max_norm {
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
@@ -45,21 +57,21 @@ fn clip(total: Partial, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32
 }
 
 @compute @workgroup_size(LANES)
-fn finish(@builtin(local_invocation_index) lane: u32) {
-    var total = empty_partial();
-    for (var i = lane; i < arrayLength(&partials); i += LANES) {
-        total = combine(total, partials[i]);
+fn decide(@builtin(local_invocation_index) lane: u32) {
+    var total = empty_scaled_sum();
+    for (var i = lane; i < arrayLength(&tile_sums); i += LANES) {
+        total = combine(total, tile_sums[i]);
     }
-    total = reduce(total, lane);
-    // Positive and normal, and so is its inverse.
+    total = workgroup_sum(total, lane);
+    // Valid scales are positive and normal, and so are their inverses.
     let invalid_scale = grad_scale < 0x00800000u || grad_scale > 0x7e800000u;
-    let refuses = (slot.head.flags & SKIP) != 0u;
-    var inv_scale = slot.head.inv_scale;
+    let refuses = (uniforms.head.flags & SKIP) != 0u;
+    var inv_scale = uniforms.head.inv_scale;
     if !(invalid_scale && refuses) {
-        inv_scale = slot.head.inv_scale / bitcast<f32>(grad_scale);
+        inv_scale = uniforms.head.inv_scale / bitcast<f32>(grad_scale);
     }
-    let root = root_of(total);
-    // Half of the exponent before the scale and half after it: neither product leaves the range alone.
+    let root = root_of(total.sum, total.max_bits, total.exponent);
+    // Half of the exponent before the scale, half after it: no partial product leaves the range.
     let first_half = total.exponent / 2;
     var grad_norm = root * power_of_two(first_half) * abs(inv_scale) * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {
@@ -69,18 +81,18 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     if lane != 0u {
         return;
     }
-    block.control.lr = slot.head.lr;
+    block.control.lr = uniforms.head.lr;
     block.control.grad_norm = grad_norm;
-    block.control.findings = MEASURED | select(0u, INVALID_SCALE, invalid_scale);
+    block.control.findings = NORM_MEASURED | select(0u, INVALID_SCALE, invalid_scale);
     var clipped = vec3<f32>(1.0, inv_scale, 1.0);
-    if (slot.head.flags & CLIP) != 0u {
+    if (uniforms.head.flags & CLIP) != 0u {
         clipped = clip(total, root, grad_norm, inv_scale, max_norm);
     }
     block.control.clip_coef = clipped.x;
     block.control.grad_factors = clipped.yz;
 
     let nonfinite = total.first_nonfinite != NONE || invalid_scale;
-    if nonfinite && (slot.head.flags & STOP) != 0u {
+    if nonfinite && (uniforms.head.flags & STOP) != 0u {
         block.control.stopped = 1u;
     }
     var step = block.control.step;
@@ -91,13 +103,14 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     } else {
         step += 1u;
         let correction = bias_correction(step);
-        let scalars = advance(unpack(block.control.scalars), slot.head.lr, slot.hyper, correction, step);
+        let old = unpack_scalar_state(block.control.scalar_state);
+        let scalar_state = update_scalars(old, uniforms.head.lr, uniforms.hyper, correction, step);
         block.control.apply = 1u;
         block.control.consecutive_skipped = 0u;
         block.control.step = step;
         block.control.bias_correction = correction;
         block.control.upcoming_bias_correction = bias_correction(step + 1u);
-        block.control.scalars = pack(scalars);
+        block.control.scalar_state = pack_scalar_state(scalar_state);
     }
     atomicStore(&block.first_nonfinite[step & 1u], total.first_nonfinite);
     atomicStore(&block.first_nonfinite[(step + 1u) & 1u], NONE);

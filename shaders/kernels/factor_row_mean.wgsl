@@ -1,20 +1,25 @@
-// The mean of the factors of each matrix's rows. One workgroup per matrix. Twin: src/cpu/factors.rs.
+// The mean over the row factors of each matrix.
 //
-// Composed in src/gpu/shader.rs; the rule's part is `fn floor_mean(mean: f32, hyper: Hyper) -> f32`.
+// In and out: the factor table. Grid: one workgroup of 256 per matrix.
 
-@group(0) @binding(1) var<uniform> control: Control;
+import package::device::control_uniform::{control};
+import package::device::workgroup_sum::{workgroup_sum};
+import package::factors::{AXIS, FIRST_MATRIX, LEN, MATRICES, MEANS, factor, find_axis};
+import factor_table::{factors};
+import rule::{floor_mean};
+import step_uniforms::{uniforms};
 
 @compute @workgroup_size(256)
-fn mean_rows(
+fn factor_row_mean(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let matrix = workgroup.y * grid.x + workgroup.x;
-    // The grid may overhang.
-    // equivalent(boundary): behind the means is a sum that the next step makes anew
+    // The grid may exceed the matrices.
+    // equivalent(boundary): the next step overwrites the partial behind the means
     let exists = (control.apply != 0u) & (matrix < factors[MATRICES]);
-    // Of the axes of a tensor, both of which have its first matrix, the columns: their length is the number of rows.
+    // Finds the columns, the later of the two axes with this first matrix: their length is the number of rows.
     let columns = find_axis(matrix, FIRST_MATRIX);
     let len = factors[columns + LEN];
     let first_row = (matrix - factors[columns + FIRST_MATRIX]) * len;
@@ -24,8 +29,8 @@ fn mean_rows(
             sum = sum + factor(columns - AXIS, first_row + row);
         }
     }
-    let total = reduce(vec4<f32>(sum), lane).x;
+    let total = workgroup_sum(vec4<f32>(sum), lane).x;
     if exists && lane == 0u {
-        factors[factors[MEANS] + matrix] = bitcast<u32>(floor_mean(total / f32(len), slot.hyper));
+        factors[factors[MEANS] + matrix] = bitcast<u32>(floor_mean(total / f32(len), uniforms.hyper));
     }
 }

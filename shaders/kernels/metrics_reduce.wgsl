@@ -1,38 +1,54 @@
-// What a step is about to do, summed over each item. It changes nothing; `update` does the same once more and writes.
-// Twin: src/cpu/observe.rs.
+// Metrics of a sampled step, first half: the sums of each part. Runs just before `update` and changes nothing else.
 //
-// Composed in src/gpu/shader.rs with items.wgsl and one of seen/*.wgsl; the rule's part, beside the rule itself, is
-// `fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool>`.
+// In: parameters, states, gradients. Out: the parts' rows of the metric table. Grid: one workgroup of 256 per part.
+
+import package::kernels::metric_sums::{MetricSums, metric_part_row, metric_table, store_metric_sums};
+import package::kernels::part_sums::{Quad, counted, sum_part, sums_of};
+import clip_segment::{clip_by_segment, is_clipped_by_segment};
+import clip_value::{clip_by_value, is_clipped_by_value};
+import metric::{metric};
+import rule::{rule};
+import step_uniforms::{uniforms};
 
 struct LaneSums {
-    // A column for the squares of each of gradients, parameters and updates, and for clipped elements.
+    // One column each: squares of gradients, of parameters and of updates; clipped elements.
     squares: mat4x4<f32>,
     counts: vec4<f32>,
 }
 
-fn item_at(number: u32) -> vec4<u32> {
-    return observed[row_of_item(number)];
+fn part_at(number: u32) -> vec4<u32> {
+    return metric_table[metric_part_row(number)];
 }
 
-fn item_count() -> u32 {
-    return observed[0].y;
+fn part_count() -> u32 {
+    return metric_table[0].y;
 }
 
 fn add_quad(old: LaneSums, quad: Quad) -> LaneSums {
-    let grad = seen(quad.grad, slot.hyper, quad.step);
+    let grad = clip_by_segment(clip_by_value(quad.grad), uniforms.hyper, quad.step);
     let param = quad.old.param;
-    let change = rule(quad.old, grad, slot.hyper, quad.step).param - param;
-    let clipped = vec4<f32>(is_clipped(quad.grad, slot.hyper, quad.step));
-    let counts = vec4<f32>(count(quad.old, grad, slot.hyper, quad.step));
+    let change = rule(quad.old, grad, uniforms.hyper, quad.step).param - param;
+    let is_clipped = is_clipped_by_value(quad.grad) | is_clipped_by_segment(uniforms.hyper, quad.step);
+    let counts = vec4<f32>(metric(quad.old, grad, uniforms.hyper, quad.step));
     var squares = old.squares;
     squares[0] = squares[0] + counted(quad, quad.grad * quad.grad);
     squares[1] = squares[1] + counted(quad, param * param);
     squares[2] = squares[2] + counted(quad, change * change);
-    squares[3] = squares[3] + counted(quad, clipped);
+    squares[3] = squares[3] + counted(quad, vec4<f32>(is_clipped));
     return LaneSums(squares, old.counts + counted(quad, counts));
 }
 
-fn keep_item(number: u32, sums: LaneSums, lane: u32, exists: bool) {
+fn store_part(number: u32, sums: LaneSums, lane: u32, exists: bool) {
     let counts = (sums.counts.x + sums.counts.y) + (sums.counts.z + sums.counts.w);
-    keep_sums(row_of_item(number) + 1u, Sums(sums_of(sums.squares), vec4<f32>(counts, 0.0, 0.0, 0.0)), lane, exists);
+    let metric_sums = MetricSums(sums_of(sums.squares), vec4<f32>(counts, 0.0, 0.0, 0.0));
+    store_metric_sums(metric_part_row(number) + 1u, metric_sums, lane, exists);
+}
+
+@compute @workgroup_size(256)
+fn metrics_reduce(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    sum_part(workgroup, grid, lane);
 }

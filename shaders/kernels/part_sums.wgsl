@@ -1,72 +1,74 @@
-// Sums over items: the elements of one segment in one block of 8,192 elements of the flat space, one workgroup each. Their
-// order depends on nothing but the elements' flat indices, so chunking does not change a bit. Eight lanes take 256 elements
-// that lie side by side, as in norm.wgsl.
+// Sums over segment parts: the harness of segment_reduce and metrics_reduce.
 //
-// Composed in src/gpu/shader.rs with measure.wgsl or observe.wgsl, which declare `LaneSums`, `item_at`, `item_count`,
-// `add_quad` and `keep_item`.
+// A part is the elements of one segment in one tile; one workgroup of 256 sums it. The order of additions depends on
+// flat indices alone: chunking changes no bit. Eight lanes read 256 neighboring elements, as in global_norm.
+// The kernel supplies `LaneSums`, `part_at`, `part_count`, `add_quad` and `store_part`.
 
-@group(0) @binding(1) var<uniform> control: Control;
+import package::device::chunk::{chunk};
+import package::device::control_uniform::{control};
+import package::device::quad_options::{QuadOptions};
+import package::rule::step::{StepScalars};
+import factored_variance::{with_variance};
+import group_lookup::{block_options_at, quad_options_at};
+import interface::{Element, unpack_scalar_state};
+import kernel::{LaneSums, add_quad, part_at, part_count, store_part};
+import segment_values::{segment_sums_of, tensor_state_of};
+import step_uniforms::{lr_of, uniforms};
+import streams::{element_of, load_grad, read_words};
 
-// Four elements, of which some count.
 struct Quad {
     old: Element,
-    // Gradients scaled, and clipped by the global norm.
+    // Unscaled, and clipped by the global norm.
     grad: vec4<f32>,
-    step: Step,
+    step: StepScalars,
+    // Whether each element belongs to the part and is active.
     counts: vec4<bool>,
 }
 
-@compute @workgroup_size(256)
-fn sum_items(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let number = chunk.first_item + workgroup.y * grid.x + workgroup.x;
-    let item = item_at(number);
-    // The grid may overhang.
-    // equivalent(<=, & (item.x < chunk.start + chunk.length)): the chunk of such an item sums it later, if there is one
-    // equivalent(& (number < item_count())): the buffer ends with the items, and lavapipe discards what is stored behind it
-    let exists = (control.apply != 0u) & (number < item_count()) & (item.x < chunk.start + chunk.length);
+fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
+    let number = chunk.first_part + workgroup.y * grid.x + workgroup.x;
+    let part = part_at(number);
+    // The grid may exceed the parts.
+    // equivalent(<=, & (part.x < chunk.start + chunk.length)): a later chunk sums such a part again
+    // undetected(& (number < part_count())): the buffer ends with the parts; lavapipe discards stores behind it
+    let exists = (control.apply != 0u) & (number < part_count()) & (part.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {
-        let block = item.x / 8192u * 8192u;
-        // equivalent(<=): a ninth row would lie behind every item
+        let tile = part.x / 8192u * 8192u;
+        // equivalent(<=): a ninth row lies behind every part
         for (var i = 0u; i < 8u; i++) {
-            let index = block + lane / 8u * 256u + i * 32u + lane % 8u * 4u;
-            // equivalent(boundary): of quads next to the item nothing is counted below; this spares their loads
-            if index + 4u <= item.x || index >= item.y {
+            let index = tile + lane / 8u * 256u + i * 32u + lane % 8u * 4u;
+            // equivalent(boundary): nothing of a quad next to the part counts below; this spares its loads
+            if index + 4u <= part.x || index >= part.y {
                 continue;
             }
-            let lanes = lanes_at(near_at(index), index, item.y - index);
-            let counts = lanes.live & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(item.x));
-            // Wraps where the chunk begins inside these four elements; what lies before is not counted.
+            let options = quad_options_at(block_options_at(index), index, part.y - index);
+            let counts = options.is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
+            // Wraps around where the chunk begins within these four elements; those before it do not count.
             let element = index - chunk.start;
             let grad = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
-            let step = Step(
-                lr_of(lanes),
-                lanes.weight_decay,
+            let step = StepScalars(
+                lr_of(options),
+                options.weight_decay,
                 control.bias_correction,
                 control.step,
-                unpack(control.scalars),
-                measured_of(lanes.tensor), // MEASURED
-                tensor_state_of(lanes.tensor), // MEASURED
+                unpack_scalar_state(control.scalar_state),
+                segment_sums_of(options.segment),
+                tensor_state_of(options.segment),
             );
-            var old = element_of(read_words(element));
-            old.variance = variance_at(index, lanes.tensor); // FACTORED
+            let old = with_variance(element_of(read_words(element)), index, options.segment);
             sums = add_quad(sums, Quad(old, grad, step, counts));
         }
     }
-    keep_item(number, sums, lane, exists);
+    store_part(number, sums, lane, exists);
 }
 
-// What counts of some numbers.
-fn counted(quad: Quad, numbers: vec4<f32>) -> vec4<f32> {
-    return select(vec4<f32>(0.0), numbers, quad.counts);
+fn counted(quad: Quad, values: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(0.0), values, quad.counts);
 }
 
-// The sums of the four elements of each column.
+// The sum of the four rows of each column.
 fn sums_of(columns: mat4x4<f32>) -> vec4<f32> {
-    let by_lane = transpose(columns);
-    return (by_lane[0] + by_lane[1]) + (by_lane[2] + by_lane[3]);
+    let rows = transpose(columns);
+    return (rows[0] + rows[1]) + (rows[2] + rows[3]);
 }

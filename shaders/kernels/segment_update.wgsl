@@ -1,44 +1,55 @@
-// Adds the items of each tensor up and brings the tensor's states forward. One workgroup per tensor.
-// Twin: src/cpu/settle.rs.
+// The rule's sums over segments, second half: adds the parts of each segment and updates its tensor state.
 //
-// Composed in src/gpu/shader.rs; the rule's part is
-// `fn settle(old: TensorState, measured: Measured, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> TensorState`.
+// In and out: the segment table. Grid: one workgroup of 256 per segment.
 
-@group(0) @binding(1) var<uniform> control: Control;
+import package::device::control_uniform::{control};
+import package::device::workgroup_sum::{workgroup_sum};
+import package::segments::{floats_at, part_row, parts_row, state_row, sums_row};
+import interface::{pack_tensor_state, unpack_segment_sums, unpack_tensor_state};
+import segment_table::{segments};
+import step_uniforms::{uniforms};
+import tensor_state::{update_tensor_state};
 
-// A row in all four lanes of each column.
-fn spread(row: vec4<f32>) -> mat4x4<f32> {
+// Each component in all four rows of its column.
+fn columns_of(row: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(row.x), vec4<f32>(row.y), vec4<f32>(row.z), vec4<f32>(row.w));
 }
 
 @compute @workgroup_size(256)
-fn settle_tensors(
+fn segment_update(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let tensor = workgroup.y * grid.x + workgroup.x;
-    // The grid may overhang.
-    var exists = (control.apply != 0u) & (tensor < segments[0].x);
+    let segment = workgroup.y * grid.x + workgroup.x;
+    // The grid may exceed the segments.
+    var exists = (control.apply != 0u) & (segment < segments[0].x);
     var sums = vec4<f32>(0.0);
     if exists {
-        let items = segments[items_row(tensor)];
-        // The states of a frozen tensor stay as they are.
-        exists = items.x < items.y;
-        for (var item = items.x + lane; item < items.y; item += 256u) {
-            // Items of other groups may lie between those of one.
-            let is_own = segments[item_row(item)].z == tensor;
-            sums = sums + select(vec4<f32>(0.0), numbers(item_row(item) + 1u), is_own);
+        let parts = segments[parts_row(segment)];
+        // A frozen segment keeps its state.
+        exists = parts.x < parts.y;
+        for (var part = parts.x + lane; part < parts.y; part += 256u) {
+            // The range may contain parts of other segments.
+            let is_own = segments[part_row(part)].z == segment;
+            sums = sums + select(vec4<f32>(0.0), floats_at(part_row(part) + 1u), is_own);
         }
     }
-    let total = reduce(sums, lane);
+    let total = workgroup_sum(sums, lane);
     if !exists || lane != 0u {
         return;
     }
-    segments[sums_row(tensor)] = bitcast<vec4<u32>>(total);
-    let old = unpack_tensor_state(spread(numbers(states_row(tensor))));
-    let measured = unpack_measured(spread(total));
-    let settled = settle(old, measured, slot.head.lr, slot.hyper, control.bias_correction, control.step);
-    // equivalent(1): the lanes are alike
-    segments[states_row(tensor)] = bitcast<vec4<u32>>(transpose(pack_tensor_state(settled))[0]);
+    segments[sums_row(segment)] = bitcast<vec4<u32>>(total);
+    let old = unpack_tensor_state(columns_of(floats_at(state_row(segment))));
+    let sums_of_segment = unpack_segment_sums(columns_of(total));
+    let updated = update_tensor_state(
+        old,
+        sums_of_segment,
+        uniforms.head.lr,
+        uniforms.hyper,
+        control.bias_correction,
+        control.step,
+    );
+    // equivalent(1): the rows are equal
+    segments[state_row(segment)] = bitcast<vec4<u32>>(transpose(pack_tensor_state(updated))[0]);
 }

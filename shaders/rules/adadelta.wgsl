@@ -1,11 +1,14 @@
-// Adadelta (Zeiler 2012, arXiv 1212.5701, Algorithm 1; torch.optim.Adadelta). Twin: src/rule/adadelta.rs.
+// Adadelta (Zeiler 2012, arXiv 1212.5701, Algorithm 1; torch.optim.Adadelta).
 //   grad += weight_decay * param
 //   square_avg = rho * square_avg + (1 - rho) * grad^2
 //   delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) * grad
 //   acc_delta = rho * acc_delta + (1 - rho) * delta^2
 //   param -= lr * delta
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
+
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let decayed = grad + step.weight_decay * old.param;
     updated.square_avg = hyper.rho * old.square_avg + hyper.one_minus_rho * (decayed * decayed);

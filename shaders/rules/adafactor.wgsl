@@ -54,12 +54,12 @@ fn direction(old: Element, grad: vec4<f32>, hyper: Hyper) -> vec4<f32> {
     return grad / select(root, vec4<f32>(hyper.least_root), root < vec4<f32>(hyper.least_root));
 }
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
     let update = direction(old, grad, hyper);
     return Measured(old.param * old.param, update * update, vec4<f32>(1.0));
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var rho = step.lr;
     if !constant_rho {

@@ -1,11 +1,15 @@
-// Adagrad (Duchi et al. 2011, JMLR 12; torch.optim.Adagrad). Twin: src/rule/adagrad.rs.
+// Adagrad (Duchi et al. 2011, JMLR 12; torch.optim.Adagrad).
 //   grad += weight_decay * param
 //   sum = sum + grad^2
-//   param -= lr / (1 + (t - 1) * lr_decay) * grad / (sqrt(sum) + eps), or with eps in the root sqrt(sum + eps)
+//   param -= lr / (1 + (t - 1) * lr_decay) * grad / (sqrt(sum) + eps)
+// eps_in_root (optax, TensorFlow): the denominator is sqrt(sum + eps)
+
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
 
 override eps_in_root: bool;
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let decayed = grad + step.weight_decay * old.param;
     updated.sum = old.sum + decayed * decayed;

@@ -1,10 +1,11 @@
 // Adam (Kingma & Ba 2015, arXiv 1412.6980; torch.optim.Adam) and AdamW (Loshchilov & Hutter 2019,
-// arXiv 1711.05101; torch.optim.AdamW). Twin: src/rule/adam/equations.rs.
+// arXiv 1711.05101; torch.optim.AdamW).
 //   Adam: grad += weight_decay * param; AdamW: param *= 1 - lr * weight_decay
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   param -= lr / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps)
-// `second_moment` is exp_avg_sq, or with AMSGrad its maximum (adam/*.wgsl). Other frameworks:
+// amsgrad (Reddi et al. 2018, arXiv 1904.09237): the maximum of exp_avg_sq in its place; with corrected_max (optax) the
+//   maximum of exp_avg_sq / (1 - beta2^t)
 //   eps_hat (Keras): lr * sqrt(1 - beta2^t) / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) + eps)
 //   corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
 //   decay_after (bitsandbytes on CUDA): the decay is that of the updated parameter
@@ -12,16 +13,21 @@
 //   cautious (Liang et al. 2024, arXiv 2411.16085): no update where exp_avg * grad <= 0
 //   cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where exp_avg * param < 0
 
+import package::rule::math::{maximum, same_sign};
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
+
 override decoupled_weight_decay: bool;
 override decay_after: bool;
 override decouple_lr: bool;
 override eps_hat: bool;
+override amsgrad: bool;
 override corrected_max: bool;
 override corrected_root: bool;
 override cautious: bool;
 override cautious_weight_decay: bool;
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var decayed = grad;
     if !decoupled_weight_decay {
@@ -29,7 +35,14 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     }
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
     updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
-    var moment = second_moment(&updated, step);
+    var moment = updated.exp_avg_sq;
+    if amsgrad {
+        if corrected_max {
+            moment = moment / step.bias_correction.y;
+        }
+        updated.max_exp_avg_sq = maximum(old.max_exp_avg_sq, moment);
+        moment = updated.max_exp_avg_sq;
+    }
     var step_size = step.lr / step.bias_correction.x;
     var denom: vec4<f32>;
     if eps_hat {
@@ -41,12 +54,12 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
         }
         denom = sqrt(moment + hyper.eps_root) + hyper.eps;
     } else {
-        // The quotient of two scalars costs nothing where divisions of elements are what a step waits for.
+        // One division of scalars in place of one per element.
         denom = sqrt(moment) * (1.0 / sqrt(step.bias_correction.y)) + hyper.eps;
     }
     var change = step_size * (updated.exp_avg / denom);
     if cautious {
-        change = change * vec4<f32>(agree(updated.exp_avg, decayed));
+        change = change * vec4<f32>(same_sign(updated.exp_avg, decayed));
     }
     if !decoupled_weight_decay {
         updated.param = old.param - change;
@@ -58,9 +71,9 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     }
     var decay = rate * step.weight_decay;
     if cautious_weight_decay {
-        decay = select(decay, vec4<f32>(0.0), agree(-updated.exp_avg, old.param));
+        decay = select(decay, vec4<f32>(0.0), same_sign(-updated.exp_avg, old.param));
     }
-    // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+    // Subtracts the decay: 1 - lr * weight_decay would round the same way at every step.
     if decay_after {
         updated.param = old.param - change;
         updated.param = updated.param - decay * updated.param;

@@ -5,7 +5,7 @@
 
 override optax: bool;
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
     var measured_grad = grad;
     if optax {
         measured_grad = grad + step.weight_decay * old.param;
@@ -13,7 +13,7 @@ fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured 
     return Measured(old.param * old.param, measured_grad * measured_grad);
 }
 
-fn scaled_grad(param: vec4<f32>, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<f32> {
+fn scaled_grad(param: vec4<f32>, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<f32> {
     let decayed = grad + step.weight_decay * param;
     let param_norm = sqrt(step.measured.param_sq);
     let grad_norm = sqrt(step.measured.grad_sq);

@@ -4,7 +4,7 @@
 //   exp_avg = beta1 * exp_avg + share * (grad / (sqrt(exp_avg_sq) + eps) + weight_decay * param)
 //   param -= lr * exp_avg, with a share of 1, or 1 - beta1
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
     return Measured(grad * grad);
 }
 
@@ -22,7 +22,7 @@ fn settle(
     return settled;
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let denom = sqrt(step.tensor.exp_avg_sq) + hyper.eps;
     let normalized = grad / denom + step.weight_decay * old.param;

@@ -14,25 +14,25 @@ override use_bias_correction: bool;
 override safeguard_warmup: bool;
 override limited_growth: bool;
 
-fn decayed_grad(old: Element, grad: vec4<f32>, step: Step) -> vec4<f32> {
+fn decayed_grad(old: Element, grad: vec4<f32>, step: StepScalars) -> vec4<f32> {
     if decouple {
         return grad;
     }
     return grad + step.weight_decay * old.param;
 }
 
-fn adapted_lr(d: vec4<f32>, step: Step) -> vec4<f32> {
+fn adapted_lr(d: vec4<f32>, step: StepScalars) -> vec4<f32> {
     if use_bias_correction {
         return (d * step.lr) * (sqrt(step.bias_correction.y) / step.bias_correction.x);
     }
     return d * step.lr;
 }
 
-fn first_param(old: Element, step: Step) -> vec4<f32> {
+fn first_param(old: Element, step: StepScalars) -> vec4<f32> {
     return select(old.p0, old.param, step.t == 1u);
 }
 
-fn weighted_sum(s: vec4<f32>, decayed: vec4<f32>, d: vec4<f32>, hyper: Hyper, step: Step) -> vec4<f32> {
+fn weighted_sum(s: vec4<f32>, decayed: vec4<f32>, d: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<f32> {
     var weight = d / hyper.d0 * adapted_lr(d, step);
     if safeguard_warmup {
         weight = d / hyper.d0 * d;
@@ -40,7 +40,7 @@ fn weighted_sum(s: vec4<f32>, decayed: vec4<f32>, d: vec4<f32>, hyper: Hyper, st
     return average(s, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3) + weight * decayed;
 }
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
     let d = step.tensor.d;
     let decayed = decayed_grad(old, grad, step);
     let weight = d / hyper.d0 * adapted_lr(d, step);
@@ -82,7 +82,7 @@ fn settle(
     return settled;
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     let d = step.tensor.previous_d;
     let dlr = adapted_lr(d, step);
     let decayed = decayed_grad(old, grad, step);

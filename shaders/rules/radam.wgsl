@@ -1,4 +1,4 @@
-// RAdam (Liu et al. 2020, arXiv 1908.03265; torch.optim.RAdam). Twin: src/rule/radam.rs.
+// RAdam (Liu et al. 2020, arXiv 1908.03265; torch.optim.RAdam).
 //   grad += weight_decay * param, or decoupled: param *= 1 - lr * weight_decay
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
@@ -8,28 +8,32 @@
 //   else:    param -= lr / (1 - beta1^t) * exp_avg
 // corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
 
+import package::rule::math::{lerp};
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
+
 override decoupled_weight_decay: bool;
 override corrected_root: bool;
 
-// rho. In its formula about rho_inf - t of rho_inf cancels as long as x = -t ln beta2 is small; there
+// rho. In its formula about rho_inf - t of rho_inf cancels while x = -t ln beta2 is small. There
 // rho = rho_offset + (2 / -ln beta2) (1 - x / (e^x - 1)), whose Taylor series has t as its first term.
-fn sma_length(hyper: Hyper, step: Step) -> f32 {
+fn sma_length(hyper: Hyper, step: StepScalars) -> f32 {
     let t = f32(step.t);
     let x = t * hyper.minus_ln_beta2;
     let x2 = x * x;
-    // 9.6e-10 is 691 / 653837184000 less what the series leaves out at x = 2.
+    // 9.6e-10 is 691 / 653837184000 less the terms omitted at x = 2.
     let end = 1.0 / 23950080.0 - x2 * 9.6e-10;
     let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
     let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
     let early = hyper.rho_offset + t * (1.0 - x * series);
-    // The square of beta2^(t / 2) keeps the digits of beta2^t that 1 - beta2^t has lost.
+    // The square of beta2^(t / 2) has the digits of beta2^t that 1 - beta2^t lacks.
     let root = 1.0 - step.bias_correction.z;
     let late = hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
-    // equivalent(<): at 2 both hold
+    // equivalent(<): both formulas hold at 2
     return select(late, early, x <= 2.0);
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var decay = vec4<f32>(0.0);
     var decayed = grad;
@@ -38,8 +42,8 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     } else {
         decayed = grad + step.weight_decay * old.param;
     }
-    updated.exp_avg = average(old.exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
-    updated.exp_avg_sq = average(old.exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
+    updated.exp_avg = lerp(old.exp_avg, decayed, hyper.beta1, hyper.one_minus_beta1);
+    updated.exp_avg_sq = lerp(old.exp_avg_sq, decayed * decayed, hyper.beta2, hyper.one_minus_beta2);
     let rho = sma_length(hyper, step);
     // equivalent(>=): rounding decides whether a rho of 5 is above it
     let adaptive = rho > 5.0;
@@ -54,7 +58,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
     step_size = select(step_size, step_size * sqrt(rect * correction), adaptive);
     let normalized = updated.exp_avg / (sqrt(moment) + hyper.eps);
     let direction = select(updated.exp_avg, normalized, adaptive);
-    // One difference: decay and update alone may each round the same way at every step, and the errors would add up.
+    // One subtraction: separate ones could each round the same way at every step.
     updated.param = old.param - (decay + step_size * direction);
     return updated;
 }

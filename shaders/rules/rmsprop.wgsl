@@ -7,7 +7,7 @@
 
 override eps_in_root: bool;
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let decayed = grad + step.weight_decay * old.param;
     updated.square_avg = hyper.alpha * old.square_avg + hyper.one_minus_alpha * (decayed * decayed);

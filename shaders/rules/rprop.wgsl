@@ -5,7 +5,7 @@
 //   param -= sign(grad) * step_size
 //   prev = grad
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let step_size = select(old.step_size, step.lr, step.t == 1u);
     // Of the signs and not the numbers, whose product may vanish.

@@ -31,7 +31,7 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
     return scalars;
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     updated.z = select(old.z, old.param, step.t == 1u);
     let lr = step.lr * step.scalars.warmup;
@@ -44,7 +44,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 }
 
 // Makes evaluation parameters of training parameters, which nothing but a copy brings back to the bit.
-fn eval(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn eval(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     // Before the first step there is no z, and all sequences are one.
     let evaluated = old.param - hyper.eval_share * (old.z - old.param);

@@ -3,7 +3,7 @@
 //   momentum_buffer = momentum * momentum_buffer + (1 - momentum) * grad
 //   param -= lr * sign(momentum_buffer), with sign(0) = 0
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     updated.momentum_buffer = average(old.momentum_buffer, grad, hyper.momentum, hyper.one_minus_momentum);
     let decay = (step.lr * step.weight_decay) * old.param;

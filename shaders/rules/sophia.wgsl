@@ -13,7 +13,7 @@ struct Quotient {
 }
 
 // The update before it is clipped.
-fn quotient(exp_avg: vec4<f32>, hessian: vec4<f32>, hyper: Hyper, step: Step) -> Quotient {
+fn quotient(exp_avg: vec4<f32>, hessian: vec4<f32>, hyper: Hyper, step: StepScalars) -> Quotient {
     let denom = hyper.hessian_scale * hessian;
     if hutchinson {
         return Quotient(exp_avg / step.bias_correction.x, max(denom, vec4<f32>(hyper.eps)));
@@ -21,7 +21,7 @@ fn quotient(exp_avg: vec4<f32>, hessian: vec4<f32>, hyper: Hyper, step: Step) ->
     return Quotient(exp_avg, denom + hyper.eps);
 }
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
     updated.param = old.param - (step.lr * step.weight_decay) * old.param;
@@ -35,7 +35,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 }
 
 // `grad` is the estimate: a gradient of sampled labels (G), or u * (Hessian u) for a random u (H).
-fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var estimate = grad * grad;
     if hutchinson {
@@ -46,7 +46,7 @@ fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> El
 }
 
 // Whether the update is not clipped: the win rate.
-fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> vec4<bool> {
+fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<bool> {
     let exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
     let update = quotient(exp_avg, old.hessian, hyper, step);
     return abs(update.momentum) < update.denom;

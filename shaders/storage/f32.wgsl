@@ -1,10 +1,9 @@
-// f32 numbers, four per access; the chunk begins at a multiple of four and the binding ends on one.
-@group(0) @binding(BINDING) var<storage, ACCESS> STREAM_words: array<vec4<u32>>;
+// f32 numbers: one word each, with the bits as they are.
 
-fn load_STREAM(element: u32) -> vec4<u32> {
-    return STREAM_words[element / 4u + SHIFT / 4u];
+fn f32_bits(words: vec4<u32>) -> vec4<u32> {
+    return words;
 }
-// -- store
-fn store_STREAM(element: u32, words: vec4<u32>, live: vec4<bool>) {
-    STREAM_words[element / 4u + SHIFT / 4u] = words;
+
+fn f32_words(bits: vec4<u32>) -> vec4<u32> {
+    return bits;
 }

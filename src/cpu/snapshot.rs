@@ -1,32 +1,29 @@
-//! Going back to an earlier moment of training.
-
-use super::{CpuOptimizer, Moment};
+use super::{CpuOptimizer, CpuState};
 use crate::Error;
+use crate::kernels::bias_correction::BiasPowers;
 use crate::plan::PlanState;
 use crate::schedule::{LrCurve, RangeTest};
 
-/// Parameters and optimizer as [`CpuOptimizer::snapshot`] found them.
+/// Parameters and optimizer at the time of [`CpuOptimizer::snapshot`].
 #[derive(Debug, Clone)]
 pub struct CpuSnapshot {
     plan: PlanState,
     params: Vec<f32>,
-    moment: Moment,
+    state: CpuState,
 }
 
 impl CpuOptimizer {
-    /// Copies `params` and everything the optimizer changes from step to step: see
+    /// Copies `params` and everything that steps change: see
     /// [`Optimizer::snapshot`](crate::Optimizer::snapshot).
     ///
     /// # Errors
     /// [`Error::LengthMismatch`].
     pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
         self.check_len("params", params.len())?;
-        // The powers follow from the plan.
-        let Self { plan, powers: _, moment } = self;
-        Ok(CpuSnapshot { plan: plan.state(), params: params.to_vec(), moment: moment.clone() })
+        Ok(CpuSnapshot { plan: self.plan.state(), params: params.to_vec(), state: self.state.clone() })
     }
 
-    /// Goes back to a snapshot, which can be used again: bit for bit, the next step is the one that would have followed
+    /// Restores a snapshot, which stays usable. The next step has the bits of the one that would have followed
     /// [`CpuOptimizer::snapshot`].
     ///
     /// # Errors
@@ -36,13 +33,14 @@ impl CpuOptimizer {
         self.check_len("params", params.len())?;
         params.copy_from_slice(&snapshot.params);
         self.plan.set_state(&snapshot.plan);
-        self.moment = snapshot.moment.clone();
+        self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
+        self.state = snapshot.state.clone();
         Ok(())
     }
 
-    /// A [`RangeTest`] whose training leaves no trace: `train_step` trains one step with this optimizer, whose learning rate
-    /// is set (see [`CpuOptimizer::set_lr`]), and these parameters, and returns the loss of the batch before the step.
-    /// Parameters and optimizer are restored also where the test or `train_step` fails.
+    /// A [`RangeTest`] whose training leaves no trace. `train_step` trains one step with this optimizer, whose learning rate
+    /// is set, and these parameters; it returns the loss of the batch before the step. Parameters and optimizer are restored
+    /// even if the test or `train_step` fails.
     ///
     /// ```
     /// use wgpu_optim::{Error, Layout, Optimizer, Sgd, schedule::RangeTest};

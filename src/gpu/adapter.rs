@@ -4,29 +4,35 @@ use crate::Error;
 ///
 /// `WGPU_BACKEND` (`vulkan`, `metal`, `dx12`, `gl`) and `WGPU_ADAPTER_NAME` (part of a name) narrow the choice.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Gpu {
     /// The adapter.
     pub adapter: wgpu::Adapter,
-    /// A device with the adapter's own limits for buffers and bindings, and wgpu's defaults otherwise; with timestamp
-    /// queries and caches of pipelines where the adapter has them.
+    /// A device with the adapter's limits for buffers and bindings, wgpu's default limits otherwise, and timestamp queries
+    /// and pipeline caches if the adapter has them.
     pub device: wgpu::Device,
     /// The device's queue.
     pub queue: wgpu::Queue,
 }
 
 impl Gpu {
-    /// The best adapter there is: hardware first, a software driver last.
+    /// A device that the program made itself.
+    pub fn from_parts(adapter: wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self { adapter, device, queue }
+    }
+
+    /// The best adapter: hardware first, a software driver last.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`], which says what to install; [`Error::RequestDevice`].
+    /// [`Error::NoAdapter`], [`Error::RequestDevice`].
     pub async fn new() -> Result<Self, Error> {
         Self::find("GPU or software Vulkan", |_| true).await
     }
 
-    /// The best hardware adapter; software drivers do not count.
+    /// The best hardware adapter, no software driver.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`], which says what is present and what to install; [`Error::RequestDevice`].
+    /// [`Error::NoAdapter`], [`Error::RequestDevice`].
     pub async fn hardware() -> Result<Self, Error> {
         Self::find("hardware GPU", |info| !is_software(info)).await
     }
@@ -42,9 +48,9 @@ impl Gpu {
     }
 
     async fn find(wanted: &'static str, accept: impl Fn(&wgpu::AdapterInfo) -> bool) -> Result<Self, Error> {
-        let mut adapters = adapters().await;
+        let (mut adapters, filter) = adapters().await;
         let found = adapters.iter().map(|adapter| describe(&adapter.get_info())).collect();
-        adapters.retain(|adapter| accept(&adapter.get_info()));
+        adapters.retain(|adapter| filter.is_none() && accept(&adapter.get_info()));
         adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
         let mut refused = None;
         for adapter in adapters {
@@ -55,7 +61,7 @@ impl Gpu {
                 }
             }
         }
-        Err(refused.unwrap_or(Error::NoAdapter { wanted, found }))
+        Err(refused.unwrap_or(Error::NoAdapter { wanted, found, filter }))
     }
 }
 
@@ -99,20 +105,25 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({:?}, {:?}, {})", info.name, info.device_type, info.backend, driver.trim())
 }
 
+/// The adapters that compute, and the value of `WGPU_ADAPTER_NAME` if it excludes every one of them.
 #[cfg(not(target_arch = "wasm32"))]
-async fn adapters() -> Vec<wgpu::Adapter> {
+async fn adapters() -> (Vec<wgpu::Adapter>, Option<String>) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-    adapters.retain(|adapter| {
-        let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
-        compute && adapter.get_info().name.to_lowercase().contains(&name)
-    });
     adapters
+        .retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    let Ok(filter) = std::env::var("WGPU_ADAPTER_NAME") else { return (adapters, None) };
+    let name = filter.to_lowercase();
+    let matches = |adapter: &wgpu::Adapter| adapter.get_info().name.to_lowercase().contains(&name);
+    let excludes_all = !adapters.is_empty() && !adapters.iter().any(matches);
+    if !excludes_all {
+        adapters.retain(matches);
+    }
+    (adapters, excludes_all.then_some(filter))
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn adapters() -> Vec<wgpu::Adapter> {
+async fn adapters() -> (Vec<wgpu::Adapter>, Option<String>) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect()
+    (instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect(), None)
 }

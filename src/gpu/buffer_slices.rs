@@ -1,15 +1,19 @@
+use std::ops::Range;
+
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::Error;
+use crate::storage::Dtype;
 
-/// The flat space of parameters or of gradients: one buffer, one slice, or a list of slices that follow each other.
+/// The parameters or the gradients of all tensors: one buffer, one slice, or a list of slices in the layout's order.
 ///
-/// A whole buffer holds exactly the layout's elements, or [`Layout::buffer_size`](crate::Layout::buffer_size)
-/// bytes. Slices together hold exactly the layout's elements, wherever they are cut: a buffer per tensor, or
-/// several buffers for a model larger than `max_buffer_size`.
+/// - A whole buffer or a single slice holds the layout's elements, padding included: [`Layout::len`](crate::Layout::len)
+///   of them, or [`Layout::buffer_size`](crate::Layout::buffer_size) bytes.
+/// - The slices of a list hold together either all elements with the padding, cut anywhere, or all elements without it: a
+///   buffer per tensor, each of the tensor's own length.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub enum FlatBuffer<'a> {
+pub enum BufferSlices<'a> {
     /// A whole buffer.
     Whole(&'a Buffer),
     /// Part of a buffer.
@@ -18,57 +22,83 @@ pub enum FlatBuffer<'a> {
     Slices(&'a [BufferSlice<'a>]),
 }
 
-impl<'a> From<&'a Buffer> for FlatBuffer<'a> {
+impl<'a> From<&'a Buffer> for BufferSlices<'a> {
     fn from(buffer: &'a Buffer) -> Self {
         Self::Whole(buffer)
     }
 }
 
-impl<'a> From<BufferSlice<'a>> for FlatBuffer<'a> {
+impl<'a> From<BufferSlice<'a>> for BufferSlices<'a> {
     fn from(slice: BufferSlice<'a>) -> Self {
         Self::Slice(slice)
     }
 }
 
-impl<'a> From<&'a [BufferSlice<'a>]> for FlatBuffer<'a> {
+impl<'a> From<&'a [BufferSlice<'a>]> for BufferSlices<'a> {
     fn from(slices: &'a [BufferSlice<'a>]) -> Self {
         Self::Slices(slices)
     }
 }
 
-impl<'a, const N: usize> From<&'a [BufferSlice<'a>; N]> for FlatBuffer<'a> {
+impl<'a, const N: usize> From<&'a [BufferSlice<'a>; N]> for BufferSlices<'a> {
     fn from(slices: &'a [BufferSlice<'a>; N]) -> Self {
         Self::Slices(slices)
     }
 }
 
-impl<'a> From<&'a Vec<BufferSlice<'a>>> for FlatBuffer<'a> {
+impl<'a> From<&'a Vec<BufferSlice<'a>>> for BufferSlices<'a> {
     fn from(slices: &'a Vec<BufferSlice<'a>>) -> Self {
         Self::Slices(slices)
     }
 }
 
-/// A run of the flat space in one buffer. Units: `start` and `len` in elements, `offset` in bytes.
+/// Contiguous elements of the flat space in one buffer. Units: `start` and `len` in elements, `offset` in bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Piece {
+pub(crate) struct BufferRange {
     pub(crate) buffer: Buffer,
     pub(crate) offset: u64,
     pub(crate) start: u64,
     pub(crate) len: u64,
+    pub(crate) dtype: Dtype,
 }
 
-impl Piece {
+impl BufferRange {
     pub(crate) fn end(&self) -> u64 {
         self.start + self.len
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.dtype.bytes(self.len)
+    }
+
+    /// First byte of an element of the flat space.
+    pub(crate) fn offset_of(&self, element: u64) -> u64 {
+        self.offset + self.dtype.bytes(element - self.start)
+    }
+
     pub(crate) fn slice(&self) -> BufferSlice<'_> {
-        self.buffer.slice(self.offset..self.offset + self.len * 4)
+        self.buffer.slice(self.offset..self.offset + self.bytes())
     }
 }
 
-impl<'a> FlatBuffer<'a> {
-    /// Buffer, offset and bytes of each slice; a whole buffer gives `whole_bytes`.
+/// The flat space as buffers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FlatSpace {
+    /// Elements, padding included.
+    pub(crate) len: u64,
+    /// The elements of each tensor.
+    pub(crate) tensors: Vec<Range<u64>>,
+}
+
+impl FlatSpace {
+    /// Elements without padding.
+    fn packed_len(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.end - tensor.start).sum()
+    }
+}
+
+impl<'a> BufferSlices<'a> {
+    /// Buffer, offset and bytes of each slice; a whole buffer counts as `whole_bytes`.
     fn slices(self, whole_bytes: u64) -> impl Iterator<Item = (&'a Buffer, u64, u64)> {
         let (whole, slices) = match self {
             Self::Whole(buffer) => (Some((buffer, 0, whole_bytes)), &[][..]),
@@ -79,57 +109,78 @@ impl<'a> FlatBuffer<'a> {
         whole.into_iter().chain(slices)
     }
 
-    /// Whether `pieces` were made from the same bytes of the same buffers.
-    pub(crate) fn is(self, pieces: &[Piece], len: u64) -> bool {
-        let whole_fits = match self {
-            Self::Whole(buffer) => fits_whole(buffer.size(), len),
-            Self::Slice(_) | Self::Slices(_) => true,
-        };
-        let given = self.slices(len * 4).filter(|&(.., bytes)| bytes > 0);
-        let kept = pieces.iter().map(|piece| (&piece.buffer, piece.offset, piece.len * 4));
-        whole_fits && given.eq(kept)
+    /// The slices as they were given, for comparison with those of another call.
+    pub(crate) fn key(self) -> impl Iterator<Item = (&'a Buffer, u64, u64)> {
+        let whole_bytes = if let Self::Whole(buffer) = self { buffer.size() } else { 0 };
+        self.slices(whole_bytes)
     }
 
-    /// Checks lengths, alignment, usage and overlaps. Empty slices are dropped.
-    pub(crate) fn pieces(self, what: &'static str, len: u64) -> Result<Vec<Piece>, Error> {
-        match self {
-            Self::Whole(buffer) if !buffer.size().is_multiple_of(4) => {
-                return Err(Error::MisalignedSlice { what, slice: 0, offset: 0, end: buffer.size() });
+    /// Checks lengths, alignment, usage and overlaps; returns the slices with their places in the flat space, empty ones
+    /// dropped.
+    pub(crate) fn ranges(self, what: &'static str, dtype: Dtype, space: &FlatSpace) -> Result<Vec<BufferRange>, Error> {
+        let (unit, bytes_of_all) = (dtype.bytes(1), dtype.bytes(space.len));
+        if let Self::Whole(buffer) = self {
+            let bytes = buffer.size();
+            if !bytes.is_multiple_of(4) {
+                return Err(Error::MisalignedSlice { what, slice: 0, offset: 0, end: bytes });
             }
-            Self::Whole(buffer) if !fits_whole(buffer.size(), len) => {
-                return Err(Error::LengthMismatch { what, expected: len, actual: buffer.size() / 4 });
+            if ![4, 16].iter().any(|&align| bytes == bytes_of_all.next_multiple_of(align)) {
+                let remedy = ": pass a buffer of that many elements, or a slice of a longer one";
+                return Err(Error::LengthMismatch { what, expected: space.len, actual: bytes / unit, remedy });
             }
-            Self::Whole(_) | Self::Slice(_) | Self::Slices(_) => {}
         }
-        let mut pieces: Vec<Piece> = Vec::new();
-        let mut start = 0;
-        for (slice, (buffer, offset, bytes)) in self.slices(len * 4).enumerate() {
-            if offset % 4 != 0 || bytes % 4 != 0 {
+        let mut slices = Vec::new();
+        for (slice, (buffer, offset, bytes)) in self.slices(bytes_of_all).enumerate() {
+            if offset % 4 != 0 || bytes % unit.min(4) != 0 {
                 return Err(Error::MisalignedSlice { what, slice, offset, end: offset + bytes });
             }
             check_usage(what, buffer, BufferUsages::STORAGE, "")?;
-            if bytes > 0 {
-                pieces.push(Piece { buffer: buffer.clone(), offset, start, len: bytes / 4 });
-            }
-            start += bytes / 4;
+            slices.push((buffer, offset, bytes / unit));
         }
-        if start != len {
-            return Err(Error::LengthMismatch { what, expected: len, actual: start });
-        }
-        let mut order: Vec<usize> = (0..pieces.len()).collect();
-        order.sort_by_key(|&i| (&pieces[i].buffer, pieces[i].offset));
+        let given: u64 = slices.iter().map(|(.., len)| len).sum();
+        let is_list = matches!(self, Self::Slices(_));
+        let ranges = if given == space.len {
+            place(&slices, dtype, std::slice::from_ref(&(0..space.len)))
+        } else if is_list && given == space.packed_len() {
+            place(&slices, dtype, &space.tensors)
+        } else {
+            let remedy = if is_list {
+                " with padding: pass all of them, or one slice per tensor of its own length; `LayoutBuilder::packed` \
+                 makes a layout without padding"
+            } else {
+                " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding"
+            };
+            return Err(Error::LengthMismatch { what, expected: space.len, actual: given, remedy });
+        };
+        let mut order: Vec<usize> = (0..slices.len()).filter(|&i| slices[i].2 > 0).collect();
+        order.sort_by_key(|&i| (slices[i].0, slices[i].1));
         for pair in order.windows(2) {
-            let (first, second) = (&pieces[pair[0]], &pieces[pair[1]]);
-            if first.buffer == second.buffer && second.offset < first.offset + first.len * 4 {
+            let ((first, offset, len), (second, next, _)) = (slices[pair[0]], slices[pair[1]]);
+            if first == second && next < offset + dtype.bytes(len) {
                 return Err(Error::OverlappingSlices { what, first: pair[0], second: pair[1] });
             }
         }
-        Ok(pieces)
+        Ok(ranges)
     }
 }
 
-fn fits_whole(bytes: u64, len: u64) -> bool {
-    bytes == len * 4 || bytes == (len * 4).next_multiple_of(16)
+/// Places slices of (buffer, offset in bytes, elements) one after the other into ranges of the flat space that hold as many
+/// elements.
+fn place(slices: &[(&Buffer, u64, u64)], dtype: Dtype, spaces: &[Range<u64>]) -> Vec<BufferRange> {
+    let mut ranges = Vec::new();
+    let mut spaces = spaces.iter().filter(|space| !space.is_empty()).cloned();
+    let mut space = spaces.next().unwrap_or_default();
+    for &(buffer, mut offset, mut rest) in slices {
+        while rest > 0 {
+            if space.is_empty() {
+                space = spaces.next().unwrap_or_default();
+            }
+            let len = rest.min(space.end - space.start);
+            ranges.push(BufferRange { buffer: buffer.clone(), offset, start: space.start, len, dtype });
+            (space.start, rest, offset) = (space.start + len, rest - len, offset + dtype.bytes(len));
+        }
+    }
+    ranges
 }
 
 pub(crate) fn check_usage(
@@ -143,4 +194,18 @@ pub(crate) fn check_usage(
         return Ok(());
     }
     Err(Error::MissingUsage { what, missing, actual: buffer.usage(), reason })
+}
+
+/// Records copies from one list of ranges to another over the same flat space, however each is cut.
+pub(crate) fn copy_ranges(encoder: &mut wgpu::CommandEncoder, from: &[BufferRange], to: &[BufferRange]) {
+    for source in from {
+        for target in to {
+            let (start, end) = (source.start.max(target.start), source.end().min(target.end()));
+            if start < end {
+                let (read, write) = (source.offset_of(start), target.offset_of(start));
+                let bytes = source.dtype.bytes(end - start);
+                encoder.copy_buffer_to_buffer(&source.buffer, read, &target.buffer, write, bytes);
+            }
+        }
+    }
 }

@@ -1,34 +1,35 @@
+//! Cuts the flat space into chunks: what one dispatch binds.
+
 use bytemuck::{Pod, Zeroable};
 
-use super::buffer_slices::Piece;
-use super::shader::{Form, Options};
-use crate::groups::{GroupSpan, GroupTable, LIVE_BLOCK};
-use crate::tile::NORM_BLOCK;
+use super::buffer_slices::BufferRange;
+use super::shader::{GroupLookup, MAX_STREAMS, Variant};
+use crate::Error;
+use crate::groups::{BLOCK_LEN, GroupSpan, GroupTable};
+use crate::tile::TILE_LEN;
 
-/// Elements per norm partial.
-const BLOCK: u64 = NORM_BLOCK as u64;
-/// Largest chunk: byte offsets, which some shading languages compute in u32, stay below 2^32 with a grid's overhang.
-const MAX_CHUNK: u64 = (1 << 30) - (1 << 20);
-/// Elements of a workgroup of `update`.
-const UPDATE_ELEMENTS: u64 = 1024;
-/// The least `max_compute_workgroups_per_dimension`: a norm block is eight workgroups of `update`.
-pub(crate) const LEAST_GRID: u32 = 3;
-/// Chunks of more elements than this get a chunk of their own for a tail that is no multiple of four.
-const WORTH_A_TAIL: u64 = 1 << 16;
-/// Streams a [`ChunkUniform`] has room for.
-pub(crate) const MAX_STREAMS: usize = 12;
+const TILE: u64 = TILE_LEN as u64;
+/// Elements that one workgroup of the update kernels handles.
+pub(crate) const UPDATE_LEN: u64 = 1024;
+/// Maximum elements of a chunk: byte offsets, which some shading languages compute in u32, stay below 2^32 even where the
+/// grid exceeds the chunk.
+const MAX_CHUNK_LEN: u64 = (1 << 30) - (1 << 20);
+/// Minimum of `max_compute_workgroups_per_dimension`: a tile is eight workgroups of the update kernels.
+pub(crate) const MIN_GRID: u32 = 3;
+/// Chunks of more elements than this are split if that leaves all but a tail accessible four elements at a time.
+const MIN_SPLIT_LEN: u64 = 1 << 16;
 
-/// What the plan needs to know of the device.
+/// The limits of the device that chunking depends on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PlanLimits {
-    /// Bytes one binding may cover.
+pub(crate) struct ChunkLimits {
+    /// Bytes of one binding.
     pub(crate) binding: u64,
-    /// What a binding's offset must be a multiple of, in bytes.
+    /// Alignment of a binding's offset, in bytes.
     pub(crate) alignment: u64,
     pub(crate) workgroups_per_dimension: u32,
 }
 
-impl PlanLimits {
+impl ChunkLimits {
     pub(crate) fn new(limits: &wgpu::Limits) -> Self {
         Self {
             binding: limits.max_storage_buffer_binding_size,
@@ -37,159 +38,179 @@ impl PlanLimits {
         }
     }
 
-    /// The least binding that holds a norm block wherever it begins.
-    pub(crate) fn least_binding(&self) -> u64 {
-        BLOCK * 4 + self.alignment + 16
+    /// The smallest binding that holds a tile wherever it begins.
+    pub(crate) fn min_binding(&self) -> u64 {
+        TILE * 4 + self.alignment + 16
     }
 
-    fn max_elements(&self) -> u64 {
+    fn max_len(&self) -> u64 {
         let workgroups = u64::from(self.workgroups_per_dimension).saturating_pow(2);
         let bound = (self.binding - self.alignment - 16) / 4;
-        bound.min(MAX_CHUNK).min(workgroups.saturating_mul(UPDATE_ELEMENTS)) / BLOCK * BLOCK
+        bound.min(MAX_CHUNK_LEN).min(workgroups.saturating_mul(UPDATE_LEN)) / TILE * TILE
     }
 
-    /// The same for kernels whose lanes go on to further work where a grid cannot have enough of them.
-    pub(super) fn capped_grid(&self, workgroups: u64) -> [u32; 2] {
-        self.grid(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
-    }
-
-    /// A grid of at least `workgroups`, with fewer than one row to spare; a chunk needs no more than it allows.
+    /// A grid of at least `workgroups`, fewer than one row more.
     pub(crate) fn grid(&self, workgroups: u64) -> [u32; 2] {
         let rows = workgroups.div_ceil(self.workgroups_per_dimension.into()).max(1);
         [workgroups.div_ceil(rows) as u32, rows as u32]
     }
+
+    /// The same for kernels whose lanes repeat where the device's largest grid has too few.
+    pub(crate) fn capped_grid(&self, workgroups: u64) -> [u32; 2] {
+        self.grid(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
+    }
 }
 
-/// Twin of `Chunk` in `shaders/chunk.wgsl`.
+/// `Chunk` of the WGSL.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct ChunkUniform {
-    start: u32,
-    length: u32,
-    first: u32,
-    pub(crate) first_item: u32,
-    /// The options of all live elements, if they have the same.
-    lr_scale: f32,
-    weight_decay: f32,
-    tensor: u32,
-    blocks: u32,
-    shifts: [u32; MAX_STREAMS],
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+    pub(crate) first: u32,
+    pub(crate) first_part: u32,
+    pub(crate) lr_scale: f32,
+    pub(crate) weight_decay: f32,
+    pub(crate) segment: u32,
+    pub(crate) first_block: u32,
+    pub(crate) first_partial: u32,
+    pub(crate) end_partial: u32,
+    pub(crate) padding: [u32; 2],
+    pub(crate) shifts: [u32; MAX_STREAMS],
 }
 
-/// Where a chunk lies in one stream's buffers.
+/// A chunk's elements in one stream's buffer.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Bound {
+pub(crate) struct BoundRange {
     pub(crate) buffer: wgpu::Buffer,
     pub(crate) offset: u64,
     pub(crate) size: u64,
-    pub(super) shift: u32,
+    /// Elements of the binding before the chunk.
+    shift: u32,
 }
 
-/// A run of the flat space that lies in one binding of every stream.
+/// Contiguous elements that lie in one binding of every stream.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) start: u64,
     pub(crate) len: u64,
-    pub(crate) streams: Vec<Bound>,
-    /// Whether every stream can be accessed four elements at a time.
-    pub(crate) aligned: bool,
+    /// Number of the first of `streams` among all.
+    first_stream: usize,
+    pub(crate) streams: Vec<BoundRange>,
+    /// Whether every stream is accessible four elements at a time.
+    aligned: bool,
 }
 
 impl Chunk {
-    /// `stream` is the number, as the shaders count them, of the first of `self.streams`.
-    pub(crate) fn uniform(&self, groups: &GroupTable, first: bool, stream: usize) -> ChunkUniform {
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    /// The binding of a stream, by its number among all.
+    pub(crate) fn stream(&self, number: usize) -> &BoundRange {
+        &self.streams[number - self.first_stream]
+    }
+
+    pub(crate) fn uniform(&self, groups: &GroupTable) -> ChunkUniform {
         let mut shifts = [0; MAX_STREAMS];
-        for (shift, bound) in shifts[stream..].iter_mut().zip(&self.streams) {
+        for (shift, bound) in shifts[self.first_stream..].iter_mut().zip(&self.streams) {
             *shift = bound.shift;
         }
         let span = self.only_span(groups).or(groups.only_options());
         ChunkUniform {
             start: self.start as u32,
             length: self.len as u32,
-            first: first.into(),
-            first_item: 0,
             lr_scale: span.map_or(0.0, |span| span.lr_scale),
             weight_decay: span.map_or(0.0, |span| span.weight_decay),
-            tensor: span.and_then(|span| span.tensor).unwrap_or_default(),
-            blocks: groups.first_block(),
+            segment: span.and_then(|span| span.segment).unwrap_or_default(),
+            first_block: groups.first_block(),
             shifts,
+            ..ChunkUniform::default()
         }
     }
 
-    /// Which form of a kernel the chunk takes.
-    pub(crate) fn form(&self, groups: &GroupTable) -> Form {
-        let options = if self.only_span(groups).is_some() {
-            Options::OneSpan
-        } else if !groups.has_blocks() || !self.start.is_multiple_of(LIVE_BLOCK.into()) {
-            Options::Spans
+    /// The variant of kernels for this chunk.
+    pub(crate) fn variant(&self, groups: &GroupTable) -> Variant {
+        let group_lookup = if self.only_span(groups).is_some() {
+            GroupLookup::Uniform
+        } else if !groups.has_blocks() || !self.start.is_multiple_of(BLOCK_LEN.into()) {
+            GroupLookup::Search
         } else if groups.only_options().is_some() {
-            Options::Padded
+            GroupLookup::Padded
         } else {
-            Options::Blocks
+            GroupLookup::Block
         };
         let shifted = self.streams.iter().any(|bound| bound.shift != 0);
-        Form { aligned: self.aligned, shifted, options, group_lrs: groups.lr_fours() }
+        Variant { aligned: self.aligned, shifted, group_lookup }
     }
 
     fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
-        groups.only_span(self.start as u32, (self.start + self.len) as u32)
+        groups.only_span(self.start as u32, self.end() as u32)
     }
 
-    /// Binds `start..start + len`, which lies in `pieces[i]` of each stream.
-    fn new(start: u64, len: u64, pieces: &[&Piece], limits: &PlanLimits) -> Self {
-        let byte_range = |piece: &Piece| {
-            let offset = piece.offset + (start - piece.start) * 4;
-            (offset - offset % limits.alignment, offset + len * 4)
-        };
-        let aligned = pieces.iter().all(|piece| {
-            let (offset, end) = byte_range(piece);
-            (end - len * 4).is_multiple_of(16) && offset + (end - offset).next_multiple_of(16) <= piece.buffer.size()
+    /// Binds `start..start + len`, which lies in one range of each stream.
+    fn new(start: u64, len: u64, (first_stream, ranges): (usize, &[&BufferRange]), limits: &ChunkLimits) -> Self {
+        let aligned = ranges.iter().all(|range| {
+            let quad = range.dtype.bytes(4);
+            let (offset, bytes) = (range.offset_of(start), range.dtype.bytes(len));
+            offset.is_multiple_of(quad) && offset + bytes.next_multiple_of(quad) <= range.buffer.size()
         });
-        let streams = pieces.iter().map(|piece| {
-            let (offset, end) = byte_range(piece);
-            let size = end - offset;
-            Bound {
-                buffer: piece.buffer.clone(),
+        let bind = |range: &&BufferRange| {
+            let (first, bytes) = (range.offset_of(start), range.dtype.bytes(len));
+            let offset = first - first % limits.alignment;
+            let unit = if aligned { range.dtype.bytes(4) } else { 4 };
+            BoundRange {
+                buffer: range.buffer.clone(),
                 offset,
-                size: if aligned { size.next_multiple_of(16) } else { size },
-                shift: ((size - len * 4) / 4) as u32,
+                size: (first - offset + bytes).next_multiple_of(unit.max(4)),
+                shift: ((first - offset) / range.dtype.bytes(1)) as u32,
             }
-        });
-        Self { start, len, streams: streams.collect(), aligned }
+        };
+        Self { start, len, first_stream, streams: ranges.iter().map(bind).collect(), aligned }
     }
 }
 
-/// Adds `start..end`: as one chunk if it can be accessed four elements at a time, or is small; else as a chunk that
-/// ends at `body_end`, and one for the tail.
-fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), body_end: u64, pieces: &[&Piece], limits: &PlanLimits) {
-    let chunk = Chunk::new(start, end - start, pieces, limits);
-    let body = Chunk::new(start, body_end.saturating_sub(start), pieces, limits);
-    if chunk.aligned || !body.aligned || body.len < WORTH_A_TAIL {
+/// Adds `start..end`: as one chunk if it is aligned or small, else as an aligned chunk up to `body_end` and its tail.
+fn push(
+    chunks: &mut Vec<Chunk>,
+    (start, end): (u64, u64),
+    body_end: u64,
+    ranges: (usize, &[&BufferRange]),
+    limits: &ChunkLimits,
+) {
+    let chunk = Chunk::new(start, end - start, ranges, limits);
+    let body = Chunk::new(start, body_end.saturating_sub(start), ranges, limits);
+    if chunk.aligned || !body.aligned || body.len < MIN_SPLIT_LEN {
         chunks.push(chunk);
         return;
     }
-    let tail = Chunk::new(start + body.len, chunk.len - body.len, pieces, limits);
+    let tail = Chunk::new(body.end(), chunk.len - body.len, ranges, limits);
     chunks.extend([body, tail]);
 }
 
-/// Cuts the flat space where any stream changes its buffer, and where the device's limits ask for it.
-/// Every stream covers the same elements. With `whole_items`, tails too are cut where items of tensors end.
-pub(crate) fn chunks(streams: &[&[Piece]], limits: &PlanLimits, whole_items: bool) -> Vec<Chunk> {
+/// Cuts the flat space where any stream changes its buffer, and where the device's limits require it. Elements that a
+/// stream does not hold are padding, and in no chunk. With `whole_parts`, tails are cut where segment parts end, too.
+pub(crate) fn chunks(streams: &[&[BufferRange]], limits: &ChunkLimits, whole_parts: bool) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut at = vec![0; streams.len()];
     let mut start = 0;
     loop {
-        for (at, pieces) in at.iter_mut().zip(streams) {
-            while pieces.get(*at).is_some_and(|piece| piece.end() <= start) {
+        for (at, ranges) in at.iter_mut().zip(streams) {
+            while ranges.get(*at).is_some_and(|range| range.end() <= start) {
                 *at += 1;
             }
         }
-        let pieces: Option<Vec<&Piece>> = at.iter().zip(streams).map(|(&at, pieces)| pieces.get(at)).collect();
-        let Some(pieces) = pieces else { return chunks };
-        let end = pieces.iter().map(|piece| piece.end()).min().unwrap_or(start);
-        let end = end.min((start + limits.max_elements()) / BLOCK * BLOCK);
-        let body_end = if whole_items { end / BLOCK * BLOCK } else { start + (end - start) / 4 * 4 };
-        push(&mut chunks, (start, end), body_end, &pieces, limits);
+        let ranges: Option<Vec<&BufferRange>> = at.iter().zip(streams).map(|(&at, ranges)| ranges.get(at)).collect();
+        let Some(ranges) = ranges else { return chunks };
+        let begin = ranges.iter().map(|range| range.start).max().unwrap_or(start);
+        if begin > start {
+            start = begin;
+            continue;
+        }
+        let end = ranges.iter().map(|range| range.end()).min().unwrap_or(start);
+        let end = end.min((start + limits.max_len()) / TILE * TILE);
+        let body_end = if whole_parts { end / TILE * TILE } else { start + (end - start) / 4 * 4 };
+        push(&mut chunks, (start, end), body_end, (0, &ranges), limits);
         start = end;
     }
 }
@@ -204,71 +225,78 @@ pub(crate) struct ScratchCopy {
     pub(crate) size: u64,
 }
 
-/// How the norm pass reads the gradients: whole blocks where they lie, and blocks that are cut between buffers
-/// from scratch buffers into which they are first copied, so that their sums have the same bits.
+/// How `global_norm` reads the gradients: whole tiles where they lie; tiles that are cut between buffers from scratch
+/// buffers, after a copy, so that their sums have the same bits.
 #[derive(Debug, Default)]
-pub(crate) struct NormPlan {
+pub(crate) struct NormChunks {
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) copies: Vec<ScratchCopy>,
 }
 
-impl NormPlan {
-    /// `make_scratch` makes a buffer of so many bytes.
+impl NormChunks {
+    /// `stream` is the number of the gradients. `make_scratch` creates a buffer of that many bytes, all 0.
     pub(crate) fn new(
-        grads: &[Piece],
+        grads: &[BufferRange],
+        stream: usize,
         len: u64,
-        limits: &PlanLimits,
+        limits: &ChunkLimits,
         mut make_scratch: impl FnMut(u64) -> wgpu::Buffer,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let mut plan = Self::default();
-        let mut at = 0;
-        let mut start = 0;
+        let (mut at, mut start) = (0, 0);
         while start < len {
-            while grads[at].end() <= start {
+            while grads.get(at).is_some_and(|range| range.end() <= start) {
                 at += 1;
             }
-            let whole_end = whole_blocks_end(&grads[at], len);
-            if whole_end > start {
-                let end = whole_end.min(start + limits.max_elements());
-                push(&mut plan.chunks, (start, end), end / BLOCK * BLOCK, &[&grads[at]], limits);
+            let range = grads.get(at).filter(|range| range.start <= start && whole_tiles_end(range, len) > start);
+            if let Some(range) = range {
+                let end = whole_tiles_end(range, len).min(start + limits.max_len());
+                push(&mut plan.chunks, (start, end), end / TILE * TILE, (stream, &[range]), limits);
                 start = end;
                 continue;
             }
-            // Blocks that are cut one after the other share a scratch buffer.
-            let most = len.min(start + limits.max_elements());
-            let mut end = (start + BLOCK).min(most);
-            let is_cut = |block| {
-                let mut pieces = grads[at..].iter().take_while(|piece| piece.start <= block);
-                pieces.all(|piece| whole_blocks_end(piece, len) <= block)
+            // Consecutive cut tiles share a scratch buffer.
+            let max_end = len.min(start + limits.max_len());
+            let mut end = (start + TILE).min(max_end);
+            let is_cut = |tile| {
+                let mut ranges = grads[at..].iter().take_while(|range| range.start <= tile);
+                ranges.all(|range| whole_tiles_end(range, len) <= tile)
             };
-            while end < most && is_cut(end) {
-                end = (end + BLOCK).min(most);
+            while end < max_end && is_cut(end) {
+                end = (end + TILE).min(max_end);
             }
-            let scratch = make_scratch(((end - start) * 4).next_multiple_of(16));
-            for piece in grads[at..].iter().take_while(|piece| piece.start < end) {
-                let from = piece.start.max(start);
-                plan.copies.push(ScratchCopy {
-                    source: piece.buffer.clone(),
-                    source_offset: piece.offset + (from - piece.start) * 4,
+            let dtype = grads.first().map(|range| range.dtype).unwrap_or_default();
+            let scratch = make_scratch(dtype.bytes(end - start).next_multiple_of(16));
+            for (slice, range) in grads.iter().enumerate().skip(at).take_while(|(_, range)| range.start < end) {
+                let from = range.start.max(start);
+                let copy = ScratchCopy {
+                    source: range.buffer.clone(),
+                    source_offset: range.offset_of(from),
                     target: scratch.clone(),
-                    target_offset: (from - start) * 4,
-                    size: (piece.end().min(end) - from) * 4,
-                });
+                    target_offset: dtype.bytes(from - start),
+                    // Copies come in words; behind an odd 16-bit element lies padding.
+                    size: dtype.bytes(range.end().min(end) - from).next_multiple_of(4),
+                };
+                if copy.source_offset % 4 != 0 || copy.target_offset % 4 != 0 {
+                    let end = copy.source_offset + copy.size;
+                    return Err(Error::MisalignedSlice { what: "grads", slice, offset: copy.source_offset, end });
+                }
+                plan.copies.push(copy);
             }
-            let scratch = Piece { buffer: scratch, offset: 0, start, len: end - start };
-            plan.chunks.push(Chunk::new(start, end - start, &[&scratch], limits));
+            let scratch = BufferRange { buffer: scratch, offset: 0, start, len: end - start, dtype };
+            plan.chunks.push(Chunk::new(start, end - start, (stream, &[&scratch]), limits));
             start = end;
         }
-        plan
+        Ok(plan)
     }
 }
 
-/// Where the last norm block that lies in `piece` as a whole ends.
-fn whole_blocks_end(piece: &Piece, len: u64) -> u64 {
-    if piece.end() == len { len } else { piece.end() / BLOCK * BLOCK }
+/// End of the last tile that lies in a range as a whole.
+fn whole_tiles_end(range: &BufferRange, len: u64) -> u64 {
+    if range.end() == len { len } else { range.end() / TILE * TILE }
 }
 
-/// Norm blocks of a flat space, at least one.
-pub(crate) fn norm_blocks(len: u64) -> u64 {
-    len.div_ceil(BLOCK).max(1)
+/// Tiles of a flat space, at least one.
+pub(crate) fn tile_count(len: u64) -> u64 {
+    len.div_ceil(TILE).max(1)
 }

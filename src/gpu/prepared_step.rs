@@ -1,348 +1,273 @@
-use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferBinding, BufferUsages};
+//! The dispatches of a step over one set of buffers: planned, checked and bound once, then recorded as often as needed.
 
-use super::buffer_slices::{FlatBuffer, Piece, check_usage};
-use super::chunking::{self, Chunk, ChunkUniform, NormPlan, PlanLimits, ScratchCopy};
-use super::factors;
-use super::pipelines::{Kernel, Pipelines};
-use super::shader::{Form, GRAD_STREAM, OBSERVED_BINDING, SEGMENTS_BINDING, STREAM_BINDING};
+use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferUsages, ComputePipeline};
+
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
+use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
+use super::pipelines::{Kernel, Pipelines, WORKGROUP_SIZE};
+use super::resources::{Resources, buffer_binding, init_buffer};
+use super::shader::{GroupLookup, Variant, bound_streams};
 use crate::Error;
-use crate::groups::GroupTable;
-use crate::kernels::control::ControlBlock;
-use crate::plan::Plan;
+use crate::plan::{Pass, StepKind, StepPlan};
 use crate::segments::Segments;
+use crate::storage::Dtype;
+use crate::tile::TILE_LEN;
 
-/// Elements a workgroup of `update` handles, and of `norm`.
-const UPDATE_ELEMENTS: u64 = 1024;
-const NORM_ELEMENTS: u64 = crate::tile::NORM_BLOCK as u64;
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
 const CHUNK_STRIDE: u64 = 256;
-/// Bytes of `Control`, the part of the control block that `update` reads.
-const CONTROL_SIZE: u64 = std::mem::offset_of!(ControlBlock, first_nonfinite) as u64;
+/// Number of the gradients among the streams.
+const GRAD_STREAM: usize = 1;
 
-/// The optimizer's own buffers that every step binds.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) control: Buffer,
-    /// What a bare step writes in place of `control`, which it reads.
-    pub(crate) next: Buffer,
-    pub(crate) groups: Buffer,
-    pub(crate) partials: Buffer,
-    pub(crate) powers: Buffer,
-    /// The states, each in as many buffers as the limits ask for.
-    pub(crate) states: Vec<Vec<Piece>>,
-    /// The table of tensors, if the rule measures.
-    pub(crate) segments: Option<Buffer>,
-    /// The table of factors, if the rule is factored.
-    pub(crate) factors: Option<Buffer>,
-    /// The last norms, where gradients are clipped by a percentile of them.
-    pub(crate) norms: Option<Buffer>,
-    /// The table of observed sums, if there is a history of them.
-    pub(crate) observed: Option<Buffer>,
-}
-
-impl Shared {
-    /// The buffers that hold what one step leaves for the next.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, groups: _, partials: _, powers: _, states, segments, factors, norms, observed } =
-            self;
-        let states = states.iter().flatten().map(|piece| &piece.buffer);
-        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms).chain(observed)
-    }
-}
-
-/// One dispatch, ready to be recorded.
+/// One dispatch.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    pub(crate) kernel: Kernel,
-    pub(super) bind_group: BindGroup,
-    pub(super) grid: [u32; 2],
+    pub(crate) pipeline: ComputePipeline,
+    /// Bind group 0; `None` for `decide`, whose group depends on the gradient scale.
+    pub(crate) bind_group: Option<BindGroup>,
+    pub(crate) reads_uniforms: bool,
+    pub(crate) grid: [u32; 2],
 }
 
-impl Dispatch {
-    pub(crate) fn record(&self, pipelines: &Pipelines, pass: &mut wgpu::ComputePass<'_>) {
-        pass.set_pipeline(pipelines.get(self.kernel));
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
-    }
-}
-
-/// What the update dispatches of some bindings do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// A step without a look at all gradients first.
-    BareStep,
-    /// A step that `finish` decides on.
-    Step,
-    /// The same with a look at what it is about to do.
-    ObservedStep,
-    /// A further pass of the rule.
-    Pass(&'static str),
-}
-
-impl Work {
-    /// Whether `finish` decides on it.
-    pub(crate) fn is_decided(self) -> bool {
-        matches!(self, Self::Step | Self::ObservedStep)
-    }
-
-    /// Whether it counts as a step.
-    pub(crate) fn is_step(self) -> bool {
-        !matches!(self, Self::Pass(_))
-    }
-}
-
-/// Everything a step over one set of parameter and gradient buffers binds.
+/// A step of one kind over one set of parameter and gradient buffers.
 #[derive(Debug)]
-pub(crate) struct Bindings {
-    params: Vec<Piece>,
-    grads: Vec<Piece>,
-    work: Work,
-    pub(crate) updates: Vec<Dispatch>,
-    /// The rule's factors, what it measures, and the adding up; then the same for what is observed.
-    pub(crate) measures: Vec<Dispatch>,
-    pub(crate) norms: Vec<Dispatch>,
+pub(crate) struct PreparedStep {
+    pub(crate) kind: StepKind,
+    params: Vec<(Buffer, u64, u64)>,
+    grads: Vec<(Buffer, u64, u64)>,
     pub(crate) copies: Vec<ScratchCopy>,
+    /// In the order of the passes.
+    pub(crate) dispatches: Vec<Dispatch>,
 }
 
-impl Bindings {
-    /// Checks the buffers, plans the chunks, and makes what they need.
+/// What steps are prepared with.
+pub(crate) struct StepContext<'a> {
+    pub(crate) device: &'a wgpu::Device,
+    pub(crate) pipelines: &'a mut Pipelines,
+    pub(crate) resources: &'a Resources,
+    pub(crate) plan: &'a StepPlan,
+    pub(crate) space: &'a FlatSpace,
+}
+
+impl PreparedStep {
+    /// Checks the buffers, cuts the chunks, and binds them for every pass.
     pub(crate) fn new(
-        device: &wgpu::Device,
-        pipelines: &mut Pipelines,
-        shared: &Shared,
-        plan: &Plan,
-        (params, grads): (FlatBuffer<'_>, FlatBuffer<'_>),
-        work: Work,
+        mut context: StepContext<'_>,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+        kind: StepKind,
     ) -> Result<Self, Error> {
-        let len = plan.len as u64;
-        let params = params.pieces("params", len)?;
-        let grads = grads.pieces("grads", len)?;
-        check_aliases(&params, &grads, &shared.states)?;
-        let limits = PlanLimits::new(&device.limits());
-        let norm_plan = if work.is_decided() {
+        let StepContext { device, resources, plan, space, .. } = context;
+        // The input of an auxiliary update is f32, whatever the gradients are.
+        let grad_dtype = if kind.is_step() { plan.grad_dtype } else { Dtype::F32 };
+        let key =
+            |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
+        let keys = [key(params), key(grads)];
+        let params = params.ranges("params", Dtype::F32, space)?;
+        let grads = grads.ranges("grads", grad_dtype, space)?;
+        check_aliases(&params, &grads, &resources.states)?;
+        let limits = ChunkLimits::new(&device.limits());
+        let norm = if kind.is_decided() {
             let scratch = |size| {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-                let label = Some("wgpu-optim cut norm blocks");
+                let label = Some("wgpu-optim cut tiles");
                 device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
             };
-            NormPlan::new(&grads, len, &limits, scratch)
+            NormChunks::new(&grads, GRAD_STREAM, space.len, &limits, scratch)?
         } else {
-            NormPlan::default()
+            NormChunks::default()
         };
-        for copy in &norm_plan.copies {
+        for copy in &norm.copies {
             let reason = ", because the slices are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
-
         let mut streams = vec![&params[..], &grads[..]];
-        streams.extend(shared.states.iter().map(|state| &state[..]));
-        let measured = plan.segments.as_ref().filter(|_| work.is_decided());
-        let observer = plan.observer.as_ref().filter(|_| work == Work::ObservedStep);
-        let chunks = chunking::chunks(&streams, &limits, plan.segments.is_some() || observer.is_some());
-        let uniforms: Vec<_> =
-            chunks.iter().enumerate().map(|(i, chunk)| chunk.uniform(&plan.groups, i == 0, 0)).collect();
-        let uniforms = uniform_buffer(device, &uniforms);
-        let updates = chunks.iter().enumerate().map(|(i, chunk)| {
-            let form = chunk.form(&plan.groups);
-            let kernel = match work {
-                Work::BareStep => Kernel::UpdateBare(form),
-                Work::Step | Work::ObservedStep => Kernel::Update(form),
-                Work::Pass(pass) => Kernel::Pass(pass, form),
-            };
-            pipelines.prepare(device, kernel);
-            let mut entries = vec![
-                chunk_entry::<ChunkUniform>(&uniforms, i),
-                control_entry(shared),
-                BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
-            ];
-            if work == Work::BareStep {
-                entries.push(BindGroupEntry { binding: 3, resource: shared.next.as_entire_binding() });
+        streams.extend(resources.states.iter().map(|state| &state[..]));
+        let whole_parts = plan.segments.is_some() || kind == StepKind::Sampled;
+        let chunks = chunking::chunks(&streams, &limits, whole_parts);
+        let mut dispatches = Vec::new();
+        for pass in plan.passes(kind) {
+            let chunks = if pass == Pass::GlobalNorm { &norm.chunks } else { &chunks };
+            let work = work_of(pass, plan, chunks, &limits)?;
+            let uniforms = chunk_uniforms(device, &work);
+            for (i, work) in work.iter().enumerate() {
+                dispatches.push(context.dispatch(pass, work, (&uniforms, i as u64 * CHUNK_STRIDE))?);
             }
-            entries.extend(segments_entry(shared));
-            entries.extend(factors::entry(shared));
-            entries.extend(stream_entries(chunk, 0));
-            let bind_group = bind_group(device, pipelines, kernel, &entries);
-            Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(UPDATE_ELEMENTS)) }
-        });
-        let updates = updates.collect();
-        let mut measures = Vec::new();
-        if let Some(factors) = plan.factors.as_ref().filter(|_| work.is_decided()) {
-            measures = factors::dispatches(device, pipelines, shared, factors, &chunks, &limits);
         }
-        let of_rule = measured.map(|segments| (segments, Kernel::Measure as fn(Form) -> Kernel, Kernel::Settle));
-        let of_history = observer.map(|observer| (&observer.segments, Kernel::Observe as _, Kernel::Totals));
-        for (segments, of_items, total) in of_rule.into_iter().chain(of_history) {
-            let kernel = (segments, of_items);
-            measures.extend(item_dispatches(device, pipelines, shared, plan, kernel, &chunks, &limits)?);
-            measures.push(total_dispatch(device, pipelines, shared, total, (segments, &limits)));
+        let [params, grads] = keys;
+        Ok(Self { kind, params, grads, copies: norm.copies, dispatches })
+    }
+
+    /// Whether the step was prepared for the same bytes of the same buffers.
+    pub(crate) fn is_for(&self, params: BufferSlices<'_>, grads: BufferSlices<'_>, kind: StepKind) -> bool {
+        let same = |known: &[(Buffer, u64, u64)], given: BufferSlices<'_>| {
+            given.key().eq(known.iter().map(|(buffer, at, size)| (buffer, *at, *size)))
+        };
+        self.kind == kind && same(&self.params, params) && same(&self.grads, grads)
+    }
+}
+
+/// The work of one dispatch: a chunk, if the pass runs over chunks, and the grid.
+struct Work<'a> {
+    chunk: Option<(&'a Chunk, ChunkUniform)>,
+    variant: Variant,
+    grid: [u32; 2],
+}
+
+/// The dispatches of a pass.
+fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkLimits) -> Result<Vec<Work<'a>>, Error> {
+    let lanes = u64::from(WORKGROUP_SIZE);
+    let once = |grid| Ok(vec![Work { chunk: None, variant: Variant::FIXED, grid }]);
+    let over_chunks = |workgroups: &dyn Fn(&Chunk) -> u64| {
+        let work = |(i, chunk): (usize, &'a Chunk)| {
+            let uniform = ChunkUniform { first: (i == 0).into(), ..chunk.uniform(&plan.groups) };
+            let variant = chunk.variant(&plan.groups);
+            Work { chunk: Some((chunk, uniform)), variant, grid: limits.grid(workgroups(chunk)) }
+        };
+        Ok(chunks.iter().enumerate().map(work).collect())
+    };
+    let sampler = plan.sampler.as_ref().map(|sampler| &sampler.segments);
+    let segments =
+        if matches!(pass, Pass::MetricsReduce | Pass::MetricsTotal) { sampler } else { plan.segments.as_ref() };
+    let factors = plan.factors.as_ref();
+    match pass {
+        Pass::GlobalNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
+        Pass::Decide => once([1, 1]),
+        Pass::FactorPartials => chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect(),
+        Pass::FactorUpdate => {
+            let lines = factors.map_or(0, |factors| factors.values() as u64);
+            once(limits.capped_grid(lines.div_ceil(lanes)))
         }
-        let norms = norm_dispatches(device, pipelines, shared, &plan.groups, &norm_plan.chunks, &limits);
-        Ok(Self { params, grads, work, updates, measures, norms, copies: norm_plan.copies })
-    }
-
-    /// Whether these bindings were made for the same bytes of the same buffers.
-    pub(crate) fn are_for(&self, params: FlatBuffer<'_>, grads: FlatBuffer<'_>, len: u64, work: Work) -> bool {
-        self.work == work && params.is(&self.params, len) && grads.is(&self.grads, len)
+        Pass::FactorRowMean => once(limits.grid(factors.map_or(0, |factors| factors.matrices as u64))),
+        Pass::SegmentReduce | Pass::MetricsReduce => {
+            let work = chunks.iter().filter_map(|chunk| parts_work(plan, segments?, chunk, limits).transpose());
+            work.collect()
+        }
+        Pass::SegmentUpdate | Pass::MetricsTotal => {
+            once(limits.grid(segments.map_or(0, |segments| segments.count() as u64)))
+        }
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => {
+            over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN))
+        }
     }
 }
 
-fn norm_dispatches(
-    device: &wgpu::Device,
-    pipelines: &mut Pipelines,
-    shared: &Shared,
-    groups: &GroupTable,
-    chunks: &[Chunk],
-    limits: &PlanLimits,
-) -> Vec<Dispatch> {
-    let uniforms: Vec<_> = chunks.iter().map(|chunk| chunk.uniform(groups, false, GRAD_STREAM)).collect();
-    let uniforms = uniform_buffer(device, &uniforms);
-    let dispatch = |(i, chunk): (usize, &Chunk)| {
-        let kernel = Kernel::Norm(chunk.form(groups));
-        pipelines.prepare(device, kernel);
-        let mut entries = vec![
-            chunk_entry::<ChunkUniform>(&uniforms, i),
-            BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
-            BindGroupEntry { binding: 3, resource: shared.partials.as_entire_binding() },
-        ];
-        entries.extend(stream_entries(chunk, GRAD_STREAM));
-        let bind_group = bind_group(device, pipelines, kernel, &entries);
-        Dispatch { kernel, bind_group, grid: limits.grid(chunk.len.div_ceil(NORM_ELEMENTS)) }
+/// One lane per factor partial that may have elements in the chunk.
+fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) -> Result<Work<'a>, Error> {
+    let partials = plan.factors.as_ref().map_or(0..0, |factors| factors.partials_in(chunk.start..chunk.end()));
+    let uniform = ChunkUniform {
+        first_partial: partials.start as u32,
+        end_partial: partials.end as u32,
+        ..chunk.uniform(&plan.groups)
     };
-    chunks.iter().enumerate().map(dispatch).collect()
+    let variant = Variant { aligned: false, ..chunk.variant(&plan.groups) };
+    let variant = Variant { group_lookup: GroupLookup::Search, ..variant };
+    let grid = limits.capped_grid((partials.len() as u64).div_ceil(u64::from(WORKGROUP_SIZE)));
+    Ok(Work { chunk: Some((chunk, uniform)), variant, grid })
 }
 
-/// A kernel over the items of `segments` in each chunk.
-fn item_dispatches(
-    device: &wgpu::Device,
-    pipelines: &mut Pipelines,
-    shared: &Shared,
-    plan: &Plan,
-    (segments, kernel): (&Segments, fn(Form) -> Kernel),
-    chunks: &[Chunk],
-    limits: &PlanLimits,
-) -> Result<Vec<Dispatch>, Error> {
-    let mut uniforms = Vec::new();
-    let mut items = Vec::new();
-    for chunk in chunks {
-        let first = segments.item_at(chunk.start, plan.rule.name())?;
-        let end = segments.item_at(chunk.start + chunk.len, plan.rule.name())?;
-        let mut uniform = chunk.uniform(&plan.groups, false, 0);
-        uniform.first_item = first as u32;
-        uniforms.push(uniform);
-        items.push((end - first) as u64);
+/// One workgroup per segment part in the chunk; `None` without a part.
+fn parts_work<'a>(
+    plan: &StepPlan,
+    segments: &Segments,
+    chunk: &'a Chunk,
+    limits: &ChunkLimits,
+) -> Result<Option<Work<'a>>, Error> {
+    let name = &plan.rule.spec().name;
+    let (first, end) = (segments.part_at(chunk.start, name)?, segments.part_at(chunk.end(), name)?);
+    let uniform = ChunkUniform { first_part: first as u32, ..chunk.uniform(&plan.groups) };
+    let variant = chunk.variant(&plan.groups);
+    // The kernel reads four elements as they lie in the flat space, wherever the chunk begins.
+    let variant = Variant { aligned: variant.aligned && chunk.start.is_multiple_of(4), ..variant };
+    let grid = limits.grid((end - first) as u64);
+    Ok((first < end).then_some(Work { chunk: Some((chunk, uniform)), variant, grid }))
+}
+
+/// The uniforms of the chunks, [`CHUNK_STRIDE`] bytes apart.
+fn chunk_uniforms(device: &wgpu::Device, work: &[Work<'_>]) -> Buffer {
+    let mut words = vec![0u32; work.len().max(1) * CHUNK_STRIDE as usize / 4];
+    for (slot, work) in words.chunks_exact_mut(CHUNK_STRIDE as usize / 4).zip(work) {
+        if let Some((_, uniform)) = &work.chunk {
+            slot[..size_of::<ChunkUniform>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
+        }
     }
-    let uniforms = uniform_buffer(device, &uniforms);
-    let dispatch = |(i, (chunk, &items)): (usize, (&Chunk, &u64))| {
-        // The kernel takes four elements as they lie in the flat space, wherever the chunk begins.
-        let aligned = chunk.aligned && chunk.start.is_multiple_of(4);
-        let kernel = kernel(Form { aligned, ..chunk.form(&plan.groups) });
-        pipelines.prepare(device, kernel);
-        let mut entries = vec![
-            chunk_entry::<ChunkUniform>(&uniforms, i),
-            control_entry(shared),
-            BindGroupEntry { binding: 2, resource: shared.groups.as_entire_binding() },
-        ];
-        entries.extend(segments_entry(shared));
-        entries.extend(factors::entry(shared));
-        entries.extend(observed_entry(shared).filter(|_| matches!(kernel, Kernel::Observe(_))));
-        entries.extend(stream_entries(chunk, 0));
-        let bind_group = bind_group(device, pipelines, kernel, &entries);
-        Dispatch { kernel, bind_group, grid: limits.grid(items) }
-    };
-    Ok(chunks.iter().zip(&items).enumerate().filter(|(_, (_, items))| **items > 0).map(dispatch).collect())
+    init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &words)
 }
 
-/// The kernel that adds up what has been summed over the items of `segments`.
-fn total_dispatch(
+impl StepContext<'_> {
+    fn dispatch(&mut self, pass: Pass, work: &Work<'_>, uniform: (&Buffer, u64)) -> Result<Dispatch, Error> {
+        let kernel = self.pipelines.get(self.plan, pass, work.variant)?;
+        let bind_group = (pass != Pass::Decide).then(|| self.bind(pass, &kernel, work, uniform));
+        let (pipeline, reads_uniforms) = (kernel.pipeline.clone(), kernel.reads_uniforms);
+        Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid })
+    }
+
+    /// Binds what the kernel declares, by the names of its variables.
+    fn bind(&self, pass: Pass, kernel: &Kernel, work: &Work<'_>, (uniforms, offset): (&Buffer, u64)) -> BindGroup {
+        let streams = bound_streams(self.plan, pass);
+        let stream = |name: &str| {
+            let name = name.strip_suffix("_words")?;
+            let number = streams.iter().find(|(_, stream)| stream.name == name)?.0;
+            let bound = work.chunk.as_ref()?.0.stream(number);
+            Some(buffer_binding(&bound.buffer, bound.offset, bound.size))
+        };
+        let entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .filter_map(|binding| {
+                let resource = match binding.name.as_str() {
+                    "chunk" => Some(buffer_binding(uniforms, offset, size_of::<ChunkUniform>() as u64)),
+                    name => stream(name).or_else(|| self.resources.binding(name)),
+                };
+                Some(BindGroupEntry { binding: binding.number, resource: resource? })
+            })
+            .collect();
+        let label = Some("wgpu-optim chunk");
+        let descriptor = wgpu::BindGroupDescriptor { label, layout: &kernel.layout, entries: &entries };
+        self.device.create_bind_group(&descriptor)
+    }
+}
+
+/// The bind group of `decide`, with the buffer of the gradient scale.
+pub(crate) fn decide_bind_group(
     device: &wgpu::Device,
-    pipelines: &mut Pipelines,
-    shared: &Shared,
-    kernel: Kernel,
-    (segments, limits): (&Segments, &PlanLimits),
-) -> Dispatch {
-    pipelines.prepare(device, kernel);
-    let table = if kernel == Kernel::Totals { observed_entry(shared) } else { segments_entry(shared) };
-    let entries: Vec<_> = [control_entry(shared)].into_iter().chain(table).collect();
-    let bind_group = bind_group(device, pipelines, kernel, &entries);
-    Dispatch { kernel, bind_group, grid: limits.grid(segments.count() as u64) }
+    kernel: &Kernel,
+    resources: &Resources,
+    grad_scale: &Buffer,
+) -> BindGroup {
+    let entries: Vec<_> = kernel
+        .bindings
+        .iter()
+        .filter_map(|binding| {
+            let resource = match binding.name.as_str() {
+                "grad_scale" => Some(buffer_binding(grad_scale, 0, 4)),
+                name => resources.binding(name),
+            };
+            Some(BindGroupEntry { binding: binding.number, resource: resource? })
+        })
+        .collect();
+    let label = Some("wgpu-optim decide");
+    device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &kernel.layout, entries: &entries })
 }
 
-/// wgpu tracks hazards per whole buffer, so no buffer may be written in one stream and bound in another.
-fn check_aliases(params: &[Piece], grads: &[Piece], states: &[Vec<Piece>]) -> Result<(), Error> {
-    let buffers = |pieces: &mut dyn Iterator<Item = &Piece>| {
-        let mut buffers: Vec<Buffer> = pieces.map(|piece| piece.buffer.clone()).collect();
+/// Refuses buffers in two roles: wgpu tracks hazards per whole buffer.
+fn check_aliases(params: &[BufferRange], grads: &[BufferRange], states: &[Vec<BufferRange>]) -> Result<(), Error> {
+    let buffers = |ranges: &mut dyn Iterator<Item = &BufferRange>| {
+        let mut buffers: Vec<Buffer> = ranges.map(|range| range.buffer.clone()).collect();
         buffers.sort();
         buffers
     };
     let written = buffers(&mut params.iter());
     let own = buffers(&mut states.iter().flatten());
-    let shared =
-        |pieces: &[Piece], with: &[Buffer]| pieces.iter().any(|piece| with.binary_search(&piece.buffer).is_ok());
-    for (pieces, with, first, second) in [
+    let shares =
+        |ranges: &[BufferRange], with: &[Buffer]| ranges.iter().any(|range| with.binary_search(&range.buffer).is_ok());
+    for (ranges, with, first, second) in [
         (grads, &written, "params", "grads"),
         (params, &own, "params", "a state of the optimizer"),
         (grads, &own, "grads", "a state of the optimizer"),
     ] {
-        if shared(pieces, with) {
+        if shares(ranges, with) {
             return Err(Error::AliasedBuffers { first, second });
         }
     }
     Ok(())
-}
-
-/// Uniforms of chunks, [`CHUNK_STRIDE`] bytes apart.
-pub(super) fn uniform_buffer<T: bytemuck::Pod>(device: &wgpu::Device, uniforms: &[T]) -> Buffer {
-    let mut bytes = vec![0; uniforms.len().max(1) * CHUNK_STRIDE as usize];
-    for (slot, uniform) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(uniforms) {
-        slot[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(uniform));
-    }
-    init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &bytes)
-}
-
-/// A buffer that begins with `bytes`.
-pub(crate) fn init_buffer(device: &wgpu::Device, label: &str, usage: BufferUsages, bytes: &[u8]) -> Buffer {
-    use wgpu::util::{BufferInitDescriptor, DeviceExt};
-    device.create_buffer_init(&BufferInitDescriptor { label: Some(label), contents: bytes, usage })
-}
-
-/// `size` bytes of a buffer from `offset` on, as a binding.
-pub(crate) fn bound(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
-    wgpu::BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
-}
-
-pub(super) fn chunk_entry<T>(uniforms: &Buffer, chunk: usize) -> BindGroupEntry<'_> {
-    let size = size_of::<T>() as u64;
-    BindGroupEntry { binding: 0, resource: bound(uniforms, chunk as u64 * CHUNK_STRIDE, size) }
-}
-
-/// What `finish` has decided.
-pub(super) fn control_entry(shared: &Shared) -> BindGroupEntry<'_> {
-    BindGroupEntry { binding: 1, resource: bound(&shared.control, 0, CONTROL_SIZE) }
-}
-
-fn segments_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
-    let buffer = shared.segments.as_ref()?;
-    Some(BindGroupEntry { binding: SEGMENTS_BINDING, resource: buffer.as_entire_binding() })
-}
-
-fn observed_entry(shared: &Shared) -> Option<BindGroupEntry<'_>> {
-    let buffer = shared.observed.as_ref()?;
-    Some(BindGroupEntry { binding: OBSERVED_BINDING, resource: buffer.as_entire_binding() })
-}
-
-fn stream_entries(chunk: &Chunk, first_stream: usize) -> impl Iterator<Item = BindGroupEntry<'_>> {
-    chunk.streams.iter().enumerate().map(move |(i, stream)| BindGroupEntry {
-        binding: STREAM_BINDING + (first_stream + i) as u32,
-        resource: bound(&stream.buffer, stream.offset, stream.size),
-    })
-}
-
-pub(super) fn bind_group(
-    device: &wgpu::Device,
-    pipelines: &Pipelines,
-    kernel: Kernel,
-    entries: &[BindGroupEntry<'_>],
-) -> BindGroup {
-    let layout = pipelines.layout(kernel);
-    device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("wgpu-optim chunk"), layout, entries })
 }

@@ -1,51 +1,77 @@
-//! Kernels as WGSL.
+//! The WGSL of kernels: composed from modules, validated, and read for what it binds.
 
-pub(crate) mod compose;
+mod codegen;
+mod compose;
+mod modules;
+mod reflect;
+mod validate;
 
-pub(crate) use compose::*;
+pub(crate) use codegen::{MAX_STREAMS, bound_streams};
+pub(crate) use modules::{GroupLookup, Variant};
+pub(crate) use reflect::{Binding, Reflection};
+pub(crate) use validate::validate;
 
-use crate::clip::ClipForm;
+use std::sync::Arc;
+
+use crate::metrics::HistoryOptions;
+use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::Rule;
-use crate::transform::ClippedRule;
-use crate::{Clip, Error};
+use crate::{Clip, Error, GroupOptions, Layout, Schedule};
+use compose::Composed;
 
-/// The WGSL of every kernel an optimizer with this rule and this clipping may run, with a label each: for other tools, and
-/// for a look.
+/// The WGSL of one kernel.
 ///
 /// # Errors
-/// [`Error::RuleInterface`].
-pub fn shader_sources(rule: &dyn Rule, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
-    check_interface(rule)?;
-    let clip = ClipForm::new(clip);
-    let clipped;
-    let rule = match clip.segments {
-        Some(segments) => {
-            clipped = ClippedRule::new(rule, segments)?;
-            &clipped
-        }
-        None => rule,
-    };
-    let measures = !rule.measures().is_empty();
+/// [`Error::Shader`] for an import or a name of the rule's WGSL.
+pub(crate) fn kernel(plan: &StepPlan, pass: Pass, variant: Variant) -> Result<Composed, Error> {
+    let seams = modules::seams(plan, pass, variant);
+    compose::compose(&format!("kernels/{}", pass.name()), &seams).map_err(|message| shader_error(plan, message))
+}
+
+/// The `override` constants that a module declares.
+pub(crate) fn overrides(wgsl: &str) -> Vec<String> {
+    let declared = compose::declarations(wgsl).into_iter();
+    declared.filter(|(keyword, ..)| *keyword == "override").map(|(.., name)| name).collect()
+}
+
+/// The rule's WGSL does not compile.
+pub(crate) fn shader_error(plan: &StepPlan, message: String) -> Error {
+    Error::Shader { rule: plan.rule.spec().name.to_string(), message }
+}
+
+/// The WGSL of every kernel that an optimizer with this rule and this clipping may run, with a label each: for other
+/// tools, and for a look.
+///
+/// # Errors
+/// Those of [`OptimizerBuilder::build`](crate::OptimizerBuilder::build) that concern rule and clipping.
+pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
+    let scheduled = GroupOptions::default().with_schedule(Schedule::constant(1e-3));
+    let history = Some(HistoryOptions::steps(1).with_norms_every(1));
+    let settings = PlanSettings { clip, history, ..PlanSettings::new(rule.clone()) };
+    let with_schedules = PlanSettings { groups: vec![("scheduled".to_owned(), scheduled)], ..settings.clone() };
+    let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
-    for (label, form) in Form::ALL {
-        kernels.push((format!("update {label}"), update(rule, &clip, form)));
-        kernels.push((format!("norm {label}"), norm(clip.norm, form)));
-        let passes = rule.passes().into_iter();
-        kernels.extend(passes.map(|pass| (format!("{pass} {label}"), compose::pass(rule, pass, form))));
-        if measures {
-            kernels.push((format!("measure {label}"), measure(rule, &clip, form)));
+    for (settings, schedules) in [(settings, ""), (with_schedules, ", group schedules")] {
+        let plan = StepPlan::new(&settings, &layout)?;
+        for pass in all_passes(&plan) {
+            for variant in Variant::of(pass) {
+                let label = format!("{pass} ({}{schedules})", variant.label());
+                kernels.push((label, kernel(&plan, pass, variant)?.source));
+            }
         }
-        kernels.push((format!("observe {label}"), observe(rule, &clip, form)));
     }
-    if measures {
-        kernels.push(("settle".to_owned(), settle(rule)));
-    }
-    if rule.factored() {
-        kernels.push(("lines".to_owned(), lines(rule, &clip)));
-        kernels.push(("settle lines".to_owned(), settle_lines(rule)));
-        kernels.push(("mean rows".to_owned(), mean_rows(rule)));
-    }
-    kernels.push(("finish".to_owned(), finish(rule, &clip)));
-    kernels.push(("totals".to_owned(), totals()));
     Ok(kernels)
+}
+
+/// Every pass that an optimizer may run.
+pub(crate) fn all_passes(plan: &StepPlan) -> Vec<Pass> {
+    let mut passes = Vec::new();
+    for kind in plan.kinds() {
+        for pass in plan.passes(kind) {
+            if !passes.contains(&pass) {
+                passes.push(pass);
+            }
+        }
+    }
+    passes
 }

@@ -1,35 +1,39 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Compiled pipelines that optimizers of one device share: a program with an optimizer for each part of a model
-/// compiles each kernel once.
+use super::pipelines::Kernel;
+use super::shader::Reflection;
+
+/// Compiled kernels that optimizers of one device share: a program with an optimizer per part of a model compiles each
+/// kernel once.
 ///
-/// Kernels are the same where the rules' WGSL and constants are; hyperparameters do not matter. They are kept until the
-/// last clone of this handle and the last optimizer made with it are gone.
+/// Kernels are equal if the rules' WGSL and constants are; hyperparameters do not matter. They live as long as the last
+/// clone of this handle and the last optimizer made with it.
 ///
 /// ```no_run
-/// # fn f(device: &wgpu_optim::wgpu::Device) -> Result<(), wgpu_optim::Error> {
+/// # fn f(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
 /// use wgpu_optim::{AdamW, Layout, Optimizer, SharedPipelines};
 /// let pipelines = SharedPipelines::new(device);
-/// let generator = Optimizer::builder(AdamW::default()).build_shared(&pipelines, &Layout::flat(1_000)?)?;
-/// let critic = Optimizer::builder(AdamW::default().with_lr(4e-4)).build_shared(&pipelines, &Layout::flat(500)?)?;
+/// let generator = Optimizer::builder(AdamW::default());
+/// let generator = generator.build_shared(&pipelines, queue, &Layout::flat(1_000)?)?;
+/// let critic = Optimizer::builder(AdamW::default().with_lr(4e-4));
+/// let critic = critic.build_shared(&pipelines, queue, &Layout::flat(500)?)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
 pub struct SharedPipelines {
-    /// wgpu numbers devices within an instance, so that two of different instances compare as equal: pipelines are
-    /// shared by whoever holds the handle, and not by comparison.
+    /// Pipelines are shared by handle, not by comparing devices: wgpu numbers devices within an instance, and two of
+    /// different instances may compare as equal.
     pub(crate) device: wgpu::Device,
     pub(super) cache: Option<wgpu::PipelineCache>,
-    made: Arc<Mutex<Made>>,
+    compiled: Arc<Mutex<HashMap<KernelKey, Arc<OnceLock<Arc<Kernel>>>>>>,
+    /// Interfaces of valid kernels.
+    validated: Arc<Mutex<HashMap<KernelKey, Arc<Reflection>>>>,
 }
 
-type Made = HashMap<PipelineKey, Arc<OnceLock<wgpu::ComputePipeline>>>;
-
-/// What makes two pipelines the same: all that compiles to their code. Constants are compared by their bits.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PipelineKey {
-    pub(crate) entry_point: &'static str,
+/// Identity of a kernel: all that compiles to its code. Constants are compared by their bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct KernelKey {
     pub(crate) source: String,
     pub(crate) constants: Vec<(String, u64)>,
 }
@@ -37,14 +41,14 @@ pub(crate) struct PipelineKey {
 impl SharedPipelines {
     /// For optimizers on this device; compiles nothing yet.
     pub fn new(device: &wgpu::Device) -> Self {
-        Self { device: device.clone(), cache: None, made: Arc::default() }
+        Self { device: device.clone(), cache: None, compiled: Arc::default(), validated: Arc::default() }
     }
 
-    /// Compiles by way of a cache, which spares the driver's compilations to programs that begin with the data an earlier one
-    /// has kept. wgpu has such caches on Vulkan only, and many drivers keep one of their own.
+    /// Compiles through a pipeline cache: a program that loads the data of an earlier run spares the driver's compilation.
+    /// wgpu has pipeline caches on Vulkan alone; many drivers keep one of their own.
     ///
-    /// The cache has to be of the same device, which has to have [`wgpu::Features::PIPELINE_CACHE`]; that of
-    /// [`Gpu`](crate::Gpu) has it where the adapter does. Making one is unsafe, because drivers trust its data:
+    /// The cache must be of the same device, and the device needs [`wgpu::Features::PIPELINE_CACHE`]; that of
+    /// [`Gpu`](crate::Gpu) has it if the adapter does. Creating one is unsafe, because drivers trust its data:
     ///
     /// ```
     /// use std::{fs, io, path::Path};
@@ -68,12 +72,12 @@ impl SharedPipelines {
     /// }
     ///
     /// # fn first_step(gpu: &Gpu, pipelines: &SharedPipelines) -> Result<(), Error> {
-    /// #     let mut optimizer = Optimizer::builder(AdamW::default()).build_shared(pipelines, &Layout::flat(1_000)?)?;
+    /// #     let mut optimizer = Optimizer::builder(AdamW::default()).build_shared(pipelines, &gpu.queue, &Layout::flat(1_000)?)?;
     /// #     let usage = wgpu::BufferUsages::STORAGE;
     /// #     let descriptor = wgpu::BufferDescriptor { label: None, size: 4_000, usage, mapped_at_creation: false };
     /// #     let [params, grads] = [(); 2].map(|()| gpu.device.create_buffer(&descriptor));
     /// #     let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    /// #     optimizer.step(&mut encoder, &gpu.queue, &params, &grads)?;
+    /// #     optimizer.step(&mut encoder, &params, &grads)?;
     /// #     gpu.queue.submit([encoder.finish()]);
     /// #     Ok(())
     /// # }
@@ -89,17 +93,17 @@ impl SharedPipelines {
     /// if let Some(cache) = &cache {
     ///     pipelines = pipelines.with_cache(cache.clone());
     /// }
-    /// // … `build_shared`, and the first step, which compiles; then:
+    /// // … `build_shared`, and `prepare` or the first step, which compile; then:
     /// # first_step(&gpu, &pipelines)?;
     /// if let Some(cache) = &cache {
     ///     save(cache, Path::new(&file))?;
     /// }
     /// # assert_eq!(cache.is_some(), file.exists());
     /// # }
-    /// # // That the pipelines are made with the cache: wgpu refuses that of another device.
+    /// # // The pipelines are made with the cache: wgpu refuses that of another device.
     /// # let descriptor = wgpu::DeviceDescriptor { required_features: gpu.device.features(), ..Default::default() };
     /// # let (device, queue) = pollster::block_on(gpu.adapter.request_device(&descriptor))?;
-    /// # if let Some(foreign) = load(&Gpu { device, queue, ..gpu.clone() }, &file) {
+    /// # if let Some(foreign) = load(&Gpu::from_parts(gpu.adapter.clone(), device, queue), &file) {
     /// #     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     /// #     first_step(&gpu, &SharedPipelines::new(&gpu.device).with_cache(foreign))?;
     /// #     assert!(pollster::block_on(scope.pop()).is_some());
@@ -111,11 +115,29 @@ impl SharedPipelines {
         Self { cache: Some(cache), ..self }
     }
 
-    /// The pipeline, made by the first who asks; others that want the same meanwhile wait for it.
-    pub(crate) fn get(&self, key: PipelineKey, make: impl FnOnce() -> wgpu::ComputePipeline) -> wgpu::ComputePipeline {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipeline = made.entry(key).or_default().clone();
-        drop(made);
-        pipeline.get_or_init(make).clone()
+    /// The kernel, compiled by the first caller; others that need it meanwhile wait.
+    pub(crate) fn kernel(&self, key: &KernelKey, compile: impl FnOnce() -> Kernel) -> Arc<Kernel> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = compiled.entry(key.clone()).or_default().clone();
+        drop(compiled);
+        kernel.get_or_init(|| Arc::new(compile())).clone()
+    }
+
+    /// The interface of a kernel, validated once.
+    pub(crate) fn reflection(
+        &self,
+        source: &str,
+        constants: &[(String, f64)],
+        validate: impl FnOnce() -> Result<Reflection, String>,
+    ) -> Result<Arc<Reflection>, String> {
+        let constants = constants.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect();
+        let key = KernelKey { source: source.to_owned(), constants };
+        let known = self.validated.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(reflection) = known {
+            return Ok(reflection);
+        }
+        let reflection = Arc::new(validate()?);
+        self.validated.lock().unwrap_or_else(PoisonError::into_inner).insert(key, reflection.clone());
+        Ok(reflection)
     }
 }

@@ -1,67 +1,65 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prepared_step::bound;
-use crate::kernels::control::{BiasPowers, SlotHead};
-use crate::rule::Rule;
+use super::resources::buffer_binding;
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::StepHead;
+use crate::rule::RuleSpec;
 
-/// What bytes from one slot to the next are a multiple of: the largest alignment of dynamic offsets that WebGPU allows.
+/// Alignment of the entries: the largest alignment of dynamic offsets that WebGPU allows.
 const STRIDE: u64 = 256;
-/// Slots made at a time.
-const SEGMENT: u32 = 64;
-/// Hyperparameters a slot of the least size has room for.
-pub(crate) const MAX_HYPERPARAMETERS: usize = (STRIDE as usize - size_of::<SlotHead>()) / 4;
+/// Entries of each buffer.
+const ENTRIES: u32 = 64;
 
-/// What differs from step to step, in a slot of its own for each recorded step: `Queue::write_buffer` takes
-/// effect before the next submit, so a slot may be written again only once its step was submitted or dropped.
+/// The uniforms of recorded steps, one entry each: `Queue::write_buffer` takes effect before the next submission, so an
+/// entry is written again only after its step has run or its encoder was dropped.
 #[derive(Debug)]
-pub(crate) struct Slots {
-    segments: Vec<(wgpu::Buffer, wgpu::BindGroup)>,
+pub(crate) struct StepUniforms {
+    buffers: Vec<(wgpu::Buffer, wgpu::BindGroup)>,
     free: Arc<Mutex<Vec<u32>>>,
-    /// The head of the next slot, the hyperparameters, and learning rates of groups.
+    /// The next entry: head, hyperparameters, learning rates of groups, and powers if these change.
     bytes: Vec<u8>,
-    /// Where those begin.
+    /// Offset of the learning rates.
     group_lrs: usize,
-    /// Bytes up to here are one binding; the powers of the betas follow in a second, if they change.
+    /// Bytes of the first binding; the powers are the second.
     size: usize,
-    cycles: bool,
+    has_powers: bool,
 }
 
-/// Holds a slot until the step it was written for has run, or its encoder was dropped.
+/// Holds an entry until its step has run or its encoder was dropped.
 struct InUse {
-    slot: u32,
+    entry: u32,
     free: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.slot);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.entry);
     }
 }
 
-impl Slots {
-    /// Slots with room for the learning rates of groups, `lr_fours` times four, and, where the momentum `cycles`, for the
-    /// powers of its betas.
-    pub(crate) fn new(rule: &dyn Rule, lr_fours: u32, cycles: bool) -> Self {
+impl StepUniforms {
+    /// Entries with room for `lr_quads` times four learning rates of groups, and with `has_powers` for the powers of betas.
+    pub(crate) fn new(spec: &RuleSpec, lr_quads: u32, has_powers: bool) -> Self {
         // An empty `Hyper` has one unused member; uniform structs end on 16 bytes.
-        let hyperparameters = 4 * rule.hyperparameters().len().max(1);
-        let group_lrs = (size_of::<SlotHead>() + hyperparameters).next_multiple_of(16);
-        let size = group_lrs + lr_fours as usize * 16;
-        let powers = if cycles { size.next_multiple_of(STRIDE as usize) + size_of::<BiasPowers>() } else { size };
-        let bytes = vec![0; powers];
-        let mut slots = Self { segments: Vec::new(), free: Arc::default(), bytes, group_lrs, size, cycles };
-        slots.set_rule(rule);
-        slots
+        let hyperparameters = 4 * spec.hyperparameters.len().max(1);
+        let group_lrs = (size_of::<StepHead>() + hyperparameters).next_multiple_of(16);
+        let size = group_lrs + lr_quads as usize * 16;
+        let powers = if has_powers { size.next_multiple_of(STRIDE as usize) + size_of::<BiasPowers>() } else { size };
+        let (buffers, free) = (Vec::new(), Arc::default());
+        let mut uniforms = Self { buffers, free, bytes: vec![0; powers], group_lrs, size, has_powers };
+        uniforms.set_spec(spec);
+        uniforms
     }
 
-    /// Takes the numbers of a rule for the slots to come.
-    pub(crate) fn set_rule(&mut self, rule: &dyn Rule) {
-        let hyperparameters = self.bytes[size_of::<SlotHead>()..].chunks_exact_mut(4);
-        for (bytes, (_, value)) in hyperparameters.zip(rule.hyperparameters()) {
+    /// Sets the hyperparameters and powers of the entries to come.
+    pub(crate) fn set_spec(&mut self, spec: &RuleSpec) {
+        let hyperparameters = self.bytes[size_of::<StepHead>()..].chunks_exact_mut(4);
+        for (bytes, (_, value)) in hyperparameters.zip(&spec.hyperparameters) {
             bytes.copy_from_slice(&value.to_ne_bytes());
         }
-        if self.cycles {
+        if self.has_powers {
             let powers = self.powers_offset() as usize;
-            self.bytes[powers..].copy_from_slice(BiasPowers::new(&rule.bias_corrected()).bytes());
+            self.bytes[powers..].copy_from_slice(BiasPowers::new(&spec.bias_corrected).bytes());
         }
     }
 
@@ -69,67 +67,66 @@ impl Slots {
         self.size().next_multiple_of(STRIDE)
     }
 
-    /// Bytes of a slot's first binding.
+    /// Bytes of the first binding.
     pub(crate) fn size(&self) -> u64 {
         self.size as u64
     }
 
-    /// Of each buffer that is made.
+    /// Bytes of each buffer.
     pub(crate) fn buffer_size(&self) -> u64 {
-        self.stride() * u64::from(SEGMENT)
+        self.stride() * u64::from(ENTRIES)
     }
 
     fn stride(&self) -> u64 {
         (self.bytes.len() as u64).next_multiple_of(STRIDE)
     }
 
-    /// Writes a slot for a step recorded into `encoder`; returns its bind group and dynamic offsets.
+    /// Writes an entry for a step recorded into `encoder`. Returns its bind group and dynamic offsets.
     pub(crate) fn write(
         &mut self,
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
+        (device, queue): (&wgpu::Device, &wgpu::Queue),
         encoder: &wgpu::CommandEncoder,
         layout: &wgpu::BindGroupLayout,
         powers: &wgpu::Buffer,
-        (head, group_lrs): (SlotHead, &[f32]),
+        (head, group_lrs): (StepHead, &[f32]),
     ) -> (&wgpu::BindGroup, [u32; 2]) {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let slot = free.unwrap_or_else(|| self.grow(device, layout, powers));
-        let in_use = InUse { slot, free: self.free.clone() };
+        let entry = free.unwrap_or_else(|| self.grow(device, layout, powers));
+        let in_use = InUse { entry, free: self.free.clone() };
         encoder.on_submitted_work_done(move || drop(in_use));
-        self.bytes[..size_of::<SlotHead>()].copy_from_slice(bytemuck::bytes_of(&head));
+        self.bytes[..size_of::<StepHead>()].copy_from_slice(bytemuck::bytes_of(&head));
         let group_lrs = bytemuck::cast_slice(group_lrs);
         self.bytes[self.group_lrs..][..group_lrs.len()].copy_from_slice(group_lrs);
-        let (buffer, bind_group) = &self.segments[(slot / SEGMENT) as usize];
-        let offset = u64::from(slot % SEGMENT) * self.stride();
+        let (buffer, bind_group) = &self.buffers[(entry / ENTRIES) as usize];
+        let offset = u64::from(entry % ENTRIES) * self.stride();
         queue.write_buffer(buffer, offset, &self.bytes);
-        (bind_group, [offset as u32, if self.cycles { offset as u32 } else { 0 }])
+        (bind_group, [offset as u32, if self.has_powers { offset as u32 } else { 0 }])
     }
 
-    /// Makes a segment, keeps its first slot and frees the others.
+    /// Creates a buffer; returns its first entry and frees the others.
     fn grow(&mut self, device: &wgpu::Device, layout: &wgpu::BindGroupLayout, powers: &wgpu::Buffer) -> u32 {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-optim step slots"),
+            label: Some("wgpu-optim step uniforms"),
             size: self.buffer_size(),
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let powers = if self.cycles {
-            bound(&buffer, self.powers_offset(), size_of::<BiasPowers>() as u64)
+        let powers = if self.has_powers {
+            buffer_binding(&buffer, self.powers_offset(), size_of::<BiasPowers>() as u64)
         } else {
             powers.as_entire_binding()
         };
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("wgpu-optim step slots"),
+            label: Some("wgpu-optim step uniforms"),
             layout,
             entries: &[
-                wgpu::BindGroupEntry { binding: 0, resource: bound(&buffer, 0, self.size()) },
+                wgpu::BindGroupEntry { binding: 0, resource: buffer_binding(&buffer, 0, self.size()) },
                 wgpu::BindGroupEntry { binding: 1, resource: powers },
             ],
         });
-        let first = self.segments.len() as u32 * SEGMENT;
-        self.segments.push((buffer, bind_group));
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend((first + 1..first + SEGMENT).rev());
+        let first = self.buffers.len() as u32 * ENTRIES;
+        self.buffers.push((buffer, bind_group));
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend((first + 1..first + ENTRIES).rev());
         first
     }
 }

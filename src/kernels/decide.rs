@@ -1,15 +1,19 @@
-use super::control::{BiasPowers, CLIP, ControlBlock, EXACT, INFINITE, MEASURED, NONE, SKIP, STOP, SlotHead};
-use super::percentile::Norms;
-use super::scaled_sum::{EMPTY_PARTIAL, Partial, combine, power_of_two};
-use crate::clip::Norm;
-use crate::rule::Rule;
-use crate::tile::reduce;
+//! The decision of a step: total norm, clip coefficient, apply or skip, step counter, bias corrections.
 
-/// Beyond this the exponents decide about clipping, not the numbers.
+use super::bias_correction::BiasPowers;
+use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
+use super::norm_order::NormOrder;
+use super::percentile::Norms;
+use super::scaled_sum::{ScaledSum, power_of_two};
+use crate::storage::INFINITE;
+use crate::tile::workgroup_sum;
+use crate::transform::TransformedRule;
+
+/// From this exponent on, clip by exponents: norm and scale may leave the range of f32.
 const HUGE: i32 = 90;
 
-/// Clip coefficient, and the two factors that unscale and clip.
-fn clip(flags: u32, total: &Partial, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> (f32, [f32; 2]) {
+/// The clip coefficient, and the two factors that unscale and clip.
+fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> (f32, [f32; 2]) {
     if total.max_bits > INFINITE {
         let nan = f32::from_bits(total.max_bits);
         return (nan, [inv_scale, nan]);
@@ -35,45 +39,44 @@ fn clip(flags: u32, total: &Partial, root: f32, grad_norm: f32, inv_scale: f32, 
     (coef, [inv_scale, coef])
 }
 
-/// Adds the partials up, decides whether the step is applied, and advances the counters.
-/// Twin of `shaders/finish.wgsl`, but for the gradient scale kept on a device.
-pub(crate) fn finish(
+/// The WGSL's `decide`, without a gradient scale on the device.
+pub(crate) fn decide(
     block: &mut ControlBlock,
-    norm: Norm,
-    partials: &[Partial],
+    order: NormOrder,
+    tile_sums: &[ScaledSum],
     norms: Option<&mut Norms>,
-    slot: &SlotHead,
+    head: &StepHead,
     powers: &BiasPowers,
-    rule: &dyn Rule,
+    rule: &TransformedRule,
 ) {
-    let mut lane_totals = [EMPTY_PARTIAL; 256];
-    for (i, &partial) in partials.iter().enumerate() {
-        lane_totals[i % 256] = combine(norm, lane_totals[i % 256], partial);
+    let mut lane_totals = [ScaledSum::EMPTY; 256];
+    for (i, &sum) in tile_sums.iter().enumerate() {
+        lane_totals[i % 256] = lane_totals[i % 256].combine(sum, order);
     }
-    let total = reduce(&mut lane_totals, |a, b| combine(norm, a, b));
+    let total = workgroup_sum(&mut lane_totals, |a, b| a.combine(b, order));
 
-    let refuses = slot.flags & SKIP != 0;
-    let inv_scale = slot.inv_scale;
-    let root = norm.root_of(&total);
+    let refuses = head.flags & SKIP != 0;
+    let inv_scale = head.inv_scale;
+    let root = order.root_of(total.sum, total.max_bits, total.exponent);
     let first_half = total.exponent / 2;
     let mut grad_norm = root * power_of_two(first_half) * inv_scale.abs() * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {
         grad_norm = f32::from_bits(total.max_bits);
     }
     let counts = block.stopped == 0;
-    let max_norm = norms.map_or(slot.max_norm, |norms| norms.max_norm(slot.max_norm, grad_norm, counts));
-    block.lr = slot.lr;
+    let max_norm = norms.map_or(head.max_norm, |norms| norms.max_norm(head.max_norm, grad_norm, counts));
+    block.lr = head.lr;
     block.grad_norm = grad_norm;
-    block.findings = MEASURED;
+    block.findings = NORM_MEASURED;
     let mut clipped = (1.0, [inv_scale, 1.0]);
-    if slot.flags & CLIP != 0 {
-        clipped = clip(slot.flags, &total, root, grad_norm, inv_scale, max_norm);
+    if head.flags & CLIP != 0 {
+        clipped = clip(head.flags, &total, root, grad_norm, inv_scale, max_norm);
     }
     block.clip_coef = clipped.0;
     block.grad_factors = clipped.1;
 
     let nonfinite = total.first_nonfinite != NONE;
-    if nonfinite && slot.flags & STOP != 0 {
+    if nonfinite && head.flags & STOP != 0 {
         block.stopped = 1;
     }
     let mut step = block.step;
@@ -84,7 +87,7 @@ pub(crate) fn finish(
     } else {
         step += 1;
         let correction = powers.bias_correction(step);
-        rule.advance(&mut block.scalars, slot.lr, correction, step);
+        rule.update_scalars(&mut block.scalar_state, head.lr, correction, step);
         block.apply = 1;
         block.consecutive_skipped = 0;
         block.step = step;

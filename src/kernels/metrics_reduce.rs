@@ -1,53 +1,40 @@
-use super::part_sums::{NO_COLUMNS, Run, Whole, lanes_of, sum_item};
-use super::segment_reduce::add;
-use super::segment_update::total;
-use super::update_elements::WholeStep;
-use crate::clip::ClipForm;
-use crate::metrics::Totals;
-use crate::rule::{Elements, Grads, MeasuredElements, Rule};
-use crate::segments::Item;
-use crate::tile::reduce;
+//! Metrics of a sampled step, first half: the sums of each part.
 
-/// The sums of the last observed step, and how many steps were executed then.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Observation {
-    pub(crate) executed: u32,
-    pub(crate) totals: Vec<Totals>,
-}
+use super::part_sums::{StepInputs, sum_part};
+use super::update_elements::StepContext;
+use crate::rule::{Elements, Grads, Report, SpanView, Terms};
+use crate::segments::SegmentPart;
+use crate::tile::{NO_COLUMNS, add, lane_sums, workgroup_sum};
+use crate::transform::TransformedRule;
 
-/// What a step is about to do, summed over one item. Twin of `shaders/observe.wgsl`.
-pub(crate) fn observe(
-    rule: &dyn Rule,
-    clip: &ClipForm,
-    step: &WholeStep,
-    whole: &Whole<'_>,
-    item: Item,
+/// The sums of one part: squares and clipped elements, then counts.
+pub(crate) fn metrics_reduce(
+    rule: &TransformedRule,
+    context: &StepContext,
+    inputs: &StepInputs<'_>,
+    part: SegmentPart,
 ) -> [[f32; 4]; 2] {
-    let (mut sums, mut counts) = (vec![NO_COLUMNS; 4], vec![NO_COLUMNS]);
-    sum_item(whole, step, item, |run| {
-        rule.count(MeasuredElements::new(run, &mut counts), &run.step);
-        let mut updated = run.param.to_vec();
-        let mut states: Vec<Vec<f32>> = run.states.iter().map(|state| state.to_vec()).collect();
+    let (mut squares, mut counts) = (vec![NO_COLUMNS; 4], vec![NO_COLUMNS]);
+    sum_part(inputs, context, part, |span| {
+        let mut report = Report::default();
+        rule.metric_of(Terms::new(span, &mut counts, &mut report), &span.step);
+        let mut updated = span.param.to_vec();
+        let mut states: Vec<Vec<f32>> = span.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
-        rule.update(Elements::new(&mut updated, run.grads, &mut states, &mut 0), &run.step);
-        let factors = clip.segments.map_or([1.0; 2], |segments| segments.factors(run.step.measured));
-        let (all_clipped, clip_value) = (factors[0] < 1.0, step.clip_value);
-        // Gradients before they are clipped; the new parameters as if they were a state.
-        let grads = Grads { clip_value: f32::INFINITY, ..run.grads };
-        MeasuredElements::new(Run { grads, states: &[&updated], ..run }, &mut sums).each(
+        rule.update(Elements::new(&mut updated, span.grads, &mut states, &mut report), &span.step);
+        let factors = rule.clip_segment().map_or([1.0; 2], |clip| clip.factors(span.step.sums));
+        let (all_clipped, clip_value) = (factors[0] < 1.0, context.clip_value);
+        // Gradients before clipping; the updated parameters in the place of a state.
+        let grads = Grads { clip_value: f32::INFINITY, ..span.grads };
+        let span = SpanView { grads, states: &[&updated], ..span };
+        Terms::new(span, &mut squares, &mut report).each(
             #[inline(always)]
             move |param, grad, [updated]| {
                 let change = updated - param;
-                let clipped = if all_clipped | (grad.abs() > clip_value) { 1.0 } else { 0.0 };
-                [grad * grad, param * param, change * change, clipped]
+                let is_clipped = if all_clipped | (grad.abs() > clip_value) { 1.0 } else { 0.0 };
+                [grad * grad, param * param, change * change, is_clipped]
             },
         );
     });
-    [sums, counts].map(|sums| reduce(&mut lanes_of(&sums), add))
-}
-
-/// Adds the items of one segment up. Twin of `shaders/totals.wgsl`; `sums` as [`total`] has them.
-pub(crate) fn totals(sums: &(impl Iterator<Item = (bool, [[f32; 4]; 2])> + Clone)) -> Totals {
-    let of = |kind: usize| total(sums.clone().map(move |(is_own, sums)| (is_own, sums[kind])));
-    Totals::new(of(0), of(1)[0])
+    [squares, counts].map(|sums| workgroup_sum(&mut lane_sums(&sums), add))
 }

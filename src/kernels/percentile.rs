@@ -1,9 +1,11 @@
-use super::control::INFINITE;
+//! The percentile of the last gradient norms, for clipping at it.
 
-/// The last norms, for clipping by a percentile of them. Twin of `shaders/percentile.wgsl`.
+use crate::storage::INFINITE;
+
+/// The last norms.
 #[derive(Debug, Clone)]
 pub(crate) struct Norms {
-    /// How many there were in all.
+    /// Norms in all.
     count: usize,
     norms: Vec<u32>,
 }
@@ -13,7 +15,7 @@ impl Norms {
         Self { count: 0, norms: vec![0; window as usize] }
     }
 
-    /// Takes a norm in, and gives the norm below which `fraction` of those held are.
+    /// `max_norm_of` of the WGSL: stores a norm if it `counts`; returns the norm below which `fraction` of the stored ones lie.
     pub(crate) fn max_norm(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
         let window = self.norms.len();
         if counts && grad_norm.to_bits() < INFINITE {

@@ -1,28 +1,31 @@
-use super::segment_reduce::{TensorRow, add};
-use super::update_elements::WholeStep;
-use crate::rule::Rule;
-use crate::tile::reduce;
+//! The rule's sums over segments, second half: adds the parts of each segment and updates its tensor state.
 
-/// Adds the items of one segment up. `sums` has, for each of these items and others between them, whether it is one.
-pub(crate) fn total(sums: impl Iterator<Item = (bool, [f32; 4])>) -> [f32; 4] {
+use super::update_elements::{SegmentRow, StepContext};
+use crate::tile::{add, workgroup_sum};
+use crate::transform::TransformedRule;
+
+/// The sum of the parts of one segment. `sums` holds the parts of a range, each with whether it belongs to the segment.
+pub(crate) fn sum_of_parts(sums: impl Iterator<Item = (bool, [f32; 4])>) -> [f32; 4] {
     let mut lane_sums = [[0.0; 4]; 256];
     for (i, (is_own, sum)) in sums.enumerate() {
         lane_sums[i % 256] = add(lane_sums[i % 256], if is_own { sum } else { [0.0; 4] });
     }
-    reduce(&mut lane_sums, add)
+    workgroup_sum(&mut lane_sums, add)
 }
 
-/// Adds the items of one tensor up and brings its states forward. Twin of `shaders/settle.wgsl`. `sums` has, for each of
-/// these items and others between them, whether it is one.
-pub(crate) fn settle(
-    rule: &dyn Rule,
-    step: &WholeStep,
+/// Updates the row of one segment; a segment without parts keeps its state.
+pub(crate) fn segment_update(
+    rule: &TransformedRule,
+    context: &StepContext,
     sums: impl ExactSizeIterator<Item = (bool, [f32; 4])>,
-    tensor: &mut TensorRow,
+    row: &mut SegmentRow,
 ) {
     if sums.len() == 0 {
         return;
     }
-    tensor.measured = total(sums);
-    rule.settle(&mut tensor.state, tensor.measured, step.lr, step.bias_correction, step.t);
+    row.sums = sum_of_parts(sums);
+    if let Some(tensor_state) = rule.tensor_state() {
+        let StepContext { lr, bias_correction, t, .. } = *context;
+        tensor_state.update_tensor_state(&mut row.state, row.sums, lr, bias_correction, t);
+    }
 }

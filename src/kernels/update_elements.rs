@@ -1,121 +1,174 @@
-use std::ops::Range;
+//! The harness around a rule: unscales and clips, applies the rule span by span, checks for non-finite gradients.
 
-use super::control::{ABSOLUTE, ControlBlock, INFINITE, NONE};
-use super::factor_partials::FactorValues;
-use super::segment_reduce::TensorRow;
+use super::control::{ControlBlock, NONE};
+use super::factor_update::FactorValues;
+use crate::Error;
 use crate::factors::Factors;
 use crate::groups::{GroupSpan, GroupTable};
-use crate::rule::{Elements, Grads, Rule, Step};
+use crate::rule::{Elements, Grads, Report, StepScalars};
+use crate::storage::{ABSOLUTE, HostSlice, INFINITE};
+use crate::tile::split_at_multiples;
+use crate::transform::TransformedRule;
 
-/// Elements for which what a rule needs is made and held on the stack at a time: those of a workgroup.
-const RUN: usize = 1024;
+/// Elements whose variances, or whose gradients as f32, are held at a time.
+const BUFFERED_LEN: usize = 1024;
 
-/// One thread's part of a step: elements of the flat space from `start` on.
-pub(crate) struct Part<'a> {
+/// One thread's elements, from flat index `start` on.
+pub(crate) struct Shard<'a> {
     pub(crate) start: usize,
     pub(crate) param: &'a mut [f32],
-    pub(crate) grad: &'a [f32],
     pub(crate) states: Vec<&'a mut [f32]>,
 }
 
-/// The scalars that all parts of a step share.
+/// What all elements of a step share.
 #[derive(Clone, Copy)]
-pub(crate) struct WholeStep {
+pub(crate) struct StepContext {
     pub(crate) lr: f32,
-    /// What gradients are multiplied by, one factor after the other.
+    /// Unscale and clip: every gradient is multiplied by the first, then by the second.
     pub(crate) grad_factors: [f32; 2],
-    /// Their largest absolute value then, infinite where they are not clipped by value.
+    /// The bound of clipping by value; infinite without it.
     pub(crate) clip_value: f32,
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
-    pub(crate) scalars: [f32; 4],
+    pub(crate) scalar_state: [f32; 4],
 }
 
-impl WholeStep {
+impl StepContext {
     /// The step that the control block counts.
     pub(crate) fn new(control: &ControlBlock, lr: f32, grad_factors: [f32; 2]) -> Self {
-        let ControlBlock { clip_value, bias_correction, step, scalars, .. } = *control;
-        Self { lr, grad_factors, clip_value, bias_correction, t: step, scalars }
+        let ControlBlock { clip_value, bias_correction, step, scalar_state, .. } = *control;
+        Self { lr, grad_factors, clip_value, bias_correction, t: step, scalar_state }
     }
 
-    /// Gradients with what makes them what the rule sees.
     pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
         Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_factors: [1.0; 2] }
     }
 
-    /// The step of the elements of a span, which lies in one tensor.
-    pub(crate) fn of(&self, groups: &GroupTable, span: &GroupSpan, tensor: TensorRow) -> Step {
-        Step {
+    /// The scalars for the elements of a span.
+    pub(crate) fn scalars(&self, groups: &GroupTable, span: &GroupSpan, segment: SegmentRow) -> StepScalars {
+        StepScalars {
             lr: groups.lr(span, self.lr),
             weight_decay: span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
-            scalars: self.scalars,
-            measured: tensor.measured,
-            tensor: tensor.state,
+            scalar_state: self.scalar_state,
+            sums: segment.sums,
+            tensor_state: segment.state,
         }
     }
 }
 
-/// Cuts `from..to` wherever a multiple of `len` elements of the flat space lies.
-pub(crate) fn runs(from: usize, to: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let next = move |from: usize| to.min((from / len + 1) * len);
-    std::iter::successors((from < to).then(|| from..next(from)), move |run| {
-        (run.end < to).then(|| run.end..next(run.end))
-    })
+/// One segment: its sums, and the state that the rule keeps of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SegmentRow {
+    pub(crate) sums: [f32; 4],
+    pub(crate) state: [f32; 4],
 }
 
-/// One optimizer step over a part of the flat space: the harness around a rule, or around a further `pass` of it.
-/// Twin of `shaders/update.wgsl`. `tensors` is empty unless the rule measures. Gives the flat index of the first gradient
-/// of a live element that is NaN or infinite, and [`NONE`] where all are finite.
-pub(crate) fn update(
-    rule: &dyn Rule,
-    pass: Option<&str>,
-    groups: &GroupTable,
-    tensors: &[TensorRow],
-    factors: Option<(&Factors, &FactorValues)>,
-    whole: &WholeStep,
-    part: Part<'_>,
+/// The tables that the elements of a step read.
+#[derive(Clone, Copy)]
+pub(crate) struct ElementTables<'a> {
+    pub(crate) groups: &'a GroupTable,
+    /// Empty without a reduction.
+    pub(crate) segments: &'a [SegmentRow],
+    pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
+}
+
+/// Calls `apply` for the elements of every active span in a shard. Returns the flat index of the first non-finite gradient,
+/// or [`NONE`].
+pub(crate) fn update_elements(
+    tables: ElementTables<'_>,
+    context: &StepContext,
+    grad: HostSlice<'_>,
+    shard: Shard<'_>,
+    mut apply: impl FnMut(Elements<'_>, &StepScalars),
 ) -> u32 {
-    let Part { start, param, grad, mut states } = part;
-    let mut variance = [0.0; RUN];
-    let run_len = if factors.is_some() { RUN } else { usize::MAX };
+    let Shard { start, param, mut states } = shard;
+    let (mut variance, mut scratch) = ([0.0; BUFFERED_LEN], Vec::new());
+    let is_buffered = tables.factors.is_some() || !grad.is_f32();
+    let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
     let mut first_nonfinite = NONE;
-    for (from, to, span) in groups.covering(start as u32, (start + param.len()) as u32) {
-        let Some(tensor) = span.tensor else { continue };
-        let step = whole.of(groups, span, tensors.get(tensor as usize).copied().unwrap_or_default());
-        for run in runs(from as usize, to as usize, run_len) {
-            let run = run.start - start..run.end - start;
-            let mut run_states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[run.clone()]).collect();
-            if let Some((factors, values)) = factors {
-                let variance = &mut variance[..run.len()];
-                values.write_variance(factors.tensor(tensor as usize), start + run.start, variance);
-                run_states.push(variance);
+    for (from, to, span) in tables.groups.covering(start as u32, (start + param.len()) as u32) {
+        let Some(segment) = span.segment else { continue };
+        let row = tables.segments.get(segment as usize).copied().unwrap_or_default();
+        let step = context.scalars(tables.groups, span, row);
+        for elements in split_at_multiples(from as usize, to as usize, max_len) {
+            let range = elements.start - start..elements.end - start;
+            let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
+            if let Some((factors, values)) = tables.factors {
+                let variance = &mut variance[..range.len()];
+                values.write_variance(factors.tensor(segment as usize), elements.start, variance);
+                states.push(variance);
             }
-            let grad = &grad[run.clone()];
-            let grads = whole.grads(grad);
-            // A rule that looks at no gradient says nothing about them.
-            let mut max_bits = INFINITE;
-            let elements = Elements::new(&mut param[run.clone()], grads, &mut run_states, &mut max_bits);
-            match pass {
-                Some(pass) => rule.update_pass(pass, elements, &step),
-                None => rule.update(elements, &step),
-            }
-            if max_bits >= INFINITE && first_nonfinite == NONE {
+            let grad = grad.load(elements.clone(), &mut scratch);
+            let mut report = Report::default();
+            apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
+            if report.max_bits >= INFINITE && first_nonfinite == NONE {
                 let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
-                first_nonfinite = bad.map_or(NONE, |element| (start + run.start + element) as u32);
+                first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);
             }
         }
     }
     first_nonfinite
 }
 
-/// Counts a bare step, which applies every gradient as it is. Twin of the counting in `update_bare`.
-pub(crate) fn count_bare(block: &mut ControlBlock, lr: f32, upcoming: [f32; 4]) {
-    block.step += 1;
-    block.bias_correction = block.upcoming_bias_correction;
-    block.upcoming_bias_correction = upcoming;
-    block.lr = lr;
-    block.findings = 0;
-    block.first_nonfinite = [NONE; 2];
+/// Refuses a rule whose closures take other numbers of states, or return other numbers of sums, than it declares. The CPU
+/// engine would not call them.
+pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
+    let spec = rule.spec();
+    let states = spec.present_states().count() + usize::from(rule.factored().is_some());
+    let wrong = |function: &str, given: [usize; 2], allowed: [usize; 2]| Error::RuleInterface {
+        rule: spec.name.to_string(),
+        problem: format!(
+            "the closure of `{function}` takes {} states and returns {} sums; the rule declares {} and {}",
+            given[0], given[1], allowed[0], allowed[1]
+        ),
+    };
+    let context = StepContext {
+        lr: 0.0,
+        grad_factors: [1.0; 2],
+        clip_value: f32::INFINITY,
+        bias_correction: [1.0; 4],
+        t: 1,
+        scalar_state: [0.0; 4],
+    };
+    let step = StepScalars {
+        lr: 0.0,
+        weight_decay: 0.0,
+        bias_correction: [1.0; 4],
+        t: 1,
+        scalar_state: [0.0; 4],
+        sums: [0.0; 4],
+        tensor_state: [0.0; 4],
+    };
+    let names = rule.auxiliary_names();
+    for function in std::iter::once("update").chain(names.iter().copied()) {
+        let mut report = Report::default();
+        let mut empty: Vec<&mut [f32]> = (0..states).map(|_| &mut [][..]).collect();
+        let elements = Elements::new(&mut [], context.grads(&[]), &mut empty, &mut report);
+        if function == "update" {
+            rule.update(elements, &step)
+        } else {
+            rule.update_auxiliary(function, elements, &step)
+        }
+        if let Some(given) = report.wrong_arity {
+            return Err(wrong(function, given, [states, 0]));
+        }
+    }
+    let empty: Vec<&[f32]> = (0..states).map(|_| &[][..]).collect();
+    let sums = rule.reduction().map_or(0, |reduction| reduction.sums().len());
+    for (function, sums) in [("terms", sums), ("metric", 1)] {
+        let (mut report, mut columns) = (Report::default(), vec![crate::tile::NO_COLUMNS; sums]);
+        let span = crate::rule::SpanView { start: 0, param: &[], grads: context.grads(&[]), states: &empty, step };
+        let terms = crate::rule::Terms::new(span, &mut columns, &mut report);
+        match (function, rule.reduction()) {
+            ("terms", Some(reduction)) => reduction.terms(terms, &step),
+            ("metric", _) => rule.metric_of(terms, &step),
+            _ => {}
+        }
+        if let Some(given) = report.wrong_arity {
+            return Err(wrong(function, given, [states, sums]));
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! The statistics of the last steps: kept where the optimizer is, read as a whole, written as CSV, JSON lines or for
-//! TensorBoard.
+//! The statistics of the last steps: kept where the optimizer is, read together, written as CSV, JSON lines or TensorBoard
+//! events.
 //!
 //! ```
 //! use wgpu_optim::history::{HistoryOptions, write_csv};
@@ -21,18 +21,19 @@ use std::collections::VecDeque;
 
 use wgpu::BufferUsages;
 
-use super::sampler::Reader;
-use super::stats::{Pending, StagingPool, Stats};
+use super::readback::{Readback, ReadbackHistory, StagingPool};
+use super::sampler::RecordDecoder;
+use super::stats::Stats;
 #[cfg(feature = "tensorboard")]
 pub use super::tensorboard::write_events;
 use crate::Error;
 use crate::error::check;
 use crate::kernels::control::ControlBlock;
 
-/// The statistics of several steps, on their way from the device.
-pub type PendingHistory = Pending<History>;
+#[cfg(feature = "serde")]
+pub use super::csv_json::{write_csv, write_json_lines};
 
-/// What an optimizer keeps of its last steps.
+/// Which statistics of its last steps an optimizer keeps.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct HistoryOptions {
@@ -44,31 +45,29 @@ pub struct HistoryOptions {
 }
 
 impl HistoryOptions {
-    /// Keeps the statistics of the last `steps` steps, from 1 to 1,000,000: on a device 112 bytes and one copy for each.
+    /// Keeps the statistics of the last `steps` steps, from 1 to 1,000,000. On a device each takes 112 bytes and one copy.
     #[must_use]
     pub fn steps(steps: u32) -> Self {
         Self { steps, norms_every: None, per_group: false }
     }
 
-    /// Takes the norms of parameters and updates, and what else [`Stats`] has as an `Option`, in the first of every `steps`
-    /// steps. Default: never.
+    /// Samples the metrics (every `Option` of [`Stats`]) in the first of every `steps` steps. Default: never.
     ///
-    /// Such a step reads parameters, gradients and states once more and takes the norm of the gradients, whatever the others
-    /// do: one dispatch more per chunk and one to add up, and where the others are bare, one more of each for the norm. With
-    /// AdamW it moves 48 bytes per parameter in place of 28 (clipped, of 32), in one step of 50 that is 1.4 % more in all.
-    /// Processors compute longer than they move: on the CPU engine such a step took 3.1 to 3.9 times as long as the others, on a
-    /// software driver 1.9 to 2.2 times (`benches/NOTES.md`), so that there one step in 200 stays below 2 % in all.
+    /// # Performance considerations
+    /// A sampled step computes the norm, and reads parameters, gradients and states once more: one dispatch per chunk and
+    /// one to add up. With AdamW it moves 48 bytes per parameter in place of 28 (clipped: 32); in one step of 50 that is
+    /// 1.4 % in all. Processors are bound by arithmetic: there a sampled step took 1.9 to 3.9 times as long.
     ///
     /// On a device each kept step takes 48 bytes more. Slices may be cut only between tensors and at multiples of 8,192
-    /// elements. Rules that measure, and clipping by norms of groups or units, need one storage buffer more.
+    /// elements. Rules with sums, and clipping by norms of groups or units, bind one storage buffer more.
     #[must_use]
     pub fn with_norms_every(mut self, steps: u32) -> Self {
         self.norms_every = Some(steps);
         self
     }
 
-    /// Takes the norms of each group of the layout too: [`History::groups`], in as many steps. Default: of all parameters
-    /// only. On a device each kept step takes 32 bytes more for every group after the first.
+    /// Samples the metrics of each group of the layout too: [`History::groups`]. Default: of all parameters together. On a
+    /// device each kept step takes 32 bytes more for every group after the first.
     #[must_use]
     pub fn per_group(mut self) -> Self {
         self.per_group = true;
@@ -79,8 +78,15 @@ impl HistoryOptions {
         let steps = self.steps;
         check((1..=1_000_000).contains(&steps), "history", "steps", steps.into(), "1 to 1,000,000")?;
         let Some(every) = self.norms_every else {
-            let allowed = "false without norms: call `.with_norms_every(steps)`";
-            return check(!self.per_group, "history", "per_group", 1.0, allowed);
+            return if self.per_group {
+                Err(Error::Unsupported {
+                    what: "a history of groups".to_owned(),
+                    with: "a history without metrics".to_owned(),
+                    remedy: "call `.with_norms_every(steps)` on its options",
+                })
+            } else {
+                Ok(())
+            };
         };
         check(every > 0, "history", "norms_every", every.into(), "1 or more")
     }
@@ -94,25 +100,27 @@ impl From<u32> for HistoryOptions {
 
 /// The statistics of several steps.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct History {
     /// Of each step, oldest first.
     pub steps: Vec<Stats>,
-    /// Of each group in each step whose norms were taken, oldest first, groups in the layout's order; empty unless
-    /// [`HistoryOptions::per_group`] asks for them.
+    /// Of each group in each sampled step, oldest first, groups in the layout's order; empty without
+    /// [`HistoryOptions::per_group`].
     pub groups: Vec<GroupStats>,
 }
 
-/// What a step did to one group.
+/// The statistics of one group in one sampled step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupStats {
-    /// Name of the group; none for the elements without one.
+    /// Name of the group; `None` for the elements without one.
     pub group: Option<String>,
     /// Steps applied so far.
     pub step: u64,
-    /// Euclidean norm of the live gradients, after the gradient scale and before clipping, a plain f32 sum as
-    /// [`Stats::param_norm`]. Where a global norm clips, it is worked out from the clipped gradients: what is below 1e-19 then
-    /// adds nothing, and it is NaN where `clip_coef` is 0 or NaN. This and all below are 0 for a frozen group.
+    /// Euclidean norm of the active gradients, after the gradient scale and before clipping, a plain f32 sum as
+    /// [`Stats::param_norm`]. Under clipping by global norm it is that of the clipped gradients over `clip_coef`, and NaN if
+    /// `clip_coef` is 0 or NaN. This and all below are 0 for a frozen group.
     pub grad_norm: f32,
     /// As [`Stats::param_norm`].
     pub param_norm: f32,
@@ -122,8 +130,8 @@ pub struct GroupStats {
     pub update_ratio: f32,
     /// As [`Stats::clipped_fraction`].
     pub clipped_fraction: f32,
-    /// As [`Stats::rule_fraction`].
-    pub rule_fraction: Option<f32>,
+    /// As [`Stats::rule_metric`].
+    pub rule_metric: Option<f32>,
 }
 
 /// A ring of records on a device.
@@ -145,19 +153,19 @@ impl DeviceHistory {
         Self { ring, staging: StagingPool::default() }
     }
 
-    /// Records copies of what the last of `recorded` steps left: the control block, and if it was observed, the totals.
+    /// Records copies of the record of the last of `recorded` steps: the control block, and the sums of a sampled step.
     pub(crate) fn keep(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         record_size: u64,
         recorded: u64,
         control: &wgpu::Buffer,
-        observed: Option<(&wgpu::Buffer, std::ops::Range<u64>)>,
+        metric_sums: Option<(&wgpu::Buffer, std::ops::Range<u64>)>,
     ) {
         let (at, size) = (recorded * record_size % self.ring.size(), size_of::<ControlBlock>() as u64);
         encoder.copy_buffer_to_buffer(control, 0, &self.ring, at, size);
-        if let Some((observed, bytes)) = observed {
-            encoder.copy_buffer_to_buffer(observed, bytes.start, &self.ring, at + size, bytes.end - bytes.start);
+        if let Some((metric_sums, bytes)) = metric_sums {
+            encoder.copy_buffer_to_buffer(metric_sums, bytes.start, &self.ring, at + size, bytes.end - bytes.start);
         }
     }
 
@@ -165,24 +173,25 @@ impl DeviceHistory {
         &self,
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
-        reader: Reader,
-    ) -> PendingHistory {
+        decoder: RecordDecoder,
+    ) -> ReadbackHistory {
         let ring = (&self.ring, 0..self.ring.size());
-        Pending::record(device, encoder, &[ring], &self.staging, History::in_order, reader)
+        let decode = move |ring: &[u8]| History::in_order(ring, &decoder);
+        Readback::record(device, encoder, &[ring], &self.staging, decode)
     }
 }
 
 impl History {
-    /// The steps of a ring, oldest first. Blocks that no step has written hold zeros.
-    fn in_order(ring: &[u8], reader: &Reader) -> Self {
-        let records = ring.chunks_exact(reader.record_size() as usize);
-        let most = records.len() as u64;
-        let mut steps: Vec<(Stats, Vec<GroupStats>)> = records.map(|record| reader.read(record)).collect();
+    /// The steps of a ring, oldest first. Records that no step has written hold zeros.
+    fn in_order(ring: &[u8], decoder: &RecordDecoder) -> Self {
+        let records = ring.chunks_exact(decoder.record_size() as usize);
+        let capacity = records.len() as u64;
+        let mut steps: Vec<(Stats, Vec<GroupStats>)> = records.map(|record| decoder.decode(record)).collect();
         steps.retain(|(stats, _)| stats.executed() > 0);
         steps.sort_by_key(|(stats, _)| stats.executed());
-        // Where an encoder was dropped, the ring still has a step from before the last ones.
+        // A dropped encoder leaves an old record in the ring.
         let last = steps.last().map_or(0, |(stats, _)| stats.executed());
-        steps.retain(|(stats, _)| stats.executed() + most > last);
+        steps.retain(|(stats, _)| stats.executed() + capacity > last);
         steps.into_iter().collect()
     }
 }
@@ -201,17 +210,17 @@ impl FromIterator<(Stats, Vec<GroupStats>)> for History {
 /// The statistics of the last steps on the host.
 #[derive(Debug, Clone)]
 pub(crate) struct HostHistory {
-    most: usize,
+    capacity: usize,
     steps: VecDeque<(Stats, Vec<GroupStats>)>,
 }
 
 impl HostHistory {
     pub(crate) fn new(steps: u32) -> Self {
-        Self { most: steps as usize, steps: VecDeque::new() }
+        Self { capacity: steps as usize, steps: VecDeque::new() }
     }
 
     pub(crate) fn keep(&mut self, step: (Stats, Vec<GroupStats>)) {
-        if self.steps.len() == self.most {
+        if self.steps.len() == self.capacity {
             self.steps.pop_front();
         }
         self.steps.push_back(step);
@@ -220,32 +229,4 @@ impl HostHistory {
     pub(crate) fn steps(&self) -> History {
         self.steps.iter().cloned().collect()
     }
-}
-
-/// Writes one line per row of a [`History`] (its steps or its groups) as CSV, under a line of the fields' names; what a
-/// row has not is empty, and so is all without a row.
-///
-/// # Errors
-/// Those of the writer.
-#[cfg(feature = "serde")]
-pub fn write_csv(rows: &[impl serde::Serialize], writer: impl std::io::Write) -> std::io::Result<()> {
-    let mut csv = csv::Writer::from_writer(writer);
-    for row in rows {
-        csv.serialize(row).map_err(std::io::Error::other)?;
-    }
-    csv.flush()
-}
-
-/// Writes one JSON object per line and row of a [`History`] (its steps or its groups); what a row has not, and what is no
-/// finite number, is `null`.
-///
-/// # Errors
-/// Those of the writer.
-#[cfg(feature = "serde")]
-pub fn write_json_lines(rows: &[impl serde::Serialize], mut writer: impl std::io::Write) -> std::io::Result<()> {
-    for row in rows {
-        serde_json::to_writer(&mut writer, row)?;
-        writer.write_all(b"\n")?;
-    }
-    writer.flush()
 }

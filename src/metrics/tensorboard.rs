@@ -98,7 +98,7 @@ fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 10] {
         ("update_norm", stats.update_norm),
         ("update_ratio", stats.update_ratio),
         ("clipped_fraction", stats.clipped_fraction),
-        ("rule_fraction", stats.rule_fraction),
+        ("rule_metric", stats.rule_metric),
     ]
 }
 
@@ -109,7 +109,7 @@ fn group_scalars(group: &GroupStats) -> [(&'static str, Option<f32>); 6] {
         ("update_norm", Some(group.update_norm)),
         ("update_ratio", Some(group.update_ratio)),
         ("clipped_fraction", Some(group.clipped_fraction)),
-        ("rule_fraction", group.rule_fraction),
+        ("rule_metric", group.rule_metric),
     ]
 }
 
@@ -173,7 +173,7 @@ mod tests {
         let one = |tag: &str, step| found.iter().find(|scalar| scalar.0 == tag && scalar.1 == step).unwrap().2;
         assert_eq!(one("optimizer/lr", 2), history.steps[1].lr);
         assert_eq!(Some(one("optimizer/update_norm", 1)), history.steps[0].update_norm);
-        assert_eq!(one("optimizer/rule_fraction", 1), 1.0);
+        assert_eq!(one("optimizer/rule_metric", 1), 1.0);
         assert_eq!(one("group/first/grad_norm", 1), 0.5f32.sqrt());
         assert_eq!(one("group/(none)/grad_norm", 1), 0.5);
     }

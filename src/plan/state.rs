@@ -1,27 +1,29 @@
-//! What the host changes from step to step.
-
 use std::sync::Arc;
 
-use super::Plan;
+use super::StepPlan;
+use crate::transform::TransformedRule;
 use crate::{Error, Schedule};
 
-/// All of a [`Plan`] that steps and setters change, and whose it is. The rule and the groups' learning rates follow from it.
+/// Everything of a [`StepPlan`] that steps and setters change. The groups' learning rates follow from it.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanState {
     owner: Arc<()>,
+    /// Holds the momentum, which stays as the schedule left it when `set_lr` replaces the schedule.
+    rule: TransformedRule,
     schedule: Schedule,
-    scaled: bool,
+    is_scaled: bool,
     grad_scale: f32,
     recorded: u64,
     pub(crate) evaluating: bool,
 }
 
-impl Plan {
+impl StepPlan {
     pub(crate) fn state(&self) -> PlanState {
         PlanState {
             owner: self.owner.clone(),
+            rule: self.rule.clone(),
             schedule: self.schedule.clone(),
-            scaled: self.scaled,
+            is_scaled: self.is_scaled,
             grad_scale: self.grad_scale,
             recorded: self.recorded,
             evaluating: self.evaluating,
@@ -34,9 +36,10 @@ impl Plan {
     }
 
     pub(crate) fn set_state(&mut self, state: &PlanState) {
-        let PlanState { owner: _, schedule, scaled, grad_scale, recorded, evaluating } = state.clone();
+        let PlanState { owner: _, rule, schedule, is_scaled, grad_scale, recorded, evaluating } = state.clone();
+        self.rule = rule;
         self.schedule = schedule;
-        self.scaled = scaled;
+        self.is_scaled = is_scaled;
         self.grad_scale = grad_scale;
         self.recorded = recorded;
         self.evaluating = evaluating;

@@ -1,55 +1,37 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, Step, average, check_beta, check_rate, common_options, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp};
 
-/// `AdaBelief` (Zhuang et al. 2020, arXiv 2010.07468), as `optax.adabelief`: Adam that divides by how far the gradient
-/// was from what its running average had led to expect.
-///
-/// `exp_avg_var = β₂·exp_avg_var + (1 - β₂)(grad - exp_avg)² + eps_root`;
-/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√(exp_avg_var/(1 - β₂ᵗ)) + eps)`. Without the rectification that the authors'
-/// package `adabelief-pytorch` switches on by default; there `eps_root` and `eps` are one.
-///
-/// State: 8 bytes per parameter (`exp_avg`, `exp_avg_var`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct AdaBelief {
-    /// Learning rate; default 1e-3.
-    pub lr: f64,
-    /// β of the gradient's and of the squared error's running average; default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Added to the denominator; default 1e-16.
-    pub eps: f64,
-    /// Added to `exp_avg_var` at every step; default 1e-16.
-    pub eps_root: f64,
-    /// Decoupled weight decay, as `optax.add_decayed_weights` before the learning rate; default 0.
-    pub weight_decay: f64,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for AdaBelief {
-    fn default() -> Self {
-        Self { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-16, eps_root: 1e-16, weight_decay: 0.0, maximize: false }
+rule! {
+    /// `AdaBelief` (Zhuang et al. 2020, arXiv 2010.07468), as `optax.adabelief`: Adam with the squared deviation of the
+    /// gradient from its running average in place of its square.
+    ///
+    /// `exp_avg_var = β₂·exp_avg_var + (1 - β₂)(grad - exp_avg)² + eps_root`;
+    /// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√(exp_avg_var/(1 - β₂ᵗ)) + eps)`. The authors' package `adabelief-pytorch`
+    /// rectifies by default and has one number for `eps_root` and `eps`; this rule does neither.
+    ///
+    /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_var`).
+    AdaBelief = "adabelief" from "optax" {
+        /// Learning rate; default 1e-3.
+        lr: f64 = 1e-3, with_lr;
+        /// β of the running averages of the gradient and of its squared deviation; default (0.9, 0.999).
+        betas: (f64, f64) = (0.9, 0.999), with_betas;
+        /// Added to the denominator; default 1e-16.
+        eps: f64 = 1e-16, with_eps;
+        /// Added to `exp_avg_var` at every step; default 1e-16.
+        eps_root: f64 = 1e-16, with_eps_root;
+        /// Decoupled weight decay, as `optax.add_decayed_weights` before the learning rate; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
     }
+    presets {}
+    variants {}
 }
 
 impl AdaBelief {
-    setters! {
-        /// Sets [`AdaBelief::lr`].
-        with_lr(lr: f64),
-        /// Sets [`AdaBelief::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`AdaBelief::eps`].
-        with_eps(eps: f64),
-        /// Sets [`AdaBelief::eps_root`].
-        with_eps_root(eps_root: f64),
-        /// Sets [`AdaBelief::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`AdaBelief::maximize`].
-        with_maximize(maximize: bool),
-    }
-
     /// beta1, 1 - beta1, beta2, 1 - beta2, eps, `eps_root`.
     fn rounded(&self) -> [f32; 6] {
         let (beta1, beta2) = self.betas;
@@ -58,38 +40,32 @@ impl AdaBelief {
 }
 
 impl Rule for AdaBelief {
-    common_options!("adabelief");
-
-    fn states(&self) -> Vec<&str> {
-        vec!["exp_avg", "exp_avg_var"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        let names = ["beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_root"];
-        names.into_iter().zip(self.rounded()).collect()
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        vec![self.betas.0, self.betas.1]
+    fn spec(&self) -> RuleSpec {
+        let hyperparameters = ["beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_root"];
+        common_spec!(self)
+            .with_states(["exp_avg", "exp_avg_var"])
+            .with_hyperparameters(hyperparameters.into_iter().zip(self.rounded()))
+            .with_bias_corrected([self.betas.0, self.betas.1])
     }
     fn validate(&self) -> Result<(), Error> {
-        check_beta(self.name(), "betas.0", self.betas.0)?;
-        check_beta(self.name(), "betas.1", self.betas.1)?;
-        check_rate(self.name(), "eps", self.eps)?;
-        check_rate(self.name(), "eps_root", self.eps_root)
+        check_beta("adabelief", "betas.0", self.betas.0)?;
+        check_beta("adabelief", "betas.1", self.betas.1)?;
+        check_rate("adabelief", "eps", self.eps)?;
+        check_rate("adabelief", "eps_root", self.eps_root)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        concat!(include_str!("../../shaders/rules/adabelief.wgsl"), include_str!("../../shaders/rule/average.wgsl"))
-            .into()
+        include_str!("../../shaders/rules/adabelief.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let [beta1, one_minus_beta1, beta2, one_minus_beta2, eps, eps_root] = self.rounded();
         elements.each(
             #[inline(always)]
             move |param, grad, [exp_avg, exp_avg_var]| {
-                let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
+                let new_exp_avg = lerp(exp_avg, grad, beta1, one_minus_beta1);
                 let prediction_error = beta1 * (grad - exp_avg);
                 let squared_error = prediction_error * prediction_error;
-                let new_exp_avg_var = average(exp_avg_var, squared_error, beta2, one_minus_beta2) + eps_root;
+                let new_exp_avg_var = lerp(exp_avg_var, squared_error, beta2, one_minus_beta2) + eps_root;
                 let step_size = step.lr / step.bias_correction[0];
                 let denom = (new_exp_avg_var / step.bias_correction[1]).sqrt() + eps;
                 let decay = (step.lr * step.weight_decay) * param;

@@ -1,103 +1,69 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, Step, check_rate, common_options, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_rate};
 
-/// Adagrad (Duchi et al. 2011, JMLR 12), as `torch.optim.Adagrad`.
-///
-/// `grad += weight_decay·param`; `sum += grad²`; `param -= lr/(1 + (t - 1)·lr_decay) · grad / (√sum + eps)`.
-///
-/// State: 4 bytes per parameter (`sum`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Adagrad {
-    /// Learning rate; default 1e-2.
-    pub lr: f64,
-    /// What the learning rate is divided by grows by this much with each applied step; default 0.
-    pub lr_decay: f64,
-    /// L2 weight decay, added to the gradient; default 0.
-    pub weight_decay: f64,
-    /// What `sum` holds before the first step; default 0.
-    pub initial_accumulator_value: f64,
-    /// Added to the denominator; default 1e-10.
-    pub eps: f64,
-    /// Divide by `√(sum + eps)`, as optax and TensorFlow do; default false.
-    pub eps_in_root: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Adagrad {
-    fn default() -> Self {
-        Self {
-            lr: 1e-2,
-            lr_decay: 0.0,
-            weight_decay: 0.0,
-            initial_accumulator_value: 0.0,
-            eps: 1e-10,
-            eps_in_root: false,
-            maximize: false,
-        }
+rule! {
+    /// Adagrad (Duchi et al. 2011, JMLR 12), as `torch.optim.Adagrad`.
+    ///
+    /// `grad += weight_decay·param`; `sum += grad²`; `param -= lr/(1 + (t - 1)·lr_decay) · grad / (√sum + eps)`.
+    ///
+    /// State: 4 bytes per parameter (`sum`).
+    Adagrad = "adagrad" from "torch.optim" {
+        /// Learning rate; default 1e-2.
+        lr: f64 = 1e-2, with_lr;
+        /// Decay of the learning rate: step t divides it by `1 + (t - 1)·lr_decay`; default 0.
+        lr_decay: f64 = 0.0, with_lr_decay;
+        /// L2 weight decay, added to the gradient; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Value of `sum` before the first step; default 0.
+        initial_accumulator_value: f64 = 0.0, with_initial_accumulator_value;
+        /// Added to the denominator; default 1e-10.
+        eps: f64 = 1e-10, with_eps;
+        /// Divide by `√(sum + eps)`, as optax and TensorFlow do; default false.
+        eps_in_root: bool = false, with_eps_in_root;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
     }
+    presets {
+        optax: "eps inside the root, 1e-7; accumulator starts at 0.1",
+        keras: "eps inside the root, 1e-7; accumulator starts at 0.1; lr 1e-3",
+    }
+    variants { Self::optax() }
 }
 
 impl Adagrad {
-    /// `optax.adagrad`: `sum` starts at 0.1, and eps, 1e-7, is added inside the root. optax has no default learning
-    /// rate; this keeps PyTorch's.
+    /// `optax.adagrad`: `sum` starts at 0.1; eps, 1e-7, is added inside the root. optax has no default learning rate;
+    /// this keeps the default.
     pub fn optax() -> Self {
         Self { initial_accumulator_value: 0.1, eps: 1e-7, eps_in_root: true, ..Self::default() }
     }
 
-    /// `keras.optimizers.Adagrad`: as optax, with learning rate 1e-3. What Keras calls its weight decay is decoupled;
-    /// this has PyTorch's.
+    /// `keras.optimizers.Adagrad`: as optax, with learning rate 1e-3. Weight decay is decoupled in Keras, L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-3, ..Self::optax() }
-    }
-
-    setters! {
-        /// Sets [`Adagrad::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Adagrad::lr_decay`].
-        with_lr_decay(lr_decay: f64),
-        /// Sets [`Adagrad::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Adagrad::initial_accumulator_value`].
-        with_initial_accumulator_value(initial_accumulator_value: f64),
-        /// Sets [`Adagrad::eps`].
-        with_eps(eps: f64),
-        /// Sets [`Adagrad::eps_in_root`].
-        with_eps_in_root(eps_in_root: bool),
-        /// Sets [`Adagrad::maximize`].
-        with_maximize(maximize: bool),
     }
 }
 
 impl Rule for Adagrad {
-    common_options!("adagrad");
-
-    fn states(&self) -> Vec<&str> {
-        vec!["sum"]
-    }
-    fn initial_state(&self, _state: &str) -> f32 {
-        self.initial_accumulator_value as f32
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![("lr_decay", self.lr_decay as f32), ("eps", self.eps as f32)]
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        vec![("eps_in_root", f64::from(u8::from(self.eps_in_root)))]
+    fn spec(&self) -> RuleSpec {
+        common_spec!(self)
+            .with_states([StateSpec::new("sum").with_initial(self.initial_accumulator_value as f32)])
+            .with_hyperparameters([("lr_decay", self.lr_decay as f32), ("eps", self.eps as f32)])
+            .with_flags([("eps_in_root", self.eps_in_root)])
     }
     fn validate(&self) -> Result<(), Error> {
-        check_rate(self.name(), "lr_decay", self.lr_decay)?;
-        check_rate(self.name(), "initial_accumulator_value", self.initial_accumulator_value)?;
-        check_rate(self.name(), "eps", self.eps)
+        check_rate("adagrad", "lr_decay", self.lr_decay)?;
+        check_rate("adagrad", "initial_accumulator_value", self.initial_accumulator_value)?;
+        check_rate("adagrad", "eps", self.eps)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/adagrad.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
-        let (lr_decay, eps) = (self.lr_decay as f32, self.eps as f32);
+        let (lr_decay, eps, eps_in_root) = (self.lr_decay as f32, self.eps as f32, self.eps_in_root);
         elements.each(
             #[inline(always)]
             move |param, grad, [sum]| {
@@ -105,7 +71,7 @@ impl Rule for Adagrad {
                 let new_sum = sum + decayed * decayed;
                 let clr = step.lr / (1.0 + (step.t - 1) as f32 * lr_decay);
                 let mut denom = new_sum.sqrt() + eps;
-                if self.eps_in_root {
+                if eps_in_root {
                     denom = (new_sum + eps).sqrt();
                 }
                 let new_param = param - clr * (decayed / denom);

@@ -4,58 +4,52 @@ mod equations;
 
 use equations::{Decay, Equations};
 
+use super::declare::{Declared, common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, Step, common_options, cycles, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
 
-/// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2).
-///
-/// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq/√(1 - β₂ᵗ) + eps)`. Other frameworks' forms of the denominator are
-/// options, and [`Adam::optax`] and [`Adam::keras`] choose theirs.
-///
-/// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
-pub struct Adam {
-    /// Learning rate; default 1e-3.
-    pub lr: f64,
-    /// β of the gradient's and of the squared gradient's running average; default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Added to the denominator; default 1e-8.
-    pub eps: f64,
-    /// Added inside the root, as optax does: `√(exp_avg_sq/(1 - β₂ᵗ) + eps_root) + eps`; default 0.
-    pub eps_root: f64,
-    /// The paper's "epsilon hat" (end of its section 2), as Keras and TensorFlow:
-    /// `lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq + eps)`, an eps that counts less in the first steps. Not with
-    /// `eps_root` or `corrected_max`. Default false.
-    pub eps_hat: bool,
-    /// L2 weight decay, added to the gradient; default 0.
-    pub weight_decay: f64,
-    /// AMSGrad (Reddi et al. 2018, arXiv 1904.09237): divide by the largest `exp_avg_sq` so far; default false.
-    pub amsgrad: bool,
-    /// With AMSGrad, the largest `exp_avg_sq/(1 - β₂ᵗ)` so far, as optax does; default false: that of `exp_avg_sq`
-    /// itself, divided afterwards.
-    pub corrected_max: bool,
-    /// As [`AdamW::cautious`], by the gradient that the weight decay was added to; default false.
-    pub cautious: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Adam {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: (0.9, 0.999),
-            eps: 1e-8,
-            eps_root: 0.0,
-            eps_hat: false,
-            weight_decay: 0.0,
-            amsgrad: false,
-            corrected_max: false,
-            cautious: false,
-            maximize: false,
-        }
+rule! {
+    /// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2).
+    ///
+    /// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq/√(1 - β₂ᵗ) + eps)`. Other frameworks' denominators are options;
+    /// [`Adam::optax`] and [`Adam::keras`] set them.
+    ///
+    /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
+    Adam = "adam" from "torch.optim" {
+        /// Learning rate; default 1e-3.
+        lr: f64 = 1e-3, with_lr;
+        /// β of the running averages of the gradient and of its square; default (0.9, 0.999).
+        betas: (f64, f64) = (0.9, 0.999), with_betas;
+        /// Added to the denominator; default 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Added inside the root, as optax does: `√(exp_avg_sq/(1 - β₂ᵗ) + eps_root) + eps`; default 0.
+        eps_root: f64 = 0.0, with_eps_root;
+        /// The paper's "epsilon hat" (end of its section 2), as Keras and TensorFlow:
+        /// `lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq + eps)`. Excludes `eps_root` and `corrected_max`;
+        /// default false.
+        eps_hat: bool = false, with_eps_hat;
+        /// L2 weight decay, added to the gradient; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// AMSGrad (Reddi et al. 2018, arXiv 1904.09237): divide by the maximum of `exp_avg_sq` over all steps; default
+        /// false.
+        amsgrad: bool = false, with_amsgrad;
+        /// AMSGrad's maximum is that of `exp_avg_sq/(1 - β₂ᵗ)`, as in optax. Otherwise it is that of `exp_avg_sq`, and
+        /// corrected afterwards; default false.
+        corrected_max: bool = false, with_corrected_max;
+        /// As [`AdamW::cautious`], by the gradient with weight decay; default false.
+        cautious: bool = false, with_cautious;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets {
+        optax: "AMSGrad's maximum is that of `exp_avg_sq/(1 - β₂ᵗ)`; `eps_root`, default 0, is added inside the root",
+        keras: "epsilon hat, 1e-7: `lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ)·exp_avg/(√exp_avg_sq + eps)`",
+    }
+    variants {
+        Self::default().with_amsgrad(true),
+        Self::optax().with_amsgrad(true),
+        Self::keras(),
+        Self::default().with_cautious(true),
     }
 }
 
@@ -66,38 +60,14 @@ impl Adam {
     }
 
     /// `optax.adam` and, with AMSGrad, `optax.amsgrad`: the maximum is that of corrected averages. optax has no default
-    /// learning rate; this keeps PyTorch's.
+    /// learning rate; this keeps the default.
     pub fn optax() -> Self {
         Self { corrected_max: true, ..Self::default() }
     }
 
-    /// `keras.optimizers.Adam`: epsilon hat, 1e-7. What Keras calls its weight decay is decoupled:
-    /// [`AdamW::keras`].
+    /// `keras.optimizers.Adam`: epsilon hat, 1e-7. Weight decay is decoupled in Keras: [`AdamW::keras`].
     pub fn keras() -> Self {
         Self { eps: 1e-7, eps_hat: true, ..Self::default() }
-    }
-
-    setters! {
-        /// Sets [`Adam::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Adam::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`Adam::eps`].
-        with_eps(eps: f64),
-        /// Sets [`Adam::eps_root`].
-        with_eps_root(eps_root: f64),
-        /// Sets [`Adam::eps_hat`].
-        with_eps_hat(eps_hat: bool),
-        /// Sets [`Adam::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Adam::amsgrad`].
-        with_amsgrad(amsgrad: bool),
-        /// Sets [`Adam::corrected_max`].
-        with_corrected_max(corrected_max: bool),
-        /// Sets [`Adam::cautious`].
-        with_cautious(cautious: bool),
-        /// Sets [`Adam::maximize`].
-        with_maximize(maximize: bool),
     }
 
     fn equations(&self) -> Equations {
@@ -114,64 +84,54 @@ impl Adam {
     }
 }
 
-/// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), as `torch.optim.AdamW`: `param *= 1 - lr·weight_decay`
-/// before the update, and the gradient is left alone.
-///
-/// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
-pub struct AdamW {
-    /// Learning rate; default 1e-3.
-    pub lr: f64,
-    /// β of the gradient's and of the squared gradient's running average; default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Added to the denominator; default 1e-8.
-    pub eps: f64,
-    /// As [`Adam::eps_root`]; default 0.
-    pub eps_root: f64,
-    /// As [`Adam::eps_hat`]; default false.
-    pub eps_hat: bool,
-    /// Decoupled weight decay; default 1e-2.
-    pub weight_decay: f64,
-    /// Decay the parameter that the update made, as bitsandbytes' CUDA kernels do:
-    /// `param = (param - update)·(1 - lr·weight_decay)`; default false.
-    pub decay_after: bool,
-    /// The largest learning rate of the schedule: decay by `lr/max_lr·weight_decay` instead of `lr·weight_decay`, so
-    /// that the weight decay means the same whatever the learning rate (optimi's `decouple_lr`). Default none.
-    pub max_lr: Option<f64>,
-    /// AMSGrad (Reddi et al. 2018, arXiv 1904.09237): divide by the largest `exp_avg_sq` so far; default false.
-    pub amsgrad: bool,
-    /// As [`Adam::corrected_max`]; default false.
-    pub corrected_max: bool,
-    /// Leave parameters whose `exp_avg` and gradient have not the same sign where they are (Liang et al. 2024,
-    /// arXiv 2411.16085). Element by element, without the paper's rescaling of the others by the share of them in their
-    /// tensor: with that their steps would be larger. Default false.
-    pub cautious: bool,
-    /// Decay no parameter that the update, before any mask, moves away from 0 (Chen et al. 2025, arXiv 2510.12402):
-    /// `param *= 1 - lr·weight_decay` where `exp_avg·param ≥ 0`. Default false.
-    pub cautious_weight_decay: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for AdamW {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: (0.9, 0.999),
-            eps: 1e-8,
-            eps_root: 0.0,
-            eps_hat: false,
-            weight_decay: 1e-2,
-            decay_after: false,
-            max_lr: None,
-            amsgrad: false,
-            corrected_max: false,
-            cautious: false,
-            cautious_weight_decay: false,
-            maximize: false,
-        }
+rule! {
+    /// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), as `torch.optim.AdamW`: `param *= 1 - lr·weight_decay`
+    /// before the update, the gradient without weight decay.
+    ///
+    /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`), 12 with AMSGrad (`max_exp_avg_sq`).
+    AdamW = "adamw" from "torch.optim" {
+        /// Learning rate; default 1e-3.
+        lr: f64 = 1e-3, with_lr;
+        /// β of the running averages of the gradient and of its square; default (0.9, 0.999).
+        betas: (f64, f64) = (0.9, 0.999), with_betas;
+        /// Added to the denominator; default 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// As [`Adam::eps_root`]; default 0.
+        eps_root: f64 = 0.0, with_eps_root;
+        /// As [`Adam::eps_hat`]; default false.
+        eps_hat: bool = false, with_eps_hat;
+        /// Decoupled weight decay; default 1e-2.
+        weight_decay: f64 = 1e-2, with_weight_decay;
+        /// Decay after the update, as bitsandbytes' CUDA kernels do: `param = (param - update)·(1 - lr·weight_decay)`;
+        /// default false.
+        decay_after: bool = false, with_decay_after;
+        /// Maximum learning rate of the schedule: decays by `lr/max_lr·weight_decay` instead of `lr·weight_decay`
+        /// (optimi's `decouple_lr`). The learning rate then does not scale the decay; default none.
+        max_lr: Option<f64> = None, with_max_lr;
+        /// AMSGrad (Reddi et al. 2018, arXiv 1904.09237): divide by the maximum of `exp_avg_sq` over all steps; default
+        /// false.
+        amsgrad: bool = false, with_amsgrad;
+        /// As [`Adam::corrected_max`]; default false.
+        corrected_max: bool = false, with_corrected_max;
+        /// Skip the update of elements where `exp_avg` and gradient differ in sign (Liang et al. 2024,
+        /// arXiv 2411.16085). Omits the paper's rescaling of the other elements by their share in the tensor, which
+        /// enlarges their steps; default false.
+        cautious: bool = false, with_cautious;
+        /// Skip the decay of elements that the update, before any mask, moves away from 0 (Chen et al. 2025,
+        /// arXiv 2510.12402): `param *= 1 - lr·weight_decay` only where `exp_avg·param ≥ 0`; default false.
+        cautious_weight_decay: bool = false, with_cautious_weight_decay;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets {
+        optax: "as `Adam::optax()`; weight decay 1e-4",
+        keras: "as `Adam::keras()`; weight decay 4e-3",
+        bitsandbytes: "weight decay after the update, as on CUDA; on the CPU bitsandbytes decays before it, as PyTorch",
+    }
+    variants {
+        Self::default().with_amsgrad(true),
+        Self::bitsandbytes().with_eps_root(1e-8).with_max_lr(Some(0.1)),
+        Self::default().with_cautious(true).with_cautious_weight_decay(true),
     }
 }
 
@@ -181,8 +141,8 @@ impl AdamW {
         Self::default()
     }
 
-    /// `optax.adamw`: weight decay 1e-4, and with AMSGrad (`optax.scale_by_amsgrad`) the maximum of corrected averages.
-    /// optax has no default learning rate; this keeps PyTorch's.
+    /// `optax.adamw`: weight decay 1e-4. With AMSGrad (`optax.scale_by_amsgrad`), the maximum is that of corrected
+    /// averages. optax has no default learning rate; this keeps the default.
     pub fn optax() -> Self {
         Self { weight_decay: 1e-4, corrected_max: true, ..Self::default() }
     }
@@ -196,35 +156,6 @@ impl AdamW {
     /// decay before it, as [`AdamW::torch`].
     pub fn bitsandbytes() -> Self {
         Self { decay_after: true, ..Self::default() }
-    }
-
-    setters! {
-        /// Sets [`AdamW::lr`].
-        with_lr(lr: f64),
-        /// Sets [`AdamW::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`AdamW::eps`].
-        with_eps(eps: f64),
-        /// Sets [`AdamW::eps_root`].
-        with_eps_root(eps_root: f64),
-        /// Sets [`AdamW::eps_hat`].
-        with_eps_hat(eps_hat: bool),
-        /// Sets [`AdamW::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`AdamW::decay_after`].
-        with_decay_after(decay_after: bool),
-        /// Sets [`AdamW::max_lr`].
-        with_max_lr(max_lr: Option<f64>),
-        /// Sets [`AdamW::amsgrad`].
-        with_amsgrad(amsgrad: bool),
-        /// Sets [`AdamW::corrected_max`].
-        with_corrected_max(corrected_max: bool),
-        /// Sets [`AdamW::cautious`].
-        with_cautious(cautious: bool),
-        /// Sets [`AdamW::cautious_weight_decay`].
-        with_cautious_weight_decay(cautious_weight_decay: bool),
-        /// Sets [`AdamW::maximize`].
-        with_maximize(maximize: bool),
     }
 
     fn equations(&self) -> Equations {
@@ -241,38 +172,36 @@ impl AdamW {
     }
 }
 
-/// Both rules, told apart by where the weight decay goes.
+/// Both rules: they differ in their equations' weight decay.
 macro_rules! adam {
-    ($Rule:ident, $name:literal) => {
+    ($Rule:ident) => {
         impl Rule for $Rule {
-            common_options!($name);
-            cycles!(betas.0);
+            cycles_momentum!(betas.0);
 
-            fn states(&self) -> Vec<&str> {
-                let states = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
-                states[..if self.amsgrad { 3 } else { 2 }].to_vec()
-            }
-            fn hyperparameters(&self) -> Vec<(&str, f32)> {
-                self.equations().hyperparameters()
-            }
-            fn constants(&self) -> Vec<(&str, f64)> {
-                self.equations().constants()
-            }
-            fn bias_corrected(&self) -> Vec<f64> {
-                vec![self.betas.0, self.betas.1]
+            fn spec(&self) -> RuleSpec {
+                let equations = self.equations();
+                common_spec!(self)
+                    .with_states([
+                        StateSpec::new("exp_avg"),
+                        StateSpec::new("exp_avg_sq"),
+                        StateSpec::new("max_exp_avg_sq").only_if(self.amsgrad),
+                    ])
+                    .with_hyperparameters(equations.hyperparameters())
+                    .with_flags(equations.flags())
+                    .with_bias_corrected([self.betas.0, self.betas.1])
             }
             fn validate(&self) -> Result<(), Error> {
-                self.equations().validate($name)
+                self.equations().validate(Self::NAME)
             }
             fn wgsl(&self) -> Cow<'_, str> {
-                self.equations().wgsl()
+                include_str!("../../shaders/rules/adam.wgsl").into()
             }
-            fn update(&self, elements: Elements<'_>, step: &Step) {
+            fn update(&self, elements: Elements<'_>, step: &StepScalars) {
                 self.equations().update(elements, step);
             }
         }
     };
 }
 
-adam!(Adam, "adam");
-adam!(AdamW, "adamw");
+adam!(Adam);
+adam!(AdamW);

@@ -1,92 +1,56 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, Step, agree, average, check_beta, check_rate, common_options, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp, same_sign};
 
-/// Adan (Xie et al. 2022, arXiv 2208.06677), as its authors' `sail-sg/Adan` and `timm.optim.Adan`: Nesterov momentum
-/// from the differences of successive gradients.
-///
-/// With `diff = grad - previous grad` (0 at the first step) and `w = β₂`:
-/// `exp_avg_sq = β₃·exp_avg_sq + (1 - β₃)(grad + w·diff)²`; the update is
-/// `(exp_avg/(1 - β₁ᵗ) + w·exp_avg_diff/(1 - β₂ᵗ)) / (√(exp_avg_sq/(1 - β₃ᵗ) + eps_root) + eps)`;
-/// `param = (param - lr·update)/(1 + lr·weight_decay)`, or with `no_prox` `param·(1 - lr·weight_decay) - lr·update`.
-///
-/// Betas are decay rates, as in both packages; the paper's are 1 minus them. [`Adan::optax`] has optax's `w = 1 - β₂`.
-///
-/// State: 16 bytes per parameter (`exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `neg_pre_grad`).
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework or a paper")]
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Adan {
-    /// Learning rate; default 1e-3.
-    pub lr: f64,
-    /// β of the running averages of gradient, difference and square; default (0.98, 0.92, 0.99).
-    pub betas: (f64, f64, f64),
-    /// Added to the denominator; default 1e-8.
-    pub eps: f64,
-    /// Added inside the root; default 0.
-    pub eps_root: f64,
-    /// Weight decay, proximal or, with `no_prox`, as `AdamW`'s; default 0.
-    pub weight_decay: f64,
-    /// Decay the parameter before the update instead of dividing it after; default false.
-    pub no_prox: bool,
-    /// Weigh differences by 1 - β₂ as optax does, not by β₂; default false.
-    pub complement_weight: bool,
-    /// Leave `exp_avg` out of the update where it has not the gradient's sign, as timm does: see
-    /// [`AdamW::cautious`](crate::AdamW). Default false.
-    pub cautious: bool,
-    /// Decay no parameter that the update, before any mask, moves away from 0: see
-    /// [`AdamW::cautious_weight_decay`](crate::AdamW). Default false.
-    pub cautious_weight_decay: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Adan {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: (0.98, 0.92, 0.99),
-            eps: 1e-8,
-            eps_root: 0.0,
-            weight_decay: 0.0,
-            no_prox: false,
-            complement_weight: false,
-            cautious: false,
-            cautious_weight_decay: false,
-            maximize: false,
-        }
+rule! {
+    /// Adan (Xie et al. 2022, arXiv 2208.06677), as its authors' `sail-sg/Adan` and `timm.optim.Adan`: Nesterov
+    /// momentum from the differences of successive gradients.
+    ///
+    /// With `diff = grad - previous grad` (0 at the first step) and `w = β₂`:
+    /// `exp_avg_sq = β₃·exp_avg_sq + (1 - β₃)(grad + w·diff)²`; the update is
+    /// `(exp_avg/(1 - β₁ᵗ) + w·exp_avg_diff/(1 - β₂ᵗ)) / (√(exp_avg_sq/(1 - β₃ᵗ) + eps_root) + eps)`;
+    /// `param = (param - lr·update)/(1 + lr·weight_decay)`, or with `no_prox`
+    /// `param·(1 - lr·weight_decay) - lr·update`.
+    ///
+    /// Betas are decay rates, as in both packages; the paper's are 1 minus them. [`Adan::optax`] has optax's
+    /// `w = 1 - β₂`.
+    ///
+    /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `neg_pre_grad`).
+    Adan = "adan" from "the authors' code" {
+        /// Learning rate; default 1e-3.
+        lr: f64 = 1e-3, with_lr;
+        /// β of the running averages of gradient, difference and square; default (0.98, 0.92, 0.99).
+        betas: (f64, f64, f64) = (0.98, 0.92, 0.99), with_betas;
+        /// Added to the denominator; default 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Added inside the root; default 0.
+        eps_root: f64 = 0.0, with_eps_root;
+        /// Weight decay, proximal or, with `no_prox`, as in [`AdamW`](crate::AdamW); default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Decay the parameter before the update instead of dividing it after; default false.
+        no_prox: bool = false, with_no_prox;
+        /// Weight of differences 1 - β₂, as in optax, instead of β₂; default false.
+        complement_weight: bool = false, with_complement_weight;
+        /// Leave `exp_avg` out of the update where it differs from the gradient in sign, as timm does. See
+        /// [`AdamW::cautious`](crate::AdamW::cautious); default false.
+        cautious: bool = false, with_cautious;
+        /// Skip the decay of elements that the update, before any mask, moves away from 0, as
+        /// [`AdamW::cautious_weight_decay`](crate::AdamW::cautious_weight_decay); default false.
+        cautious_weight_decay: bool = false, with_cautious_weight_decay;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
     }
+    presets { optax: "differences weighed by 1 - β₂; no prox; `eps_root` 1e-8" }
+    variants { Self::default().with_cautious(true).with_cautious_weight_decay(true), Self::optax() }
 }
 
 impl Adan {
-    /// The defaults and conventions of `optax.adan`: `eps_root` 1e-8, `no_prox`, and differences weighed by 1 - β₂,
-    /// which with the same betas is another rule than the authors'.
+    /// `optax.adan`: `eps_root` 1e-8, `no_prox`, and differences weighed by 1 - β₂. With equal betas that is another
+    /// rule than the authors'.
     pub fn optax() -> Self {
         Self { eps_root: 1e-8, no_prox: true, complement_weight: true, ..Self::default() }
-    }
-
-    setters! {
-        /// Sets [`Adan::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Adan::betas`].
-        with_betas(betas: (f64, f64, f64)),
-        /// Sets [`Adan::eps`].
-        with_eps(eps: f64),
-        /// Sets [`Adan::eps_root`].
-        with_eps_root(eps_root: f64),
-        /// Sets [`Adan::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Adan::no_prox`].
-        with_no_prox(no_prox: bool),
-        /// Sets [`Adan::complement_weight`].
-        with_complement_weight(complement_weight: bool),
-        /// Sets [`Adan::cautious`].
-        with_cautious(cautious: bool),
-        /// Sets [`Adan::cautious_weight_decay`].
-        with_cautious_weight_decay(cautious_weight_decay: bool),
-        /// Sets [`Adan::maximize`].
-        with_maximize(maximize: bool),
     }
 
     /// The betas and their complements, eps, `eps_root`, and the weight of differences.
@@ -99,42 +63,30 @@ impl Adan {
 }
 
 impl Rule for Adan {
-    common_options!("adan");
-
-    fn states(&self) -> Vec<&str> {
-        vec!["exp_avg", "exp_avg_diff", "exp_avg_sq", "neg_pre_grad"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+    fn spec(&self) -> RuleSpec {
         let betas = ["beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "beta3", "one_minus_beta3"];
-        betas.into_iter().chain(["eps", "eps_root", "diff_weight"]).zip(self.rounded()).collect()
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        let flag = |name, flag| (name, f64::from(u8::from(flag)));
-        vec![
-            flag("no_prox", self.no_prox),
-            flag("cautious", self.cautious),
-            flag("cautious_weight_decay", self.cautious_weight_decay),
-        ]
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        vec![self.betas.0, self.betas.1, self.betas.2]
+        let hyperparameters = betas.into_iter().chain(["eps", "eps_root", "diff_weight"]);
+        common_spec!(self)
+            .with_states(["exp_avg", "exp_avg_diff", "exp_avg_sq", "neg_pre_grad"])
+            .with_hyperparameters(hyperparameters.zip(self.rounded()))
+            .with_flags([
+                ("no_prox", self.no_prox),
+                ("cautious", self.cautious),
+                ("cautious_weight_decay", self.cautious_weight_decay),
+            ])
+            .with_bias_corrected([self.betas.0, self.betas.1, self.betas.2])
     }
     fn validate(&self) -> Result<(), Error> {
-        check_beta(self.name(), "betas.0", self.betas.0)?;
-        check_beta(self.name(), "betas.1", self.betas.1)?;
-        check_beta(self.name(), "betas.2", self.betas.2)?;
-        check_rate(self.name(), "eps", self.eps)?;
-        check_rate(self.name(), "eps_root", self.eps_root)
+        check_beta("adan", "betas.0", self.betas.0)?;
+        check_beta("adan", "betas.1", self.betas.1)?;
+        check_beta("adan", "betas.2", self.betas.2)?;
+        check_rate("adan", "eps", self.eps)?;
+        check_rate("adan", "eps_root", self.eps_root)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        concat!(
-            include_str!("../../shaders/rules/adan.wgsl"),
-            include_str!("../../shaders/rule/average.wgsl"),
-            include_str!("../../shaders/rule/agree.wgsl")
-        )
-        .into()
+        include_str!("../../shaders/rules/adan.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let (rule, step) = (self.clone(), *step);
         let [beta1, one_minus_beta1, beta2, one_minus_beta2, beta3, one_minus_beta3, eps, eps_root, diff_weight] =
             rule.rounded();
@@ -145,20 +97,20 @@ impl Rule for Adan {
                 if step.t == 1 {
                     diff = 0.0;
                 }
-                let new_exp_avg = average(exp_avg, grad, beta1, one_minus_beta1);
-                let new_exp_avg_diff = average(exp_avg_diff, diff, beta2, one_minus_beta2);
+                let new_exp_avg = lerp(exp_avg, grad, beta1, one_minus_beta1);
+                let new_exp_avg_diff = lerp(exp_avg_diff, diff, beta2, one_minus_beta2);
                 let lookahead = grad + diff_weight * diff;
-                let new_exp_avg_sq = average(exp_avg_sq, lookahead * lookahead, beta3, one_minus_beta3);
+                let new_exp_avg_sq = lerp(exp_avg_sq, lookahead * lookahead, beta3, one_minus_beta3);
                 let new_neg_pre_grad = -grad;
                 let mut momentum = new_exp_avg / step.bias_correction[0];
                 let change = diff_weight * (new_exp_avg_diff / step.bias_correction[1]);
                 let denom = (new_exp_avg_sq / step.bias_correction[2] + eps_root).sqrt() + eps;
                 let mut decay = step.lr * step.weight_decay;
-                if rule.cautious_weight_decay && agree(-(momentum + change), param) {
+                if rule.cautious_weight_decay && same_sign(-(momentum + change), param) {
                     decay = 0.0;
                 }
                 if rule.cautious {
-                    momentum *= f32::from(u8::from(agree(new_exp_avg, grad)));
+                    momentum *= f32::from(u8::from(same_sign(new_exp_avg, grad)));
                 }
                 let mut change_of_param = decay * param + step.lr * ((momentum + change) / denom);
                 if !rule.no_prox {

@@ -1,51 +1,35 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{
-    Elements, MeasuredElements, Rule, Step, agree, check_beta, common_options, cycles, setters, sign_of,
-};
+use crate::rule::{Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, same_sign, sign_of};
 
-/// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
-///
-/// `param *= 1 - lr·weight_decay`; `param -= lr·sign(β₁·exp_avg + (1 - β₁)·grad)` with sign(0) = 0;
-/// `exp_avg = β₂·exp_avg + (1 - β₂)·grad`.
-///
-/// State: 4 bytes per parameter (`exp_avg`). Histories keep the sign agreement, the share of elements whose update has the
-/// sign of the gradient's own step: [`Stats::rule_fraction`](crate::Stats).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Lion {
-    /// Learning rate; default 1e-4.
-    pub lr: f64,
-    /// β of the sign's interpolation and of the running average; default (0.9, 0.99).
-    pub betas: (f64, f64),
-    /// Decoupled weight decay; default 0.
-    pub weight_decay: f64,
-    /// Leave parameters whose update and gradient have not the same sign where they are; as [`AdamW::cautious`]. Default
-    /// false.
+rule! {
+    /// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
     ///
-    /// [`AdamW::cautious`]: crate::AdamW::cautious
-    pub cautious: bool,
-    /// Decay no parameter that the update, before any mask, moves away from 0, as [`AdamW::cautious_weight_decay`];
-    /// default false.
+    /// `param *= 1 - lr·weight_decay`; `param -= lr·sign(β₁·exp_avg + (1 - β₁)·grad)` with sign(0) = 0;
+    /// `exp_avg = β₂·exp_avg + (1 - β₂)·grad`.
     ///
-    /// [`AdamW::cautious_weight_decay`]: crate::AdamW::cautious_weight_decay
-    pub cautious_weight_decay: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Lion {
-    fn default() -> Self {
-        Self {
-            lr: 1e-4,
-            betas: (0.9, 0.99),
-            weight_decay: 0.0,
-            cautious: false,
-            cautious_weight_decay: false,
-            maximize: false,
-        }
+    /// State: 4 bytes per parameter (`exp_avg`). Metric ([`Stats::rule_metric`](crate::Stats::rule_metric)): the sign
+    /// agreement, the share of elements whose update has the sign of the gradient.
+    Lion = "lion" from "lion-pytorch" {
+        /// Learning rate; default 1e-4.
+        lr: f64 = 1e-4, with_lr;
+        /// β of the interpolation inside the sign and of the running average; default (0.9, 0.99).
+        betas: (f64, f64) = (0.9, 0.99), with_betas;
+        /// Decoupled weight decay; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Skip the update of elements where update and gradient differ in sign, as
+        /// [`AdamW::cautious`](crate::AdamW::cautious); default false.
+        cautious: bool = false, with_cautious;
+        /// Skip the decay of elements that the update, before any mask, moves away from 0, as
+        /// [`AdamW::cautious_weight_decay`](crate::AdamW::cautious_weight_decay); default false.
+        cautious_weight_decay: bool = false, with_cautious_weight_decay;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
     }
+    presets { optax: "weight decay 1e-3" }
+    variants { Self::default().with_cautious(true).with_cautious_weight_decay(true) }
 }
 
 impl Lion {
@@ -53,55 +37,30 @@ impl Lion {
     pub fn optax() -> Self {
         Self { weight_decay: 1e-3, ..Self::default() }
     }
-
-    setters! {
-        /// Sets [`Lion::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Lion::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`Lion::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Lion::cautious`].
-        with_cautious(cautious: bool),
-        /// Sets [`Lion::cautious_weight_decay`].
-        with_cautious_weight_decay(cautious_weight_decay: bool),
-        /// Sets [`Lion::maximize`].
-        with_maximize(maximize: bool),
-    }
 }
 
 impl Rule for Lion {
-    common_options!("lion");
-    cycles!(betas.0);
+    cycles_momentum!(betas.0);
 
-    fn states(&self) -> Vec<&str> {
-        vec!["exp_avg"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![
-            ("beta1", self.betas.0 as f32),
-            ("one_minus_beta1", (1.0 - self.betas.0) as f32),
-            ("beta2", self.betas.1 as f32),
-            ("one_minus_beta2", (1.0 - self.betas.1) as f32),
-        ]
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        let flag = |flag| f64::from(u8::from(flag));
-        vec![("cautious", flag(self.cautious)), ("cautious_weight_decay", flag(self.cautious_weight_decay))]
+    fn spec(&self) -> RuleSpec {
+        common_spec!(self)
+            .with_states(["exp_avg"])
+            .with_hyperparameters([
+                ("beta1", self.betas.0 as f32),
+                ("one_minus_beta1", (1.0 - self.betas.0) as f32),
+                ("beta2", self.betas.1 as f32),
+                ("one_minus_beta2", (1.0 - self.betas.1) as f32),
+            ])
+            .with_flags([("cautious", self.cautious), ("cautious_weight_decay", self.cautious_weight_decay)])
     }
     fn validate(&self) -> Result<(), Error> {
-        check_beta(self.name(), "betas.0", self.betas.0)?;
-        check_beta(self.name(), "betas.1", self.betas.1)
+        check_beta("lion", "betas.0", self.betas.0)?;
+        check_beta("lion", "betas.1", self.betas.1)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        concat!(
-            include_str!("../../shaders/rules/lion.wgsl"),
-            include_str!("../../shaders/rule/sign.wgsl"),
-            include_str!("../../shaders/rule/agree.wgsl")
-        )
-        .into()
+        include_str!("../../shaders/rules/lion.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
         let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
@@ -112,10 +71,10 @@ impl Rule for Lion {
                 let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
                 let mut direction = sign_of(interpolated);
                 if cautious {
-                    direction *= f32::from(u8::from(agree(interpolated, grad)));
+                    direction *= f32::from(u8::from(same_sign(interpolated, grad)));
                 }
                 let mut decay = step.lr * step.weight_decay;
-                if cautious_weight_decay && agree(-interpolated, param) {
+                if cautious_weight_decay && same_sign(-interpolated, param) {
                     decay = 0.0;
                 }
                 let mut new_param = param - decay * param;
@@ -125,16 +84,19 @@ impl Rule for Lion {
             },
         );
     }
-    fn counts(&self) -> bool {
-        true
+    fn metric(&self) -> Option<&dyn Metric> {
+        Some(self)
     }
-    fn count(&self, elements: MeasuredElements<'_>, _step: &Step) {
+}
+
+impl Metric for Lion {
+    fn metric(&self, elements: Terms<'_>, _step: &StepScalars) {
         let (beta1, one_minus_beta1) = (self.betas.0 as f32, (1.0 - self.betas.0) as f32);
         elements.each(
             #[inline(always)]
             move |_, grad, [exp_avg]| {
                 let interpolated = beta1 * exp_avg + one_minus_beta1 * grad;
-                [if agree(interpolated, grad) { 1.0 } else { 0.0 }]
+                [if same_sign(interpolated, grad) { 1.0 } else { 0.0 }]
             },
         );
     }

@@ -1,84 +1,54 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Rule, Step, agree, common_options, cycles, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, same_sign};
 
-/// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
-///
-/// `grad += weight_decay·param`; with momentum `buf = grad` at the first step, later
-/// `buf = momentum·buf + (1 - dampening)·grad`; `param -= lr·buf`, or with Nesterov `lr·(grad + momentum·buf)`.
-///
-/// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
-pub struct Sgd {
-    /// Learning rate; default 1e-3.
-    pub lr: f64,
-    /// Momentum, 0 ≤ μ; default 0.
-    pub momentum: f64,
-    /// Dampening of the gradient's share in the buffer; default 0.
-    pub dampening: f64,
-    /// Dampen the gradient of the first step too: the buffer starts as 0, and `dampening = momentum` makes it a running
-    /// average of gradients (`optax.ema`, optimi). Default false.
-    pub dampen_first_step: bool,
-    /// `buf = momentum·buf + lr·grad` and `param -= buf`, as Keras and TensorFlow do: a new learning rate leaves what is
-    /// in the buffer alone. Default false.
-    pub lr_in_buffer: bool,
-    /// L2 weight decay, added to the gradient; default 0.
-    pub weight_decay: f64,
-    /// Nesterov momentum (needs momentum and no dampening); default false.
-    pub nesterov: bool,
-    /// Leave parameters whose update has not the gradient's sign where they are: see
-    /// [`AdamW::cautious`](crate::AdamW). Needs momentum; default false.
-    pub cautious: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Sgd {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            momentum: 0.0,
-            dampening: 0.0,
-            dampen_first_step: false,
-            lr_in_buffer: false,
-            weight_decay: 0.0,
-            nesterov: false,
-            cautious: false,
-            maximize: false,
-        }
+rule! {
+    /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+    ///
+    /// `grad += weight_decay·param`; with momentum `buf = grad` at the first step, later
+    /// `buf = momentum·buf + (1 - dampening)·grad`; `param -= lr·buf`, or with Nesterov `lr·(grad + momentum·buf)`.
+    ///
+    /// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`).
+    Sgd = "sgd" from "torch.optim" {
+        /// Learning rate; default 1e-3.
+        lr: f64 = 1e-3, with_lr;
+        /// Momentum, 0 ≤ μ; default 0.
+        momentum: f64 = 0.0, with_momentum;
+        /// Dampening of the gradient's share in the buffer; default 0.
+        dampening: f64 = 0.0, with_dampening;
+        /// Dampen the gradient of the first step too: the buffer starts at 0. With `dampening = momentum` it is a
+        /// running average of gradients (`optax.ema`, optimi); default false.
+        dampen_first_step: bool = false, with_dampen_first_step;
+        /// `buf = momentum·buf + lr·grad` and `param -= buf`, as Keras and TensorFlow do: a new learning rate does not
+        /// scale earlier gradients; default false.
+        lr_in_buffer: bool = false, with_lr_in_buffer;
+        /// L2 weight decay, added to the gradient; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Nesterov momentum. Requires momentum and no dampening; default false.
+        nesterov: bool = false, with_nesterov;
+        /// Skip the update of elements where update and gradient differ in sign, as
+        /// [`AdamW::cautious`](crate::AdamW::cautious). Requires momentum; default false.
+        cautious: bool = false, with_cautious;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets { keras: "learning rate in the momentum buffer; lr 1e-2" }
+    variants {
+        Self::default().with_momentum(0.9),
+        Self::default().with_momentum(0.9).with_nesterov(true),
+        Self::keras().with_momentum(0.9).with_dampen_first_step(true),
+        Self::default().with_momentum(0.9).with_cautious(true),
     }
 }
 
 impl Sgd {
-    /// `keras.optimizers.SGD`: learning rate 1e-2, and it is in the momentum buffer (which Keras keeps with the other
-    /// sign). What Keras calls its weight decay is decoupled; this has PyTorch's.
+    /// `keras.optimizers.SGD`: learning rate 1e-2, inside the momentum buffer (whose sign in Keras is the opposite).
+    /// Weight decay is decoupled in Keras, L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-2, lr_in_buffer: true, ..Self::default() }
-    }
-
-    setters! {
-        /// Sets [`Sgd::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Sgd::momentum`].
-        with_momentum(momentum: f64),
-        /// Sets [`Sgd::dampening`].
-        with_dampening(dampening: f64),
-        /// Sets [`Sgd::dampen_first_step`].
-        with_dampen_first_step(dampen_first_step: bool),
-        /// Sets [`Sgd::lr_in_buffer`].
-        with_lr_in_buffer(lr_in_buffer: bool),
-        /// Sets [`Sgd::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Sgd::nesterov`].
-        with_nesterov(nesterov: bool),
-        /// Sets [`Sgd::cautious`].
-        with_cautious(cautious: bool),
-        /// Sets [`Sgd::maximize`].
-        with_maximize(maximize: bool),
     }
 
     fn has_momentum(&self) -> bool {
@@ -87,57 +57,46 @@ impl Sgd {
 }
 
 impl Rule for Sgd {
-    common_options!("sgd");
-    cycles!(momentum);
+    cycles_momentum!(momentum);
 
-    fn states(&self) -> Vec<&str> {
-        if self.has_momentum() { vec!["momentum_buffer"] } else { Vec::new() }
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        if self.has_momentum() {
-            vec![("momentum", self.momentum as f32), ("one_minus_dampening", (1.0 - self.dampening) as f32)]
-        } else {
-            Vec::new()
-        }
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        if !self.has_momentum() {
-            return Vec::new();
-        }
-        let flag = |name, flag| (name, f64::from(u8::from(flag)));
-        vec![
-            flag("nesterov", self.nesterov),
-            flag("dampen_first_step", self.dampen_first_step),
-            flag("lr_in_buffer", self.lr_in_buffer),
-            flag("cautious", self.cautious),
-        ]
+    fn spec(&self) -> RuleSpec {
+        common_spec!(self)
+            .with_states([StateSpec::new("momentum_buffer").only_if(self.has_momentum())])
+            .with_hyperparameters([
+                ("momentum", self.momentum as f32),
+                ("one_minus_dampening", (1.0 - self.dampening) as f32),
+            ])
+            .with_flags([
+                ("has_momentum", self.has_momentum()),
+                ("nesterov", self.nesterov),
+                ("dampen_first_step", self.dampen_first_step),
+                ("lr_in_buffer", self.lr_in_buffer),
+                ("cautious", self.cautious),
+            ])
     }
     fn validate(&self) -> Result<(), Error> {
-        let (owner, momentum, dampening) = (self.name(), self.momentum, self.dampening);
-        check(momentum >= 0.0 && (momentum as f32).is_finite(), owner, "momentum", momentum, "0 or greater, finite")?;
-        check((dampening as f32).is_finite(), owner, "dampening", dampening, "finite")?;
+        let (momentum, dampening) = (self.momentum, self.dampening);
+        check(momentum >= 0.0 && (momentum as f32).is_finite(), "sgd", "momentum", momentum, "0 or greater, finite")?;
+        check((dampening as f32).is_finite(), "sgd", "dampening", dampening, "finite")?;
         let possible = momentum > 0.0 || !self.cautious;
-        check(possible, owner, "momentum", momentum, "greater than 0 where cautious")?;
+        check(possible, "sgd", "momentum", momentum, "greater than 0 where cautious")?;
         if self.nesterov {
-            check(momentum > 0.0, owner, "momentum", momentum, "greater than 0 with nesterov")?;
-            check(dampening == 0.0, owner, "dampening", dampening, "0 with nesterov")?;
+            check(momentum > 0.0, "sgd", "momentum", momentum, "greater than 0 with nesterov")?;
+            check(dampening == 0.0, "sgd", "dampening", dampening, "0 with nesterov")?;
         }
         Ok(())
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        if self.has_momentum() {
-            concat!(include_str!("../../shaders/rules/momentum.wgsl"), include_str!("../../shaders/rule/agree.wgsl"))
-                .into()
-        } else {
-            include_str!("../../shaders/rules/sgd.wgsl").into()
-        }
+        include_str!("../../shaders/rules/sgd.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        let step = *step;
         if !self.has_momentum() {
             return elements.each(
                 #[inline(always)]
                 move |param, grad, []| {
-                    let new_param = param - step.lr * (grad + step.weight_decay * param);
+                    let decayed = grad + step.weight_decay * param;
+                    let new_param = param - step.lr * decayed;
                     (new_param, [])
                 },
             );
@@ -145,7 +104,6 @@ impl Rule for Sgd {
         let momentum = self.momentum as f32;
         let one_minus_dampening = (1.0 - self.dampening) as f32;
         let Self { nesterov, dampen_first_step, lr_in_buffer, cautious, .. } = *self;
-        let step = *step;
         elements.each(
             #[inline(always)]
             move |param, grad, [momentum_buffer]| {
@@ -163,7 +121,7 @@ impl Rule for Sgd {
                     direction = share + momentum * new_momentum_buffer;
                 }
                 if cautious {
-                    direction *= f32::from(u8::from(agree(direction, decayed)));
+                    direction *= f32::from(u8::from(same_sign(direction, decayed)));
                 }
                 if !lr_in_buffer {
                     direction *= step.lr;

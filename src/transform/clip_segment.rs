@@ -1,20 +1,47 @@
-use std::borrow::Cow;
-use std::fmt::Debug;
-use std::ops::Deref;
-use std::sync::Arc;
+//! Clipping by the norms of segments: groups, tensors or units.
 
-use crate::Error;
-use crate::clip::SegmentClip;
-use crate::kernels::control::INFINITE;
-use crate::rule::{Elements, MeasuredElements, Rule, Segmentation, Step};
+use crate::clip::{Adaptive, GroupNorm};
+use crate::rule::{ReduceBy, Reduction, StepScalars, Terms};
+use crate::storage::INFINITE;
 
 const SMALL: f32 = 1.0 / (1u64 << 40) as f32;
 const LARGE: f32 = (1u64 << 40) as f32;
 const SHRINK: f32 = SMALL * SMALL;
 const GROW: f32 = LARGE * LARGE;
 
-impl SegmentClip {
-    /// What gradients are multiplied by, one factor after the other; NaN where one of them is.
+/// Clipping by the norms of segments, around a rule without sums of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ClipSegment {
+    /// Maximum norm, or its ratio to the parameters' norm.
+    pub(crate) limit: f32,
+    /// Added to the norm, or minimum norm of parameters.
+    pub(crate) eps: f32,
+    pub(crate) by_params: bool,
+    pub(crate) by: ReduceBy,
+}
+
+impl ClipSegment {
+    pub(crate) fn by_group(clip: &GroupNorm) -> Self {
+        let eps = if clip.exact { 0.0 } else { 1e-6 };
+        Self { limit: clip.max_norm as f32, eps, by_params: false, by: ReduceBy::Group }
+    }
+
+    pub(crate) fn adaptive(clip: &Adaptive) -> Self {
+        let by = if clip.per_tensor { ReduceBy::Tensor } else { ReduceBy::Unit };
+        Self { limit: clip.clip_factor as f32, eps: clip.eps as f32, by_params: true, by }
+    }
+
+    /// Further fields of `Hyper`.
+    pub(crate) fn hyperparameters(&self) -> [(&'static str, f32); 2] {
+        [("clip_limit", self.limit), ("clip_eps", self.eps)]
+    }
+
+    /// Values of override constants.
+    pub(crate) fn constants(&self) -> [(&'static str, bool); 1] {
+        [("clip_by_params", self.by_params)]
+    }
+
+    /// `clip_factors` of the WGSL.
     pub(crate) fn factors(&self, [small, middle, large, param]: [f32; 4]) -> [f32; 2] {
         let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
         if sums > INFINITE {
@@ -47,88 +74,19 @@ impl SegmentClip {
         }
         let shrunk = if has_large { root } else { divisor * SHRINK };
         let coef = if has_large { max_norm / root * SHRINK } else { max_norm / divisor };
-        // Devices may take what is below for 0, and none has all of its bits.
+        // Devices may flush subnormal numbers to 0, and subnormal numbers have fewer bits.
         if coef < f32::MIN_POSITIVE { [SHRINK, max_norm / shrunk] } else { [coef, 1.0] }
     }
 }
 
-/// Clipping by the norms of segments, around a rule without sums of its own. Twin of `shaders/transform/clip_segment.wgsl`.
-#[derive(Debug)]
-pub(crate) struct ClippedRule<R> {
-    inner: R,
-    clip: SegmentClip,
-}
-
-impl<R> ClippedRule<R>
-where
-    R: Deref + Debug + Send + Sync,
-    R::Target: Rule,
-{
-    /// # Errors
-    /// [`Error::RuleInterface`] for a rule that has sums itself.
-    pub(crate) fn new(inner: R, clip: SegmentClip) -> Result<Self, Error> {
-        if !inner.measures().is_empty() {
-            let problem = "it sums over tensors itself and cannot be clipped by norms of groups, tensors or units; clip by \
-                           global norm or by value";
-            return Err(Error::RuleInterface { rule: inner.name().to_owned(), problem: problem.to_owned() });
-        }
-        Ok(Self { inner, clip })
-    }
-}
-
-impl<R> Rule for ClippedRule<R>
-where
-    R: Deref + Debug + Send + Sync,
-    R::Target: Rule,
-{
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn lr(&self) -> f64 {
-        self.inner.lr()
-    }
-    fn with_cycled_momentum(&self, momentum: f64) -> Option<Arc<dyn Rule>> {
-        let inner = self.inner.with_cycled_momentum(momentum)?;
-        Some(Arc::new(ClippedRule { inner, clip: self.clip }))
-    }
-    fn weight_decay(&self) -> f64 {
-        self.inner.weight_decay()
-    }
-    fn maximize(&self) -> bool {
-        self.inner.maximize()
-    }
-    fn states(&self) -> Vec<&str> {
-        self.inner.states()
-    }
-    fn initial_state(&self, state: &str) -> f32 {
-        self.inner.initial_state(state)
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        let mut hyperparameters = self.inner.hyperparameters();
-        hyperparameters.extend([("clip_limit", self.clip.limit), ("clip_eps", self.clip.eps)]);
-        hyperparameters
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        let mut constants = self.inner.constants();
-        constants.push(("clip_by_params", u8::from(self.clip.by_params).into()));
-        constants
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        self.inner.bias_corrected()
-    }
-    fn scalars(&self) -> Vec<(&str, f32)> {
-        self.inner.scalars()
-    }
-    fn advance(&self, scalars: &mut [f32; 4], lr: f32, bias_correction: [f32; 4], t: u32) {
-        self.inner.advance(scalars, lr, bias_correction, t);
-    }
-    fn measures(&self) -> Vec<&str> {
+impl Reduction for ClipSegment {
+    fn sums(&self) -> Vec<&'static str> {
         vec!["clip_small", "clip_middle", "clip_large", "clip_param"]
     }
-    fn segmentation(&self) -> Segmentation {
-        self.clip.segmentation
+    fn by(&self) -> ReduceBy {
+        self.by
     }
-    fn measure(&self, elements: MeasuredElements<'_>, _step: &Step) {
+    fn terms(&self, elements: Terms<'_>, _step: &StepScalars) {
         elements.without_states().each(
             #[inline(always)]
             move |param, grad, []| {
@@ -139,26 +97,5 @@ where
                 [small * small, middle * middle, large * large, param * param]
             },
         );
-    }
-    fn passes(&self) -> Vec<&'static str> {
-        self.inner.passes()
-    }
-    fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
-        self.inner.update_pass(pass, elements, step);
-    }
-    fn counts(&self) -> bool {
-        self.inner.counts()
-    }
-    fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
-        self.inner.count(elements.clipped(self.clip.factors(step.measured)), step);
-    }
-    fn validate(&self) -> Result<(), Error> {
-        self.inner.validate()
-    }
-    fn wgsl(&self) -> Cow<'_, str> {
-        [&self.inner.wgsl(), include_str!("../../shaders/transform/clip_segment.wgsl")].join("\n").into()
-    }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
-        self.inner.update(elements.clipped(self.clip.factors(step.measured)), step);
     }
 }

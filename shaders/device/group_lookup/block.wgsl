@@ -1,49 +1,54 @@
-// The options of four elements, in place of groups.wgsl: for layouts in which the live elements of every block
-// of 64 are its first and have the same options, and chunks that begin where a block does.
-// Twin: `GroupTable::push_blocks` in src/groups.rs.
+// Group lookup by blocks of 64 elements: for layouts in which the active elements of each block come first and have
+// the same options, and for chunks that begin with a block.
 
-// Word 0: where the spans begin, as groups.wgsl has them. From `chunk.blocks` on one word for each block of 64 elements: the
-// number of its span, times 128, and how many of its elements are live.
+import package::device::chunk::{chunk};
+import package::device::quad_options::{QuadOptions, active_of_block};
+
+// Word 0: first word of the spans, as in group_lookup/search.wgsl. From `chunk.first_block` on, one word per block:
+// 128 times the number of its span, plus the number of its active elements.
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
-// What there is to know of a block.
 struct Block {
-    live: u32,
+    active_count: u32,
     lr_scale: f32,
     weight_decay: f32,
-    tensor: u32, // MEASURED
+    segment: u32,
 }
 
 fn block_at(number: u32) -> Block {
-    let word = groups[chunk.blocks + number];
+    let word = groups[chunk.first_block + number];
     let span = groups[0] + word / 128u * 4u;
     return Block(
         word % 128u,
         bitcast<f32>(groups[span + 1u]),
         bitcast<f32>(groups[span + 2u]),
-        groups[span + 3u] - 1u, // MEASURED
+        groups[span + 3u] - 1u,
     );
 }
 
-// The number of an element's block, it and the one behind it.
-struct Near {
+struct BlockOptions {
     number: u32,
     block: Block,
     next: Block,
 }
 
-fn near_at(index: u32) -> Near {
+fn block_options_at(index: u32) -> BlockOptions {
     let number = index / 64u;
-    return Near(number, block_at(number), block_at(number + 1u));
+    return BlockOptions(number, block_at(number), block_at(number + 1u));
 }
 
-fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {
-    let is_next = index / 64u != near.number;
-    let live = select(near.block.live, near.next.live, is_next);
-    return Lanes(
-        lanes_of_block(index, live, count),
-        vec4<f32>(select(near.block.lr_scale, near.next.lr_scale, is_next)),
-        vec4<f32>(select(near.block.weight_decay, near.next.weight_decay, is_next)),
-        vec4<u32>(select(near.block.tensor, near.next.tensor, is_next)), // MEASURED
+fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadOptions {
+    let block = block_options.block;
+    let next = block_options.next;
+    let is_next = index / 64u != block_options.number;
+    return QuadOptions(
+        active_of_block(index, select(block.active_count, next.active_count, is_next), count),
+        vec4<f32>(select(block.lr_scale, next.lr_scale, is_next)),
+        vec4<f32>(select(block.weight_decay, next.weight_decay, is_next)),
+        vec4<u32>(select(block.segment, next.segment, is_next)),
     );
+}
+
+fn skips_quad(is_active: vec4<bool>) -> bool {
+    return !any(is_active);
 }

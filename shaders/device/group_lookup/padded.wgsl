@@ -1,26 +1,35 @@
-// The options of four elements, in place of blocks.wgsl: for chunks of which all live elements have the same.
+// Group lookup for chunks whose active elements all have the same options: the chunk holds these, a word per block of
+// 64 elements the number of active ones.
 
-// From `chunk.blocks` on one word for each block of 64 elements, as blocks.wgsl has them.
+import package::device::chunk::{chunk};
+import package::device::quad_options::{QuadOptions, active_of_block};
+
+// From `chunk.first_block` on: the words of group_lookup/block.wgsl.
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
-// The number of an element's block, and how many elements of it and of the one behind it are live.
-struct Near {
+struct BlockOptions {
     number: u32,
-    live: vec2<u32>,
+    // Active elements of the block, and of the next.
+    active_counts: vec2<u32>,
 }
 
-fn near_at(index: u32) -> Near {
+fn block_options_at(index: u32) -> BlockOptions {
     let number = index / 64u;
-    let word = chunk.blocks + number;
-    return Near(number, vec2<u32>(groups[word], groups[word + 1u]) % 128u);
+    let word = chunk.first_block + number;
+    return BlockOptions(number, vec2<u32>(groups[word], groups[word + 1u]) % 128u);
 }
 
-fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {
-    let live = select(near.live.x, near.live.y, index / 64u != near.number);
-    return Lanes(
-        lanes_of_block(index, live, count),
+fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadOptions {
+    let active_count = select(block_options.active_counts.x, block_options.active_counts.y, index / 64u != block_options.number);
+    return QuadOptions(
+        active_of_block(index, active_count, count),
         vec4<f32>(chunk.lr_scale),
         vec4<f32>(chunk.weight_decay),
-        vec4<u32>(chunk.tensor), // MEASURED
+        vec4<u32>(chunk.segment),
     );
+}
+
+// Inactive elements are padding, at most 63 of a block: too few for skipping to pay.
+fn skips_quad(is_active: vec4<bool>) -> bool {
+    return false;
 }

@@ -1,10 +1,26 @@
-// The options of four elements, in place of groups.wgsl: for chunks that lie in one live span as a whole.
+// Group lookup for chunks that lie in one active span: the chunk holds the options.
 
-fn lanes_at(near: Near, index: u32, count: u32) -> Lanes {
-    return Lanes(
-        first_lanes(count),
+import package::device::chunk::{chunk};
+import package::device::quad_options::{QuadOptions, first_of_quad};
+
+struct BlockOptions {
+    unused: u32,
+}
+
+fn block_options_at(index: u32) -> BlockOptions {
+    return BlockOptions();
+}
+
+fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadOptions {
+    return QuadOptions(
+        first_of_quad(count),
         vec4<f32>(chunk.lr_scale),
         vec4<f32>(chunk.weight_decay),
-        vec4<u32>(chunk.tensor), // MEASURED
+        vec4<u32>(chunk.segment),
     );
+}
+
+// No element within the chunk is frozen; no quad needs skipping.
+fn skips_quad(is_active: vec4<bool>) -> bool {
+    return false;
 }

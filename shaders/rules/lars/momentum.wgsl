@@ -1,6 +1,6 @@
 override nesterov: bool;
 
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var scaled = scaled_grad(old.param, grad, hyper, step);
     var lr_outside = step.lr;

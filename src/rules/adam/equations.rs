@@ -1,11 +1,8 @@
-use std::borrow::Cow;
-
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Step};
-use crate::rule::{agree, check_beta, check_rate, maximum};
+use crate::rule::{Elements, StepScalars, check_beta, check_rate, maximum, same_sign};
 
-/// What `Adam` and `AdamW` have in common, and where they differ.
+/// The options of `Adam` and `AdamW`.
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
 pub(super) struct Equations {
     pub(super) betas: (f64, f64),
@@ -37,7 +34,7 @@ struct Hyper {
     max_lr: f32,
 }
 
-/// The WGSL's override constants.
+/// The override constants of the WGSL.
 #[derive(Clone, Copy, PartialEq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an override constant, under its name")]
 struct Constants {
@@ -45,6 +42,7 @@ struct Constants {
     decay_after: bool,
     decouple_lr: bool,
     eps_hat: bool,
+    amsgrad: bool,
     corrected_max: bool,
     corrected_root: bool,
     cautious: bool,
@@ -52,13 +50,14 @@ struct Constants {
 }
 
 impl Constants {
-    /// PyTorch's rules.
-    const fn torch(decoupled_weight_decay: bool) -> Self {
+    /// The constants of PyTorch's rules.
+    const fn torch(decoupled_weight_decay: bool, amsgrad: bool) -> Self {
         Self {
             decoupled_weight_decay,
             decay_after: false,
             decouple_lr: false,
             eps_hat: false,
+            amsgrad,
             corrected_max: false,
             corrected_root: false,
             cautious: false,
@@ -68,9 +67,9 @@ impl Constants {
 }
 
 impl Equations {
-    pub(super) fn hyperparameters(&self) -> Vec<(&'static str, f32)> {
+    pub(super) fn hyperparameters(&self) -> [(&'static str, f32); 7] {
         let Hyper { beta1, one_minus_beta1, beta2, one_minus_beta2, eps, eps_root, max_lr } = self.hyper();
-        vec![
+        [
             ("beta1", beta1),
             ("one_minus_beta1", one_minus_beta1),
             ("beta2", beta2),
@@ -81,19 +80,19 @@ impl Equations {
         ]
     }
 
-    pub(super) fn constants(&self) -> Vec<(&'static str, f64)> {
-        let constants = self.flags();
-        let flags = [
+    pub(super) fn flags(&self) -> [(&'static str, bool); 9] {
+        let constants = self.constants();
+        [
             ("decoupled_weight_decay", constants.decoupled_weight_decay),
             ("decay_after", constants.decay_after),
             ("decouple_lr", constants.decouple_lr),
             ("eps_hat", constants.eps_hat),
+            ("amsgrad", constants.amsgrad),
             ("corrected_max", constants.corrected_max),
             ("corrected_root", constants.corrected_root),
             ("cautious", constants.cautious),
             ("cautious_weight_decay", constants.cautious_weight_decay),
-        ];
-        flags.into_iter().map(|(name, flag)| (name, f64::from(u8::from(flag)))).collect()
+        ]
     }
 
     pub(super) fn validate(&self, owner: &str) -> Result<(), Error> {
@@ -113,51 +112,38 @@ impl Equations {
         Ok(())
     }
 
-    pub(super) fn wgsl(&self) -> Cow<'static, str> {
-        let second_moment = if self.amsgrad {
-            concat!(
-                include_str!("../../../shaders/rules/adam/amsgrad.wgsl"),
-                include_str!("../../../shaders/rule/maximum.wgsl")
-            )
-        } else {
-            include_str!("../../../shaders/rules/adam/plain.wgsl")
-        };
-        let agree = include_str!("../../../shaders/rule/agree.wgsl");
-        [include_str!("../../../shaders/rules/adam.wgsl"), second_moment, agree].join("\n").into()
-    }
-
-    pub(super) fn update(&self, elements: Elements<'_>, step: &Step) {
-        let (hyper, constants) = (self.hyper(), self.flags());
-        // Constants that the compiler knows keep the loops of the usual rules as fast as if there were no others.
-        if constants == Constants::torch(true) {
-            self.each(elements, step, hyper, || const { Constants::torch(true) });
-        } else if constants == Constants::torch(false) {
-            self.each(elements, step, hyper, || const { Constants::torch(false) });
+    pub(super) fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        let (hyper, constants) = (self.hyper(), self.constants());
+        // The loops of PyTorch's rules are faster with constants that the compiler sees.
+        if constants == Constants::torch(true, self.amsgrad) {
+            self.each(elements, step, hyper, || const { Constants::torch(true, false) });
+        } else if constants == Constants::torch(false, self.amsgrad) {
+            self.each(elements, step, hyper, || const { Constants::torch(false, false) });
         } else {
             self.each(elements, step, hyper, move || constants);
         }
     }
 
-    fn each(&self, elements: Elements<'_>, step: &Step, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
-        // By value: the loop need not fear that its stores change what it reads.
+    /// `constants` returns the constants, `amsgrad` aside.
+    fn each(&self, elements: Elements<'_>, step: &StepScalars, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
+        // A copy cannot alias the stores of the loop.
         let step = *step;
         if self.amsgrad {
             elements.each(
                 #[inline(always)]
-                move |param, grad, [exp_avg, exp_avg_sq, mut max_exp_avg_sq]| {
-                    let amsgrad = |exp_avg_sq| amsgrad(&mut max_exp_avg_sq, exp_avg_sq, &step, constants());
-                    let (new_param, new_exp_avg, new_exp_avg_sq) =
-                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, amsgrad);
-                    (new_param, [new_exp_avg, new_exp_avg_sq, max_exp_avg_sq])
+                move |param, grad, states| {
+                    let constants = Constants { amsgrad: true, ..constants() };
+                    adam(param, grad, states, hyper, constants, &step)
                 },
             );
         } else {
             elements.each(
                 #[inline(always)]
                 move |param, grad, [exp_avg, exp_avg_sq]| {
-                    let plain = |exp_avg_sq| exp_avg_sq;
-                    let (new_param, new_exp_avg, new_exp_avg_sq) =
-                        adam(param, grad, exp_avg, exp_avg_sq, hyper, constants(), &step, plain);
+                    let constants = Constants { amsgrad: false, ..constants() };
+                    let states = [exp_avg, exp_avg_sq, 0.0];
+                    let (new_param, [new_exp_avg, new_exp_avg_sq, _]) =
+                        adam(param, grad, states, hyper, constants, &step);
                     (new_param, [new_exp_avg, new_exp_avg_sq])
                 },
             );
@@ -176,13 +162,14 @@ impl Equations {
         }
     }
 
-    fn flags(&self) -> Constants {
+    fn constants(&self) -> Constants {
         let corrected_max = self.amsgrad && self.corrected_max;
         Constants {
             decoupled_weight_decay: self.decay.is_some(),
             decay_after: self.decay.as_ref().is_some_and(|decay| decay.after),
             decouple_lr: self.decay.as_ref().is_some_and(|decay| decay.max_lr.is_some()),
             eps_hat: self.eps_hat,
+            amsgrad: self.amsgrad,
             corrected_max,
             corrected_root: corrected_max || self.eps_root > 0.0,
             cautious: self.cautious,
@@ -191,26 +178,31 @@ impl Equations {
     }
 }
 
-/// Twin of `rule` in `shaders/rule/adam.wgsl`.
+/// `rule` of the WGSL. The last state is read and changed only with `amsgrad`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "those of the WGSL, taken apart")]
 fn adam(
     param: f32,
     grad: f32,
-    exp_avg: f32,
-    exp_avg_sq: f32,
+    [exp_avg, exp_avg_sq, max_exp_avg_sq]: [f32; 3],
     hyper: Hyper,
     constants: Constants,
-    step: &Step,
-    second_moment: impl FnOnce(f32) -> f32,
-) -> (f32, f32, f32) {
+    step: &StepScalars,
+) -> (f32, [f32; 3]) {
+    let mut new_max_exp_avg_sq = max_exp_avg_sq;
     let mut decayed = grad;
     if !constants.decoupled_weight_decay {
         decayed = grad + step.weight_decay * param;
     }
     let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * decayed;
     let new_exp_avg_sq = hyper.beta2 * exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
-    let mut moment = second_moment(new_exp_avg_sq);
+    let mut moment = new_exp_avg_sq;
+    if constants.amsgrad {
+        if constants.corrected_max {
+            moment /= step.bias_correction[1];
+        }
+        new_max_exp_avg_sq = maximum(max_exp_avg_sq, moment);
+        moment = new_max_exp_avg_sq;
+    }
     let mut step_size = step.lr / step.bias_correction[0];
     let denom;
     if constants.eps_hat {
@@ -222,40 +214,31 @@ fn adam(
         }
         denom = (moment + hyper.eps_root).sqrt() + hyper.eps;
     } else {
-        // The quotient of two scalars costs nothing where divisions of elements are what a step waits for.
+        // One division of scalars in place of one per element.
         denom = moment.sqrt() * (1.0 / step.bias_correction[1].sqrt()) + hyper.eps;
     }
     let mut change = step_size * (new_exp_avg / denom);
     if constants.cautious {
-        change *= f32::from(u8::from(agree(new_exp_avg, decayed)));
+        change *= f32::from(u8::from(same_sign(new_exp_avg, decayed)));
     }
     if !constants.decoupled_weight_decay {
-        return (param - change, new_exp_avg, new_exp_avg_sq);
+        let new_param = param - change;
+        return (new_param, [new_exp_avg, new_exp_avg_sq, new_max_exp_avg_sq]);
     }
     let mut rate = step.lr;
     if constants.decouple_lr {
         rate = step.lr / hyper.max_lr;
     }
     let mut decay = rate * step.weight_decay;
-    if constants.cautious_weight_decay && agree(-new_exp_avg, param) {
+    if constants.cautious_weight_decay && same_sign(-new_exp_avg, param) {
         decay = 0.0;
     }
-    let new_param = if constants.decay_after {
-        let updated = param - change;
-        updated - decay * updated
+    let mut new_param;
+    if constants.decay_after {
+        new_param = param - change;
+        new_param -= decay * new_param;
     } else {
-        (param - decay * param) - change
-    };
-    (new_param, new_exp_avg, new_exp_avg_sq)
-}
-
-/// Twin of `second_moment` in `shaders/rule/adam/amsgrad.wgsl`.
-#[inline(always)]
-fn amsgrad(max_exp_avg_sq: &mut f32, exp_avg_sq: f32, step: &Step, constants: Constants) -> f32 {
-    let mut moment = exp_avg_sq;
-    if constants.corrected_max {
-        moment = exp_avg_sq / step.bias_correction[1];
+        new_param = (param - decay * param) - change;
     }
-    *max_exp_avg_sq = maximum(*max_exp_avg_sq, moment);
-    *max_exp_avg_sq
+    (new_param, [new_exp_avg, new_exp_avg_sq, new_max_exp_avg_sq])
 }

@@ -1,0 +1,5 @@
+// The decision of the step, for all kernels after `decide`.
+
+import package::kernels::control::{Control};
+
+@group(0) @binding(1) var<uniform> control: Control;

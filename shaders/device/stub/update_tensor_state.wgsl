@@ -1,0 +1,14 @@
+// For rules with sums but without a state per tensor.
+
+import interface::{Hyper, SegmentSums, TensorState};
+
+fn update_tensor_state(
+    old: TensorState,
+    sums: SegmentSums,
+    lr: f32,
+    hyper: Hyper,
+    bias_correction: vec4<f32>,
+    t: u32,
+) -> TensorState {
+    return old;
+}

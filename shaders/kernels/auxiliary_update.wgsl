@@ -1,0 +1,20 @@
+// An auxiliary update of the rule over all elements, between steps. Counts no step.
+//
+// In: parameters, states, the input in place of gradients. Out: parameters and states. Grid: one workgroup of 64 per
+// 1,024 elements of the chunk.
+
+import package::device::control_uniform::{control};
+import package::kernels::update_elements::{StepContext, first_element, update_elements};
+import interface::{unpack_scalar_state};
+
+@compute @workgroup_size(64)
+fn auxiliary_update(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let element = first_element(workgroup, grid, lane);
+    let scalar_state = unpack_scalar_state(control.scalar_state);
+    let context = StepContext(true, vec2<f32>(1.0), control.step, control.bias_correction, scalar_state);
+    _ = update_elements(element, context);
+}

@@ -1,0 +1,65 @@
+// The order of a norm: 1, 2, infinity, or any p.
+
+// ORDER_ONE, ORDER_TWO, ORDER_INFINITY or ORDER_P.
+override norm_order: u32;
+// p, read by ORDER_P alone.
+override norm_type: f32;
+
+const ORDER_ONE: u32 = 0u;
+const ORDER_TWO: u32 = 1u;
+const ORDER_INFINITY: u32 = 2u;
+const ORDER_P: u32 = 3u;
+
+// 2^exponent, and 0 below the normal range.
+fn power_of_two(exponent: i32) -> f32 {
+    return bitcast<f32>(u32(clamp(exponent + 127, 0, 254)) << 23u);
+}
+
+// base^exponent for base >= 0. WGSL leaves pow(0, p) to the device.
+fn power(base: vec4<f32>, exponent: f32) -> vec4<f32> {
+    // equivalent(<=): the largest element is 1 or more; no power of such a small one counts beside it
+    return select(pow(base, vec4<f32>(exponent)), vec4<f32>(0.0), base < vec4<f32>(1.17549435e-38));
+}
+
+// The summands of four elements, scaled to below 4.
+fn summands(scaled: vec4<f32>) -> vec4<f32> {
+    if norm_order == ORDER_ONE {
+        return scaled;
+    }
+    if norm_order == ORDER_TWO {
+        return scaled * scaled;
+    }
+    if norm_order == ORDER_P {
+        return power(scaled, norm_type);
+    }
+    // The finite check has found the maximum already.
+    return vec4<f32>(0.0);
+}
+
+// The factor of a sum when the scale of its elements changes by 2^exponent.
+fn rescale(exponent: i32) -> f32 {
+    if norm_order == ORDER_ONE {
+        return power_of_two(exponent);
+    }
+    if norm_order == ORDER_TWO {
+        return power_of_two(2 * exponent);
+    }
+    if norm_order == ORDER_P {
+        return exp2(norm_type * f32(exponent));
+    }
+    return 0.0;
+}
+
+// The norm of the scaled elements, given their sum and the bits of the largest absolute value.
+fn root_of(sum: f32, max_bits: u32, exponent: i32) -> f32 {
+    if norm_order == ORDER_ONE {
+        return sum;
+    }
+    if norm_order == ORDER_TWO {
+        return sqrt(sum);
+    }
+    if norm_order == ORDER_P {
+        return power(vec4<f32>(sum), 1.0 / norm_type).x;
+    }
+    return bitcast<f32>(max_bits) * power_of_two(-exponent);
+}

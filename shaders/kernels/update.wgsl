@@ -1,0 +1,22 @@
+// The update of a step that `decide` has decided on.
+//
+// In: parameters, states, gradients, the control block. Out: parameters and states. Grid: one workgroup of 64 per
+// 1,024 elements of the chunk.
+
+import package::device::control_uniform::{control};
+import package::kernels::update_elements::{StepContext, first_element, update_elements};
+import interface::{unpack_scalar_state};
+
+@compute @workgroup_size(64)
+fn update(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let applies = control.apply != 0u;
+    // A skipped step reads the first elements alone.
+    let element = select(0u, first_element(workgroup, grid, lane), applies);
+    let scalar_state = unpack_scalar_state(control.scalar_state);
+    let context = StepContext(applies, control.grad_factors, control.step, control.bias_correction, scalar_state);
+    _ = update_elements(element, context);
+}

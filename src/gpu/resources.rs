@@ -1,0 +1,159 @@
+//! The optimizer's own buffers.
+
+use wgpu::{BindingResource, Buffer, BufferBinding, BufferUsages};
+
+use super::buffer_slices::BufferRange;
+use super::chunking::{ChunkLimits, tile_count};
+use crate::Error;
+use crate::factors::Factors;
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::{ControlBlock, NONE};
+use crate::plan::StepPlan;
+use crate::segments::Segments;
+use crate::storage::Dtype;
+use crate::tile::TILE_LEN;
+
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub(crate) control: Buffer,
+    /// Written by a single-pass step in place of `control`, which it reads.
+    pub(crate) next: Buffer,
+    groups: Buffer,
+    tile_sums: Buffer,
+    pub(crate) powers: Buffer,
+    /// Each state, in as many buffers as the limits require.
+    pub(crate) states: Vec<Vec<BufferRange>>,
+    pub(crate) segments: Option<Buffer>,
+    pub(crate) factors: Option<Buffer>,
+    norms: Option<Buffer>,
+    pub(crate) metric_table: Option<Buffer>,
+    /// A gradient scale of 1, for optimizers whose host gives the scale.
+    pub(crate) unit_scale: Buffer,
+}
+
+impl Resources {
+    /// # Errors
+    /// [`Error::DeviceLimit`].
+    pub(crate) fn new(device: &wgpu::Device, plan: &mut StepPlan) -> Result<Self, Error> {
+        let limits = ChunkLimits::new(&device.limits());
+        let max_buffer_size = device.limits().max_buffer_size;
+        check_limit("max_storage_buffer_binding_size", limits.min_binding(), limits.binding)?;
+        check_limit("max_buffer_size", limits.min_binding(), max_buffer_size)?;
+        let spec = plan.rule.spec();
+        let powers = BiasPowers::new(&spec.bias_corrected);
+        let clip_value = plan.rule.clip_value().map(|clip| clip.bound);
+        let block = ControlBlock::new(&powers, plan.rule.first_scalars(), clip_value);
+        let len = plan.len as u64;
+        // An empty flat space has one tile sum, which reports no finding.
+        let tile_sums = [0, 0, 0, NONE].repeat(tile_count(len) as usize);
+        let groups = plan.groups.words_within(limits.binding.min(max_buffer_size));
+        let segments = plan.segments.as_ref().map(Segments::words);
+        let factors = plan.factors.as_ref().map(Factors::words);
+        let metric_table = plan.sampler.as_ref().map(|sampler| sampler.words());
+        let tables = [Some(&tile_sums), Some(&groups), segments.as_ref(), factors.as_ref(), metric_table.as_ref()];
+        for words in tables.into_iter().flatten() {
+            check_limit("max_storage_buffer_binding_size", words.len() as u64 * 4, limits.binding)?;
+            check_limit("max_buffer_size", words.len() as u64 * 4, max_buffer_size)?;
+        }
+        let constant = |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, words);
+        let table = |label: &str, words: &[u32]| {
+            init_buffer(device, label, BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST, words)
+        };
+        let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
+        let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let states = spec.present_states();
+        Ok(Self {
+            control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
+            next: init_buffer(device, "wgpu-optim next control", copied, block),
+            groups: constant("wgpu-optim groups", &groups),
+            tile_sums: constant("wgpu-optim tile sums", &tile_sums),
+            powers: init_buffer(
+                device,
+                "wgpu-optim powers",
+                BufferUsages::UNIFORM,
+                bytemuck::cast_slice(powers.bytes()),
+            ),
+            states: states.map(|state| state_ranges(device, &state.name, state.initial, len)).collect(),
+            segments: segments.map(|words| table("wgpu-optim segments", &words)),
+            factors: factors.map(|words| table("wgpu-optim factors", &words)),
+            norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
+            metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
+            unit_scale: constant("wgpu-optim unit scale", &[1f32.to_bits()]),
+        })
+    }
+
+    /// The buffers that one step leaves for the next.
+    pub(crate) fn persistent_buffers(&self) -> impl Iterator<Item = &Buffer> {
+        let Self { control, next, states, segments, factors, norms, metric_table, .. } = self;
+        let states = states.iter().flatten().map(|range| &range.buffer);
+        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms).chain(metric_table)
+    }
+
+    /// The resource of a variable in the WGSL, by its name; `None` for those of chunks, streams and the gradient scale.
+    pub(crate) fn binding(&self, name: &str) -> Option<BindingResource<'_>> {
+        Some(match name {
+            "control" => buffer_binding(&self.control, 0, ControlBlock::CONTROL_BYTES),
+            "block" => self.control.as_entire_binding(),
+            "next" => self.next.as_entire_binding(),
+            "groups" => self.groups.as_entire_binding(),
+            "tile_sums" => self.tile_sums.as_entire_binding(),
+            "segments" => self.segments.as_ref()?.as_entire_binding(),
+            "factors" => self.factors.as_ref()?.as_entire_binding(),
+            "norms" => self.norms.as_ref()?.as_entire_binding(),
+            "metric_table" => self.metric_table.as_ref()?.as_entire_binding(),
+            _ => return None,
+        })
+    }
+}
+
+pub(crate) fn check_limit(limit: &'static str, required: u64, available: u64) -> Result<(), Error> {
+    if available >= required { Ok(()) } else { Err(Error::DeviceLimit { limit, required, available }) }
+}
+
+/// A buffer that begins with `words`.
+pub(crate) fn init_buffer(device: &wgpu::Device, label: &str, usage: BufferUsages, words: &[u32]) -> Buffer {
+    use wgpu::util::{BufferInitDescriptor, DeviceExt};
+    let contents = bytemuck::cast_slice(words);
+    device.create_buffer_init(&BufferInitDescriptor { label: Some(label), contents, usage })
+}
+
+/// `size` bytes of a buffer from `offset` on.
+pub(crate) fn buffer_binding(buffer: &Buffer, offset: u64, size: u64) -> BindingResource<'_> {
+    BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
+}
+
+/// Bytes behind a state, if there is room: streams of 2^n bytes that follow each other would share the sets of a cache.
+const STATE_STAGGER_BYTES: u64 = 1024;
+
+/// Buffers for one state, each of a multiple of 16 bytes.
+pub(crate) fn state_ranges(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<BufferRange> {
+    let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
+    let max_len = max_buffer_size / 4 / TILE_LEN as u64 * TILE_LEN as u64;
+    let range = |start: u64| {
+        let len = max_len.min(len - start);
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(&format!("wgpu-optim {name}")),
+            size: ((len * 4).next_multiple_of(16) + STATE_STAGGER_BYTES).min(max_buffer_size),
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: initial != 0.0,
+        });
+        if initial != 0.0 {
+            fill(&buffer, initial);
+        }
+        BufferRange { buffer, offset: 0, start, len, dtype: Dtype::F32 }
+    };
+    (0..len.div_ceil(max_len)).map(|i| range(i * max_len)).collect()
+}
+
+/// Fills a buffer that is mapped at creation, and unmaps it.
+fn fill(buffer: &Buffer, value: f32) {
+    let block = [value; 1024];
+    if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
+        let len = view.len();
+        for start in (0..len).step_by(size_of_val(&block)) {
+            let end = len.min(start + size_of_val(&block));
+            view.slice(start..end).copy_from_slice(&bytemuck::cast_slice(&block)[..end - start]);
+        }
+    }
+    buffer.unmap();
+}

@@ -1,0 +1,184 @@
+//! The WGSL that depends on a rule's names and on the storage of its streams.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::modules::Variant;
+use crate::plan::{Pass, StepPlan};
+use crate::storage::{Access, StreamSpec};
+
+/// Binding of the first stream.
+const STREAM_BINDING: usize = 4;
+/// Streams that a chunk has shifts for.
+pub(crate) const MAX_STREAMS: usize = 12;
+
+/// The types that a rule's functions name.
+pub(super) fn interface(plan: &StepPlan) -> String {
+    let (rule, spec) = (&plan.rule, plan.rule.spec());
+    let (four, by_four) = ("vec4<f32>", "mat4x4<f32>");
+    let mut fields = vec!["param"];
+    fields.extend(spec.states.iter().map(|state| &*state.name));
+    if rule.factored().is_some() {
+        fields.push("variance");
+    }
+    let hyperparameters: Vec<&str> = spec.hyperparameters.iter().map(|(name, _)| &**name).collect();
+    let sums = rule.reduction().map(|reduction| reduction.sums()).unwrap_or_default();
+    let mut text = number_struct("Hyper", "f32", &hyperparameters);
+    text += &number_struct("Element", four, &fields);
+    text += &packed_struct("ScalarState", "scalar_state", "f32", four, &names(&rule.initial_scalars()));
+    text += &packed_struct("SegmentSums", "segment_sums", four, by_four, &sums);
+    text += &packed_struct("TensorState", "tensor_state", four, by_four, &names(&rule.initial_tensor_state()));
+    let group_lr_quads = plan.groups.lr_quads();
+    if group_lr_quads > 0 {
+        let _ = writeln!(text, "const GROUP_LR_QUADS: u32 = {group_lr_quads}u;");
+    }
+    text
+}
+
+fn names<'a>(values: &[(&'a str, f32)]) -> Vec<&'a str> {
+    values.iter().map(|&(name, _)| name).collect()
+}
+
+/// A struct of `number`s. WGSL allows no empty struct: without members it has an unused one.
+fn number_struct(name: &str, number: &str, members: &[&str]) -> String {
+    let members = if members.is_empty() { &["unused"] } else { members };
+    let separator = format!(": {number},\n    ");
+    format!("struct {name} {{\n    {}: {number},\n}}\n\n", members.join(&separator))
+}
+
+/// A struct of up to four `number`s, and its conversions from and to `packed`, which holds four.
+fn packed_struct(name: &str, suffix: &str, number: &str, packed: &str, members: &[&str]) -> String {
+    let unpacked: Vec<String> = (0..members.len().max(1)).map(|i| format!("numbers[{i}]")).collect();
+    let mut fields: Vec<String> = members.iter().map(|member| format!("fields.{member}")).collect();
+    fields.resize(4, format!("{number}()"));
+    let (unpacked, fields) = (unpacked.join(", "), fields.join(", "));
+    format!(
+        "{}fn unpack_{suffix}(numbers: {packed}) -> {name} {{\n    return {name}({unpacked});\n}}\n\n\
+         fn pack_{suffix}(fields: {name}) -> {packed} {{\n    return {packed}({fields});\n}}\n\n",
+        number_struct(name, number, members)
+    )
+}
+
+/// The streams that a kernel binds, with their numbers in the chunk's shifts.
+pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSpec)> {
+    let streams = plan.streams().into_iter().enumerate();
+    match pass {
+        Pass::GlobalNorm | Pass::FactorPartials => streams.filter(|(_, stream)| stream.name == "grad").collect(),
+        Pass::SegmentReduce | Pass::MetricsReduce => {
+            streams.map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream })).collect()
+        }
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
+        Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate | Pass::MetricsTotal => {
+            Vec::new()
+        }
+    }
+}
+
+/// Declarations and accessors of the streams; conversions between their words and `Element`.
+pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
+    let streams = bound_streams(plan, pass);
+    let mut imports = BTreeSet::from(["import package::device::chunk::{chunk};\n".to_owned()]);
+    let mut text = String::new();
+    for (number, stream) in &streams {
+        let (module, functions) = stream.dtype.format().module();
+        imports.insert(format!("import {module}::{{{}}};\n", functions.join(", ")));
+        text += &accessors(stream, *number, variant);
+    }
+    let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
+    if !elements.is_empty() {
+        imports.insert("import interface::{Element};\n".to_owned());
+        text += &words(plan, &elements);
+    }
+    imports.into_iter().collect::<String>() + "\n" + &text
+}
+
+/// The declaration of one stream, `load_name`, and `store_name` where the kernel writes it. Numbers are f32 bits.
+fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, variant: Variant) -> String {
+    let (format, binding) = (dtype.format(), STREAM_BINDING + number);
+    let mode = if *access == Access::Read { "read" } else { "read_write" };
+    let element_type = if variant.aligned { format.quad_type() } else { "u32" };
+    let shift = format!("chunk.shifts[{}].{}", number / 4, ["x", "y", "z", "w"][number % 4]);
+    let shift = if variant.shifted { shift } else { "0u".to_owned() };
+    let words = format!("{name}_words");
+    let quad = format!("{words}[element / 4u + {shift} / 4u]");
+    let (load, store) = if variant.aligned {
+        (format!("return {};", format.load_quad(&quad)), format!("{quad} = {};", format.store_quad("bits")))
+    } else {
+        (
+            format!("let at = element + {shift};\n    return {};", format.load_each(&words, "at")),
+            format!("let at = element + {shift};\n    {}", format.store_each(&words, "at")),
+        )
+    };
+    let mut text = format!(
+        "@group(0) @binding({binding}) var<storage, {mode}> {words}: array<{element_type}>;\n\n\
+         fn load_{name}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n\n"
+    );
+    if *access == Access::ReadWrite {
+        let _ = writeln!(
+            text,
+            "fn store_{name}(element: u32, bits: vec4<u32>, is_active: vec4<bool>) {{\n    {store}\n}}\n"
+        );
+    }
+    text
+}
+
+/// `Words`, the f32 bits of parameter and states, and its conversions.
+fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
+    let (mut members, mut reads, mut writes) = (String::new(), String::new(), String::new());
+    for StreamSpec { name, access, .. } in streams {
+        let _ = writeln!(members, "    {name}: vec4<u32>,");
+        let _ = writeln!(reads, "        load_{name}(element),");
+        if *access == Access::ReadWrite {
+            let updated = format!("bitcast<vec4<u32>>(updated.{name})");
+            let _ =
+                writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, is_active), is_active);");
+        }
+    }
+    let mut casts = "        bitcast<vec4<f32>>(words.param),\n".to_owned();
+    for state in &plan.rule.spec().states {
+        let name = &state.name;
+        let cast = if state.present { format!("bitcast<vec4<f32>>(words.{name})") } else { "vec4<f32>()".to_owned() };
+        let _ = writeln!(casts, "        {cast},");
+    }
+    if plan.rule.factored().is_some() {
+        casts += "        vec4<f32>(),\n";
+    }
+    let mut text = format!(
+        "struct Words {{\n{members}}}\n\n\
+         fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
+         fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n"
+    );
+    if !writes.is_empty() {
+        let _ = write!(
+            text,
+            "fn write_words(element: u32, words: Words, updated: Element, is_active: vec4<bool>) {{\n{writes}}}\n"
+        );
+    }
+    text
+}
+
+/// The table of segments.
+pub(super) fn segment_table(writes: bool) -> String {
+    table("segments", 16, "vec4<u32>", writes)
+}
+
+/// The table of factors.
+pub(super) fn factor_table(writes: bool) -> String {
+    table("factors", 17, "u32", writes)
+}
+
+fn table(name: &str, binding: u32, element: &str, writes: bool) -> String {
+    let mode = if writes { "read_write" } else { "read" };
+    format!("@group(0) @binding({binding}) var<storage, {mode}> {name}: array<{element}>;\n")
+}
+
+/// Applies an auxiliary update in place of the rule.
+pub(super) fn apply(auxiliary: &str) -> String {
+    format!(
+        "import package::rule::step::{{StepScalars}};\n\
+         import interface::{{Element, Hyper}};\n\
+         import rule::{{{auxiliary}}};\n\n\
+         fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {{\n    \
+         return {auxiliary}(old, grad, hyper, step);\n}}\n"
+    )
+}

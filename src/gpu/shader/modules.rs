@@ -1,0 +1,197 @@
+//! The WGSL files of kernels, and which of them a variant of a kernel takes.
+
+use std::collections::HashMap;
+
+use super::codegen;
+use super::compose::Seam;
+use crate::groups::GroupTable;
+use crate::plan::{Pass, StepPlan};
+
+macro_rules! files {
+    ($($path:literal),* $(,)?) => {
+        /// Path below `shaders/` without its ending, and text.
+        const FILES: &[(&str, &str)] = &[$(($path, include_str!(concat!("../../../shaders/", $path, ".wgsl")))),*];
+    };
+}
+
+files! {
+    "device/apply_rule",
+    "device/chunk",
+    "device/chunk_options",
+    "device/control_uniform",
+    "device/factored_variance",
+    "device/group_lookup/block",
+    "device/group_lookup/padded",
+    "device/group_lookup/search",
+    "device/group_lookup/uniform",
+    "device/quad_options",
+    "device/segment_values",
+    "device/step_uniforms/by_group",
+    "device/step_uniforms/scaled",
+    "device/stub/clip_segment",
+    "device/stub/clip_value",
+    "device/stub/factored_variance",
+    "device/stub/metric",
+    "device/stub/percentile",
+    "device/stub/segment_values",
+    "device/stub/update_scalars",
+    "device/stub/update_tensor_state",
+    "device/workgroup_scaled_sum",
+    "device/workgroup_sum",
+    "factors",
+    "kernels/auxiliary_update",
+    "kernels/bias_correction",
+    "kernels/control",
+    "kernels/decide",
+    "kernels/factor_partials",
+    "kernels/factor_row_mean",
+    "kernels/factor_update",
+    "kernels/global_norm",
+    "kernels/metric_sums",
+    "kernels/metrics_reduce",
+    "kernels/metrics_total",
+    "kernels/norm_order",
+    "kernels/part_sums",
+    "kernels/percentile",
+    "kernels/scaled_sum",
+    "kernels/segment_reduce",
+    "kernels/segment_update",
+    "kernels/update",
+    "kernels/update_elements",
+    "kernels/update_single_pass",
+    "rule/math",
+    "rule/step",
+    "segments",
+    "storage/f32",
+    "transform/clip_segment",
+    "transform/clip_value",
+}
+
+/// The text of a file by its path below `shaders/`, without the ending.
+pub(crate) fn file(path: &str) -> Option<&'static str> {
+    FILES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+}
+
+/// Paths and texts of all files.
+#[cfg(test)]
+pub(crate) fn files() -> &'static [(&'static str, &'static str)] {
+    FILES
+}
+
+/// What a kernel is specialized for beside its optimizer: properties of the chunk it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Variant {
+    /// Every stream is accessed four elements at a time.
+    pub(crate) aligned: bool,
+    /// The chunk begins behind the start of a binding.
+    pub(crate) shifted: bool,
+    pub(crate) group_lookup: GroupLookup,
+}
+
+/// How a kernel finds the options of elements. The names are those of the files in `shaders/device/group_lookup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum GroupLookup {
+    /// The chunk lies in one active span: it holds the options.
+    Uniform,
+    /// All active elements have the same options: the chunk holds them, a word per block of 64 the number of active ones.
+    Padded,
+    /// That word holds the number of the span too.
+    Block,
+    /// A search through the table of groups.
+    Search,
+}
+
+impl GroupLookup {
+    const ALL: [Self; 4] = [Self::Uniform, Self::Padded, Self::Block, Self::Search];
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Uniform => "device/group_lookup/uniform",
+            Self::Padded => "device/group_lookup/padded",
+            Self::Block => "device/group_lookup/block",
+            Self::Search => "device/group_lookup/search",
+        }
+    }
+}
+
+impl Variant {
+    /// The variant of kernels that read no chunk.
+    pub(crate) const FIXED: Self = Self { aligned: true, shifted: false, group_lookup: GroupLookup::Uniform };
+
+    /// Every variant of a kernel.
+    pub(crate) fn of(pass: Pass) -> Vec<Self> {
+        let lookups = match pass {
+            Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate | Pass::MetricsTotal => {
+                return vec![Self::FIXED];
+            }
+            // Partials look up single elements.
+            Pass::FactorPartials => &[GroupLookup::Search][..],
+            _ => &GroupLookup::ALL,
+        };
+        let alignments = [(true, false), (true, true), (false, false), (false, true)];
+        let alignments = if pass == Pass::FactorPartials { &alignments[2..] } else { &alignments };
+        let of_lookup = |&group_lookup: &GroupLookup| {
+            alignments.iter().map(move |&(aligned, shifted)| Self { aligned, shifted, group_lookup })
+        };
+        lookups.iter().flat_map(of_lookup).collect()
+    }
+
+    /// Whether a chunk of an optimizer with these groups may take the variant.
+    pub(crate) fn is_met(self, groups: &GroupTable) -> bool {
+        match self.group_lookup {
+            GroupLookup::Uniform => true,
+            GroupLookup::Padded => groups.has_blocks() && groups.only_options().is_some(),
+            GroupLookup::Block => groups.has_blocks() && groups.only_options().is_none(),
+            GroupLookup::Search => !groups.is_one_span(),
+        }
+    }
+
+    /// Short text for labels: `unaligned, shifted, search`.
+    pub(crate) fn label(self) -> String {
+        let (aligned, shifted) = (if self.aligned { "" } else { "un" }, if self.shifted { "shifted, " } else { "" });
+        let lookup = self.group_lookup.file().rsplit('/').next().unwrap_or_default();
+        format!("{aligned}aligned, {shifted}{lookup}")
+    }
+}
+
+/// The choice for every seam of a kernel.
+pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'static str, Seam> {
+    let rule = &plan.rule;
+    let file_if = |condition: bool, file, stub| Seam::File(if condition { file } else { stub });
+    let rule_if = |condition: bool, stub| if condition { Seam::Rule } else { Seam::File(stub) };
+    let auxiliary = match pass {
+        Pass::AuxiliaryUpdate(name) => Some(name),
+        _ => None,
+    };
+    // Auxiliary updates read their input as it is.
+    let clips_value = rule.clip_value().is_some() && auxiliary.is_none();
+    let has_sums = rule.reduction().is_some();
+    let reduces = matches!(pass, Pass::SegmentReduce | Pass::SegmentUpdate);
+    let updates_factors = matches!(pass, Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean);
+    let mut seams = HashMap::from([
+        ("interface", Seam::Text(codegen::interface(plan))),
+        ("streams", Seam::Text(codegen::streams(plan, pass, variant))),
+        ("segment_table", Seam::Text(codegen::segment_table(reduces))),
+        ("factor_table", Seam::Text(codegen::factor_table(updates_factors))),
+        ("group_lookup", Seam::File(variant.group_lookup.file())),
+        (
+            "step_uniforms",
+            file_if(plan.groups.lr_quads() > 0, "device/step_uniforms/by_group", "device/step_uniforms/scaled"),
+        ),
+        ("clip_value", file_if(clips_value, "transform/clip_value", "device/stub/clip_value")),
+        ("clip_segment", file_if(rule.clip_segment().is_some(), "transform/clip_segment", "device/stub/clip_segment")),
+        ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
+        ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
+        (
+            "factored_variance",
+            file_if(rule.factored().is_some(), "device/factored_variance", "device/stub/factored_variance"),
+        ),
+        ("scalar_state", rule_if(rule.has_scalar_state(), "device/stub/update_scalars")),
+        ("tensor_state", rule_if(rule.tensor_state().is_some(), "device/stub/update_tensor_state")),
+        ("metric", rule_if(rule.metric().is_some(), "device/stub/metric")),
+        ("reduction", rule_if(rule.clip_segment().is_none(), "transform/clip_segment")),
+        ("applied", auxiliary.map_or(Seam::File("device/apply_rule"), |name| Seam::Text(codegen::apply(name)))),
+    ]);
+    seams.insert("rule", Seam::Text(rule.wgsl().into_owned()));
+    seams
+}

@@ -1,0 +1,59 @@
+//! Checks a composed kernel on the host: a mistake in a rule's WGSL is an error, not wgpu's panic.
+
+use naga::back::pipeline_constants::process_overrides;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{ShaderStage, front::wgsl};
+
+use super::compose::Composed;
+use super::reflect::Reflection;
+
+/// Variables that the kernels declare; a rule declares no binding of its own.
+const RESOURCES: [&str; 13] = [
+    "chunk",
+    "control",
+    "groups",
+    "tile_sums",
+    "block",
+    "grad_scale",
+    "next",
+    "norms",
+    "segments",
+    "factors",
+    "metric_table",
+    "uniforms",
+    "powers",
+];
+
+/// The interface of a valid kernel.
+///
+/// # Errors
+/// What the compiler says, with the lines it speaks of.
+pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Result<Reflection, String> {
+    let source = &composed.source;
+    let path = |line: Option<u32>| {
+        let (module, _) = composed.place(line.unwrap_or(1) as usize);
+        if module == "rule" { "rule.wgsl".to_owned() } else { format!("{module} (composed)") }
+    };
+    let module = wgsl::parse_str(source).map_err(|error| {
+        let line = error.location(source).map(|location| location.line_number);
+        error.emit_to_string_with_path(source, path(line).as_str())
+    })?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).map_err(|error| {
+        let line = error.location(source).map(|location| location.line_number);
+        error.emit_to_string_with_path(source, &path(line))
+    })?;
+    let reflection = Reflection::new(&module, &info);
+    let is_known = |name: &str| RESOURCES.contains(&name) || name.ends_with("_words");
+    let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some());
+    let mut names = bound.map(|(_, variable)| variable.name.as_deref().unwrap_or_default());
+    if let Some(name) = names.find(|name| !is_known(name)) {
+        return Err(format!("it binds {name:?}; a rule reads everything from its arguments"));
+    }
+    let declared = constants.iter().filter(|(name, _)| reflection.overrides.contains(name));
+    let values = declared.map(|(name, value)| (name.clone(), *value)).collect();
+    for entry in &module.entry_points {
+        process_overrides(&module, &info, Some((ShaderStage::Compute, &entry.name)), &values)
+            .map_err(|error| format!("an `override` has no usable value in RuleSpec::constants: {error}"))?;
+    }
+    Ok(reflection)
+}

@@ -1,0 +1,16 @@
+//! The step that needs no decision: counted, then updated as any other.
+
+use super::bias_correction::BiasPowers;
+use super::control::{ControlBlock, NONE, StepHead};
+use crate::transform::TransformedRule;
+
+/// Counts the step.
+pub(crate) fn count(block: &mut ControlBlock, head: &StepHead, powers: &BiasPowers, rule: &TransformedRule) {
+    block.bias_correction = block.upcoming_bias_correction;
+    block.upcoming_bias_correction = powers.bias_correction(block.step + 2);
+    block.step += 1;
+    block.lr = head.lr;
+    block.findings = 0;
+    block.first_nonfinite = [NONE; 2];
+    rule.update_scalars(&mut block.scalar_state, head.lr, block.bias_correction, block.step);
+}

@@ -1,0 +1,82 @@
+use std::fmt;
+
+/// One kernel of a step. Its name is that of the WGSL file, of the entry point, of the label, and of the CPU function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Pass {
+    /// The norm of all gradients and their finite check, tile by tile.
+    GlobalNorm,
+    /// Clip coefficient, apply or skip, step counter, bias corrections.
+    Decide,
+    /// Sums of squares over rows and columns.
+    FactorPartials,
+    /// The factors.
+    FactorUpdate,
+    /// The mean of each matrix's row factors.
+    FactorRowMean,
+    /// The rule's sums, part by part.
+    SegmentReduce,
+    /// The rule's sums, segment by segment, and its tensor state.
+    SegmentUpdate,
+    /// Metrics of a sampled step, part by part.
+    MetricsReduce,
+    /// Metrics of a sampled step, segment by segment.
+    MetricsTotal,
+    /// The update that `Decide` has decided on.
+    Update,
+    /// The whole step in one dispatch.
+    UpdateSinglePass,
+    /// An auxiliary update of the rule, by its name.
+    AuxiliaryUpdate(&'static str),
+}
+
+impl Pass {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::GlobalNorm => "global_norm",
+            Self::Decide => "decide",
+            Self::FactorPartials => "factor_partials",
+            Self::FactorUpdate => "factor_update",
+            Self::FactorRowMean => "factor_row_mean",
+            Self::SegmentReduce => "segment_reduce",
+            Self::SegmentUpdate => "segment_update",
+            Self::MetricsReduce => "metrics_reduce",
+            Self::MetricsTotal => "metrics_total",
+            Self::Update => "update",
+            Self::UpdateSinglePass => "update_single_pass",
+            Self::AuxiliaryUpdate(_) => "auxiliary_update",
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AuxiliaryUpdate(name) => write!(f, "auxiliary_update {name}"),
+            pass => f.write_str(pass.name()),
+        }
+    }
+}
+
+/// What determines the passes of a step, beside its optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StepKind {
+    /// One dispatch per chunk: nothing needs to be known of all gradients before.
+    SinglePass,
+    /// A step that `decide` decides on.
+    Decided,
+    /// A decided step with metrics.
+    Sampled,
+    /// An auxiliary update of the rule.
+    Auxiliary(&'static str),
+}
+
+impl StepKind {
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Self::Decided | Self::Sampled)
+    }
+
+    /// Whether it counts as a step.
+    pub(crate) fn is_step(self) -> bool {
+        !matches!(self, Self::Auxiliary(_))
+    }
+}

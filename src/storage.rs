@@ -1,0 +1,133 @@
+//! How numbers lie in memory: one file per format. Only this folder tells words from numbers.
+
+pub(crate) mod f32;
+
+/// Bits of an f32 without its sign.
+pub(crate) const ABSOLUTE: u32 = 0x7fff_ffff;
+/// An f32 is infinite or NaN if the bits of its absolute value reach this.
+pub(crate) const INFINITE: u32 = 0x7f80_0000;
+
+/// The storage format of a stream of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Dtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+}
+
+impl Dtype {
+    /// Bytes of `len` numbers.
+    pub const fn bytes(self, len: u64) -> u64 {
+        match self {
+            Self::F32 => 4 * len,
+        }
+    }
+
+    /// The WGSL of the format.
+    pub(crate) fn format(self) -> &'static dyn Format {
+        match self {
+            Self::F32 => &f32::F32,
+        }
+    }
+}
+
+/// The shader side of a storage format: expressions over the functions of its WGSL module.
+pub(crate) trait Format {
+    /// Path of the WGSL module, and the functions that the expressions call.
+    fn module(&self) -> (&'static str, &'static [&'static str]);
+
+    /// Type of the words of four numbers.
+    fn quad_type(&self) -> &'static str;
+
+    /// The f32 bits of the four numbers whose words `quad` is.
+    fn load_quad(&self, quad: &str) -> String;
+
+    /// The f32 bits of the four numbers from element `at` on of `words`, an array of u32.
+    fn load_each(&self, words: &str, at: &str) -> String;
+
+    /// The words of four numbers, given their f32 bits.
+    fn store_quad(&self, bits: &str) -> String;
+
+    /// Statements that store the active ones of four numbers from element `at` on, given `bits` and `is_active`.
+    fn store_each(&self, words: &str, at: &str) -> String;
+}
+
+/// A stream of numbers that kernels bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamSpec {
+    /// `param`, `grad`, or the name of a state.
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) access: Access,
+}
+
+/// What kernels do with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// Numbers in host memory, in their storage format.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum HostSlice<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+}
+
+impl<'a> HostSlice<'a> {
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The storage format.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+        }
+    }
+
+    /// Whether kernels read the numbers where they lie.
+    pub(crate) fn is_f32(&self) -> bool {
+        self.dtype() == Dtype::F32
+    }
+
+    /// The numbers of a range as f32: where they lie, or widened into `scratch`.
+    pub(crate) fn load<'b>(&self, range: std::ops::Range<usize>, _scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::F32(values) => &values[range],
+        }
+    }
+}
+
+impl<'a> From<&'a [f32]> for HostSlice<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for HostSlice<'a> {
+    fn from(values: &'a Vec<f32>) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for HostSlice<'a> {
+    fn from(values: &'a [f32; N]) -> Self {
+        Self::F32(values)
+    }
+}
