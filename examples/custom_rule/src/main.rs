@@ -1,4 +1,4 @@
-//! An update rule from outside the crate: `cargo run --release --example custom_rule`.
+//! An update rule from outside the crate: `cargo run --release -p custom_rule`.
 //!
 //! It minimizes Σ (pᵢ - i)² with clipping, a schedule and a frozen group, none of which the rule knows of, on the
 //! device where there is one and on the CPU engine.

@@ -1,5 +1,5 @@
 //! Rules of the crate descend well-known functions from thousands of points, each rule in flat buffers of its own, and
-//! pictures show how. See README.md beside this file.
+//! pictures show how. See the README of this package.
 
 mod args;
 mod basins;

@@ -1,4 +1,4 @@
-//! The loss of the network of `mlp_mnist` on planes through its trained parameters. See README.md beside this file.
+//! The loss of the network of `mlp_mnist` on planes through its trained parameters. See the README of this package.
 
 mod args;
 mod contours;

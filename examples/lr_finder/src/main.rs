@@ -1,4 +1,4 @@
-//! Smith's learning rate range test on the network of the example `mlp_mnist`: see the README beside this file.
+//! Smith's learning rate range test on the network of the example `mlp_mnist`: see the README of this package.
 
 mod curve;
 mod sweep;

@@ -1,5 +1,5 @@
 //! Trains a multilayer perceptron on MNIST: the kernels of forward and backward pass and the optimizer step go to the
-//! device in one submission per step. See README.md beside this file.
+//! device in one submission per step. See the README of this package.
 
 mod args;
 mod compare;

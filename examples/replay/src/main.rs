@@ -1,7 +1,7 @@
 //! Replays recorded gradients through an optimizer and writes what our step makes of them, to compare with any other
 //! framework. See this folder's README.
 //!
-//! `cargo run --release --example replay -- --config config.json --trace trace.safetensors --out out.safetensors`
+//! `cargo run --release -p replay -- --config config.json --trace trace.safetensors --out out.safetensors`
 
 mod config;
 mod engine;

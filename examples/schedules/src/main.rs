@@ -1,4 +1,4 @@
-//! Draws every schedule over one run, and one that is given as JSON: see the README beside this file.
+//! Draws every schedule over one run, and one that is given as JSON: see the README of this package.
 
 mod gallery;
 mod grid;

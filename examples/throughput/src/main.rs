@@ -1,6 +1,6 @@
-//! What a step costs beside what its bytes cost: see the README beside this file.
+//! What a step costs beside what its bytes cost: see the README of this package.
 //!
-//! `cargo run --release --example throughput -- --help`
+//! `cargo run --release -p throughput -- --help`
 
 mod args;
 mod case;
