@@ -10,7 +10,7 @@ use examples_common::device::Device;
 use mlp_mnist::data::Examples;
 use mlp_mnist::model::{Linear, Model};
 
-/// θ(a, b) = origin + a · directions[0] + b · directions[1], at `side` values of a and of b.
+/// `θ(a, b) = origin + a · directions[0] + b · directions[1]`, at `side` values of a and of b.
 #[derive(Debug)]
 pub(crate) struct Plane<'a> {
     pub(crate) origin: &'a [f32],
