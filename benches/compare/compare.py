@@ -53,7 +53,7 @@ def ours(engine, elements, tensors, seconds):
     """The rows of examples/throughput for AdamW."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        command = ["cargo", "run", "--quiet", "--release", "--example", "throughput", "--", "--engine", engine]
+        command = ["cargo", "run", "--quiet", "--release", "--package", "throughput", "--", "--engine", engine]
         command += ["--rules", "adamw", "--sizes", str(elements), "--tensors", str(tensors)]
         command += ["--seconds", str(seconds), "--json", str(rows)]
         if run(command, ROOT, f"wgpu-optim ({engine}) at {elements:,} parameters") is None:

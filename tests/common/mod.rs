@@ -1,14 +1,8 @@
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    clippy::unwrap_used,
-    reason = "every test binary uses its part; in tests a panic is the report"
-)]
+//! What the tests share: a device, buffers on it, and an optimizer with its buffers.
 
+pub mod by_hand;
 pub mod device;
 pub mod numbers;
-pub mod oracle;
 
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};

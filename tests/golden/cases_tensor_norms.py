@@ -4,7 +4,7 @@ optax's rules are wrapped as a torch optimizer, so that `generate.run` plays the
 its own group, in float64.
 
 A step of these rules moves a tensor by a share of its norm, and an error of a parameter with it: lr * trust coefficient /
-(1 - momentum) * steps stays below one or so in every long case, since the bounds of tests/golden.rs grow with its exponential.
+(1 - momentum) * steps stays below one or so in every long case, since the bounds of tests/it/golden.rs grow with its exponential.
 """
 
 import jax

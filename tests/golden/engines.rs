@@ -8,7 +8,7 @@ use wgpu_optim::{
 };
 
 use super::cases::Case;
-use super::common::device;
+use crate::common::device;
 
 pub trait Engine {
     /// What the next step will use.

@@ -1,7 +1,7 @@
 //! Plays a case through the oracle: exact values, and bounds on the error of f32 arithmetic.
 
 use super::cases::{Case, Group};
-use super::common::oracle::{
+use crate::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdafactorOracle, AdagradOracle, AdamOracle, AdamaxOracle,
     AdanOracle, Averaging, Convention, Curvature, FACTORS, Factors, HALF_ULP, LambOracle, LarsOracle, LionOracle,
     NAdamOptions, NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded,

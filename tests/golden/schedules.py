@@ -226,7 +226,7 @@ def published_cases():
 
 
 def lambda_cases():
-    """`lr_lambdas` of tests/schedules.rs."""
+    """`lr_lambdas` of tests/it/schedules.rs."""
     for function in (lambda step: 0.95**step, lambda step: 1 / (1 + 0.1 * step), lambda step: step // 7):
         optimizer = sgd(0.3)
         yield walked(lr_scheduler.LambdaLR(optimizer, function), optimizer, 30)

@@ -5,24 +5,27 @@ use std::process::ExitCode;
 
 use crate::{cargo, repository};
 
-/// An example that draws into the folder `--out`, and what its own folder keeps of that.
+/// An example that draws into the folder `--out`, and the files that its own folder keeps.
 struct Exhibit {
     example: &'static str,
+    features: &'static [&'static str],
     arguments: &'static [&'static str],
     kept: &'static [&'static str],
 }
 
 const EXHIBITS: &[Exhibit] = &[
-    Exhibit { example: "schedules", arguments: &[], kept: &["schedules.svg"] },
+    Exhibit { example: "schedules", features: &[], arguments: &[], kept: &["schedules.svg"] },
     // The CPU engine computes the same bits everywhere.
     Exhibit {
         example: "landscape",
+        features: &[],
         arguments: &["--device", "cpu"],
         kept: &["paths.svg", "basins_himmelblau.svg", "race.gif", "races.md"],
     },
-    Exhibit { example: "lr_finder", arguments: &["--device", "cpu"], kept: &["lr_finder.svg"] },
+    Exhibit { example: "lr_finder", features: &[], arguments: &["--device", "cpu"], kept: &["lr_finder.svg"] },
     Exhibit {
         example: "mlp_mnist",
+        features: &["plot"],
         arguments: &[
             "--device",
             "cpu",
@@ -35,6 +38,7 @@ const EXHIBITS: &[Exhibit] = &[
     },
     Exhibit {
         example: "loss_surface",
+        features: &[],
         arguments: &["--device", "cpu"],
         kept: &["random.svg", "path.svg", "batches.svg"],
     },
@@ -42,11 +46,13 @@ const EXHIBITS: &[Exhibit] = &[
 
 /// Draws all; the other files stay in `target/gallery`.
 pub(crate) fn run() -> Result<ExitCode, String> {
-    for Exhibit { example, arguments, kept } in EXHIBITS {
+    for Exhibit { example, features, arguments, kept } in EXHIBITS {
         let drawn = repository().join("target/gallery").join(example);
         fs::create_dir_all(&drawn).map_err(|error| format!("{}: {error}", drawn.display()))?;
         let mut command = cargo();
-        command.args(["run", "--release", "--package", "wgpu-optim", "--example", example, "--"]).args(*arguments);
+        command
+            .args(["run", "--release", "--package", example, "--features", &features.join(","), "--"])
+            .args(*arguments);
         command.arg("--out").arg(&drawn).current_dir(repository());
         let status = command.status().map_err(|error| format!("cannot start cargo: {error}"))?;
         if !status.success() {

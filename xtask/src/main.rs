@@ -22,7 +22,7 @@ struct Cli {
 enum Chore {
     /// Set up what the tests need (a Vulkan driver), then run every test
     Test {
-        /// Passed on to `cargo test`, e.g. `-- --test rules -- --nocapture`
+        /// Passed on to `cargo test`, e.g. `-- --test it rules:: -- --nocapture`
         #[arg(last = true)]
         cargo_test_args: Vec<OsString>,
     },
@@ -44,9 +44,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// What tests need beyond the default features: all that adds code, but no further backend (an adapter more, a build of
-/// wgpu more).
-const TEST_FEATURES: [&str; 2] = ["--features", "wgpu-optim/serde,wgpu-optim/tensorboard"];
+/// Features of the library under test: all that add code, and no further backend, which would build wgpu again.
+const TEST_FEATURES: &str = "wgpu-optim/serde,wgpu-optim/tensorboard";
 
 /// The folder of the workspace, wherever the command was called from.
 fn repository() -> PathBuf {

@@ -1,7 +1,7 @@
 //! `cargo xtask mutants`: is there a place in the shaders that can be broken without any test noticing?
 //!
 //! The tests are built once, from a copy of the repository under `target/mutants`. Each breakage is written into the
-//! built binaries, which are run one at a time until a test fails, and the shader in them is mended again.
+//! built binary. Its modules run one after the other until a test fails. Then the shader in it is mended again.
 //!
 //! All of it takes hours. What was noticed is written down, so that `--resume` takes an interrupted run up, and subsets
 //! (`--shader`, `--test`) add up to a whole.
@@ -37,7 +37,7 @@ const VALIDATION: &str = "shaders";
 /// Their tests of a rule have the rule's name.
 const RULES: [&str; 2] = ["rules", "tensor_norms"];
 
-/// The binaries that most often notice for their time, first. All others follow in the order of their names, unit tests
+/// The modules that most often notice for their time, first. All others follow in the order of their names, unit tests
 /// last.
 const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buffers", "norm", "rules", "golden"];
 
@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// given several times
     #[arg(long, value_name = "NAME")]
     shader: Vec<Place>,
-    /// Only this test binary besides the validation of the shaders; may be given several times
+    /// Only this module of the tests besides the validation of the shaders; may be given several times
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
     /// The examples' own shaders too, checked by the tests in the examples
@@ -181,14 +181,15 @@ fn mutants_of(file: &str, source: &str) -> Result<Vec<Mutant>, String> {
     Ok(mutants.collect())
 }
 
-/// The test binaries that could notice a breakage in a shader, the validation of the library's shaders first.
+/// The modules of the tests that could notice a breakage in a shader, the validation of the library's shaders first.
 fn stages(tree: &Path, file: &str, chosen: &[String]) -> Vec<Stage> {
     if let Some(example) = file.strip_prefix("examples/").and_then(|path| path.split('/').next()) {
         return vec![Stage::Example(example.to_string())];
     }
-    let sources = fs::read_dir(tree.join("tests")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let sources = fs::read_dir(tree.join("tests/it")).into_iter().flatten().flatten().map(|entry| entry.path());
     let names = sources.filter(|path| path.extension().is_some_and(|it| it == "rs"));
-    let mut names: Vec<_> = names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string())).collect();
+    let names = names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string()));
+    let mut names: Vec<_> = names.filter(|name| name != "main").collect();
     let rank = |name: &String| match FIRST.iter().position(|first| first == name) {
         _ if name == VALIDATION => 0,
         Some(position) => position + 1,

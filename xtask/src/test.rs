@@ -6,15 +6,18 @@ use std::process::{Command, ExitCode, ExitStatus};
 use crate::vulkan::{Distribution, Machine};
 use crate::{TEST_FEATURES, cargo, repository};
 
+/// Features of the examples under test.
+const EXAMPLE_FEATURES: &str = "mlp_mnist/plot,mlp_mnist/download";
+
 /// Returns what `cargo test` returned.
 pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
     // macOS has Metal and Windows has Direct3D 12 (with WARP, its software adapter) out of the box.
     let unmet = if cfg!(target_os = "linux") { provide_vulkan() } else { None };
 
-    // `--no-fail-fast`: one run tells everything that is wrong. Examples are built and, where marked `test = true`,
-    // tested too.
+    // `--no-fail-fast`: one run tells everything that is wrong.
     let mut command = cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(TEST_FEATURES).args(cargo_test_args);
+    command.args(["test", "--workspace", "--no-fail-fast", "--features", TEST_FEATURES]);
+    command.args(["--features", EXAMPLE_FEATURES]).args(cargo_test_args);
     command.current_dir(repository());
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // Without any, Mesa writes two lines that look like errors for every device.

@@ -14,8 +14,15 @@ use super::report::{Outcome, Report, place};
 use super::stage::{Ending, Stage, Workbench};
 use super::{Mutant, RULES, VALIDATION};
 
-/// The executable of each stage, and how long it may take when something is broken.
-pub(crate) type Built = HashMap<Stage, (PathBuf, Duration)>;
+/// The executable of a stage.
+pub(crate) struct Executable {
+    path: PathBuf,
+    tests: Vec<String>,
+    /// The time it may take when something is broken.
+    limit: Duration,
+}
+
+pub(crate) type Built = HashMap<Stage, Executable>;
 
 /// Runs every stage unbroken: breakages prove something only where all of them pass.
 pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Result<Built, String> {
@@ -24,9 +31,10 @@ pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Resul
         if built.contains_key(stage) {
             continue;
         }
-        let executable = bench.build(stage)?;
+        let path = bench.build(stage)?;
+        let tests = bench.tests(stage, &path)?;
         let begin = Instant::now();
-        match bench.run(&executable, "", Duration::from_secs(1_800))? {
+        match bench.run(&path, &tests, Duration::from_secs(1_800))? {
             Ending::Passed => println!("unbroken: {stage}, {:.1} s", begin.elapsed().as_secs_f64()),
             Ending::Failed(test) => {
                 return Err(format!("{stage} fails without a breakage: {test}; see `cargo xtask test`"));
@@ -34,7 +42,8 @@ pub(crate) fn baseline(bench: &Workbench, mutants: &[Mutant], jobs: u8) -> Resul
             Ending::Killed => return Err(format!("{stage} was killed from outside")),
             Ending::TimedOut => return Err(format!("{stage} runs for more than half an hour without a breakage")),
         }
-        built.insert(stage.clone(), (executable, begin.elapsed() * 3 * u32::from(jobs) + Duration::from_secs(30)));
+        let limit = begin.elapsed() * 3 * u32::from(jobs) + Duration::from_secs(30);
+        built.insert(stage.clone(), Executable { path, tests, limit });
     }
     Ok(built)
 }
@@ -83,7 +92,8 @@ struct Worker<'a> {
     bench: &'a Workbench,
     /// Of its own binaries.
     folder: PathBuf,
-    binaries: HashMap<&'a Stage, Binary>,
+    /// By the executable they are copies of: stages may share one.
+    binaries: HashMap<&'a Path, Binary>,
     built: &'a Built,
     /// How many breakages of a shader a stage has noticed: it is the most likely to notice the next.
     noticed: HashMap<(&'a str, &'a Stage), usize>,
@@ -125,19 +135,24 @@ impl<'a> Worker<'a> {
         if is_built_in { Ok(Outcome::Survived) } else { Err(format!("no test binary contains {}", mutant.file)) }
     }
 
-    /// Runs a stage with the breakage in it; `None` where the shader is not in its binary.
+    /// Runs the tests of a stage whose names contain `filter`, with the breakage in their binary. `None` where there are
+    /// none, or where the binary lacks the shader.
     fn run(&mut self, mutant: &Mutant, stage: &'a Stage, filter: &str, broken: &str) -> Result<Option<Ending>, String> {
-        let Some((executable, limit)) = self.built.get(stage) else {
+        let Some(Executable { path, tests, limit }) = self.built.get(stage) else {
             return Err(format!("{stage} was not built"));
         };
-        let binary = match self.binaries.entry(stage) {
+        let tests: Vec<_> = tests.iter().filter(|test| test.contains(filter)).collect();
+        if tests.is_empty() {
+            return Ok(None);
+        }
+        let binary = match self.binaries.entry(path) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Binary::copy(executable, &self.folder)?),
+            Entry::Vacant(entry) => entry.insert(Binary::copy(path, &self.folder)?),
         };
         if !binary.write(&mutant.file, &mutant.source, broken)? {
             return Ok(None);
         }
-        let ending = self.bench.run(&binary.path, filter, *limit);
+        let ending = self.bench.run(&binary.path, tests, *limit);
         binary.write(&mutant.file, &mutant.source, &mutant.source)?;
         ending.map(Some)
     }

@@ -65,15 +65,15 @@ mod tests {
         let changed = mutants_of("a.wgsl", "fn f() {\n a = b;\n c = e;\n}").expect("two");
         let journal = Journal::open(&path).expect("none yet");
         assert_eq!(journal.how(&mutants[0]), None);
-        journal.add(&mutants[0], "tests/step.rs: a").expect("a new file");
+        journal.add(&mutants[0], "tests/it/step.rs: a").expect("a new file");
 
         let later = Journal::open(&path).expect("the file");
-        assert_eq!(later.how(&mutants[0]), Some("tests/step.rs: a"));
+        assert_eq!(later.how(&mutants[0]), Some("tests/it/step.rs: a"));
         assert_eq!((later.how(&mutants[1]), later.how(&changed[0])), (None, None));
-        later.add(&mutants[1], "tests/step.rs: b").expect("the file");
+        later.add(&mutants[1], "tests/it/step.rs: b").expect("the file");
         later.forget().expect("the file");
         let last = Journal::open(&path).expect("the file");
-        assert_eq!((last.how(&mutants[0]), last.how(&mutants[1])), (Some("tests/step.rs: a"), None));
+        assert_eq!((last.how(&mutants[0]), last.how(&mutants[1])), (Some("tests/it/step.rs: a"), None));
         fs::remove_file(&path).ok();
     }
 }

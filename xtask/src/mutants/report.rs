@@ -170,7 +170,7 @@ mod tests {
         let mut report = Report::new(vec![Mutant { excuse: Some("b is 0".into()), ..delete }]);
         report.add(sign.clone(), Outcome::Undecided("killed".into()));
         report.add(sign, Outcome::Survived);
-        report.add(drop, Outcome::Noticed("tests/rules.rs: lion".into()));
+        report.add(drop, Outcome::Noticed("tests/it/rules.rs: lion".into()));
         let summary = report.summary();
         assert!(
             summary.starts_with("4 breakages: 1 noticed, 0 invalid, 1 excused, 1 survived, 1 undecided\n"),

@@ -1,4 +1,4 @@
-//! One step of the check of a broken shader: a test binary, built and run until its first failing test.
+//! One step of the check of a broken shader: tests of a binary, built and run until the first that fails.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::{TEST_FEATURES, cargo};
 
-/// A test target of the package.
+/// The test binary of the library.
+const BINARY: &str = "it";
+
+/// Tests that run together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     Lib,
+    /// A module of the binary in `tests/it`.
     Test(String),
     Example(String),
 }
@@ -21,9 +25,17 @@ pub(crate) enum Stage {
 impl Stage {
     fn selector(&self) -> Vec<&str> {
         match self {
-            Self::Lib => vec!["--lib"],
-            Self::Test(name) => vec!["--test", name],
-            Self::Example(name) => vec!["--example", name],
+            Self::Lib => vec!["--package", "wgpu-optim", "--features", TEST_FEATURES, "--lib"],
+            Self::Test(_) => vec!["--package", "wgpu-optim", "--features", TEST_FEATURES, "--test", BINARY],
+            Self::Example(name) => vec!["--package", name, "--all-features", "--bin", name],
+        }
+    }
+
+    /// Whether a test of the stage's binary is one of the stage.
+    fn has(&self, test: &str) -> bool {
+        match self {
+            Self::Test(module) => test.split("::").next() == Some(module),
+            Self::Lib | Self::Example(_) => true,
         }
     }
 
@@ -31,8 +43,8 @@ impl Stage {
     fn marks(&self) -> [String; 2] {
         let (kind, name) = match self {
             Self::Lib => ("lib", ""),
-            Self::Test(name) => ("test", name.as_str()),
-            Self::Example(name) => ("example", name.as_str()),
+            Self::Test(_) => ("test", BINARY),
+            Self::Example(name) => ("bin", name.as_str()),
         };
         let name = if name.is_empty() { String::new() } else { format!(r#""name":"{name}""#) };
         [format!(r#""kind":["{kind}"]"#), name]
@@ -43,7 +55,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lib => formatter.write_str("unit tests"),
-            Self::Test(name) => write!(formatter, "tests/{name}.rs"),
+            Self::Test(name) => write!(formatter, "tests/it/{name}.rs"),
             Self::Example(name) => write!(formatter, "examples/{name}"),
         }
     }
@@ -71,8 +83,8 @@ impl Workbench {
     /// not count. Returns the executable.
     pub(crate) fn build(&self, stage: &Stage) -> Result<PathBuf, String> {
         let mut command = cargo();
-        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]).args(TEST_FEATURES);
-        command.args(stage.selector()).current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        command.args(["test", "--no-run", "--message-format", "json-render-diagnostics"]).args(stage.selector());
+        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
         // Nobody looks at backtraces here.
         command.env("CARGO_PROFILE_DEV_DEBUG", "none").stdin(Stdio::null()).stderr(Stdio::inherit());
         let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
@@ -83,10 +95,23 @@ impl Workbench {
         executable(&messages, stage).ok_or(format!("cargo names no executable for {stage}"))
     }
 
-    /// Runs the tests whose names contain `filter`.
-    pub(crate) fn run(&self, executable: &Path, filter: &str, limit: Duration) -> Result<Ending, String> {
+    /// The tests of a stage, by name.
+    pub(crate) fn tests(&self, stage: &Stage, executable: &Path) -> Result<Vec<String>, String> {
+        let output = Command::new(executable).arg("--list").current_dir(&self.tree).output();
+        let output = output.map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        let tests = listed(&String::from_utf8_lossy(&output.stdout), stage);
+        if tests.is_empty() { Err(format!("{stage} has no tests")) } else { Ok(tests) }
+    }
+
+    /// Runs the tests of these names.
+    pub(crate) fn run<'a>(
+        &self,
+        executable: &Path,
+        tests: impl IntoIterator<Item = &'a String>,
+        limit: Duration,
+    ) -> Result<Ending, String> {
         let mut command = Command::new(executable);
-        command.arg(filter);
+        command.arg("--exact").args(tests);
         command.current_dir(&self.tree).env("CARGO_MANIFEST_DIR", &self.tree).env("RUST_BACKTRACE", "0");
         watch(&mut command, limit)
     }
@@ -163,6 +188,12 @@ fn failed_test(line: &str) -> Option<&str> {
     line.trim_end().strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
+/// The tests of a stage in the list of its binary.
+fn listed(list: &str, stage: &Stage) -> Vec<String> {
+    let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    tests.filter(|test| stage.has(test)).map(str::to_string).collect()
+}
+
 /// The path in `"executable":"…"` of cargo's JSON message on a stage.
 fn executable(messages: &str, stage: &Stage) -> Option<PathBuf> {
     let marks = stage.marks();
@@ -180,14 +211,22 @@ mod tests {
         let messages = r#"
             {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"rules"},"executable":null}
             {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"wgpu_optim"},"executable":"/t/wgpu_optim-1"}
-            {"reason":"compiler-artifact","target":{"kind":["test"],"name":"shaders"},"executable":"/t/shaders-1"}
-            {"reason":"compiler-artifact","target":{"kind":["test"],"name":"rules"},"executable":"C:\\t\\rules-1"}
+            {"reason":"compiler-artifact","target":{"kind":["test"],"name":"it"},"executable":"C:\\t\\it-1"}
+            {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"replay"},"executable":"/t/replay-1"}
             {"reason":"build-finished"}"#;
         let of = |stage| executable(messages, &stage);
-        assert_eq!(of(Stage::Test("rules".into())), Some(PathBuf::from(r"C:\t\rules-1")));
-        assert_eq!(of(Stage::Test("shaders".into())), Some(PathBuf::from("/t/shaders-1")));
+        assert_eq!(of(Stage::Test("rules".into())), Some(PathBuf::from(r"C:\t\it-1")));
+        assert_eq!(of(Stage::Example("replay".into())), Some(PathBuf::from("/t/replay-1")));
         assert_eq!(of(Stage::Lib), Some(PathBuf::from("/t/wgpu_optim-1")));
         assert_eq!(of(Stage::Example("rules".into())), None);
+    }
+
+    #[test]
+    fn a_stage_has_the_tests_of_its_module() {
+        let list = "group_schedules::a: test\nschedules::b: test\nschedules::c::d: test\n\n3 tests, 0 benchmarks\n";
+        let of = |stage| listed(list, &stage);
+        assert_eq!(of(Stage::Test("schedules".into())), ["schedules::b", "schedules::c::d"]);
+        assert_eq!(of(Stage::Lib).len(), 3);
     }
 
     #[cfg(unix)]

@@ -1,0 +1,13 @@
+//! Parts that the examples share. Each module has a feature, so that an example builds only what it uses.
+
+#[cfg(feature = "device")]
+pub mod device;
+#[cfg(feature = "files")]
+pub mod files;
+pub mod outcome;
+#[cfg(feature = "picture")]
+pub mod picture;
+#[cfg(feature = "read")]
+pub mod read;
+#[cfg(feature = "rules")]
+pub mod rules;

@@ -1,0 +1,231 @@
+//! The network as WGSL kernels. A training step is one submission: forward, backward, optimizer.
+
+mod feed;
+pub mod kernel;
+pub mod layer;
+mod tally;
+
+use std::collections::VecDeque;
+
+use wgpu_optim::history::History;
+use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
+use wgpu_optim::wgpu::{self, BufferUsages, PollType};
+use wgpu_optim::{Gpu, Optimizer};
+
+use crate::Result;
+use crate::data::Data;
+use crate::engine::{Engine, Report, Score};
+use crate::model::Model;
+use feed::{Feed, check_binding};
+use kernel::{Binding, Kernel};
+use layer::{Layer, LayerBuffers, Shaders};
+use tally::{PendingReport, Tally};
+
+/// Test examples per pass.
+const TEST_BATCH: usize = 500;
+
+/// Reports under way at most. Asking for one more waits for the oldest, which bounds the steps that queue up on the
+/// device; the steps behind the oldest keep it busy meanwhile.
+const REPORTS_IN_FLIGHT: usize = 4;
+
+pub struct GpuEngine {
+    pub gpu: Gpu,
+    pub optimizer: Optimizer,
+    pub parameters: wgpu::Buffer,
+    pub grads: wgpu::Buffer,
+    layers: Vec<Layer>,
+    train: Feed,
+    train_loss: Kernel,
+    train_tally: Tally,
+    test: Feed,
+    test_loss: Kernel,
+    test_tally: Tally,
+    reports: VecDeque<PendingReport>,
+    arrived: Vec<Report>,
+}
+
+impl GpuEngine {
+    pub fn new(
+        gpu: Gpu,
+        model: &Model,
+        data: &Data,
+        optimizer: Optimizer,
+        batch_size: usize,
+        parameters: &[f32],
+    ) -> Result<Self> {
+        let device = &gpu.device;
+        let test_batch = TEST_BATCH.min(data.test.len());
+        let rows = batch_size.max(test_batch);
+        let most_rows = device.limits().max_compute_workgroups_per_dimension as usize;
+        if rows > most_rows {
+            return Err(format!(
+                "a batch of {rows} is more than this device's {most_rows}: choose a smaller --batch-size"
+            )
+            .into());
+        }
+        for layer in &model.layers {
+            check_binding(device, "the activations of a batch", rows * layer.inputs.max(layer.outputs) * 4)?;
+            check_binding(device, "the weights of a layer", layer.weight.len() * 4)?;
+        }
+        let storage = |label: &str, elements: usize| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: elements as u64 * 4,
+                usage: BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        };
+        let parameters = device.create_buffer_init(&BufferInitDescriptor {
+            label: Some("parameters"),
+            contents: bytemuck::cast_slice(parameters),
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        });
+        let grads = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("grads"),
+            size: model.layout.buffer_size(),
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let x = storage("x", rows * data.train.pixels);
+        let labels = storage("batch labels", rows);
+        let outputs: Vec<_> = model.layers.iter().map(|layer| storage("outputs", rows * layer.outputs)).collect();
+        let deltas: Vec<_> = model.layers.iter().map(|layer| storage("deltas", rows * layer.outputs)).collect();
+
+        let shaders = Shaders::new(device);
+        let layers = model.layers.iter().enumerate().map(|(index, shape)| {
+            let buffers = LayerBuffers {
+                parameters: &parameters,
+                grads: &grads,
+                input: if index == 0 { &x } else { &outputs[index - 1] },
+                output: &outputs[index],
+                delta: &deltas[index],
+                input_delta: index.checked_sub(1).map(|before| &deltas[before]),
+            };
+            Layer::new(device, &shaders, shape, &buffers)
+        });
+        let layers = layers.collect();
+
+        let (Some(logits), Some(delta), Some(last)) = (outputs.last(), deltas.last(), model.layers.last()) else {
+            return Err("a network needs at least one layer".into());
+        };
+        let cross_entropy = device.create_shader_module(wgpu::include_wgsl!("shaders/cross_entropy.wgsl"));
+        let loss_into = |tally: &Tally| {
+            Kernel::new(
+                device,
+                &cross_entropy,
+                "cross_entropy",
+                &[("CLASSES", last.outputs)],
+                &[
+                    Binding::Read(logits.as_entire_buffer_binding()),
+                    Binding::Read(labels.as_entire_buffer_binding()),
+                    Binding::ReadWrite(delta.as_entire_buffer_binding()),
+                    Binding::ReadWrite(tally.buffer.as_entire_buffer_binding()),
+                ],
+            )
+        };
+        let (train_tally, test_tally) = (Tally::new(device, REPORTS_IN_FLIGHT), Tally::new(device, 1));
+        Ok(Self {
+            train: Feed::new(device, &data.train, batch_size, &x, &labels)?,
+            train_loss: loss_into(&train_tally),
+            train_tally,
+            test: Feed::new(device, &data.test, test_batch, &x, &labels)?,
+            test_loss: loss_into(&test_tally),
+            test_tally,
+            gpu,
+            optimizer,
+            parameters,
+            grads,
+            layers,
+            reports: VecDeque::new(),
+            arrived: Vec::new(),
+        })
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    fn record_forward(&self, pass: &mut wgpu::ComputePass, feed: &Feed, loss: &Kernel, batch: usize) {
+        feed.gather(pass, batch);
+        for layer in &self.layers {
+            layer.forward(pass, feed.batches.rows(batch));
+        }
+        loss.dispatch(pass, [1, 1]);
+    }
+
+    /// Records what fills `grads` with the gradient of one training batch, and adds its score to the tally.
+    pub fn record_gradients(&self, encoder: &mut wgpu::CommandEncoder, batch: usize) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.record_forward(&mut pass, &self.train, &self.train_loss, batch);
+        for layer in self.layers.iter().rev() {
+            layer.backward(&mut pass, self.train.batches.rows(batch));
+        }
+    }
+
+    /// Moves the reports that have arrived to `arrived`, the oldest first.
+    fn collect(&mut self, poll: PollType) -> Result<()> {
+        self.gpu.device.poll(poll)?;
+        while let Some(mut pending) = self.reports.pop_front() {
+            let Some(report) = pending.try_take()? else {
+                self.reports.push_front(pending);
+                break;
+            };
+            self.arrived.push(report);
+            self.train_tally.release(pending.score);
+        }
+        Ok(())
+    }
+
+    /// What the optimizer has kept of its steps, once all of them have run.
+    pub fn history(&self) -> Result<History> {
+        let mut encoder = self.encoder();
+        let history = self.optimizer.history(&mut encoder)?;
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.device.poll(PollType::wait_indefinitely())?;
+        Ok(pollster::block_on(history)?)
+    }
+}
+
+impl Engine for GpuEngine {
+    fn begin_epoch(&mut self, order: &[u32]) {
+        self.train.set_order(&self.gpu.queue, order);
+    }
+
+    fn step(&mut self, batch: usize, report: bool) -> Result<()> {
+        if report && self.reports.len() == REPORTS_IN_FLIGHT {
+            let oldest = self.reports.front().map(|pending| pending.submission.clone());
+            self.collect(PollType::Wait { submission_index: oldest, timeout: None })?;
+        }
+        let mut encoder = self.encoder();
+        self.record_gradients(&mut encoder, batch);
+        self.optimizer.step(&mut encoder, &self.gpu.queue, &self.parameters, &self.grads)?;
+        let pending = if report { self.train_tally.fetch(&mut encoder) } else { None };
+        let pending = pending.map(|score| (score, self.optimizer.stats(&mut encoder)));
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        if let Some((score, stats)) = pending {
+            self.reports.push_back(PendingReport { score, arrived: None, stats, submission });
+        }
+        Ok(())
+    }
+
+    fn reports(&mut self, wait: bool) -> Result<Vec<Report>> {
+        self.collect(if wait { PollType::wait_indefinitely() } else { PollType::Poll })?;
+        Ok(std::mem::take(&mut self.arrived))
+    }
+
+    fn evaluate(&mut self) -> Result<Score> {
+        let mut encoder = self.encoder();
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for batch in 0..self.test.batches.count() {
+                self.record_forward(&mut pass, &self.test, &self.test_loss, batch);
+            }
+        }
+        let pending = self.test_tally.fetch(&mut encoder).ok_or("an evaluation is under way already")?;
+        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.device.poll(PollType::wait_indefinitely())?;
+        let score = pending.try_take()?.ok_or("the device was waited for and has not answered; it may be lost")?;
+        self.test_tally.release(pending);
+        Ok(score)
+    }
+}

@@ -1,0 +1,78 @@
+//! Trains a multilayer perceptron on MNIST: the kernels of forward and backward pass and the optimizer step go to the
+//! device in one submission per step. See the README of this package.
+
+mod args;
+mod compare;
+#[cfg(feature = "plot")]
+mod plot;
+#[cfg(test)]
+mod tests;
+mod train;
+
+use std::fs::File;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use wgpu_optim::history::write_csv;
+
+use args::{Args, PLOT_HINT};
+use examples_common::outcome::exit_code;
+use mlp_mnist::Result;
+use mlp_mnist::rules::Choice;
+use mlp_mnist::setup::Session;
+use train::{History, Plan, train};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(message) => {
+            // Help goes to stdout and is no failure; a wrong flag is.
+            let failed = message.use_stderr();
+            return if message.print().is_err() || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    exit_code(run(&args))
+}
+
+fn run(args: &Args) -> Result<()> {
+    args.validate()?;
+    let session = args.setup.open()?;
+    if cfg!(not(feature = "plot")) {
+        println!("pictures: none in this build; {PLOT_HINT}");
+    }
+    let Args { epochs, max_steps, .. } = *args;
+    let plan = Plan { batches: session.batches(), epochs, max_steps, seed: args.setup.seed };
+    if !args.compare.is_empty() {
+        return compare::run(args, &session, &plan);
+    }
+    let history = train_with(args, &session, &plan, &args.choice())?;
+    #[cfg(feature = "plot")]
+    {
+        let path = args.plot_path();
+        plot::draw(&history, &path)?;
+        println!("curves: {}", path.display());
+    }
+    let (_, test) = history.test.last().ok_or("nothing was evaluated")?;
+    println!("test accuracy: {:.2} %", test.accuracy());
+    Ok(())
+}
+
+/// One run with a rule.
+fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice) -> Result<History> {
+    let mut engine = session.engine(args.optimizer(choice, plan.total_steps())?)?;
+    let schedule = args.schedule.to_possible_value();
+    let schedule = schedule.as_ref().map_or("", |schedule| schedule.get_name());
+    println!("training: {} with {schedule} lr {:?}; steps {}", choice.name, choice.lr, plan.total_steps());
+    let history = train(engine.as_engine(), plan)?;
+    if history.skipped > 0 {
+        println!("{} steps were skipped: their gradients were not finite; try a smaller --lr", history.skipped);
+    }
+    if let Some(path) = &args.history {
+        write_csv(
+            &engine.history()?.steps,
+            File::create(path).map_err(|error| format!("{}: {error}", path.display()))?,
+        )?;
+        println!("history: {}", path.display());
+    }
+    Ok(history)
+}

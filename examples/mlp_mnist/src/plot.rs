@@ -1,0 +1,229 @@
+//! The curves of a run as one SVG of four panels.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+use crate::Result;
+use crate::train::{History, TrainPoint};
+use examples_common::picture::{PALETTE, register_fonts};
+use mlp_mnist::engine::Score;
+
+const TRAIN: RGBColor = PALETTE[0];
+const TEST: RGBColor = PALETTE[1];
+
+/// Width and height of the drawing, in pixels.
+const SIZE: (u32, u32) = (1_200, 800);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+struct Panel<'a> {
+    title: &'a str,
+    y_label: &'a str,
+    /// Loss and gradient norm fall by orders of magnitude.
+    logarithmic: bool,
+    train: Vec<(f64, f64)>,
+    test: Vec<(f64, f64)>,
+}
+
+/// Draws loss, accuracy, learning rate and gradient norm over the steps.
+pub(crate) fn draw(history: &History, path: &Path) -> Result<()> {
+    let svg = render(history).map_err(|error| format!("the curves cannot be drawn: {error}"))?;
+    fs::write(path, svg)
+        .map_err(|error| format!("{} cannot be written: {error}; give --plot another file", path.display()))?;
+    Ok(())
+}
+
+impl<'a> Panel<'a> {
+    /// Leaves out what has no place on the axis: values that are not finite and, on a logarithmic one, zeros.
+    fn new(title: &'a str, y_label: &'a str, logarithmic: bool, curves: [Vec<(f64, f64)>; 2]) -> Self {
+        let [train, test] = curves.map(|mut points| {
+            points.retain(|(_, value)| value.is_finite() && (!logarithmic || *value > 0.0));
+            points
+        });
+        Self { title, y_label, logarithmic, train, test }
+    }
+}
+
+fn render(history: &History) -> Result<String> {
+    register_fonts()?;
+    let train = |value: fn(&TrainPoint) -> Option<f64>| -> Vec<(f64, f64)> {
+        history.train.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect()
+    };
+    let both = |value: fn(&Score) -> f64| -> [Vec<(f64, f64)>; 2] {
+        let train = history.train.iter().map(|point| (point.step as f64, value(&point.score)));
+        let test = history.test.iter().map(|(step, score)| (*step as f64, value(score)));
+        [train.collect(), test.collect()]
+    };
+    let panels = [
+        Panel::new("Loss", "cross-entropy (nats)", true, both(Score::loss)),
+        Panel::new("Accuracy", "correct (%)", false, both(Score::accuracy)),
+        Panel::new("Learning rate", "lr", false, [train(|point| Some(point.lr)), Vec::new()]),
+        Panel::new("Gradient norm before clipping", "global norm", true, [train(|point| point.grad_norm), Vec::new()]),
+    ];
+    let steps = history.test.last().map_or(1, |(step, _)| *step) as f64;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        for (area, panel) in root.split_evenly((2, 2)).iter().zip(&panels) {
+            let Range { start, end } = range_of(panel);
+            if panel.logarithmic {
+                draw_panel(area, panel, steps, (start..end).log_scale())?;
+            } else {
+                draw_panel(area, panel, steps, start..end)?;
+            }
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+/// Axes over the steps of a run.
+pub(crate) fn chart<'a, B, Y>(
+    area: &'a DrawingArea<B, Shift>,
+    (title, y_label): (&str, &str),
+    steps: f64,
+    y: Y,
+) -> Result<ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y::CoordDescType>>>
+where
+    B: DrawingBackend,
+    B::ErrorType: 'static,
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .margin_right(24)
+        .caption(title, ("sans-serif", 22))
+        .x_label_area_size(44)
+        .y_label_area_size(74)
+        .build_cartesian_2d(0.0..steps, y)?;
+    chart
+        .configure_mesh()
+        .x_desc("optimizer step")
+        .y_desc(y_label)
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 16))
+        .x_labels(6)
+        .y_labels(6)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&|value| label(*value))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    Ok(chart)
+}
+
+fn draw_panel<Y>(area: &Area, panel: &Panel, steps: f64, y: Y) -> Result<()>
+where
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut chart = chart(area, (panel.title, panel.y_label), steps, y)?;
+    chart
+        .draw_series(LineSeries::new(panel.train.iter().copied(), TRAIN.stroke_width(2)))?
+        .label("training")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRAIN.stroke_width(2)));
+    if panel.test.is_empty() {
+        return Ok(());
+    }
+    chart.draw_series(LineSeries::new(panel.test.iter().copied(), TEST.stroke_width(2)))?;
+    chart
+        .draw_series(panel.test.iter().map(|&at| Circle::new(at, 4, TEST.filled())))?
+        .label("test")
+        .legend(|(x, y)| Circle::new((x + 9, y), 4, TEST.filled()));
+    let position =
+        if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+    chart
+        .configure_series_labels()
+        .position(position)
+        .label_font(("sans-serif", 16))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
+    Ok(())
+}
+
+/// From the smallest to the largest value of a panel, with a little air.
+fn range_of(panel: &Panel) -> Range<f64> {
+    let values = || panel.train.iter().chain(&panel.test).map(|(_, value)| *value);
+    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    if low > high {
+        return 0.5..1.0;
+    }
+    if panel.logarithmic {
+        return low / 1.2..high * 1.2;
+    }
+    let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
+    low - air..high + air
+}
+
+/// Enough digits for neighbouring labels to differ, no more.
+fn label(value: f64) -> String {
+    let value = if value.abs() < 1e-12 { 0.0 } else { value };
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{}", (value * 1e5).round() / 1e5) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(points: u64) -> History {
+        let score =
+            |step: u64| Score { loss_sum: 2.0 * 0.97_f64.powi(step as i32), correct: step.min(90), examples: 100 };
+        let point = |step| TrainPoint { step, score: score(step), lr: 1e-3, grad_norm: Some(1.5) };
+        History {
+            train: (1..=points).map(point).collect(),
+            test: (1..=points).filter(|step| step % 50 == 0).map(|step| (step, score(step))).collect(),
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn the_drawing_has_its_curves_and_its_words() {
+        let svg = render(&history(150)).expect("drawn");
+        for words in
+            ["Loss", "Accuracy", "Learning rate", "Gradient norm", "optimizer step", "correct (%)", "training", "test"]
+        {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        // A line in each panel and two in the legends; the test curve in two panels.
+        let lines =
+            |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
+        assert_eq!([lines("#0072B2"), lines("#D55E00")], [6, 2]);
+    }
+
+    #[test]
+    fn runs_of_no_points_one_point_and_infinite_norms_are_drawn_too() {
+        let mut infinite = history(3);
+        infinite.train[1].grad_norm = Some(f64::INFINITY);
+        infinite.train[2].grad_norm = None;
+        infinite.train[2].score.loss_sum = 0.0;
+        infinite.test = vec![(2, Score { loss_sum: f64::NAN, correct: 1, examples: 10 })];
+        for history in [history(0), history(1), infinite] {
+            let svg = render(&history).expect("drawn");
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+
+    #[test]
+    fn a_panel_keeps_what_has_a_place_on_its_axis() {
+        let points = vec![(1.0, 4.0), (2.0, 0.0), (3.0, f64::NAN), (4.0, f64::INFINITY), (5.0, 0.5)];
+        let panel = |logarithmic| Panel::new("", "", logarithmic, [points.clone(), Vec::new()]);
+        assert_eq!(panel(true).train, [(1.0, 4.0), (5.0, 0.5)]);
+        assert_eq!(panel(false).train, [(1.0, 4.0), (2.0, 0.0), (5.0, 0.5)]);
+        let Range { start, end } = range_of(&panel(true));
+        assert!(0.0 < start && start < 0.5 && 4.0 < end && end < 8.0, "{start} to {end}");
+    }
+
+    #[test]
+    fn labels_have_as_many_digits_as_they_need() {
+        let labels = [0.0, -1e-17, 97.5, 2.0, 0.002, 0.0005].map(label);
+        assert_eq!(labels, ["0", "0", "97.5", "2", "0.002", "5.0e-4"]);
+    }
+}

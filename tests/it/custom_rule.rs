@@ -1,0 +1,206 @@
+//! A rule from outside the crate takes the same way as the built-in ones, and its mistakes come back as errors.
+
+use std::borrow::Cow;
+
+use crate::add_sign::AddSign;
+use crate::common::numbers::random;
+use crate::common::{Trainer, assert_same_decision, device};
+use wgpu_optim::rule::{Elements, Step};
+use wgpu_optim::wgpu;
+use wgpu_optim::{Clip, Error, GroupOptions, Layout, Optimizer, Rule, Schedule};
+
+#[test]
+fn a_rule_from_outside_is_clipped_scheduled_grouped_and_skipped() {
+    const LEN: usize = 9001;
+    let layout = Layout::builder().tensor("p", &[LEN]).packed().range(100..103, "still").build().unwrap();
+    let builder = Optimizer::builder(AddSign { lr: 0.1, beta: 0.75 })
+        .schedule(Schedule::warmup_cosine(0.5, 1, 9))
+        .clip(Clip::global_norm(10.0))
+        .group("still", GroupOptions::default().frozen());
+    let params = random(1, LEN);
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut twin_params = params.clone();
+    for t in 0..6 {
+        let mut grads = random(10 + t, LEN);
+        if t == 3 {
+            grads[7] = f32::INFINITY;
+        }
+        let before = trainer.bits();
+        let stats = trainer.step(&grads);
+        assert_same_decision(&stats, &twin.step(&mut twin_params, &grads).unwrap());
+        // The schedule begins at 0; the bad gradient is refused.
+        assert_eq!(trainer.params()[0].to_bits() == before[0], t == 0 || t == 3, "step {t}");
+    }
+    for (i, (got, twin)) in trainer.params().into_iter().zip(&twin_params).enumerate() {
+        // The engines' norms may differ by 2e-6, which each of the four applied steps passes on.
+        let moved = (twin - params[i]).abs();
+        let tolerance = 4.0 * 2e-6 * moved + 4.0 * f32::EPSILON * params[i].abs();
+        assert!((got - twin).abs() <= tolerance, "element {i}: {got} and {twin}");
+    }
+    assert_eq!(trainer.params()[100..103], params[100..103]);
+}
+
+/// A rule of which every part can be made wrong.
+#[derive(Debug, Clone)]
+struct Odd {
+    states: Vec<&'static str>,
+    hyperparameters: Vec<(&'static str, f32)>,
+    constants: Vec<(&'static str, f64)>,
+    betas: Vec<f64>,
+    measures: Vec<&'static str>,
+    tensor_states: Vec<(&'static str, f32)>,
+    wgsl: &'static str,
+}
+
+const IDENTITY: &str = "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }";
+
+fn odd() -> Odd {
+    Odd {
+        states: Vec::new(),
+        hyperparameters: Vec::new(),
+        constants: Vec::new(),
+        betas: Vec::new(),
+        measures: Vec::new(),
+        tensor_states: Vec::new(),
+        wgsl: IDENTITY,
+    }
+}
+
+impl Rule for Odd {
+    fn name(&self) -> &'static str {
+        "odd"
+    }
+    fn lr(&self) -> f64 {
+        0.1
+    }
+    fn states(&self) -> Vec<&str> {
+        self.states.clone()
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        self.hyperparameters.clone()
+    }
+    fn constants(&self) -> Vec<(&str, f64)> {
+        self.constants.clone()
+    }
+    fn bias_corrected(&self) -> Vec<f64> {
+        self.betas.clone()
+    }
+    fn measures(&self) -> Vec<&str> {
+        self.measures.clone()
+    }
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        self.tensor_states.clone()
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        self.wgsl.into()
+    }
+    fn update(&self, elements: Elements<'_>, _: &Step) {
+        elements.each(|param, _, []| (param, []));
+    }
+}
+
+fn build(rule: Odd) -> Result<Optimizer, Error> {
+    let (device, _) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Optimizer::builder(rule).build(&device, &Layout::flat(4).unwrap())
+}
+
+#[test]
+fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
+    let mistakes = [
+        (
+            "\nfn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {\n    return oldd;\n}",
+            "oldd",
+            "3",
+        ),
+        (
+            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {\n    return old.param;\n}",
+            "",
+            "2",
+        ),
+        ("fn rule(old: Element { return old; }", "", "1"),
+        ("// nothing", "rule", ""),
+        (
+            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return hyper.beta; }",
+            "beta",
+            "1",
+        ),
+    ];
+    for (wgsl, names, line) in mistakes {
+        let error = build(Odd { wgsl, ..odd() }).expect_err(wgsl);
+        assert!(matches!(error, Error::Shader { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains("\"odd\"") && message.contains(names) && message.contains(line), "{message}");
+    }
+    // What the kernel that decides on a step calls its own.
+    let taken = format!("fn clip(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();
+    assert!(
+        matches!(build(Odd { wgsl: taken, ..odd() }), Err(Error::Shader { message, .. }) if message.contains("clip"))
+    );
+    let error = build(Odd { wgsl: mistakes[0].0, ..odd() }).unwrap_err().to_string();
+    assert!(error.contains("rule.wgsl:3") && error.contains("return oldd;"), "{error}");
+}
+
+#[test]
+fn an_interface_that_cannot_be_composed_is_refused() {
+    let with_states = |states: &[&'static str]| Odd { states: states.to_vec(), ..odd() };
+    let with_hyper =
+        |hyperparameters: &[(&'static str, f32)]| Odd { hyperparameters: hyperparameters.to_vec(), ..odd() };
+    let refused = [
+        with_states(&["a", "a"]),
+        with_states(&["param"]),
+        with_states(&["Momentum"]),
+        with_states(&["exp avg"]),
+        with_states(&[""]),
+        with_states(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]),
+        with_hyper(&[("x", f32::NAN)]),
+        with_hyper(&[("x", 1.0), ("x", 2.0)]),
+        Odd { betas: vec![0.9; 5], ..odd() },
+        Odd { measures: vec!["a", "b", "c", "d", "e"], ..odd() },
+        Odd { measures: vec!["a", "a"], ..odd() },
+        Odd { measures: vec!["Sum"], ..odd() },
+        Odd { measures: vec!["a"], tensor_states: vec![("b", 0.0); 2], ..odd() },
+        Odd { tensor_states: vec![("b", 0.0)], ..odd() },
+        Odd { hyperparameters: vec![("x", 1.0); 61], ..odd() },
+    ];
+    for rule in refused {
+        let error = build(rule.clone()).expect_err("it must be refused");
+        assert!(matches!(error, Error::RuleInterface { .. }), "{rule:?}: {error:?}");
+        let cpu = Optimizer::builder(rule).build_cpu(&Layout::flat(4).unwrap()).unwrap_err();
+        assert_eq!(cpu.to_string(), error.to_string());
+    }
+    // What measures needs a `measure`, and what keeps something of a tensor a `settle`.
+    let measures = Odd { measures: vec!["a"], ..odd() };
+    assert!(build(measures.clone()).unwrap_err().to_string().contains("measure"));
+    let wgsl = "\
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }\n\
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured { return Measured(grad); }";
+    build(Odd { wgsl, ..measures.clone() }).unwrap();
+    let unsettled = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..measures }).unwrap_err();
+    assert!(unsettled.to_string().contains("settle"), "{unsettled}");
+    let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
+    assert!(unknown.to_string().contains("override speed"), "{unknown}");
+    let with = |declaration: &str| -> &'static str { format!("{declaration}\n{IDENTITY}").leak() };
+    let fast = |declaration: &str| -> &'static str {
+        let rule = IDENTITY.replace("return old;", "var fast = old; fast.param *= f32(speed); return fast;");
+        format!("{declaration}\n{rule}").leak()
+    };
+    let speed = fast("override speed: f32;");
+    let spoiled = [
+        ("speed", Odd { wgsl: speed, ..odd() }),
+        ("speed", Odd { wgsl: speed, constants: vec![("speed", f64::NAN)], ..odd() }),
+        ("speed", Odd { wgsl: fast("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
+        ("override", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
+        ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
+    ];
+    for (name, rule) in spoiled {
+        let error = build(rule).unwrap_err();
+        assert!(matches!(error, Error::Shader { .. }) && error.to_string().contains(name), "{error}");
+    }
+    build(Odd { wgsl: speed, constants: vec![("speed", 1.0)], ..odd() }).unwrap();
+    build(with_states(&["element", "words"])).unwrap();
+    assert!(matches!(build(Odd { betas: vec![1.0], ..odd() }), Err(Error::Hyperparameter { .. })));
+    // Five states are more than wgpu's default limits bind beside the harness.
+    assert!(matches!(build(with_states(&["a", "b", "c", "d", "e"])), Err(Error::DeviceLimit { .. })));
+    build(odd()).unwrap();
+}

@@ -1,0 +1,36 @@
+//! All integration tests in one binary, with a module per topic.
+
+#[path = "../../examples/custom_rule/src/add_sign.rs"]
+mod add_sign;
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../oracle/mod.rs"]
+mod oracle;
+
+mod adafactor;
+mod buffers;
+mod clip;
+mod custom_rule;
+mod errors;
+mod golden;
+mod group_schedules;
+mod history;
+mod momentum_cycles;
+mod norm;
+mod observed;
+mod observed_layouts;
+mod passes;
+mod prodigy;
+mod range_test;
+mod recording;
+mod rules;
+mod schedules;
+mod segments;
+mod shaders;
+mod skip;
+mod snapshot;
+mod step;
+mod tensor_norms;
+mod textbook;
+mod verify;

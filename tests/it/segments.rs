@@ -1,0 +1,166 @@
+//! What a rule from outside the crate gets of sums over tensors and of states of tensors.
+
+use std::borrow::Cow;
+
+use crate::common::numbers::{assert_same_bits, random};
+use crate::common::{Trainer, device};
+use wgpu_optim::rule::{Elements, MeasuredElements, Segmentation, Step};
+use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
+
+/// Parameters grow by 1; the state becomes the tensor's sum of parameters, of what was kept of the tensor and of -1, and what is
+/// kept now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
+#[derive(Debug, Clone)]
+struct Sums {
+    segmentation: Segmentation,
+}
+
+impl Rule for Sums {
+    fn name(&self) -> &'static str {
+        "sums"
+    }
+    fn lr(&self) -> f64 {
+        16.0
+    }
+    fn states(&self) -> Vec<&str> {
+        vec!["sum"]
+    }
+    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+        vec![("two", 2.0)]
+    }
+    fn measures(&self) -> Vec<&str> {
+        vec!["params", "grads", "ones", "minus_twos"]
+    }
+    fn segmentation(&self) -> Segmentation {
+        self.segmentation
+    }
+    fn tensor_states(&self) -> Vec<(&str, f32)> {
+        vec![("kept", 5.0)]
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        "
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
+            return Measured(old.param + step.tensor.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
+        }
+        fn settle(
+            old: TensorState, measured: Measured, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
+        ) -> TensorState {
+            return TensorState(hyper.two * old.kept + f32(t) + lr + measured.grads);
+        }
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+            let sum = step.measured.params + step.measured.ones + step.measured.minus_twos;
+            return Element(old.param + 1.0, sum + step.tensor.kept);
+        }"
+        .into()
+    }
+    fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
+        elements.each(|param, grad, [_]| [param + step.tensor[0], grad, 1.0, -2.0]);
+    }
+    fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
+        state[0] = 2.0 * state[0] + t as f32 + lr + measured[1];
+    }
+    fn update(&self, elements: Elements<'_>, step: &Step) {
+        let [params, _, ones, minus_twos] = step.measured;
+        elements.each(|param, _, [_]| (param + 1.0, [params + ones + minus_twos + step.tensor[0]]));
+    }
+}
+
+/// Packed, the fourth begins with the last element of a block.
+const SIZES: [usize; 6] = [3, 0, 8188, 9000, 1, 66];
+
+/// Parameters and gradients from -1 to 1; the last tensor is frozen.
+fn value(e: usize) -> f32 {
+    (e % 3) as f32 - 1.0
+}
+
+#[test]
+fn sums_and_states_reach_the_elements_of_their_segment_alone() {
+    for packed in [true, false] {
+        for segmentation in [Segmentation::Tensors, Segmentation::Whole] {
+            let builder = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
+            let builder = builder.group("frozen");
+            let layout = if packed { builder.packed() } else { builder }.build().unwrap();
+            let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
+            let params: Vec<f32> = (0..layout.len()).map(value).collect();
+            let grads = params.clone();
+            let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+            let mut twin = optimizer.build_cpu(&layout).unwrap();
+            let mut twin_params = params.clone();
+
+            // Tensors of each segment.
+            let size = if segmentation == Segmentation::Whole { SIZES.len() } else { 1 };
+            let mut expected = params.clone();
+            let mut sums = vec![0.0; layout.len()];
+            let mut kept = vec![5.0; SIZES.len() / size];
+            for t in 1..=3 {
+                for (segment, tensors) in layout.tensors().chunks(size).enumerate() {
+                    let elements: Vec<usize> =
+                        tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(Tensor::range).collect();
+                    let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment] - 1.0).sum();
+                    let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
+                    // What has no live element keeps its state.
+                    if !elements.is_empty() {
+                        kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
+                    }
+                    for e in elements {
+                        expected[e] += 1.0;
+                        sums[e] = sum_params + kept[segment];
+                    }
+                }
+                trainer.step(&grads);
+                twin.step(&mut twin_params, &grads).unwrap();
+                let (got, got_sums) = (trainer.params(), trainer.state("sum"));
+                for (got, expected) in [
+                    (&got[..], &expected),
+                    (&got_sums, &sums),
+                    (&twin_params, &expected),
+                    (twin.state("sum").unwrap(), &sums),
+                ] {
+                    let wrong = got.iter().zip(expected).position(|(got, expected)| got != expected);
+                    assert_eq!(wrong, None, "{segmentation:?}, packed {packed}, step {t}");
+                }
+                let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
+                assert!(tensors.chunks(4).map(|row| row[0]).eq(kept.iter().copied()), "{tensors:?} for {kept:?}");
+                assert!(twin.tensor_states().map(|row| row[0]).eq(kept.iter().copied()));
+            }
+        }
+    }
+}
+
+/// One element, the last of its chunk; and more items than a workgroup has lanes.
+#[test]
+fn tensors_of_one_item_and_of_many_are_summed_whole() {
+    for len in [1, 257 * 8192 + 5] {
+        let layout = Layout::flat(len).unwrap();
+        let optimizer = Optimizer::builder(Sums { segmentation: Segmentation::Tensors });
+        let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
+        let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+        trainer.step(&grads);
+        let mut twin = optimizer.build_cpu(&layout).unwrap();
+        twin.step(&mut params, &grads).unwrap();
+        // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
+        let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
+        for got in [trainer.state("sum"), twin.state("sum").unwrap().to_vec()] {
+            assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
+        }
+    }
+}
+
+/// Both engines add in the same order, also where tensors and frozen elements begin within a row of 32, a tile of 256 or a block:
+/// every sum is rounded alike, as there are no products in them.
+#[test]
+fn sums_have_the_same_bits_on_both_engines() {
+    let layout = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
+    let layout = layout.range(3003..3020, "frozen").range(9000..9300, "frozen").packed().build().unwrap();
+    for (seed, segmentation) in (0..4).flat_map(|seed| [(seed, Segmentation::Tensors), (seed, Segmentation::Whole)]) {
+        let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
+        let (mut params, grads) = (random(seed, layout.len()), random(seed + 10, layout.len()));
+        let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
+        let mut twin = optimizer.build_cpu(&layout).unwrap();
+        trainer.step(&grads);
+        twin.step(&mut params, &grads).unwrap();
+        let what = format!("{segmentation:?}, seed {seed}");
+        assert_same_bits(&trainer.state("sum"), twin.state("sum").unwrap(), &what);
+        let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
+        assert_same_bits(&tensors, &twin.tensor_states().flatten().collect::<Vec<_>>(), &what);
+    }
+}
