@@ -27,7 +27,7 @@ fn on_cpu(builder: OptimizerBuilder, layout: &Layout) -> Steps {
 
 fn on_gpu(gpu: &Gpu, pipelines: &SharedPipelines, builder: OptimizerBuilder, layout: &Layout) -> Steps {
     let gpu = gpu.clone();
-    let mut optimizer = builder.build_shared(pipelines, layout).expect("an optimizer");
+    let mut optimizer = builder.build_shared(pipelines, &gpu.queue, layout).expect("an optimizer");
     let [params, grads] = [(); 2].map(|()| {
         let (size, usage) = (layout.buffer_size(), BufferUsages::STORAGE);
         gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
@@ -35,7 +35,7 @@ fn on_gpu(gpu: &Gpu, pipelines: &SharedPipelines, builder: OptimizerBuilder, lay
     Box::new(move |steps| {
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for _ in 0..steps {
-            optimizer.step(&mut encoder, &gpu.queue, &params, &grads).expect("a step");
+            optimizer.step(&mut encoder, &params, &grads).expect("a step");
         }
         gpu.queue.submit([encoder.finish()]);
         gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");

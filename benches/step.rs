@@ -144,10 +144,11 @@ fn bench_gpu(suite: &mut Suite<'_>, gpu: &Gpu) {
         for (name, builder, per_element) in rules() {
             let bytes = per_element * elements as u64;
             suite.run("gpu", "copy", bytes, |n| submit(gpu, n, |encoder| copy.record(gpu, encoder, bytes)));
-            let mut optimizer = builder.build(&gpu.device, &layout).expect("the default limits hold every rule");
+            let mut optimizer =
+                builder.build(&gpu.device, &gpu.queue, &layout).expect("the default limits hold every rule");
             suite.run("gpu", &name, bytes, |n| {
                 submit(gpu, n, |encoder| {
-                    optimizer.step(encoder, &gpu.queue, &params, &grads).expect("the buffers fit");
+                    optimizer.step(encoder, &params, &grads).expect("the buffers fit");
                 })
             });
         }
@@ -209,7 +210,7 @@ fn bench_recording(criterion: &mut Criterion) {
     for (name, builder, dispatches) in [("adamw", bare, 1), ("adamw+clip", clipped, 3)] {
         let mut optimizer = builder.build(device, &layout).expect("the default limits hold every rule");
         let mut step = |encoder: &mut wgpu::CommandEncoder| {
-            optimizer.step(encoder, queue, &params, &grads).expect("the buffers fit");
+            optimizer.step(encoder, &params, &grads).expect("the buffers fit");
         };
         group.bench_function(name, |bencher| bencher.iter_custom(|n| time(n, &mut step)));
         let mut by_hand = |encoder: &mut wgpu::CommandEncoder| by_hand.record(encoder, dispatches);

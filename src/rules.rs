@@ -1,7 +1,12 @@
 //! The built-in update rules: one file each, listed in `registry`.
 
+mod custom;
 pub(crate) mod declare;
 pub(crate) mod registry;
+
+pub use custom::CustomRule;
+pub use lars::LarsEquations;
+pub use sophia::Curvature;
 
 use std::sync::Arc;
 

@@ -18,6 +18,8 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    pub(crate) const ALL: [Self; 1] = [Self::F32];
+
     /// Bytes of `len` numbers.
     pub const fn bytes(self, len: u64) -> u64 {
         match self {
@@ -25,7 +27,7 @@ impl Dtype {
         }
     }
 
-    /// The WGSL of the format.
+    /// The shader side of the format.
     pub(crate) fn format(self) -> &'static dyn Format {
         match self {
             Self::F32 => &f32::F32,
@@ -33,10 +35,16 @@ impl Dtype {
     }
 }
 
-/// The shader side of a storage format: expressions over the functions of its WGSL module.
+/// The shader side of a storage format: its WGSL module, and expressions over the module's functions.
 pub(crate) trait Format {
-    /// Path of the WGSL module, and the functions that the expressions call.
-    fn module(&self) -> (&'static str, &'static [&'static str]);
+    /// Name of the module in `shaders/storage`.
+    fn name(&self) -> &'static str;
+
+    /// Text of the module.
+    fn wgsl(&self) -> &'static str;
+
+    /// Functions that the expressions call.
+    fn functions(&self) -> &'static [&'static str];
 
     /// Type of the words of four numbers.
     fn quad_type(&self) -> &'static str;
@@ -47,11 +55,17 @@ pub(crate) trait Format {
     /// The f32 bits of the four numbers from element `at` on of `words`, an array of u32.
     fn load_each(&self, words: &str, at: &str) -> String;
 
-    /// The words of four numbers, given their f32 bits.
-    fn store_quad(&self, bits: &str) -> String;
+    /// Statement that stores four numbers as `quad`, given their f32 `bits`. `None` for formats that kernels only read.
+    fn store_quad(&self, quad: &str) -> Option<String>;
 
     /// Statements that store the active ones of four numbers from element `at` on, given `bits` and `is_active`.
-    fn store_each(&self, words: &str, at: &str) -> String;
+    fn store_each(&self, words: &str, at: &str) -> Option<String>;
+}
+
+/// The text of a format's module, by its path below `shaders/`.
+pub(crate) fn module(path: &str) -> Option<&'static str> {
+    let name = path.strip_prefix("storage/")?;
+    Dtype::ALL.into_iter().map(Dtype::format).find(|format| format.name() == name).map(Format::wgsl)
 }
 
 /// A stream of numbers that kernels bind.

@@ -1,4 +1,4 @@
-// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235; torch.optim.Adafactor). Twin: src/rule/adafactor.rs.
+// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235; torch.optim.Adafactor).
 //   1 - beta2 = t^beta2_decay; rho = min(lr, 1 / sqrt(t)); alpha = max(eps2, RMS(param)) * rho
 //   row_var = beta2 * row_var + (1 - beta2) * mean(grad^2) over each row, and col_var over each column
 //   variance = row_var * col_var / max(mean(row_var), eps1); of vectors beta2 * variance + (1 - beta2) * grad^2
@@ -8,13 +8,17 @@
 // eps_in_squares (the paper, optax): the means are those of grad^2 + eps1, and no root or mean is limited
 // constant_rho (optax): rho = lr; decay_without_lr (optax): param *= 1 - weight_decay
 
+import package::rule::math::{lerp};
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper, ScalarState, SegmentSums};
+
 override constant_rho: bool;
 override decay_without_lr: bool;
 
 // t^beta2_decay: t is a mantissa from 1 to 2 times a power of two. That of the power is multiplied out of its bits, that of
 // the mantissa is the binomial series around 1.25 or 1.75.
-fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
-    var scalars = old;
+fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState {
+    var updated = old;
     let bits = bitcast<u32>(f32(t));
     let mantissa = bitcast<f32>((bits & 0x7fffffu) | 0x3f800000u);
     let exponent = (bits >> 23u) - 127u;
@@ -32,18 +36,18 @@ fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u
     power = power * select(1.0, hyper.power_of_2_4, (exponent & 4u) != 0u);
     power = power * select(1.0, hyper.power_of_2_8, (exponent & 8u) != 0u);
     power = power * select(1.0, hyper.power_of_2_16, (exponent & 16u) != 0u);
-    scalars.one_minus_beta2 = power;
-    scalars.greatest_rho = 1.0 / sqrt(f32(t));
-    return scalars;
+    updated.one_minus_beta2 = power;
+    updated.greatest_rho = 1.0 / sqrt(f32(t));
+    return updated;
 }
 
-fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32) -> f32 {
-    let beta2 = 1.0 - scalars.one_minus_beta2;
-    return average(vec4<f32>(old), vec4<f32>(mean_sq + hyper.eps_of_squares), beta2, scalars.one_minus_beta2).x;
+fn update_factor(old: f32, mean_sq: f32, hyper: Hyper, scalar_state: ScalarState, t: u32) -> f32 {
+    let beta2 = 1.0 - scalar_state.one_minus_beta2;
+    return lerp(vec4<f32>(old), vec4<f32>(mean_sq + hyper.eps_of_squares), beta2, scalar_state.one_minus_beta2).x;
 }
 
 fn floor_mean(mean: f32, hyper: Hyper) -> f32 {
-    // `max` would give NaN a number.
+    // `max` could replace NaN by a number.
     // equivalent(boundary): equal numbers
     return select(mean, hyper.least_root, mean < hyper.least_root);
 }
@@ -54,21 +58,21 @@ fn direction(old: Element, grad: vec4<f32>, hyper: Hyper) -> vec4<f32> {
     return grad / select(root, vec4<f32>(hyper.least_root), root < vec4<f32>(hyper.least_root));
 }
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
+fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums {
     let update = direction(old, grad, hyper);
-    return Measured(old.param * old.param, update * update, vec4<f32>(1.0));
+    return SegmentSums(old.param * old.param, update * update, vec4<f32>(1.0));
 }
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     var rho = step.lr;
     if !constant_rho {
-        rho = min(step.lr, vec4<f32>(step.scalars.greatest_rho));
+        rho = min(step.lr, vec4<f32>(step.scalar_state.greatest_rho));
     }
-    let param_rms = sqrt(step.measured.param_sq / step.measured.count);
+    let param_rms = sqrt(step.sums.param_sq / step.sums.count);
     // equivalent(boundary): equal numbers
     let alpha = select(param_rms, vec4<f32>(hyper.eps2), param_rms < vec4<f32>(hyper.eps2)) * rho;
-    let excess = sqrt(step.measured.update_sq / step.measured.count) / hyper.d;
+    let excess = sqrt(step.sums.update_sq / step.sums.count) / hyper.d;
     // equivalent(boundary): equal numbers
     let denom = select(excess, vec4<f32>(1.0), excess < vec4<f32>(1.0));
     var decay = step.weight_decay;

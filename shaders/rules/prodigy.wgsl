@@ -1,4 +1,4 @@
-// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101; prodigyopt.Prodigy). Twin: src/rule/prodigy.rs.
+// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101; prodigyopt.Prodigy).
 //   without decouple: grad += weight_decay * param
 //   dlr = d * lr, with use_bias_correction * sqrt(1 - beta2^t) / (1 - beta1^t)
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * d * grad
@@ -8,6 +8,10 @@
 //     d_max = max(d_max, d_coef * d_numerator / sum(|s|)), new d = min(d_max, d * growth_rate)
 //   with decouple: param -= dlr * weight_decay * param
 //   param -= dlr * exp_avg / (sqrt(exp_avg_sq) + new d * eps)
+
+import package::rule::math::{lerp};
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper, SegmentSums, TensorState};
 
 override decouple: bool;
 override use_bias_correction: bool;
@@ -37,64 +41,64 @@ fn weighted_sum(s: vec4<f32>, decayed: vec4<f32>, d: vec4<f32>, hyper: Hyper, st
     if safeguard_warmup {
         weight = d / hyper.d0 * d;
     }
-    return average(s, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3) + weight * decayed;
+    return lerp(s, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3) + weight * decayed;
 }
 
-fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured {
-    let d = step.tensor.d;
+fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums {
+    let d = step.tensor_state.d;
     let decayed = decayed_grad(old, grad, step);
     let weight = d / hyper.d0 * adapted_lr(d, step);
     let numerator = weight * (decayed * (first_param(old, step) - old.param));
     let s = weighted_sum(old.s, decayed, d, hyper, step);
     let idle = step.lr == vec4<f32>(0.0);
-    return Measured(select(numerator, vec4<f32>(0.0), idle), select(abs(s), vec4<f32>(0.0), idle));
+    return SegmentSums(select(numerator, vec4<f32>(0.0), idle), select(abs(s), vec4<f32>(0.0), idle));
 }
 
-fn settle(
+fn update_tensor_state(
     old: TensorState,
-    measured: Measured,
+    sums: SegmentSums,
     lr: f32,
     hyper: Hyper,
     bias_correction: vec4<f32>,
     t: u32,
 ) -> TensorState {
-    var settled = old;
-    let remaining = average(old.d_numerator, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3);
-    let d_numerator = remaining + measured.numerator;
-    let d_hat = hyper.d_coef * d_numerator / measured.s_norm;
-    // `max` would give NaN a number.
-    // equivalent(boundary): where both are the same, so is what is chosen
+    var updated = old;
+    let remaining = lerp(old.d_numerator, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3);
+    let d_numerator = remaining + sums.numerator;
+    let d_hat = hyper.d_coef * d_numerator / sums.s_norm;
+    // `max` could replace NaN by a number.
+    // equivalent(boundary): equal numbers
     let d_max = select(old.d_max, d_hat, d_hat > old.d_max);
     var d = d_max;
     if limited_growth {
-        // equivalent(boundary): where both are the same, so is what is chosen
+        // equivalent(boundary): equal numbers
         let risen = select(old.d, d_hat, (old.d == vec4<f32>(hyper.d0)) & (d_hat > old.d));
-        // As a sum, because the rounding of the rate would add up.
+        // As a sum: the rounding of the rate would accumulate.
         let limit = risen + risen * hyper.growth_rate_minus_one;
-        // equivalent(boundary): as above
+        // equivalent(boundary): equal numbers
         d = select(d_max, limit, limit < d_max);
     }
-    let idle = measured.s_norm == vec4<f32>(0.0);
-    settled.d = select(d, old.d, idle);
-    settled.d_max = select(d_max, old.d_max, idle);
-    settled.d_numerator = select(d_numerator, old.d_numerator, idle);
-    settled.previous_d = old.d;
-    return settled;
+    let idle = sums.s_norm == vec4<f32>(0.0);
+    updated.d = select(d, old.d, idle);
+    updated.d_max = select(d_max, old.d_max, idle);
+    updated.d_numerator = select(d_numerator, old.d_numerator, idle);
+    updated.previous_d = old.d;
+    return updated;
 }
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
-    let d = step.tensor.previous_d;
+    let d = step.tensor_state.previous_d;
     let dlr = adapted_lr(d, step);
     let decayed = decayed_grad(old, grad, step);
     let scaled = d * decayed;
-    let exp_avg = average(old.exp_avg, scaled, hyper.beta1, hyper.one_minus_beta1);
-    let exp_avg_sq = average(old.exp_avg_sq, scaled * scaled, hyper.beta2, hyper.one_minus_beta2);
+    let exp_avg = lerp(old.exp_avg, scaled, hyper.beta1, hyper.one_minus_beta1);
+    let exp_avg_sq = lerp(old.exp_avg_sq, scaled * scaled, hyper.beta2, hyper.one_minus_beta2);
     let s = weighted_sum(old.s, decayed, d, hyper, step);
     var param = old.param;
     if decouple {
         param = old.param - (dlr * step.weight_decay) * old.param;
     }
-    let denom = sqrt(exp_avg_sq) + step.tensor.d * hyper.eps;
+    let denom = sqrt(exp_avg_sq) + step.tensor_state.d * hyper.eps;
     param = param - dlr * (exp_avg / denom);
 
     let idle = step.lr == vec4<f32>(0.0);
@@ -103,6 +107,6 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     updated.exp_avg_sq = select(exp_avg_sq, old.exp_avg_sq, idle);
     updated.s = select(s, old.s, idle);
     updated.p0 = first_param(old, step);
-    updated.param = select(param, old.param, idle | (step.measured.s_norm == vec4<f32>(0.0)));
+    updated.param = select(param, old.param, idle | (step.sums.s_norm == vec4<f32>(0.0)));
     return updated;
 }

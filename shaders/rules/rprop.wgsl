@@ -1,14 +1,18 @@
-// Rprop (Riedmiller & Braun 1993, ICNN; without weight backtracking; torch.optim.Rprop). Twin: src/rule/rprop.rs.
+// Rprop (Riedmiller & Braun 1993, ICNN; without weight backtracking; torch.optim.Rprop).
 //   step 1: step_size = lr
 //   step_size *= eta_plus where grad and prev have the same sign, eta_minus where they have opposite ones; then
 //   clamped to step_size_min..step_size_max; grad = 0 where the signs are opposite
 //   param -= sign(grad) * step_size
 //   prev = grad
 
+import package::rule::math::{sign_of};
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
+
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     let step_size = select(old.step_size, step.lr, step.t == 1u);
-    // Of the signs and not the numbers, whose product may vanish.
+    // Multiplies signs: the product of the numbers could underflow.
     let agreement = sign_of(grad) * sign_of(old.prev);
     var eta = select(vec4<f32>(1.0), vec4<f32>(hyper.eta_plus), agreement > vec4<f32>(0.0));
     eta = select(eta, vec4<f32>(hyper.eta_minus), agreement < vec4<f32>(0.0));

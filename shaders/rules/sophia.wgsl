@@ -1,9 +1,12 @@
-// Sophia (Liu et al. 2023, arXiv 2305.14342). Twin: src/rule/sophia.rs.
+// Sophia (Liu et al. 2023, arXiv 2305.14342).
 //   now and then: hessian = beta2 * hessian + (1 - beta2) * estimate, in Sophia-G the square of the sampled gradient
 //   param *= 1 - lr * weight_decay
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   Sophia-G (the authors' SophiaG): param -= lr * clamp(exp_avg / (rho * bs * hessian + 1e-15), -1, 1)
 //   Sophia-H (optax.contrib.sophia): param -= lr * clamp(exp_avg / (1 - beta1^t) / max(gamma * hessian, eps), -1, 1)
+
+import package::rule::step::{StepScalars};
+import interface::{Element, Hyper};
 
 override hutchinson: bool;
 
@@ -23,11 +26,11 @@ fn quotient(exp_avg: vec4<f32>, hessian: vec4<f32>, hyper: Hyper, step: StepScal
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
-    // 1 - lr * weight_decay would round the same way at every step, and the errors would add up.
+    // Subtracts the decay: 1 - lr * weight_decay would round the same way at every step.
     updated.param = old.param - (step.lr * step.weight_decay) * old.param;
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
     let update = quotient(updated.exp_avg, old.hessian, hyper, step);
-    // Never the quotient where it is clipped: by a denominator of 1e-15 it might exceed f32.
+    // Skips the quotient where it is clipped: with a denominator of 1e-15 it could exceed f32.
     // equivalent(>): at the bound the quotient is the sign
     let clipped = select(update.momentum / update.denom, sign(update.momentum), abs(update.momentum) >= update.denom);
     updated.param = updated.param - step.lr * clipped;
@@ -45,8 +48,8 @@ fn update_hessian(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars
     return updated;
 }
 
-// Whether the update is not clipped: the win rate.
-fn count(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<bool> {
+// The win rate: whether the update is not clipped.
+fn metric(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<bool> {
     let exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * grad;
     let update = quotient(exp_avg, old.hessian, hyper, step);
     return abs(update.momentum) < update.denom;

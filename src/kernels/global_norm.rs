@@ -207,7 +207,7 @@ mod tests {
         for value in [0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, f32::INFINITY, f32::NAN] {
             let mut tile = vec![0.0; TILE_LEN];
             tile[4_099] = value;
-            let start = 3 * SUBTILE_LEN_LEN;
+            let start = 3 * TILE_LEN;
             assert_eq!(sum_tile(NormOrder::Two, &tile, start), sum_by_lanes(NormOrder::Two, &tile, start), "{value}");
         }
     }

@@ -1,73 +1,60 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, MeasuredElements, Rule, Step, average, check_rate, common_options, setters};
+use crate::rule::{Elements, Factored, Reduction, Rule, RuleSpec, ScalarState, StepScalars, Terms, check_rate, lerp};
 
-/// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), as `torch.optim.Adafactor`: the squared gradients' running averages
-/// of a matrix are kept as one factor per row and one per column, and the step is relative to the tensor's own size.
-///
-/// With `1 - β₂ = t^beta2_decay`, `ρ = min(lr, 1/√t)`, `α = max(eps.1, RMS(param))·ρ`, of tensors with two dimensions or
-/// more, by the last two: `row_var = β₂·row_var + (1 - β₂)·mean(grad²)` over each row, `col_var` likewise over each column,
-/// `variance = row_var·col_var/max(mean(row_var), eps.0)`; of vectors and scalars
-/// `variance = β₂·variance + (1 - β₂)·grad²`. Then `update = grad/max(√variance, eps.0)`;
-/// `param *= 1 - lr·weight_decay`; `param -= α/max(1, RMS(update)/d)·update`.
-///
-/// [`Adafactor::optax`] has the other convention.
-///
-/// It needs the tensors' shapes: see [`Layout`](crate::Layout). Frozen elements of a tensor that is not frozen as a whole
-/// count as gradients of 0 in the rows and columns, and not at all in the RMS.
-///
-/// State: 4 bytes per row and column (`row_var`, `col_var`), of vectors 4 per element (`variance`), all tensors' one after
-/// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included (of
-/// vectors 4 per element). All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
-/// leave infinities in the factors.
-///
-/// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
-/// the tensors' sums, their adding up, the update (per chunk: the first, third, sixth and eighth).
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework")]
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Adafactor {
-    /// Learning rate: the rate of the decay, and the largest step relative to the RMS of the parameters; default 1e-2.
-    pub lr: f64,
-    /// Power of t in 1 - β₂, from -2 to 0; default -0.8.
-    pub beta2_decay: f64,
-    /// Least root of the variance and least mean of its rows, greater than 0, default none, which is f32's machine epsilon;
-    /// least RMS of the parameters, default 1e-3.
-    pub eps: (Option<f64>, f64),
-    /// RMS from which on the update is scaled down, 1 or greater; default 1.
-    pub d: f64,
-    /// Weight decay, decoupled; default 0.
-    pub weight_decay: f64,
-    /// Add `eps.0` to the squared gradients, as the paper and optax do, and limit no root or mean (but for f32's smallest
-    /// normal number); default false.
-    pub eps_in_squares: bool,
-    /// `ρ = lr` at every step, as in optax; default false.
-    pub constant_rho: bool,
-    /// `param *= 1 - weight_decay`, as in optax; default false.
-    pub decay_without_lr: bool,
-    /// Tensors of which one of the last two dimensions is less than this keep a `variance` of each element, as in optax;
-    /// default 0.
-    pub min_dim_size_to_factor: usize,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Adafactor {
-    fn default() -> Self {
-        Self {
-            lr: 1e-2,
-            beta2_decay: -0.8,
-            eps: (None, 1e-3),
-            d: 1.0,
-            weight_decay: 0.0,
-            eps_in_squares: false,
-            constant_rho: false,
-            decay_without_lr: false,
-            min_dim_size_to_factor: 0,
-            maximize: false,
-        }
+rule! {
+    /// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), as `torch.optim.Adafactor`: the squared gradients' running averages
+    /// of a matrix are kept as one factor per row and one per column, and the step is relative to the tensor's own size.
+    ///
+    /// With `1 - β₂ = t^beta2_decay`, `ρ = min(lr, 1/√t)`, `α = max(eps.1, RMS(param))·ρ`, of tensors with two dimensions or
+    /// more, by the last two: `row_var = β₂·row_var + (1 - β₂)·mean(grad²)` over each row, `col_var` likewise over each column,
+    /// `variance = row_var·col_var/max(mean(row_var), eps.0)`; of vectors and scalars
+    /// `variance = β₂·variance + (1 - β₂)·grad²`. Then `update = grad/max(√variance, eps.0)`;
+    /// `param *= 1 - lr·weight_decay`; `param -= α/max(1, RMS(update)/d)·update`.
+    ///
+    /// [`Adafactor::optax`] has the other convention.
+    ///
+    /// It needs the tensors' shapes: see [`Layout`](crate::Layout). Frozen elements of a tensor that is not frozen as a whole
+    /// count as gradients of 0 in the rows and columns, and not at all in the RMS.
+    ///
+    /// State: 4 bytes per row and column (`row_var`, `col_var`), of vectors 4 per element (`variance`), all tensors' one after
+    /// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included (of
+    /// vectors 4 per element). All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
+    /// leave infinities in the factors.
+    ///
+    /// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
+    /// the tensors' sums, their adding up, the update (per chunk: the first, third, sixth and eighth).
+    Adafactor = "adafactor" from "torch.optim" {
+        /// Learning rate: the rate of the decay, and the largest step relative to the RMS of the parameters; default 1e-2.
+        lr: f64 = 1e-2, with_lr;
+        /// Power of t in 1 - β₂, from -2 to 0; default -0.8.
+        beta2_decay: f64 = -0.8, with_beta2_decay;
+        /// Least root of the variance and least mean of its rows, greater than 0, default none, which is f32's machine epsilon;
+        /// least RMS of the parameters, default 1e-3.
+        eps: (Option<f64>, f64) = (None, 1e-3), with_eps;
+        /// RMS from which on the update is scaled down, 1 or greater; default 1.
+        d: f64 = 1.0, with_d;
+        /// Weight decay, decoupled; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Add `eps.0` to the squared gradients, as the paper and optax do, and limit no root or mean (but for f32's smallest
+        /// normal number); default false.
+        eps_in_squares: bool = false, with_eps_in_squares;
+        /// `ρ = lr` at every step, as in optax; default false.
+        constant_rho: bool = false, with_constant_rho;
+        /// `param *= 1 - weight_decay`, as in optax; default false.
+        decay_without_lr: bool = false, with_decay_without_lr;
+        /// Tensors of which one of the last two dimensions is less than this keep a `variance` of each element, as in optax;
+        /// default 0.
+        min_dim_size_to_factor: usize = 0, with_min_dim_size_to_factor;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets { optax: "eps, 1e-30, in the squares; rho = lr; decay without the learning rate; no factors below 128 rows or columns" }
+    variants {
+        Self::optax(),
     }
 }
 
@@ -91,29 +78,6 @@ impl Adafactor {
         }
     }
 
-    setters! {
-        /// Sets [`Adafactor::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Adafactor::beta2_decay`].
-        with_beta2_decay(beta2_decay: f64),
-        /// Sets [`Adafactor::eps`].
-        with_eps(eps: (Option<f64>, f64)),
-        /// Sets [`Adafactor::d`].
-        with_d(d: f64),
-        /// Sets [`Adafactor::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Adafactor::eps_in_squares`].
-        with_eps_in_squares(eps_in_squares: bool),
-        /// Sets [`Adafactor::constant_rho`].
-        with_constant_rho(constant_rho: bool),
-        /// Sets [`Adafactor::decay_without_lr`].
-        with_decay_without_lr(decay_without_lr: bool),
-        /// Sets [`Adafactor::min_dim_size_to_factor`].
-        with_min_dim_size_to_factor(min_dim_size_to_factor: usize),
-        /// Sets [`Adafactor::maximize`].
-        with_maximize(maximize: bool),
-    }
-
     fn eps1(&self) -> f32 {
         self.eps.0.unwrap_or(f32::EPSILON.into()) as f32
     }
@@ -130,7 +94,7 @@ impl Adafactor {
         base.powf(self.beta2_decay) as f32
     }
 
-    /// Twin of `direction` in `shaders/rule/adafactor.wgsl`.
+    /// `direction` of the WGSL.
     #[inline(always)]
     fn direction(&self, grad: f32, variance: f32) -> f32 {
         let root = variance.sqrt();
@@ -139,14 +103,10 @@ impl Adafactor {
 }
 
 impl Rule for Adafactor {
-    common_options!("adafactor");
-
-    fn states(&self) -> Vec<&str> {
-        Vec::new()
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![
-            ("beta2_decay", self.beta2_decay as f32),
+    fn spec(&self) -> RuleSpec {
+        common_spec!(self)
+            .with_hyperparameters([
+                ("beta2_decay", self.beta2_decay as f32),
             ("power_of_lower", self.power(1.25)),
             ("power_of_upper", self.power(1.75)),
             ("power_of_2_1", self.power(2.0)),
@@ -158,16 +118,56 @@ impl Rule for Adafactor {
             ("least_root", self.least_root()),
             ("eps2", self.eps.1 as f32),
             ("d", self.d as f32),
-        ]
+            ])
+            .with_flags([("constant_rho", self.constant_rho), ("decay_without_lr", self.decay_without_lr)])
     }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        let flag = |name, flag| (name, f64::from(u8::from(flag)));
-        vec![flag("constant_rho", self.constant_rho), flag("decay_without_lr", self.decay_without_lr)]
+    fn validate(&self) -> Result<(), Error>  {
+        let name = "adafactor";
+        let power = self.beta2_decay;
+        check((-2.0..=0.0).contains(&power), name, "beta2_decay", power, "-2 to 0")?;
+        let eps1 = self.eps.0.unwrap_or(1.0);
+        let normal = eps1 > 0.0 && (eps1 as f32).is_normal();
+        check(normal, name, "eps.0", eps1, "greater than 0, normal in f32")?;
+        check_rate(name, "eps.1", self.eps.1)?;
+        check(self.d >= 1.0 && (self.d as f32).is_finite(), name, "d", self.d, "1 or greater, finite")
     }
-    fn scalars(&self) -> Vec<(&str, f32)> {
+    fn wgsl(&self) -> Cow<'_, str> {
+        include_str!("../../shaders/rules/adafactor.wgsl").into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+        let rule = self.clone();
+        let ([param_sq, update_sq, count, _], [_, greatest_rho, ..]) = (step.sums, step.scalar_state);
+        let rho = if self.constant_rho { step.lr } else { step.lr.min(greatest_rho) };
+        let param_rms = (param_sq / count).sqrt();
+        let eps2 = self.eps.1 as f32;
+        let alpha = if param_rms < eps2 { eps2 } else { param_rms } * rho;
+        let excess = (update_sq / count).sqrt() / self.d as f32;
+        let denom = if excess < 1.0 { 1.0 } else { excess };
+        let decay = if self.decay_without_lr { step.weight_decay } else { step.lr * step.weight_decay };
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [variance]| {
+                let decayed = param - decay * param;
+                (decayed - (alpha / denom) * rule.direction(grad, variance), [variance])
+            },
+        );
+    }
+    fn scalar_state(&self) -> Option<&dyn ScalarState> {
+        Some(self)
+    }
+    fn reduction(&self) -> Option<&dyn Reduction> {
+        Some(self)
+    }
+    fn factored(&self) -> Option<&dyn Factored> {
+        Some(self)
+    }
+}
+
+impl ScalarState for Adafactor {
+    fn initial_scalars(&self) -> Vec<(&'static str, f32)> {
         vec![("one_minus_beta2", 1.0), ("greatest_rho", 1.0)]
     }
-    fn advance(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], t: u32) {
+    fn update_scalars(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], t: u32) {
         let bits = (t as f32).to_bits();
         let mantissa = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000);
         let exponent = (bits >> 23) - 127;
@@ -187,37 +187,13 @@ impl Rule for Adafactor {
         scalars[0] = power;
         scalars[1] = 1.0 / (t as f32).sqrt();
     }
-    fn measures(&self) -> Vec<&str> {
+}
+
+impl Reduction for Adafactor {
+    fn sums(&self) -> Vec<&'static str> {
         vec!["param_sq", "update_sq", "count"]
     }
-    fn factored(&self) -> bool {
-        true
-    }
-    fn factors_matrix(&self, rows: usize, columns: usize) -> bool {
-        rows.min(columns) >= self.min_dim_size_to_factor
-    }
-    fn settle_factor(&self, old: f32, mean_sq: f32, scalars: [f32; 4], _: u32) -> f32 {
-        let [one_minus_beta2, ..] = scalars;
-        average(old, mean_sq + self.eps_of_squares(), 1.0 - one_minus_beta2, one_minus_beta2)
-    }
-    fn floor_mean(&self, mean: f32) -> f32 {
-        if mean < self.least_root() { self.least_root() } else { mean }
-    }
-    fn validate(&self) -> Result<(), Error> {
-        let name = self.name();
-        let power = self.beta2_decay;
-        check((-2.0..=0.0).contains(&power), name, "beta2_decay", power, "-2 to 0")?;
-        let eps1 = self.eps.0.unwrap_or(1.0);
-        let normal = eps1 > 0.0 && (eps1 as f32).is_normal();
-        check(normal, name, "eps.0", eps1, "greater than 0, normal in f32")?;
-        check_rate(name, "eps.1", self.eps.1)?;
-        check(self.d >= 1.0 && (self.d as f32).is_finite(), name, "d", self.d, "1 or greater, finite")
-    }
-    fn wgsl(&self) -> Cow<'_, str> {
-        concat!(include_str!("../../shaders/rules/adafactor.wgsl"), include_str!("../../shaders/rule/average.wgsl"))
-            .into()
-    }
-    fn measure(&self, elements: MeasuredElements<'_>, _: &Step) {
+    fn terms(&self, elements: Terms<'_>, _: &StepScalars) {
         let rule = self.clone();
         elements.each(
             #[inline(always)]
@@ -227,22 +203,17 @@ impl Rule for Adafactor {
             },
         );
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
-        let rule = self.clone();
-        let ([param_sq, update_sq, count, _], [_, greatest_rho, ..]) = (step.measured, step.scalars);
-        let rho = if self.constant_rho { step.lr } else { step.lr.min(greatest_rho) };
-        let param_rms = (param_sq / count).sqrt();
-        let eps2 = self.eps.1 as f32;
-        let alpha = if param_rms < eps2 { eps2 } else { param_rms } * rho;
-        let excess = (update_sq / count).sqrt() / self.d as f32;
-        let denom = if excess < 1.0 { 1.0 } else { excess };
-        let decay = if self.decay_without_lr { step.weight_decay } else { step.lr * step.weight_decay };
-        elements.each(
-            #[inline(always)]
-            move |param, grad, [variance]| {
-                let decayed = param - decay * param;
-                (decayed - (alpha / denom) * rule.direction(grad, variance), [variance])
-            },
-        );
+}
+
+impl Factored for Adafactor {
+    fn factors_matrix(&self, rows: usize, columns: usize) -> bool  {
+        rows.min(columns) >= self.min_dim_size_to_factor
+    }
+    fn update_factor(&self, old: f32, mean_sq: f32, scalar_state: [f32; 4], _: u32) -> f32 {
+        let [one_minus_beta2, ..] = scalar_state;
+        lerp(old, mean_sq + self.eps_of_squares(), 1.0 - one_minus_beta2, one_minus_beta2)
+    }
+    fn floor_mean(&self, mean: f32) -> f32  {
+        if mean < self.least_root() { self.least_root() } else { mean }
     }
 }

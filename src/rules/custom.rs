@@ -1,13 +1,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::rule::{Elements, Rule, Step, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
 
-/// A rule in a few lines: names, numbers, one WGSL function, and its twin as a closure. What it has no room for
-/// (bias corrections, scalars, passes, checks of hyperparameters) takes an implementation of [`Rule`].
+/// A rule in a few lines: names, numbers, one WGSL function, and its CPU reference as a closure. Rules with bias
+/// corrections, capabilities or checks of hyperparameters implement [`Rule`].
 ///
-/// `N` states and `H` hyperparameters; the closure is given parameter, gradient, states, hyperparameters and the step,
-/// and gives back the new parameter and states. [`OptimizerBuilder::verify`](crate::OptimizerBuilder::verify) compares
+/// `N` states and `H` hyperparameters. The closure takes parameter, gradient, states, hyperparameters and the step, and
+/// returns the new parameter and states. [`OptimizerBuilder::verify`](crate::OptimizerBuilder::verify) compares
 /// the two functions.
 pub struct CustomRule<const N: usize, const H: usize, F> {
     name: String,
@@ -22,10 +22,10 @@ pub struct CustomRule<const N: usize, const H: usize, F> {
 
 impl<const N: usize, const H: usize, F> CustomRule<N, H, F>
 where
-    F: Fn(f32, f32, [f32; N], [f32; H], &Step) -> (f32, [f32; N]) + Send + Sync,
+    F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync,
 {
-    /// A rule that begins with states of 0, with a learning rate of 1e-3 and no weight decay. `hyperparameters` are
-    /// rounded to f32. `wgsl` is as [`Rule::wgsl`] says, and `update` its twin for one element.
+    /// A rule with states of 0 before the first step, learning rate 1e-3 and no weight decay. `hyperparameters` are rounded
+    /// to f32. `wgsl` is as [`Rule::wgsl`] says, and `update` its CPU reference for one element.
     pub fn new(
         name: impl Into<String>,
         states: [&'static str; N],
@@ -38,13 +38,25 @@ where
         Self { name, states, hyperparameters, wgsl, update, lr: 1e-3, weight_decay: 0.0, maximize: false }
     }
 
-    setters! {
-        /// Sets the learning rate.
-        with_lr(lr: f64),
-        /// Sets the weight decay, which the rule is given as `step.weight_decay` and applies itself.
-        with_weight_decay(weight_decay: f64),
-        /// Switches the direction.
-        with_maximize(maximize: bool),
+    /// Sets the learning rate.
+    #[must_use]
+    pub fn with_lr(mut self, lr: f64) -> Self {
+        self.lr = lr;
+        self
+    }
+
+    /// Sets the weight decay, which the rule reads as `step.weight_decay` and applies itself.
+    #[must_use]
+    pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// Sets whether the step ascends.
+    #[must_use]
+    pub fn with_maximize(mut self, maximize: bool) -> Self {
+        self.maximize = maximize;
+        self
     }
 }
 
@@ -59,30 +71,19 @@ impl<const N: usize, const H: usize, F> fmt::Debug for CustomRule<N, H, F> {
 
 impl<const N: usize, const H: usize, F> Rule for CustomRule<N, H, F>
 where
-    F: Fn(f32, f32, [f32; N], [f32; H], &Step) -> (f32, [f32; N]) + Send + Sync,
+    F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync,
 {
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn weight_decay(&self) -> f64 {
-        self.weight_decay
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
-    fn states(&self) -> Vec<&str> {
-        self.states.to_vec()
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        self.hyperparameters.to_vec()
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new(self.name.clone(), self.lr)
+            .with_weight_decay(self.weight_decay)
+            .with_maximize(self.maximize)
+            .with_states(self.states.map(StateSpec::new))
+            .with_hyperparameters(self.hyperparameters)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.wgsl)
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let hyperparameters = self.hyperparameters.map(|(_, value)| value);
         elements.each(
             #[inline(always)]

@@ -8,6 +8,7 @@ macro_rules! for_each_rule {
             adam: Adam, AdamW;
             lion: Lion;
             adagrad: Adagrad;
+            rmsprop: RmsProp;
             adadelta: Adadelta;
             adamax: Adamax;
             nadam: NAdam;
@@ -16,7 +17,15 @@ macro_rules! for_each_rule {
             yogi: Yogi;
             adan: Adan;
             ademamix: AdEMAMix;
+            sophia: Sophia;
+            rprop: Rprop;
+            signsgd: SignSgd;
+            schedule_free: ScheduleFreeSgd, ScheduleFreeAdamW;
+            lars: Lars;
             lamb: Lamb;
+            novograd: NovoGrad;
+            prodigy: Prodigy;
+            adafactor: Adafactor;
         }
     };
 }

@@ -1,55 +1,45 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, Step, check_rate, check_weight, common_options, cycles, setters};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_rate, check_weight};
 
-/// RMSprop (Tieleman & Hinton 2012, lecture 6.5 of their course), as `torch.optim.RMSprop`.
-///
-/// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
-/// `param -= lr·grad / (√square_avg + eps)`. Centered (Graves 2013, arXiv 1308.0850), the root is that of
-/// `max(square_avg - grad_avg², 0)`: PyTorch, without the maximum, may make NaN of a rounding error. With momentum
-/// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
-///
-/// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
-/// (`momentum_buffer`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
-pub struct RmsProp {
-    /// Learning rate; default 1e-2.
-    pub lr: f64,
-    /// β of the running averages, 0 to 1; default 0.99.
-    pub alpha: f64,
-    /// Added to the denominator; default 1e-8.
-    pub eps: f64,
-    /// L2 weight decay, added to the gradient; default 0.
-    pub weight_decay: f64,
-    /// Momentum, 0 ≤ μ; default 0.
-    pub momentum: f64,
-    /// Divide by the gradient's standard deviation instead of its root mean square; default false.
-    pub centered: bool,
-    /// Divide by `√(square_avg + eps)`, as optax, Keras and TensorFlow do; default false.
-    pub eps_in_root: bool,
-    /// With momentum, `buf = momentum·buf + lr·grad/…` and `param -= buf`, as optax, Keras and TensorFlow do: a new
-    /// learning rate leaves what is in the buffer alone. Default false.
-    pub lr_in_buffer: bool,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for RmsProp {
-    fn default() -> Self {
-        Self {
-            lr: 1e-2,
-            alpha: 0.99,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            momentum: 0.0,
-            centered: false,
-            eps_in_root: false,
-            lr_in_buffer: false,
-            maximize: false,
-        }
+rule! {
+    /// RMSprop (Tieleman & Hinton 2012, lecture 6.5 of their course), as `torch.optim.RMSprop`.
+    ///
+    /// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
+    /// `param -= lr·grad / (√square_avg + eps)`. Centered (Graves 2013, arXiv 1308.0850), the root is that of
+    /// `max(square_avg - grad_avg², 0)`: PyTorch, without the maximum, may make NaN of a rounding error. With momentum
+    /// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
+    ///
+    /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
+    /// (`momentum_buffer`).
+    RmsProp = "rmsprop" from "torch.optim" {
+        /// Learning rate; default 1e-2.
+        lr: f64 = 1e-2, with_lr;
+        /// β of the running averages, 0 to 1; default 0.99.
+        alpha: f64 = 0.99, with_alpha;
+        /// Added to the denominator; default 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// L2 weight decay, added to the gradient; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Momentum, 0 ≤ μ; default 0.
+        momentum: f64 = 0.0, with_momentum;
+        /// Divide by the gradient's standard deviation instead of its root mean square; default false.
+        centered: bool = false, with_centered;
+        /// Divide by `√(square_avg + eps)`, as optax, Keras and TensorFlow do; default false.
+        eps_in_root: bool = false, with_eps_in_root;
+        /// With momentum, `buf = momentum·buf + lr·grad/…` and `param -= buf`, as optax, Keras and TensorFlow do: a new
+        /// learning rate leaves what is in the buffer alone. Default false.
+        lr_in_buffer: bool = false, with_lr_in_buffer;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets { optax: "eps inside the root; learning rate in the momentum buffer; alpha 0.9", keras: "the same; eps 1e-7, lr 1e-3" }
+    variants {
+        Self::default().with_centered(true),
+        Self::default().with_momentum(0.9),
+        Self::optax().with_centered(true).with_momentum(0.9),
     }
 }
 
@@ -64,27 +54,6 @@ impl RmsProp {
     /// decoupled; this has PyTorch's.
     pub fn keras() -> Self {
         Self { lr: 1e-3, eps: 1e-7, ..Self::optax() }
-    }
-
-    setters! {
-        /// Sets [`RmsProp::lr`].
-        with_lr(lr: f64),
-        /// Sets [`RmsProp::alpha`].
-        with_alpha(alpha: f64),
-        /// Sets [`RmsProp::eps`].
-        with_eps(eps: f64),
-        /// Sets [`RmsProp::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`RmsProp::momentum`].
-        with_momentum(momentum: f64),
-        /// Sets [`RmsProp::centered`].
-        with_centered(centered: bool),
-        /// Sets [`RmsProp::eps_in_root`].
-        with_eps_in_root(eps_in_root: bool),
-        /// Sets [`RmsProp::lr_in_buffer`].
-        with_lr_in_buffer(lr_in_buffer: bool),
-        /// Sets [`RmsProp::maximize`].
-        with_maximize(maximize: bool),
     }
 
     fn has_momentum(&self) -> bool {
@@ -104,46 +73,38 @@ impl RmsProp {
 }
 
 impl Rule for RmsProp {
-    common_options!("rmsprop");
-    cycles!(momentum);
+    cycles_momentum!(momentum);
 
-    fn states(&self) -> Vec<&str> {
-        let mut states = vec!["square_avg"];
-        states.extend(self.centered.then_some("grad_avg"));
-        states.extend(self.has_momentum().then_some("momentum_buffer"));
-        states
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+    fn spec(&self) -> RuleSpec {
         let Hyper { alpha, one_minus_alpha, eps, momentum, .. } = self.hyper();
-        let mut hyperparameters = vec![("alpha", alpha), ("one_minus_alpha", one_minus_alpha), ("eps", eps)];
-        hyperparameters.extend(self.has_momentum().then_some(("momentum", momentum)));
-        hyperparameters
+        common_spec!(self)
+            .with_states([
+                StateSpec::new("square_avg"),
+                StateSpec::new("grad_avg").only_if(self.centered),
+                StateSpec::new("momentum_buffer").only_if(self.has_momentum()),
+            ])
+            .with_hyperparameters([
+                ("alpha", alpha),
+                ("one_minus_alpha", one_minus_alpha),
+                ("eps", eps),
+                ("momentum", momentum),
+            ])
+            .with_flags([
+                ("centered", self.centered),
+                ("eps_in_root", self.eps_in_root),
+                ("has_momentum", self.has_momentum()),
+                ("lr_in_buffer", self.lr_in_buffer),
+            ])
     }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        let flag = |name, value| (name, f64::from(u8::from(value)));
-        let mut constants = vec![flag("eps_in_root", self.eps_in_root)];
-        constants.extend(self.has_momentum().then_some(flag("lr_in_buffer", self.lr_in_buffer)));
-        constants
-    }
-    fn validate(&self) -> Result<(), Error> {
-        check_weight(self.name(), "alpha", self.alpha)?;
-        check_rate(self.name(), "eps", self.eps)?;
-        check_rate(self.name(), "momentum", self.momentum)
+    fn validate(&self) -> Result<(), Error>  {
+        check_weight("rmsprop", "alpha", self.alpha)?;
+        check_rate("rmsprop", "eps", self.eps)?;
+        check_rate("rmsprop", "momentum", self.momentum)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        let second_moment = if self.centered {
-            include_str!("../../shaders/rules/rmsprop/centered.wgsl")
-        } else {
-            include_str!("../../shaders/rules/rmsprop/plain.wgsl")
-        };
-        let change = if self.has_momentum() {
-            include_str!("../../shaders/rules/rmsprop/momentum.wgsl")
-        } else {
-            include_str!("../../shaders/rules/rmsprop/bare.wgsl")
-        };
-        [include_str!("../../shaders/rules/rmsprop.wgsl"), second_moment, change].join("\n").into()
+        include_str!("../../shaders/rules/rmsprop.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
         let step = *step;
         let hyper = &self.hyper();
         match (self.centered, self.has_momentum()) {
@@ -151,8 +112,8 @@ impl Rule for RmsProp {
                 #[inline(always)]
                 move |param, grad, [square_avg]| {
                     let plain = |square_avg, _| square_avg;
-                    let bare = |direction| step.lr * direction;
-                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, plain, bare);
+                    let without_momentum = |direction| step.lr * direction;
+                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, plain, without_momentum);
                     (new_param, [new_square_avg])
                 },
             ),
@@ -169,8 +130,8 @@ impl Rule for RmsProp {
                 #[inline(always)]
                 move |param, grad, [square_avg, mut grad_avg]| {
                     let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
-                    let bare = |direction| step.lr * direction;
-                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, centered, bare);
+                    let without_momentum = |direction| step.lr * direction;
+                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, centered, without_momentum);
                     (new_param, [new_square_avg, grad_avg])
                 },
             ),
@@ -197,14 +158,14 @@ struct Hyper {
     lr_in_buffer: bool,
 }
 
-/// Twin of `rule` in `shaders/rule/rmsprop.wgsl`.
+/// `rule` of the WGSL.
 #[inline(always)]
 fn rmsprop(
     param: f32,
     grad: f32,
     square_avg: f32,
     hyper: &Hyper,
-    step: &Step,
+    step: &StepScalars,
     second_moment: impl FnOnce(f32, f32) -> f32,
     change: impl FnOnce(f32) -> f32,
 ) -> (f32, f32) {
@@ -218,7 +179,7 @@ fn rmsprop(
     (param - change(decayed / avg), new_square_avg)
 }
 
-/// Twin of `second_moment` in `shaders/rule/rmsprop/centered.wgsl`.
+/// `second_moment` of the WGSL.
 #[inline(always)]
 fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f32 {
     *grad_avg = hyper.alpha * *grad_avg + hyper.one_minus_alpha * grad;
@@ -226,9 +187,9 @@ fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f3
     if variance < 0.0 { 0.0 } else { variance }
 }
 
-/// Twin of `change` in `shaders/rule/rmsprop/momentum.wgsl`.
+/// `change` of the WGSL.
 #[inline(always)]
-fn momentum(momentum_buffer: &mut f32, direction: f32, hyper: &Hyper, step: &Step) -> f32 {
+fn momentum(momentum_buffer: &mut f32, direction: f32, hyper: &Hyper, step: &StepScalars) -> f32 {
     if hyper.lr_in_buffer {
         *momentum_buffer = hyper.momentum * *momentum_buffer + step.lr * direction;
         return *momentum_buffer;

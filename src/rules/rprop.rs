@@ -1,83 +1,58 @@
 use std::borrow::Cow;
 
+use super::declare::rule;
 use crate::Error;
-use crate::error::check;
-use crate::error::is_rate;
-use crate::rule::{Elements, Rule, Step, setters, sign_of};
+use crate::error::{check, is_rate};
+use crate::rule::{Elements, Rule, RuleSpec, StepScalars, sign_of};
 
-/// Rprop (Riedmiller & Braun 1993, IEEE International Conference on Neural Networks; without weight backtracking), as
-/// `torch.optim.Rprop`: for gradients of the whole data set, of which it uses nothing but the signs.
-///
-/// Where `grad` has the sign of the one before, `step_size *= etas.1`, clamped to `step_sizes`; where it has the
-/// opposite one, `step_size *= etas.0`, clamped, and `grad = 0`; then `param -= sign(grad)·step_size`. As in PyTorch
-/// the learning rate (the schedule's and the group's) is every `step_size` before the first applied step, and means
-/// nothing later; there is no weight decay, and a group's has no effect.
-///
-/// State: 8 bytes per parameter (`prev`, the last gradient; `step_size`).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Rprop {
-    /// First step size; default 1e-2.
-    pub lr: f64,
-    /// Factors of the step size where the sign changes and where it stays, `0 < η⁻ < 1 < η⁺`; default (0.5, 1.2).
-    pub etas: (f64, f64),
-    /// Smallest and largest step size; default (1e-6, 50).
-    pub step_sizes: (f64, f64),
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for Rprop {
-    fn default() -> Self {
-        Self { lr: 1e-2, etas: (0.5, 1.2), step_sizes: (1e-6, 50.0), maximize: false }
+rule! {
+    /// Rprop (Riedmiller & Braun 1993, IEEE International Conference on Neural Networks; without weight backtracking), as
+    /// `torch.optim.Rprop`: for gradients of the whole data set, of which it uses nothing but the signs.
+    ///
+    /// Where `grad` has the sign of the one before, `step_size *= etas.1`, clamped to `step_sizes`; where it has the
+    /// opposite one, `step_size *= etas.0`, clamped, and `grad = 0`; then `param -= sign(grad)·step_size`. As in PyTorch
+    /// the learning rate (the schedule's and the group's) is every `step_size` before the first applied step, and means
+    /// nothing later; there is no weight decay, and a group's has no effect.
+    ///
+    /// State: 8 bytes per parameter (`prev`, the last gradient; `step_size`).
+    Rprop = "rprop" from "torch.optim" {
+        /// First step size; default 1e-2.
+        lr: f64 = 1e-2, with_lr;
+        /// Factors of the step size where the sign changes and where it stays, `0 < η⁻ < 1 < η⁺`; default (0.5, 1.2).
+        etas: (f64, f64) = (0.5, 1.2), with_etas;
+        /// Smallest and largest step size; default (1e-6, 50).
+        step_sizes: (f64, f64) = (1e-6, 50.0), with_step_sizes;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
     }
-}
-
-impl Rprop {
-    setters! {
-        /// Sets [`Rprop::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Rprop::etas`].
-        with_etas(etas: (f64, f64)),
-        /// Sets [`Rprop::step_sizes`].
-        with_step_sizes(step_sizes: (f64, f64)),
-        /// Sets [`Rprop::maximize`].
-        with_maximize(maximize: bool),
+    presets {  }
+    variants {
     }
 }
 
 impl Rule for Rprop {
-    fn name(&self) -> &'static str {
-        "rprop"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("rprop", self.lr)
+            .with_maximize(self.maximize)
+            .with_states(["prev", "step_size"])
+            .with_hyperparameters([
+                ("eta_minus", self.etas.0 as f32),
+                ("eta_plus", self.etas.1 as f32),
+                ("step_size_min", self.step_sizes.0 as f32),
+                ("step_size_max", self.step_sizes.1 as f32),
+            ])
     }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
-    fn states(&self) -> Vec<&str> {
-        vec!["prev", "step_size"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![
-            ("eta_minus", self.etas.0 as f32),
-            ("eta_plus", self.etas.1 as f32),
-            ("step_size_min", self.step_sizes.0 as f32),
-            ("step_size_max", self.step_sizes.1 as f32),
-        ]
-    }
-    fn validate(&self) -> Result<(), Error> {
-        let (owner, (eta_minus, eta_plus), (smallest, largest)) = (self.name(), self.etas, self.step_sizes);
+    fn validate(&self) -> Result<(), Error>  {
+        let (owner, (eta_minus, eta_plus), (smallest, largest)) = ("rprop", self.etas, self.step_sizes);
         check(eta_minus > 0.0 && eta_minus < 1.0, owner, "etas.0", eta_minus, "greater than 0, less than 1")?;
         check(eta_plus > 1.0 && is_rate(eta_plus), owner, "etas.1", eta_plus, "greater than 1, finite in f32")?;
         check(is_rate(largest), owner, "step_sizes.1", largest, "0 or greater, finite in f32")?;
         check(smallest >= 0.0 && smallest <= largest, owner, "step_sizes.0", smallest, "0 to step_sizes.1")
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        concat!(include_str!("../../shaders/rules/rprop.wgsl"), include_str!("../../shaders/rule/sign.wgsl")).into()
+        include_str!("../../shaders/rules/rprop.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
         let step = *step;
         let (eta_minus, eta_plus) = (self.etas.0 as f32, self.etas.1 as f32);
         let (step_size_min, step_size_max) = (self.step_sizes.0 as f32, self.step_sizes.1 as f32);

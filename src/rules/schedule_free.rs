@@ -1,244 +1,179 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Rule, Step, check_beta, common_options, setters};
+use crate::rule::{AuxiliaryUpdates, Elements, Rule, RuleSpec, ScalarState, StateSpec, StepScalars, check_beta};
 
-/// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree` 1.4.
-///
-/// While training, the parameters are the sequence y: with `c = weightₜ/Σweight`, `weightₜ = tʳ·lr_maxᵖ`,
-/// `grad += weight_decay·y`; `y = (1 - c)·y + c·z - lr·(1 - momentum·(1 - c))·grad`; `z -= lr·grad`.
-/// [`Optimizer::eval`](crate::Optimizer::eval) turns them into the averages x, to evaluate and to save, and
-/// [`Optimizer::train`](crate::Optimizer::train) back, bit by bit. Warm-up is the rule's own; leave the schedule out.
-///
-/// State: 4 bytes per parameter (`z`), and 4 more for the training parameters from the first `eval` on.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct ScheduleFreeSgd {
-    /// Learning rate; default 1.
-    pub lr: f64,
-    /// Momentum, greater than 0 and less than 1: how far y lies from z on the way to x; default 0.9.
-    pub momentum: f64,
-    /// L2 weight decay, taken at y; default 0.
-    pub weight_decay: f64,
-    /// Applied steps in which the learning rate rises linearly to its full value; default 0.
-    pub warmup_steps: u64,
-    /// Power of t in a step's weight, an integer from 0 to 16; default 0.
-    pub r: f64,
-    /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
-    pub weight_lr_power: f64,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-/// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree` 1.4.
-///
-/// As [`ScheduleFreeSgd`] with `betas.0` as the momentum, and with `grad/(√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` in place of
-/// the gradient.
-///
-/// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and 4 more for the training parameters from the first `eval` on.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct ScheduleFreeAdamW {
-    /// Learning rate; default 2.5e-3.
-    pub lr: f64,
-    /// Momentum, greater than 0, and β of the squared gradient's running average; default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Added to the denominator; default 1e-8.
-    pub eps: f64,
-    /// Weight decay, taken at y; default 0.
-    pub weight_decay: f64,
-    /// Applied steps in which the learning rate rises linearly to its full value; default 0.
-    pub warmup_steps: u64,
-    /// Power of t in a step's weight, an integer from 0 to 16; default 0.
-    pub r: f64,
-    /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
-    pub weight_lr_power: f64,
-    /// Follow the gradient upwards; default false.
-    pub maximize: bool,
-}
-
-impl Default for ScheduleFreeSgd {
-    fn default() -> Self {
-        let (warmup_steps, r, weight_lr_power) = (0, 0.0, 2.0);
-        Self { lr: 1.0, momentum: 0.9, weight_decay: 0.0, warmup_steps, r, weight_lr_power, maximize: false }
+rule! {
+    /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree` 1.4.
+    ///
+    /// While training, the parameters are the sequence y: with `c = weightₜ/Σweight`, `weightₜ = tʳ·lr_maxᵖ`,
+    /// `grad += weight_decay·y`; `y = (1 - c)·y + c·z - lr·(1 - momentum·(1 - c))·grad`; `z -= lr·grad`.
+    /// [`Optimizer::eval`](crate::Optimizer::eval) turns them into the averages x, to evaluate and to save, and
+    /// [`Optimizer::train`](crate::Optimizer::train) back, bit by bit. Warm-up is the rule's own; leave the schedule out.
+    ///
+    /// State: 4 bytes per parameter (`z`), and 4 more for the training parameters from the first `eval` on.
+    ScheduleFreeSgd = "schedule_free_sgd" from "schedulefree" {
+        /// Learning rate; default 1.
+        lr: f64 = 1.0, with_lr;
+        /// Momentum, greater than 0 and less than 1: how far y lies from z on the way to x; default 0.9.
+        momentum: f64 = 0.9, with_momentum;
+        /// L2 weight decay, taken at y; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Applied steps in which the learning rate rises linearly to its full value; default 0.
+        warmup_steps: u64 = 0, with_warmup_steps;
+        /// Power of t in a step's weight, an integer from 0 to 16; default 0.
+        r: f64 = 0.0, with_r;
+        /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
+        weight_lr_power: f64 = 2.0, with_weight_lr_power;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets {  }
+    variants {
     }
 }
 
-impl Default for ScheduleFreeAdamW {
-    fn default() -> Self {
-        let (betas, eps, warmup_steps, r, weight_lr_power) = ((0.9, 0.999), 1e-8, 0, 0.0, 2.0);
-        Self { lr: 2.5e-3, betas, eps, weight_decay: 0.0, warmup_steps, r, weight_lr_power, maximize: false }
+rule! {
+    /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree` 1.4.
+    ///
+    /// As [`ScheduleFreeSgd`] with `betas.0` as the momentum, and with `grad/(√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` in place of
+    /// the gradient.
+    ///
+    /// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and 4 more for the training parameters from the first `eval` on.
+    ScheduleFreeAdamW = "schedule_free_adamw" from "schedulefree" {
+        /// Learning rate; default 2.5e-3.
+        lr: f64 = 2.5e-3, with_lr;
+        /// Momentum, greater than 0, and β of the squared gradient's running average; default (0.9, 0.999).
+        betas: (f64, f64) = (0.9, 0.999), with_betas;
+        /// Added to the denominator; default 1e-8.
+        eps: f64 = 1e-8, with_eps;
+        /// Weight decay, taken at y; default 0.
+        weight_decay: f64 = 0.0, with_weight_decay;
+        /// Applied steps in which the learning rate rises linearly to its full value; default 0.
+        warmup_steps: u64 = 0, with_warmup_steps;
+        /// Power of t in a step's weight, an integer from 0 to 16; default 0.
+        r: f64 = 0.0, with_r;
+        /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
+        weight_lr_power: f64 = 2.0, with_weight_lr_power;
+        /// Ascend; default false.
+        maximize: bool = false, with_maximize;
+    }
+    presets {  }
+    variants {
+        Self::default().with_r(1.0),
     }
 }
 
 impl ScheduleFreeSgd {
-    setters! {
-        /// Sets [`ScheduleFreeSgd::momentum`].
-        with_momentum(momentum: f64),
+    fn averaging(&self) -> Averaging {
+        Averaging::new(self.momentum, self.warmup_steps, self.r, self.weight_lr_power)
     }
 }
 
 impl ScheduleFreeAdamW {
-    setters! {
-        /// Sets [`ScheduleFreeAdamW::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`ScheduleFreeAdamW::eps`].
-        with_eps(eps: f64),
+    fn averaging(&self) -> Averaging {
+        Averaging::new(self.betas.0, self.warmup_steps, self.r, self.weight_lr_power)
     }
 }
 
-/// What both rules have in common; `$averaging` makes an [`Averaging`] of one.
-macro_rules! schedule_free {
-    ($Rule:ident, $name:literal, $gradient:literal, $averaging:expr, { $($own:item)* }) => {
-        impl $Rule {
-            setters! {
-                /// Sets the learning rate.
-                with_lr(lr: f64),
-                /// Sets the weight decay.
-                with_weight_decay(weight_decay: f64),
-                /// Sets the steps of warm-up.
-                with_warmup_steps(warmup_steps: u64),
-                /// Sets the power of t in a step's weight.
-                with_r(r: f64),
-                /// Sets the power of the largest learning rate in a step's weight.
-                with_weight_lr_power(weight_lr_power: f64),
-                /// Switches the direction.
-                with_maximize(maximize: bool),
-            }
+impl Rule for ScheduleFreeSgd {
+    fn spec(&self) -> RuleSpec {
+        self.averaging().add_to(common_spec!(self), None)
+    }
+    fn validate(&self) -> Result<(), Error> {
+        Averaging::validate("schedule_free_sgd", "momentum", self.momentum, self.r, self.weight_lr_power)
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        include_str!("../../shaders/rules/schedule_free.wgsl").into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        let step = *step;
+        let averaging = self.averaging();
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [z]| {
+                let (new_param, new_z) = averaging.update(param, z, &step, || grad);
+                (new_param, [new_z])
+            },
+        );
+    }
+    fn scalar_state(&self) -> Option<&dyn ScalarState> {
+        Some(self)
+    }
+    fn auxiliary_updates(&self) -> Option<&dyn AuxiliaryUpdates> {
+        Some(self)
+    }
+}
 
-            fn averaging(&self) -> Averaging {
-                let (r, weight_lr_power) = (self.r as u32, self.weight_lr_power as u32);
-                Averaging::new($averaging(self), self.warmup_steps, r, weight_lr_power)
-            }
+impl Rule for ScheduleFreeAdamW {
+    fn spec(&self) -> RuleSpec {
+        self.averaging().add_to(common_spec!(self), Some((self.betas.1, self.eps)))
+    }
+    fn validate(&self) -> Result<(), Error> {
+        let owner = "schedule_free_adamw";
+        Averaging::validate(owner, "betas.0", self.betas.0, self.r, self.weight_lr_power)?;
+        check_beta(owner, "betas.1", self.betas.1)?;
+        let eps = self.eps;
+        check(eps >= 0.0 && (eps as f32).is_finite(), owner, "eps", eps, "0 or greater, finite")
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        include_str!("../../shaders/rules/schedule_free.wgsl").into()
+    }
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        let (averaging, step) = (self.averaging(), *step);
+        let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
+        let eps = self.eps as f32;
+        elements.each(
+            #[inline(always)]
+            move |param, grad, [z, exp_avg_sq]| {
+                let new_exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (grad * grad);
+                let (new_param, new_z) = averaging
+                    .update(param, z, &step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
+                (new_param, [new_z, new_exp_avg_sq])
+            },
+        );
+    }
+    fn scalar_state(&self) -> Option<&dyn ScalarState> {
+        Some(self)
+    }
+    fn auxiliary_updates(&self) -> Option<&dyn AuxiliaryUpdates> {
+        Some(self)
+    }
+}
 
-            fn validate_averaging(&self) -> Result<(), Error> {
-                let beta = $averaging(self);
-                let inside = beta > 0.0 && (beta as f32) < 1.0 && ((1.0 / beta) as f32).is_finite();
-                let name = if $name == "schedule_free_sgd" { "momentum" } else { "betas.0" };
-                check(inside, $name, name, beta, "greater than 0, less than 1 (in f32)")?;
-                for (name, power) in [("r", self.r), ("weight_lr_power", self.weight_lr_power)] {
-                    let small = (0.0..=16.0).contains(&power) && power.fract() == 0.0;
-                    check(small, $name, name, power, "the integers from 0 to 16")?;
-                }
-                Ok(())
+/// Scalar state and `eval`, alike for both rules but for the number of states.
+macro_rules! averaging {
+    ($Rule:ident, [$($state:ident),*]) => {
+        impl ScalarState for $Rule {
+            fn initial_scalars(&self) -> Vec<(&'static str, f32)> {
+                vec![("weight_sum", 0.0), ("lr_max", 0.0), ("average_share", 0.0), ("warmup", 0.0)]
+            }
+            fn update_scalars(&self, scalars: &mut [f32; 4], lr: f32, _bias_correction: [f32; 4], t: u32) {
+                *scalars = self.averaging().update_scalars(*scalars, lr, t);
             }
         }
 
-        impl Rule for $Rule {
-            common_options!($name);
-
-            fn constants(&self) -> Vec<(&str, f64)> {
-                vec![("r", self.r), ("weight_lr_power", self.weight_lr_power)]
+        impl AuxiliaryUpdates for $Rule {
+            fn auxiliary_names(&self) -> &'static [&'static str] {
+                &["eval"]
             }
-            fn scalars(&self) -> Vec<(&str, f32)> {
-                vec![("weight_sum", 0.0), ("lr_max", 0.0), ("average_share", 0.0), ("warmup", 0.0)]
+            fn auxiliary_update(&self, _name: &str, elements: Elements<'_>, step: &StepScalars) {
+                let (averaging, step) = (self.averaging(), *step);
+                elements.each(
+                    #[inline(always)]
+                    move |param, _, [z, $($state),*]| (averaging.eval(param, z, &step), [z, $($state),*]),
+                );
             }
-            fn advance(&self, scalars: &mut [f32; 4], lr: f32, _bias_correction: [f32; 4], t: u32) {
-                *scalars = self.averaging().advance(*scalars, lr, t);
-            }
-            fn passes(&self) -> Vec<&'static str> {
-                vec!["eval"]
-            }
-            fn wgsl(&self) -> Cow<'_, str> {
-                format!("{}\n{}", include_str!("../../shaders/rules/schedule_free.wgsl"), include_str!($gradient)).into()
-            }
-            $($own)*
         }
     };
 }
 
-schedule_free!(
-    ScheduleFreeSgd,
-    "schedule_free_sgd",
-    "../../shaders/rules/schedule_free/sgd.wgsl",
-    |rule: &Self| rule.momentum,
-    {
-        fn states(&self) -> Vec<&str> {
-            vec!["z"]
-        }
-        fn hyperparameters(&self) -> Vec<(&str, f32)> {
-            self.averaging().hyperparameters()
-        }
-        fn validate(&self) -> Result<(), Error> {
-            self.validate_averaging()
-        }
-        fn update(&self, elements: Elements<'_>, step: &Step) {
-            let step = *step;
-            let averaging = self.averaging();
-            elements.each(
-                #[inline(always)]
-                move |param, grad, [z]| {
-                    let (new_param, new_z) = averaging.update(param, z, &step, || grad);
-                    (new_param, [new_z])
-                },
-            );
-        }
-        /// The one pass there is, `eval`.
-        fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
-            let (averaging, step) = (self.averaging(), *step);
-            elements.each(
-                #[inline(always)]
-                move |param, _, [z]| (averaging.eval(param, z, &step), [z]),
-            );
-        }
-    }
-);
+averaging!(ScheduleFreeSgd, []);
+averaging!(ScheduleFreeAdamW, [exp_avg_sq]);
 
-schedule_free!(
-    ScheduleFreeAdamW,
-    "schedule_free_adamw",
-    "../../shaders/rules/schedule_free/adamw.wgsl",
-    |rule: &Self| rule.betas.0,
-    {
-        fn states(&self) -> Vec<&str> {
-            vec!["z", "exp_avg_sq"]
-        }
-        fn hyperparameters(&self) -> Vec<(&str, f32)> {
-            let mut hyperparameters = self.averaging().hyperparameters();
-            let beta2 = self.betas.1;
-            hyperparameters.extend([
-                ("beta2", beta2 as f32),
-                ("one_minus_beta2", (1.0 - beta2) as f32),
-                ("eps", self.eps as f32),
-            ]);
-            hyperparameters
-        }
-        fn bias_corrected(&self) -> Vec<f64> {
-            vec![self.betas.1]
-        }
-        fn validate(&self) -> Result<(), Error> {
-            self.validate_averaging()?;
-            check_beta(self.name(), "betas.1", self.betas.1)?;
-            let eps = self.eps;
-            check(eps >= 0.0 && (eps as f32).is_finite(), self.name(), "eps", eps, "0 or greater, finite")
-        }
-        fn update(&self, elements: Elements<'_>, step: &Step) {
-            let (averaging, step) = (self.averaging(), *step);
-            let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
-            let eps = self.eps as f32;
-            elements.each(
-                #[inline(always)]
-                move |param, grad, [z, exp_avg_sq]| {
-                    let new_exp_avg_sq = beta2 * exp_avg_sq + one_minus_beta2 * (grad * grad);
-                    let (new_param, new_z) = averaging
-                        .update(param, z, &step, || grad / ((new_exp_avg_sq / step.bias_correction[0]).sqrt() + eps));
-                    (new_param, [new_z, new_exp_avg_sq])
-                },
-            );
-        }
-        /// The one pass there is, `eval`.
-        fn update_pass(&self, _pass: &str, elements: Elements<'_>, step: &Step) {
-            let (averaging, step) = (self.averaging(), *step);
-            elements.each(
-                #[inline(always)]
-                move |param, _, [z, exp_avg_sq]| (averaging.eval(param, z, &step), [z, exp_avg_sq]),
-            );
-        }
-    }
-);
-
-/// Twin of `shaders/rules/schedule_free.wgsl`, without what is done to the gradient.
+/// The sequences of both rules, without the gradient.
 struct Averaging {
     beta: f32,
     one_minus_beta: f32,
@@ -249,27 +184,53 @@ struct Averaging {
 }
 
 impl Averaging {
-    fn new(beta: f64, warmup_steps: u64, r: u32, weight_lr_power: u32) -> Self {
+    fn new(beta: f64, warmup_steps: u64, r: f64, weight_lr_power: f64) -> Self {
         Self {
             beta: beta as f32,
             one_minus_beta: (1.0 - beta) as f32,
             eval_share: ((1.0 - beta) / beta) as f32,
             inverse_warmup_steps: (1.0 / warmup_steps.max(1) as f64) as f32,
-            r,
-            weight_lr_power,
+            r: r as u32,
+            weight_lr_power: weight_lr_power as u32,
         }
     }
 
-    fn hyperparameters(&self) -> Vec<(&'static str, f32)> {
-        vec![
+    /// Refuses options out of range; `name` is that of `beta`.
+    fn validate(owner: &str, name: &'static str, beta: f64, r: f64, weight_lr_power: f64) -> Result<(), Error> {
+        let inside = beta > 0.0 && (beta as f32) < 1.0 && ((1.0 / beta) as f32).is_finite();
+        check(inside, owner, name, beta, "greater than 0, less than 1 (in f32)")?;
+        for (name, power) in [("r", r), ("weight_lr_power", weight_lr_power)] {
+            let small = (0.0..=16.0).contains(&power) && power.fract() == 0.0;
+            check(small, owner, name, power, "the integers from 0 to 16")?;
+        }
+        Ok(())
+    }
+
+    /// Adds states, hyperparameters and constants to a spec; `second_moment` is β₂ and eps of AdamW.
+    fn add_to(&self, spec: RuleSpec, second_moment: Option<(f64, f64)>) -> RuleSpec {
+        let (beta2, eps) = second_moment.unwrap_or_default();
+        spec.with_states([
+            StateSpec::new("z"),
+            StateSpec::new("exp_avg_sq").only_if(second_moment.is_some()),
+        ])
+        .with_hyperparameters([
             ("beta", self.beta),
             ("one_minus_beta", self.one_minus_beta),
             ("eval_share", self.eval_share),
             ("inverse_warmup_steps", self.inverse_warmup_steps),
-        ]
+            ("beta2", beta2 as f32),
+            ("one_minus_beta2", (1.0 - beta2) as f32),
+            ("eps", eps as f32),
+        ])
+        .with_constants([
+            ("r", self.r),
+            ("weight_lr_power", self.weight_lr_power),
+            ("normalized", u32::from(second_moment.is_some())),
+        ])
+        .with_bias_corrected(second_moment.map(|(beta2, _)| beta2))
     }
 
-    fn advance(&self, scalars: [f32; 4], lr: f32, t: u32) -> [f32; 4] {
+    fn update_scalars(&self, scalars: [f32; 4], lr: f32, t: u32) -> [f32; 4] {
         let [weight_sum, lr_max, average_share, _] = scalars;
         let warmup = (t as f32 * self.inverse_warmup_steps).min(1.0);
         let new_lr_max = lr_max.max(lr * warmup);
@@ -290,8 +251,8 @@ impl Averaging {
     }
 
     #[inline(always)]
-    fn update(&self, param: f32, z: f32, step: &Step, gradient: impl FnOnce() -> f32) -> (f32, f32) {
-        let [_, _, average_share, warmup] = step.scalars;
+    fn update(&self, param: f32, z: f32, step: &StepScalars, gradient: impl FnOnce() -> f32) -> (f32, f32) {
+        let [_, _, average_share, warmup] = step.scalar_state;
         let z = if step.t == 1 { param } else { z };
         let lr = step.lr * warmup;
         let decayed = gradient() + step.weight_decay * param;
@@ -301,7 +262,7 @@ impl Averaging {
     }
 
     #[inline(always)]
-    fn eval(&self, param: f32, z: f32, step: &Step) -> f32 {
+    fn eval(&self, param: f32, z: f32, step: &StepScalars) -> f32 {
         if step.t > 0 { param - self.eval_share * (z - param) } else { param }
     }
 }

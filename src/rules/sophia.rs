@@ -1,36 +1,42 @@
 use std::borrow::Cow;
 
+use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::error::check;
-use crate::error::is_rate;
-use crate::rule::{Elements, MeasuredElements, Rule, Step, check_beta, common_options, setters, sign_of};
+use crate::error::{check, is_rate};
+use crate::rule::{
+    AuxiliaryUpdates, Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, sign_of,
+};
 
-/// Sophia (Liu et al. 2023, arXiv 2305.14342): a running average of gradients over one of the Hessian's diagonal,
-/// clipped to ±1 element by element.
-///
-/// `param *= 1 - lr·weight_decay`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`; then, by [`Sophia::curvature`],
-/// - Sophia-G: `param -= lr·clamp(exp_avg/(rho·bs·hessian + 1e-15), ±1)`, as the authors' `SophiaG`; or
-/// - Sophia-H: `param -= lr·clamp(exp_avg/(1 - β₁ᵗ)/max(gamma·hessian, eps), ±1)`, as `optax.contrib.sophia`.
-///
-/// Every few steps (the paper: 10) the program gives an estimate of the Hessian to
-/// [`Optimizer::update_hessian`](crate::Optimizer::update_hessian), which makes
-/// `hessian = β₂·hessian + (1 - β₂)·estimate`. Until the first one, `hessian` is 0 and every update ±lr.
-///
-/// State: 8 bytes per parameter (`exp_avg`, `hessian`). Histories keep the win rate, the share of elements that are not
-/// clipped: [`Stats::rule_fraction`](crate::Stats).
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct Sophia {
-    /// Learning rate; default 1e-4.
-    pub lr: f64,
-    /// β of the gradient's and of the Hessian's running average; default (0.965, 0.99).
-    pub betas: (f64, f64),
-    /// What the Hessian is estimated from; default Sophia-G with ρ 0.04 and a batch of 5,120.
-    pub curvature: Curvature,
-    /// Decoupled weight decay; default 0.1 (Sophia-H: 1e-4).
-    pub weight_decay: f64,
-    /// Follow the gradient upwards; default false. Estimates are taken as they are.
-    pub maximize: bool,
+rule! {
+    /// Sophia (Liu et al. 2023, arXiv 2305.14342): a running average of gradients over one of the Hessian's diagonal,
+    /// clipped to ±1 element by element.
+    ///
+    /// `param *= 1 - lr·weight_decay`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`; then, by [`Sophia::curvature`],
+    /// - Sophia-G: `param -= lr·clamp(exp_avg/(rho·bs·hessian + 1e-15), ±1)`, as the authors' `SophiaG`; or
+    /// - Sophia-H: `param -= lr·clamp(exp_avg/(1 - β₁ᵗ)/max(gamma·hessian, eps), ±1)`, as `optax.contrib.sophia`.
+    ///
+    /// Every few steps (the paper: 10) the program gives an estimate of the Hessian to
+    /// [`Optimizer::update_hessian`](crate::Optimizer::update_hessian), which makes
+    /// `hessian = β₂·hessian + (1 - β₂)·estimate`. Until the first one, `hessian` is 0 and every update ±lr.
+    ///
+    /// State: 8 bytes per parameter (`exp_avg`, `hessian`). Histories keep the win rate, the share of elements that are not
+    /// clipped: [`Stats::rule_fraction`](crate::Stats).
+    Sophia = "sophia" from "the authors' code" {
+        /// Learning rate; default 1e-4.
+        lr: f64 = 1e-4, with_lr;
+        /// β of the gradient's and of the Hessian's running average; default (0.965, 0.99).
+        betas: (f64, f64) = (0.965, 0.99), with_betas;
+        /// What the Hessian is estimated from; default Sophia-G with ρ 0.04 and a batch of 5,120.
+        curvature: Curvature = Curvature::SampledLabels { rho: 0.04, bs: 5_120.0 }, with_curvature;
+        /// Decoupled weight decay; default 0.1 (Sophia-H: 1e-4).
+        weight_decay: f64 = 0.1, with_weight_decay;
+        /// Ascend; default false. Estimates are taken as they are.
+        maximize: bool = false, with_maximize;
+    }
+    presets {  }
+    variants {
+        Self::hutchinson(),
+    }
 }
 
 /// How [`Sophia`] learns the diagonal of the Hessian.
@@ -56,32 +62,12 @@ pub enum Curvature {
     },
 }
 
-impl Default for Sophia {
-    fn default() -> Self {
-        let curvature = Curvature::SampledLabels { rho: 0.04, bs: 5_120.0 };
-        Self { lr: 1e-4, betas: (0.965, 0.99), curvature, weight_decay: 0.1, maximize: false }
-    }
-}
-
 impl Sophia {
     /// Sophia-H with the defaults of `optax.contrib.sophia`: γ 0.01, eps 1e-8, weight decay 1e-4. (optax updates the
     /// Hessian after the parameters of the same step: call `update_hessian` after `step` to do the same.)
     pub fn hutchinson() -> Self {
         let curvature = Curvature::Hutchinson { gamma: 0.01, eps: 1e-8 };
         Self { curvature, weight_decay: 1e-4, ..Self::default() }
-    }
-
-    setters! {
-        /// Sets [`Sophia::lr`].
-        with_lr(lr: f64),
-        /// Sets [`Sophia::betas`].
-        with_betas(betas: (f64, f64)),
-        /// Sets [`Sophia::curvature`].
-        with_curvature(curvature: Curvature),
-        /// Sets [`Sophia::weight_decay`].
-        with_weight_decay(weight_decay: f64),
-        /// Sets [`Sophia::maximize`].
-        with_maximize(maximize: bool),
     }
 
     fn hyper(&self) -> Hyper {
@@ -123,33 +109,23 @@ impl Hyper {
 }
 
 impl Rule for Sophia {
-    common_options!("sophia");
-
-    fn states(&self) -> Vec<&str> {
-        vec!["exp_avg", "hessian"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
+    fn spec(&self) -> RuleSpec {
         let Hyper { beta1, one_minus_beta1, beta2, one_minus_beta2, hessian_scale, eps } = self.hyper();
-        vec![
-            ("beta1", beta1),
-            ("one_minus_beta1", one_minus_beta1),
-            ("beta2", beta2),
-            ("one_minus_beta2", one_minus_beta2),
-            ("hessian_scale", hessian_scale),
-            ("eps", eps),
-        ]
+        common_spec!(self)
+            .with_states(["exp_avg", "hessian"])
+            .with_hyperparameters([
+                ("beta1", beta1),
+                ("one_minus_beta1", one_minus_beta1),
+                ("beta2", beta2),
+                ("one_minus_beta2", one_minus_beta2),
+                ("hessian_scale", hessian_scale),
+                ("eps", eps),
+            ])
+            .with_flags([("hutchinson", self.is_hutchinson())])
+            .with_bias_corrected([self.betas.0])
     }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        vec![("hutchinson", f64::from(u8::from(self.is_hutchinson())))]
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        vec![self.betas.0]
-    }
-    fn passes(&self) -> Vec<&'static str> {
-        vec!["update_hessian"]
-    }
-    fn validate(&self) -> Result<(), Error> {
-        let owner = self.name();
+    fn validate(&self) -> Result<(), Error>  {
+        let owner = "sophia";
         check_beta(owner, "betas.0", self.betas.0)?;
         check_beta(owner, "betas.1", self.betas.1)?;
         let (rate, positive) = ("0 or greater, finite", "greater than 0 and finite in f32");
@@ -167,7 +143,7 @@ impl Rule for Sophia {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/sophia.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
         let step = *step;
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();
@@ -183,10 +159,16 @@ impl Rule for Sophia {
             },
         );
     }
-    fn counts(&self) -> bool {
-        true
+    fn metric(&self) -> Option<&dyn Metric> {
+        Some(self)
     }
-    fn count(&self, elements: MeasuredElements<'_>, step: &Step) {
+    fn auxiliary_updates(&self) -> Option<&dyn AuxiliaryUpdates> {
+        Some(self)
+    }
+}
+
+impl Metric for Sophia {
+    fn metric(&self, elements: Terms<'_>, step: &StepScalars) {
         let step = *step;
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();
@@ -199,8 +181,13 @@ impl Rule for Sophia {
             },
         );
     }
-    /// The one pass there is, `update_hessian`.
-    fn update_pass(&self, _pass: &str, elements: Elements<'_>, _step: &Step) {
+}
+
+impl AuxiliaryUpdates for Sophia {
+    fn auxiliary_names(&self) -> &'static [&'static str] {
+        &["update_hessian"]
+    }
+    fn auxiliary_update(&self, _name: &str, elements: Elements<'_>, _step: &StepScalars) {
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();
         elements.each(

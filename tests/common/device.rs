@@ -17,9 +17,9 @@ pub fn gpu() -> &'static Gpu {
 pub fn build(gpu: &Gpu, builder: OptimizerBuilder, layout: &Layout) -> Result<Optimizer, Error> {
     static PIPELINES: OnceLock<SharedPipelines> = OnceLock::new();
     if std::ptr::eq(gpu, self::gpu()) {
-        builder.build_shared(PIPELINES.get_or_init(|| SharedPipelines::new(&gpu.device)), layout)
+        builder.build_shared(PIPELINES.get_or_init(|| SharedPipelines::new(&gpu.device)), &gpu.queue, layout)
     } else {
-        builder.build(&gpu.device, layout)
+        builder.build(&gpu.device, &gpu.queue, layout)
     }
 }
 

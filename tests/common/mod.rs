@@ -46,7 +46,7 @@ impl<'a> Trainer<'a> {
         let mut encoder = encoder(self.gpu);
         let len = 4 * grads.len() as u64;
         let (params, grads) = (self.params.slice(..len), self.grads.slice(..len));
-        self.optimizer.step(&mut encoder, &self.gpu.queue, params, grads).unwrap();
+        self.optimizer.step(&mut encoder, params, grads).unwrap();
         finish(self.gpu, &self.optimizer, encoder)
     }
 
@@ -110,7 +110,7 @@ pub fn step_in_parts(
     let mut recorded = encoder(gpu);
     let params: Vec<_> = params.iter().map(|part| part.slice(..)).collect();
     let grads: Vec<_> = grads.iter().map(|part| part.slice(4 * ahead as u64..)).collect();
-    optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+    optimizer.step(&mut recorded, &params, &grads).unwrap();
     finish(gpu, &optimizer, recorded);
     let updated = params.iter().flat_map(|part| device::download_slice(gpu, *part)).collect();
     (optimizer, updated)

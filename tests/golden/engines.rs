@@ -102,7 +102,7 @@ impl Engine for Device {
         let gpu = device::gpu();
         let grads = device::upload(gpu, &extended(grads, self.buffer_len));
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-        self.optimizer.step(&mut encoder, &gpu.queue, &self.params, &grads).expect("a step");
+        self.optimizer.step(&mut encoder, &self.params, &grads).expect("a step");
         let stats = self.optimizer.stats(&mut encoder);
         gpu.queue.submit([encoder.finish()]);
         gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");
@@ -113,14 +113,14 @@ impl Engine for Device {
         let gpu = device::gpu();
         let estimate = device::upload(gpu, &extended(estimate, self.buffer_len));
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-        self.optimizer.update_hessian(&mut encoder, &gpu.queue, &self.params, &estimate).expect("an update");
+        self.optimizer.update_hessian(&mut encoder, &self.params, &estimate).expect("an update");
         gpu.queue.submit([encoder.finish()]);
     }
 
     fn eval(&mut self) {
         let gpu = device::gpu();
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-        self.optimizer.eval(&mut encoder, &gpu.queue, &self.params).expect("evaluation");
+        self.optimizer.eval(&mut encoder, &self.params).expect("evaluation");
         gpu.queue.submit([encoder.finish()]);
     }
 
@@ -243,7 +243,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
         builder = builder.clip(Clip::global_norm(max_norm));
     }
     if case.grad_scale.is_some() {
-        builder = builder.nonfinite(NonFinite::Skip);
+        builder = builder.on_nonfinite(NonFinite::Skip);
     }
     for (index, group) in case.groups.iter().enumerate() {
         let mut options = GroupOptions::default().with_lr_scale(group.lr_scale);

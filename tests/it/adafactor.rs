@@ -336,7 +336,7 @@ fn buffers_per_tensor_give_the_same_bits() {
 fn a_skipped_step_leaves_every_byte_unchanged() {
     let layout = layout(true);
     for case in cases() {
-        let builder = case.builder().nonfinite(NonFinite::Skip);
+        let builder = case.builder().on_nonfinite(NonFinite::Skip);
         let mut trainer = Trainer::new(device::gpu(), builder, &layout, &random(1, layout.len()));
         trainer.step(&gradients(2, layout.len()));
         let before = everything(&trainer);
@@ -391,7 +391,7 @@ fn the_sum_of_a_long_row_keeps_its_digits() {
 fn a_nan_stays_in_its_tensor() {
     let (gpu, layout) = (device::gpu(), layout(true));
     let case = &cases()[0];
-    let builder = case.builder().nonfinite(NonFinite::Propagate);
+    let builder = case.builder().on_nonfinite(NonFinite::Propagate);
     let params = random(1, layout.len());
     let mut clean = Trainer::new(gpu, builder.clone(), &layout, &params);
     let mut bad = Trainer::new(gpu, builder.clone(), &layout, &params);

@@ -28,7 +28,7 @@ fn chunking_does_not_change_a_single_bit() {
     });
     // The table of groups has no word per block there.
     let padded = Layout::builder().tensor("a", &[1_000_001]).tensor("b", &[1]).build().unwrap();
-    assert!(Optimizer::builder(Sgd::default()).build(&small.device, &padded).is_ok());
+    assert!(Optimizer::builder(Sgd::default()).build(&small.device, &small.queue, &padded).is_ok());
     for len in [8192, 8193, 16_383, 3 * 8192, 40_001] {
         for builder in builders() {
             let (params, stats) = flat(&small, &builder, len);
@@ -76,7 +76,7 @@ fn models_beyond_the_largest_buffer_span_several() {
         [0..20_001, 20_001..45_000, 45_000..LEN].map(|range| device::upload(&small, &values[range])).to_vec()
     };
     for builder in builders() {
-        let mut optimizer = builder.clone().build(&small.device, &layout).unwrap();
+        let mut optimizer = builder.clone().build(&small.device, &small.queue, &layout).unwrap();
         assert!(optimizer.state("exp_avg").unwrap().len() > 1);
         let mut whole = Trainer::new(device::gpu(), builder, &layout, &random(1, LEN));
         let params = cut(&random(1, LEN));
@@ -85,7 +85,7 @@ fn models_beyond_the_largest_buffer_span_several() {
             let param_slices: Vec<_> = params.iter().map(|buffer| buffer.slice(..)).collect();
             let grad_slices: Vec<_> = grads.iter().map(|buffer| buffer.slice(..)).collect();
             let mut recorded = encoder(&small);
-            optimizer.step(&mut recorded, &small.queue, &param_slices, &grad_slices).unwrap();
+            optimizer.step(&mut recorded, &param_slices, &grad_slices).unwrap();
             assert_eq!(finish(&small, &optimizer, recorded), whole.step(&random(10 + t, LEN)));
         }
         let updated: Vec<f32> = params.iter().flat_map(|buffer| device::download(&small, buffer)).collect();
@@ -103,14 +103,14 @@ fn cut_blocks_fit_small_buffers() {
         limits.max_storage_buffer_binding_size = 128 << 10;
     });
     let builder = builders()[1].clone();
-    let mut optimizer = builder.clone().build(&small.device, &Layout::flat(LEN).unwrap()).unwrap();
+    let mut optimizer = builder.clone().build(&small.device, &small.queue, &Layout::flat(LEN).unwrap()).unwrap();
     let mut whole = Trainer::new(device::gpu(), builder, &Layout::flat(LEN).unwrap(), &random(1, LEN));
     let cut = |values: &[f32]| values.chunks(5000).map(|part| device::upload(&small, part)).collect::<Vec<_>>();
     let (params, grads) = (cut(&random(1, LEN)), cut(&random(2, LEN)));
     let param_slices: Vec<_> = params.iter().map(|buffer| buffer.slice(..)).collect();
     let grad_slices: Vec<_> = grads.iter().map(|buffer| buffer.slice(..)).collect();
     let mut recorded = encoder(&small);
-    optimizer.step(&mut recorded, &small.queue, &param_slices, &grad_slices).unwrap();
+    optimizer.step(&mut recorded, &param_slices, &grad_slices).unwrap();
     assert_eq!(finish(&small, &optimizer, recorded), whole.step(&random(2, LEN)));
     let updated: Vec<f32> = params.iter().flat_map(|buffer| device::download(&small, buffer)).collect();
     assert_same_bits(&updated, &whole.params(), "parameters");
@@ -197,7 +197,7 @@ fn slices_of_many_buffers_act_as_one_flat_buffer() {
                 for t in 0..3 {
                     let grads = Guarded::new(gpu, &random(10 + t, LEN), grad_cuts, grad_before);
                     let mut recorded = encoder(gpu);
-                    optimizer.step(&mut recorded, &gpu.queue, &params.slices(), &grads.slices()).unwrap();
+                    optimizer.step(&mut recorded, &params.slices(), &grads.slices()).unwrap();
                     assert_eq!(finish(gpu, &optimizer, recorded), expected_stats[t as usize]);
                     assert_same_bits(&grads.values(gpu), &random(10 + t, LEN), "gradients are only read");
                 }
@@ -223,7 +223,7 @@ fn tails_end_where_the_elements_end() {
                     let grads = device::upload(gpu, &random(10 + t, len));
                     let mut recorded = encoder(gpu);
                     let slice = params.slice(..4 * len as u64);
-                    optimizer.step(&mut recorded, &gpu.queue, slice, &grads).unwrap();
+                    optimizer.step(&mut recorded, slice, &grads).unwrap();
                     finish(gpu, &optimizer, recorded);
                 }
                 let contents = device::download(gpu, &params);
@@ -252,7 +252,7 @@ fn long_odd_buffers_end_in_a_chunk_of_their_own() {
                 grads.resize(padded.len(), f32::NAN);
                 let grads = device::upload(gpu, &grads);
                 let mut recorded = encoder(gpu);
-                optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+                optimizer.step(&mut recorded, &params, &grads).unwrap();
                 assert_eq!(finish(gpu, &optimizer, recorded), expected_stats[t as usize]);
             }
             let params = device::download(gpu, &params);
@@ -271,7 +271,7 @@ fn a_buffer_of_the_layouts_size_is_taken_whole() {
     let grads = storage(gpu, layout.buffer_size(), BufferUsages::STORAGE);
     gpu.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&[1f32; 8]));
     let mut recorded = encoder(gpu);
-    optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+    optimizer.step(&mut recorded, &params, &grads).unwrap();
     finish(gpu, &optimizer, recorded);
     let params = device::download(gpu, &params);
     assert!(params[..7].iter().all(|param| *param < 0.0));
@@ -291,7 +291,7 @@ fn buffers_may_change_from_step_to_step() {
         let others: Vec<_> =
             (0..3).filter(|&other| other != i).map(|other| device::download(gpu, &sets[other].0)).collect();
         let mut recorded = encoder(gpu);
-        optimizer.step(&mut recorded, &gpu.queue, &sets[i].0, &sets[i].1).unwrap();
+        optimizer.step(&mut recorded, &sets[i].0, &sets[i].1).unwrap();
         finish(gpu, &optimizer, recorded);
         assert_ne!(device::download(gpu, &sets[i].0), before);
         let after: Vec<_> =

@@ -169,7 +169,7 @@ fn a_useless_scale_on_the_device_refuses_the_step() {
 #[test]
 fn told_to_propagate_a_step_divides_by_any_scale_on_the_device() {
     let gpu = device::gpu();
-    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).nonfinite(NonFinite::Propagate);
+    let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).on_nonfinite(NonFinite::Propagate);
     let mut trainer = Trainer::new(gpu, builder, &Layout::flat(4).unwrap(), &[0.0; 4]);
     trainer.optimizer.set_grad_scale(&device::upload(gpu, &[-2.0])).unwrap();
     let stats = trainer.step(&[1.0, 0.0, -1.0, 4.0]);
@@ -270,7 +270,7 @@ fn norms_of_every_order_neither_overflow_nor_vanish() {
             let largest = grads.iter().fold(0.0f64, |most, &grad| most.max(f64::from(grad.abs())));
             let sum: f64 = grads.iter().map(|&grad| (f64::from(grad.abs()) / largest).powf(p)).sum();
             let expected = if p == f64::INFINITY { largest } else { largest * sum.powf(1.0 / p) };
-            let builder = Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(p));
+            let builder = Optimizer::builder(Sgd::default()).clip(GlobalNorm::new(1.0).with_norm_type(p));
             let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &vec![0.0; LEN]);
             let on_cpu = builder.build_cpu(&layout).unwrap().step(&mut vec![0.0; LEN], &grads).unwrap();
             for stats in [trainer.step(&grads), on_cpu] {
@@ -294,7 +294,7 @@ fn clipping_by_value_keeps_nan_and_takes_no_norm() {
         assert_eq!((params[0], params[1], params[3], params[4]), (-2.0, 2.0, 2.0, -1.0));
         assert!(params[2].is_nan());
     }
-    let skipping = builder.nonfinite(NonFinite::Skip);
+    let skipping = builder.on_nonfinite(NonFinite::Skip);
     let stats = skipping.build_cpu(&layout).unwrap().step(&mut [0.0; 5], &grads).unwrap();
     assert_eq!((stats.step, stats.skipped), (0, 1));
 }
@@ -326,7 +326,7 @@ fn rules_measure_gradients_clipped_by_value() {
     let hessians = [builder.clone(), builder.clip(Clip::value(0.25))].map(|builder| {
         let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
         let (mut encoder, estimate) = (encoder(gpu), device::upload(gpu, &grads));
-        trainer.optimizer.update_hessian(&mut encoder, &gpu.queue, &trainer.params, &estimate).unwrap();
+        trainer.optimizer.update_hessian(&mut encoder, &trainer.params, &estimate).unwrap();
         finish(gpu, &trainer.optimizer, encoder);
         let mut cpu = builder.build_cpu(&layout).unwrap();
         cpu.update_hessian(&mut params.clone(), &grads).unwrap();
@@ -354,7 +354,7 @@ fn rules_measure_gradients_clipped_by_global_norm() {
 #[test]
 fn percentiles_are_of_finite_norms() {
     let layout = Layout::flat(2).unwrap();
-    let clip = Clip::percentile(0.0).with_window(2).exact();
+    let clip = Percentile::new(0.0).with_window(2).exact();
     let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
     let mut cpu = builder.build_cpu(&layout).unwrap();
@@ -381,14 +381,14 @@ fn percentiles_are_of_finite_norms() {
 fn percentiles_are_of_steps_that_were_let_through() {
     let gpu = device::gpu();
     let layout = Layout::flat(1).unwrap();
-    let clip = Clip::percentile(0.0).with_window(2).exact();
-    let builder = Optimizer::builder(Sgd::default()).clip(clip).nonfinite(NonFinite::Stop);
+    let clip = Percentile::new(0.0).with_window(2).exact();
+    let builder = Optimizer::builder(Sgd::default()).clip(clip).on_nonfinite(NonFinite::Stop);
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0]);
     let mut cpu = builder.build_cpu(&layout).unwrap();
     for grad in [4.0, f32::NAN, 1.0] {
         assert_eq!(trainer.step(&[grad]).stopped, cpu.step(&mut [0.0], &[grad]).unwrap().stopped);
     }
-    trainer.optimizer.resume(&gpu.queue);
+    trainer.optimizer.resume();
     cpu.resume();
     // The less of 4 and 8.
     for stats in [trainer.step(&[8.0]), cpu.step(&mut [0.0], &[8.0]).unwrap()] {
@@ -401,7 +401,7 @@ fn percentiles_are_of_steps_that_were_let_through() {
 fn percentiles_are_interpolated_between_the_norms_of_the_window() {
     const WINDOW: usize = 400;
     let layout = Layout::flat(1).unwrap();
-    let clip = Clip::percentile(62.5).with_window(WINDOW as u32).exact();
+    let clip = Percentile::new(62.5).with_window(WINDOW as u32).exact();
     let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
     let mut cpu = builder.build_cpu(&layout).unwrap();
@@ -437,7 +437,7 @@ fn without_a_finite_norm_the_percentile_is_the_largest_number() {
 #[test]
 fn the_statistics_say_so_after_too_many_skips_in_a_row() {
     let layout = Layout::flat(3).unwrap();
-    let builder = Optimizer::builder(Sgd::default()).nonfinite(NonFinite::Skip).max_consecutive_skips(2);
+    let builder = Optimizer::builder(Sgd::default()).on_nonfinite(NonFinite::Skip).max_consecutive_skips(2);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 3]);
     let mut cpu = builder.build_cpu(&layout).unwrap();
     let (good, bad) = ([1.0; 3], [1.0, f32::NAN, 1.0]);
@@ -510,7 +510,7 @@ fn told_to_propagate_a_bad_gradient_is_its_whole_groups() {
     let layout = Layout::builder().tensor("a", &[3]).tensor("b", &[3]).group("b").packed().build().unwrap();
     for clip in [Clip::group_norm(1.0), Clip::adaptive(0.01)] {
         let rule = Sgd::default().with_momentum(0.5);
-        let builder = Optimizer::builder(rule).clip(clip).nonfinite(NonFinite::Propagate);
+        let builder = Optimizer::builder(rule).clip(clip).on_nonfinite(NonFinite::Propagate);
         for (bad, beside_it) in [(f32::NAN, f32::NAN), (f32::INFINITY, 0.0)] {
             let grads = [100.0, bad, -100.0, 0.001, 0.0, -0.001];
             let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; 6]);
@@ -532,7 +532,7 @@ fn told_to_propagate_a_bad_gradient_is_its_whole_groups() {
 #[test]
 fn adaptive_clipping_reckons_with_norms_of_a_millionth_at_least() {
     let layout = Layout::flat(1).unwrap();
-    let clip = Clip::adaptive(0.01).with_eps(1e-6);
+    let clip = Adaptive::new(0.01).with_eps(1e-6);
     let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).clip(clip);
     for (grad, left) in [(1e-7, 1e-9), (5e-9, 5e-9), (1e-5, 1e-8)] {
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);

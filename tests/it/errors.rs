@@ -5,7 +5,7 @@ use crate::common::storage;
 use wgpu_optim::schedule::OneCycle;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Curvature, Error, FlatBuffer,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, BufferSlices, Clip, Curvature, Error,
     Gpu, GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
     Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
 };
@@ -163,15 +163,15 @@ fn clipping_out_of_range_is_refused_by_both_engines() {
         bad.push(("percentile", Clip::percentile(value)));
     }
     for value in [0, 4097] {
-        bad.push(("window", Clip::percentile(10.0).with_window(value)));
+        bad.push(("window", Percentile::new(10.0).with_window(value)));
     }
     for value in [0.5, nan, 33.0, -f64::INFINITY] {
-        bad.push(("norm_type", Clip::global_norm(1.0).with_norm_type(value)));
+        bad.push(("norm_type", GlobalNorm::new(1.0).with_norm_type(value)));
     }
     for value in [0.0, -1.0, nan, f64::INFINITY] {
         bad.push(("max_norm", Clip::group_norm(value)));
         bad.push(("clip_factor", Clip::adaptive(value)));
-        bad.push(("eps", Clip::adaptive(0.01).with_eps(value)));
+        bad.push(("eps", Adaptive::new(0.01).with_eps(value)));
     }
     // Options of another kind of clipping.
     bad.push(("eps", Clip::group_norm(1.0).with_eps(1.0)));
@@ -294,14 +294,14 @@ fn passes_of_other_rules_are_refused() {
     let gpu = noop_gpu();
     let layout = Layout::flat(4).unwrap();
     let [params, estimate] = [0; 2].map(|_| storage(&gpu, 16, BufferUsages::STORAGE));
-    let mut optimizer = Optimizer::builder(Adam::default()).build(&gpu.device, &layout).unwrap();
+    let mut optimizer = Optimizer::builder(Adam::default()).build(&gpu.device, &gpu.queue, &layout).unwrap();
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-    let result = optimizer.update_hessian(&mut encoder, &gpu.queue, &params, &estimate);
-    assert_says(&refused!(result, Error::UnknownPass { .. }), &["\"adam\"", "update_hessian", "none"]);
+    let result = optimizer.update_hessian(&mut encoder, &params, &estimate);
+    assert_says(&refused!(result, Error::UnknownAuxiliaryUpdate { .. }), &["\"adam\"", "update_hessian", "none"]);
     let mut optimizer = Optimizer::builder(Adam::default()).build_cpu(&layout).unwrap();
-    refused!(optimizer.update_hessian(&mut [0.0; 4], &[0.0; 4]), Error::UnknownPass { .. });
-    refused!(optimizer.eval(&mut [0.0; 4]), Error::UnknownPass { .. });
-    refused!(optimizer.train(&mut [0.0; 4]), Error::UnknownPass { .. });
+    refused!(optimizer.update_hessian(&mut [0.0; 4], &[0.0; 4]), Error::UnknownAuxiliaryUpdate { .. });
+    refused!(optimizer.eval(&mut [0.0; 4]), Error::UnknownAuxiliaryUpdate { .. });
+    refused!(optimizer.train(&mut [0.0; 4]), Error::UnknownAuxiliaryUpdate { .. });
 }
 
 #[test]
@@ -309,14 +309,14 @@ fn evaluation_needs_parameters_that_can_be_copied() {
     let gpu = noop_gpu();
     let params = storage(&gpu, 16, BufferUsages::STORAGE);
     let builder = Optimizer::builder(ScheduleFreeSgd::default());
-    let mut optimizer = builder.build(&gpu.device, &Layout::flat(4).unwrap()).unwrap();
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &Layout::flat(4).unwrap()).unwrap();
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-    for result in [optimizer.eval(&mut encoder, &gpu.queue, &params), optimizer.train(&mut encoder, &params)] {
+    for result in [optimizer.eval(&mut encoder, &params), optimizer.train(&mut encoder, &params)] {
         let message = refused!(result, Error::MissingUsage { missing: BufferUsages::COPY_SRC, .. });
         assert_says(&message, &["params", "COPY_SRC", "training parameters"]);
     }
     // It was refused, so that the mode has not changed.
-    optimizer.step(&mut encoder, &gpu.queue, &params, &storage(&gpu, 16, BufferUsages::STORAGE)).unwrap();
+    optimizer.step(&mut encoder, &params, &storage(&gpu, 16, BufferUsages::STORAGE)).unwrap();
 }
 
 #[test]
@@ -359,14 +359,14 @@ fn refuse_step<'a>(
     gpu: &Gpu,
     len: usize,
     clip: bool,
-    params: impl Into<FlatBuffer<'a>>,
-    grads: impl Into<FlatBuffer<'a>>,
+    params: impl Into<BufferSlices<'a>>,
+    grads: impl Into<BufferSlices<'a>>,
 ) -> Error {
     let builder = Optimizer::builder(Sgd::default()).schedule(Schedule::warmup_cosine(1.0, 4, 9));
     let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
-    let mut optimizer = builder.build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &Layout::flat(len).unwrap()).unwrap();
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-    let error = optimizer.step(&mut encoder, &gpu.queue, params, grads).expect_err("it must be refused");
+    let error = optimizer.step(&mut encoder, params, grads).expect_err("it must be refused");
     assert_eq!(optimizer.lr().expect("a rate"), 0.0, "a refused step counts for the schedule");
     error
 }
@@ -408,12 +408,12 @@ fn buffers_that_do_not_fit_are_refused() {
     assert!(matches!(error, Error::MisalignedSlice { end: 42, .. }), "{error:?}");
 
     let rule = Sgd::default().with_momentum(0.9);
-    let mut optimizer = Optimizer::builder(rule).build(&gpu.device, &Layout::flat(10).unwrap()).unwrap();
+    let mut optimizer = Optimizer::builder(rule).build(&gpu.device, &gpu.queue, &Layout::flat(10).unwrap()).unwrap();
     let state = optimizer.state("momentum_buffer").unwrap()[0].buffer().clone();
     let state = state.slice(..40);
     let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
     for (params, grads) in [(params.slice(..), state), (state, grads.slice(..))] {
-        let error = optimizer.step(&mut encoder, &gpu.queue, params, grads).unwrap_err();
+        let error = optimizer.step(&mut encoder, params, grads).unwrap_err();
         assert!(matches!(error, Error::AliasedBuffers { second: "a state of the optimizer", .. }), "{error:?}");
     }
 }
@@ -433,9 +433,9 @@ fn cut_norm_blocks_need_gradients_that_can_be_copied() {
     for (clip, slices) in [(false, cut), (true, whole)] {
         let builder = Optimizer::builder(Sgd::default());
         let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
-        let mut optimizer = builder.build(&gpu.device, &Layout::flat(len).unwrap()).unwrap();
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &Layout::flat(len).unwrap()).unwrap();
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-        optimizer.step(&mut encoder, &gpu.queue, &params, &slices).unwrap();
+        optimizer.step(&mut encoder, &params, &slices).unwrap();
         gpu.queue.submit([encoder.finish()]);
     }
 }
@@ -458,7 +458,8 @@ fn devices_without_the_needed_limits_are_refused() {
     ];
     for (name, change) in limits {
         let (device, _) = noop(change);
-        let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip).schedule(OneCycle::new(0.1, 10));
+        let builder =
+            Optimizer::builder(AdamW::default()).on_nonfinite(NonFinite::Skip).schedule(OneCycle::new(0.1, 10));
         let message = refused!(builder.build(&device, &layout), Error::DeviceLimit { .. });
         assert_says(&message, &[name, "required_limits"]);
     }

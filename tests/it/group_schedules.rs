@@ -160,7 +160,7 @@ fn steps_recorded_into_one_submission_keep_their_rates() {
     gpu.queue.write_buffer(&trainer.grads, 0, bytemuck::cast_slice(&vec![-1.0f32; layout.len()]));
     let mut encoder = encoder(gpu);
     for _ in 0..3 {
-        trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+        trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads).unwrap();
     }
     assert_eq!(finish(gpu, &trainer.optimizer, encoder).step, 3);
     for (i, param) in trainer.params().into_iter().enumerate() {
@@ -229,7 +229,7 @@ fn more_rates_than_a_slot_can_hold_are_refused() {
             let schedule = Schedule::constant(f64::from(1 + i as u32));
             builder.group(i.to_string(), GroupOptions::default().with_schedule(schedule))
         });
-        match builder.build(&small.device, &layout.build().unwrap()) {
+        match builder.build(&small.device, &small.queue, &layout.build().unwrap()) {
             Ok(_) => assert!(fits, "{groups} groups"),
             Err(Error::DeviceLimit { limit: "max_uniform_buffer_binding_size", available: 8_192, .. }) => {
                 assert!(!fits, "{groups} groups");
@@ -252,7 +252,7 @@ fn a_step_behind_the_end_of_a_groups_schedule_is_refused_and_not_counted() {
     let mut encoder = encoder(trainer.gpu);
     let queue = &trainer.gpu.queue;
     for _ in 0..2 {
-        let refused = trainer.optimizer.step(&mut encoder, queue, &trainer.params, &trainer.grads);
+        let refused = trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads);
         assert!(matches!(refused, Err(Error::ScheduleEnded { step: 2, steps: 1, .. })), "{refused:?}");
     }
     assert_eq!(finish(trainer.gpu, &trainer.optimizer, encoder).step, 2);

@@ -59,7 +59,7 @@ fn dropped_steps_are_in_no_history() {
         let mut trainer = Trainer::new(device::gpu(), builder, &layout, &[1.0; LEN]);
         let first = comparable(trainer.step(&grads(0)));
         let step = |trainer: &mut Trainer<'_>, encoder: &mut CommandEncoder| {
-            trainer.optimizer.step(encoder, &trainer.gpu.queue, &trainer.params, &trainer.grads).unwrap();
+            trainer.optimizer.step(encoder, &trainer.params, &trainer.grads).unwrap();
         };
         let mut dropped = encoder(trainer.gpu);
         step(&mut trainer, &mut dropped);
@@ -96,7 +96,7 @@ fn a_history_is_written_as_csv_and_json_lines() {
     write_csv(&steps, &mut csv).unwrap();
     write_json_lines(&steps, &mut json).unwrap();
     let (csv, json) = (String::from_utf8(csv).unwrap(), String::from_utf8(json).unwrap());
-    let header = "step,skipped,consecutive_skipped,too_many_skips,lr,grad_norm,clip_coef,invalid_grad_scale,first_nonfinite,stopped,param_norm,update_norm,update_ratio,clipped_fraction,rule_fraction";
+    let header = "step,skipped,consecutive_skipped,too_many_skips,lr,grad_norm,clip_coef,invalid_grad_scale,first_nonfinite,stopped,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric";
     assert_eq!(csv.lines().next().unwrap(), header);
     assert_eq!((csv.lines().count(), json.lines().count()), (5, 4));
     let mut rows = csv::Reader::from_reader(csv.as_bytes());

@@ -35,7 +35,7 @@ fn rules_follow_pytorch_while_their_momentum_cycles() {
         let layout = Layout::builder().packed().tensor("p", &[start.len()]).build().unwrap();
         let builder = optimizer.builder().schedule(schedule);
         // A step that looks at all gradients first, and one that does not where the rule has no bias corrections.
-        let checked = builder.clone().nonfinite(NonFinite::Skip);
+        let checked = builder.clone().on_nonfinite(NonFinite::Skip);
         let mut trainers = [builder, checked].map(|builder| {
             let twin = builder.clone().build_cpu(&layout).unwrap();
             (Trainer::new(device::gpu(), builder, &layout, &start), twin, start.clone())
@@ -58,7 +58,7 @@ fn steps_recorded_into_one_submission_keep_their_betas() {
     let gpu = device::gpu();
     let layout = Layout::builder().packed().tensor("p", &[5]).build().unwrap();
     let schedule = Cyclic::new(0.125, 0.5).with_step_size_up(2).with_base_momentum(0.25);
-    let builder = Optimizer::builder(Adam::default()).schedule(schedule).nonfinite(NonFinite::Skip);
+    let builder = Optimizer::builder(Adam::default()).schedule(schedule).on_nonfinite(NonFinite::Skip);
     let mut params = random(1, 5);
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
     let mut twin = builder.build_cpu(&layout).unwrap();
@@ -69,7 +69,7 @@ fn steps_recorded_into_one_submission_keep_their_betas() {
             grads[0] = f32::NAN;
         }
         let buffer = device::upload(gpu, &grads);
-        trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, &buffer).unwrap();
+        trainer.optimizer.step(&mut encoder, &trainer.params, &buffer).unwrap();
         twin.step(&mut params, &grads).unwrap();
     }
     let stats = finish(gpu, &trainer.optimizer, encoder);

@@ -122,7 +122,7 @@ fn two_to_the_28_gradients_have_the_right_norm() {
     }
     grads.unmap();
     let mut recorded = encoder(gpu);
-    optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+    optimizer.step(&mut recorded, &params, &grads).unwrap();
     let stats = finish(gpu, &optimizer, recorded);
     assert_relative_eq!(f64::from(stats.grad_norm.unwrap()), squares.sqrt(), max_relative = 1e-6);
     // Both ends of every gigabyte were updated.
@@ -179,7 +179,7 @@ fn the_first_nonfinite_gradient_is_named_and_the_largest_found_in_every_row_of_a
 /// Both engines add in the same order: of absolute values every sum is rounded alike, whatever the device makes of products.
 #[test]
 fn sums_of_absolute_values_have_the_same_bits_on_both_engines() {
-    let builder = Optimizer::builder(Sgd::default()).clip(Clip::global_norm(1.0).with_norm_type(1.0));
+    let builder = Optimizer::builder(Sgd::default()).clip(GlobalNorm::new(1.0).with_norm_type(1.0));
     // One block, and more than a stage of `finish` leaves.
     for len in [8192, 40 * 8192] {
         let layout = Layout::flat(len).unwrap();

@@ -138,7 +138,7 @@ fn the_norms_of_every_kind_of_step_are_those_of_what_it_did() {
     let cycle = wgpu_optim::schedule::OneCycle::new(0.1, 10);
     for builder in [
         adamw.clone().clip(Clip::global_norm(1.0)),
-        adamw.clone().nonfinite(NonFinite::Skip),
+        adamw.clone().on_nonfinite(NonFinite::Skip),
         adamw.clone().group("second", of_group),
         adamw.schedule(cycle),
         Optimizer::builder(Sgd::default().with_maximize(true)).clip(Clip::value(0.5)),
@@ -189,7 +189,7 @@ fn rule_fractions(builder: OptimizerBuilder, state: &str, values: &[f32]) -> [f3
     set_state(trainer.gpu, &trainer.optimizer, state, values);
     let mut cpu = builder.build_cpu(&layout).unwrap();
     cpu.state_mut(state).unwrap().copy_from_slice(values);
-    [trainer.step(&grads), cpu.step(&mut params, &grads).unwrap()].map(|stats| stats.rule_fraction.unwrap())
+    [trainer.step(&grads), cpu.step(&mut params, &grads).unwrap()].map(|stats| stats.rule_metric.unwrap())
 }
 
 fn share(values: &[f32], holds: impl Fn(f64, f64) -> bool) -> f32 {
@@ -230,8 +230,8 @@ fn the_sign_agreement_is_the_share_of_updates_with_the_sign_of_the_gradient() {
 #[test]
 fn other_rules_count_nothing() {
     for (stats, of_groups) in check_steps(&Optimizer::builder(AdamW::default()), &layout(), 1) {
-        assert_eq!(stats.rule_fraction, None);
-        assert!(of_groups.iter().all(|group| group.rule_fraction.is_none()));
+        assert_eq!(stats.rule_metric, None);
+        assert!(of_groups.iter().all(|group| group.rule_metric.is_none()));
     }
 }
 
@@ -267,7 +267,7 @@ fn observing_some_steps_changes_none() {
 fn before_the_first_step_and_of_a_refused_one_there_are_no_norms() {
     let layout = Layout::flat(33).unwrap();
     let options = HistoryOptions::steps(3).with_norms_every(1).per_group();
-    let builder = Optimizer::builder(AdamW::default()).nonfinite(NonFinite::Skip).history(options);
+    let builder = Optimizer::builder(AdamW::default()).on_nonfinite(NonFinite::Skip).history(options);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; 33]);
     let (mut cpu, mut params) = (builder.build_cpu(&layout).unwrap(), [1.0; 33]);
     let none = finish(trainer.gpu, &trainer.optimizer, encoder(trainer.gpu));
@@ -371,7 +371,7 @@ fn norms_of_slices_that_are_cut_inside_a_tensor_are_refused() {
     let buffers = [&params, &grads].map(|values| device::upload(device::gpu(), values));
     let halves = buffers.each_ref().map(|buffer| [buffer.slice(..400), buffer.slice(400..)]);
     let mut recorded = encoder(device::gpu());
-    let refused = optimizer.step(&mut recorded, &device::gpu().queue, &halves[0], &halves[1]);
+    let refused = optimizer.step(&mut recorded, &halves[0], &halves[1]);
     assert!(matches!(refused, Err(Error::CutTensor { element: 100, .. })), "{refused:?}");
 }
 
@@ -389,7 +389,7 @@ fn options_that_cannot_be_are_refused() {
     }
     let small = device_with(|limits| limits.max_storage_buffers_per_shader_stage = 8);
     let builder = with_norms_of_all(Optimizer::builder(Prodigy::default()));
-    let refused = builder.build(&small.device, &layout).unwrap_err();
+    let refused = builder.build(&small.device, &small.queue, &layout).unwrap_err();
     assert!(matches!(refused, Error::DeviceLimit { required: 9, available: 8, .. }), "{refused}");
 }
 
@@ -413,7 +413,7 @@ fn groups_are_written_as_csv_and_json_lines() {
     let (mut csv, mut json) = (Vec::new(), Vec::new());
     write_csv(&groups, &mut csv).unwrap();
     write_json_lines(&groups, &mut json).unwrap();
-    let header = "group,step,grad_norm,param_norm,update_norm,update_ratio,clipped_fraction,rule_fraction\n";
+    let header = "group,step,grad_norm,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric\n";
     assert!(csv.starts_with(header.as_bytes()));
     let mut rows = csv::Reader::from_reader(&csv[..]);
     assert!(rows.deserialize::<GroupStats>().map(|row| row.unwrap()).eq(groups.iter().cloned()));

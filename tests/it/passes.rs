@@ -41,7 +41,7 @@ fn an_estimate_of_the_hessian_changes_the_hessian_alone() {
             let estimate = random(seed, LEN);
             let buffer = device::upload(gpu, &estimate);
             let mut encoder = encoder(gpu);
-            trainer.optimizer.update_hessian(&mut encoder, &gpu.queue, &trainer.params, &buffer).unwrap();
+            trainer.optimizer.update_hessian(&mut encoder, &trainer.params, &buffer).unwrap();
             let stats = finish(gpu, &trainer.optimizer, encoder);
             assert_eq!((stats.step, stats.skipped), (1, 0));
             twin.update_hessian(&mut params, &estimate).unwrap();
@@ -91,7 +91,7 @@ fn evaluation_gives_back_the_training_parameters_to_the_bit() {
         for t in 0..4 {
             let training = trainer.params();
             let mut encoder = encoder(gpu);
-            trainer.optimizer.eval(&mut encoder, &gpu.queue, &trainer.params).unwrap();
+            trainer.optimizer.eval(&mut encoder, &trainer.params).unwrap();
             gpu.queue.submit([encoder.finish()]);
             let of_twin = params.clone();
             twin.eval(&mut params).unwrap();
@@ -154,12 +154,12 @@ fn evaluation_copies_parameters_in_pieces() {
     let grads: Vec<_> = grad_buffers.iter().map(|buffer| buffer.slice(..)).collect();
     let mut encoder = encoder(&gpu);
     for _ in 0..2 {
-        optimizer.step(&mut encoder, &gpu.queue, &params, &grads).unwrap();
+        optimizer.step(&mut encoder, &params, &grads).unwrap();
     }
     gpu.queue.submit([encoder.finish()]);
     let training = download(&param_buffers);
     let mut encoder = common::encoder(&gpu);
-    optimizer.eval(&mut encoder, &gpu.queue, &params).unwrap();
+    optimizer.eval(&mut encoder, &params).unwrap();
     gpu.queue.submit([encoder.finish()]);
     let evaluation = download(&param_buffers);
     assert!(cuts.windows(2).all(|cut| evaluation[cut[0]..cut[1]] != training[cut[0]..cut[1]]));
@@ -178,11 +178,11 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
     let mut params = [1.0; 4];
     let mut trainer = Trainer::new(gpu, builder, &layout, &params);
     let mut encoder = encoder(gpu);
-    trainer.optimizer.eval(&mut encoder, &gpu.queue, &trainer.params).unwrap();
+    trainer.optimizer.eval(&mut encoder, &trainer.params).unwrap();
     twin.eval(&mut params).unwrap();
     let refused = [
-        ("eval", trainer.optimizer.eval(&mut encoder, &gpu.queue, &trainer.params)),
-        ("step", trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, &trainer.grads)),
+        ("eval", trainer.optimizer.eval(&mut encoder, &trainer.params)),
+        ("step", trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads)),
         ("eval", twin.eval(&mut params)),
         ("step", twin.step(&mut params, &[1.0; 4]).map(drop)),
     ];
@@ -192,7 +192,7 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
         assert!(error.to_string().contains("call `train` first"), "{error}");
     }
     trainer.optimizer.train(&mut encoder, &trainer.params).unwrap();
-    trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads).unwrap();
     twin.train(&mut params).unwrap();
     assert_eq!(twin.step(&mut params, &[1.0; 4]).unwrap().step, 1);
     assert_eq!(finish(gpu, &trainer.optimizer, encoder).step, 1);
@@ -268,9 +268,9 @@ fn a_pass_sees_the_scalars_of_the_last_step() {
             for (pass, expected) in [("scalars", scalars(t)), ("corrections", corrections(t))] {
                 let mut encoder = encoder(gpu);
                 let (params_buffer, grads) = (&trainer.params, &trainer.grads);
-                trainer.optimizer.run_pass(pass, &mut encoder, &gpu.queue, params_buffer, grads).unwrap();
+                trainer.optimizer.auxiliary_update(pass, &mut encoder, params_buffer, grads).unwrap();
                 finish(gpu, &trainer.optimizer, encoder);
-                twin.run_pass(pass, &mut params, &[0.0; 4]).unwrap();
+                twin.auxiliary_update(pass, &mut params, &[0.0; 4]).unwrap();
                 assert_eq!((&trainer.params()[..], params), (&expected[..], expected), "{pass} after step {t}");
             }
         }

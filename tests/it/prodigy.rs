@@ -17,7 +17,7 @@ impl Both {
     fn new(rule: Prodigy) -> Self {
         let layout = Layout::builder().tensor("a", &[3]).tensor("b", &[2]).group("idle").packed().build().unwrap();
         let builder = Optimizer::builder(rule).group("idle", GroupOptions::default().with_lr_scale(0.0));
-        let builder = builder.nonfinite(NonFinite::Propagate);
+        let builder = builder.on_nonfinite(NonFinite::Propagate);
         let twin = builder.clone().build_cpu(&layout).unwrap();
         Self { trainer: Trainer::new(device::gpu(), builder, &layout, &START), twin, twin_params: START.to_vec() }
     }

@@ -194,14 +194,14 @@ fn a_test_leaves_no_trace_on_the_device() {
         }
         let mut lrs = Vec::new();
         let Trainer { optimizer, params, grads, .. } = &mut tested;
-        let curve = optimizer.range_test(&gpu.queue, &*params, &RangeTest::default(), |optimizer| {
+        let curve = optimizer.range_test(&*params, &RangeTest::default(), |optimizer| {
             if fails_at == Some(lrs.len()) {
                 return Err(Failure::Batch);
             }
             let values = device::download(gpu, params);
             gpu.queue.write_buffer(grads, 0, bytemuck::cast_slice(&values));
             let mut encoder = encoder(gpu);
-            optimizer.step(&mut encoder, &gpu.queue, &*params, &*grads)?;
+            optimizer.step(&mut encoder, &*params, &*grads)?;
             lrs.push(f64::from(finish(gpu, optimizer, encoder).lr));
             Ok(loss(&values))
         });

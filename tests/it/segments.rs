@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, device};
-use wgpu_optim::rule::{Elements, MeasuredElements, Segmentation, Step};
+use wgpu_optim::rule::{Elements, ReduceBy, Step, Terms};
 use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
 
 /// Parameters grow by 1; the state becomes the tensor's sum of parameters, of what was kept of the tensor and of -1, and what is
 /// kept now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
 #[derive(Debug, Clone)]
 struct Sums {
-    segmentation: Segmentation,
+    segmentation: ReduceBy,
 }
 
 impl Rule for Sums {
@@ -30,7 +30,7 @@ impl Rule for Sums {
     fn measures(&self) -> Vec<&str> {
         vec!["params", "grads", "ones", "minus_twos"]
     }
-    fn segmentation(&self) -> Segmentation {
+    fn segmentation(&self) -> ReduceBy {
         self.segmentation
     }
     fn tensor_states(&self) -> Vec<(&str, f32)> {
@@ -52,7 +52,7 @@ impl Rule for Sums {
         }"
         .into()
     }
-    fn measure(&self, elements: MeasuredElements<'_>, step: &Step) {
+    fn measure(&self, elements: Terms<'_>, step: &Step) {
         elements.each(|param, grad, [_]| [param + step.tensor[0], grad, 1.0, -2.0]);
     }
     fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
@@ -75,7 +75,7 @@ fn value(e: usize) -> f32 {
 #[test]
 fn sums_and_states_reach_the_elements_of_their_segment_alone() {
     for packed in [true, false] {
-        for segmentation in [Segmentation::Tensors, Segmentation::Whole] {
+        for segmentation in [ReduceBy::Tensor, ReduceBy::All] {
             let builder = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
             let builder = builder.group("frozen");
             let layout = if packed { builder.packed() } else { builder }.build().unwrap();
@@ -87,7 +87,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
             let mut twin_params = params.clone();
 
             // Tensors of each segment.
-            let size = if segmentation == Segmentation::Whole { SIZES.len() } else { 1 };
+            let size = if segmentation == ReduceBy::All { SIZES.len() } else { 1 };
             let mut expected = params.clone();
             let mut sums = vec![0.0; layout.len()];
             let mut kept = vec![5.0; SIZES.len() / size];
@@ -131,7 +131,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
 fn tensors_of_one_item_and_of_many_are_summed_whole() {
     for len in [1, 257 * 8192 + 5] {
         let layout = Layout::flat(len).unwrap();
-        let optimizer = Optimizer::builder(Sums { segmentation: Segmentation::Tensors });
+        let optimizer = Optimizer::builder(Sums { segmentation: ReduceBy::Tensor });
         let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
         trainer.step(&grads);
@@ -151,7 +151,7 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
 fn sums_have_the_same_bits_on_both_engines() {
     let layout = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
     let layout = layout.range(3003..3020, "frozen").range(9000..9300, "frozen").packed().build().unwrap();
-    for (seed, segmentation) in (0..4).flat_map(|seed| [(seed, Segmentation::Tensors), (seed, Segmentation::Whole)]) {
+    for (seed, segmentation) in (0..4).flat_map(|seed| [(seed, ReduceBy::Tensor), (seed, ReduceBy::All)]) {
         let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
         let (mut params, grads) = (random(seed, layout.len()), random(seed + 10, layout.len()));
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);

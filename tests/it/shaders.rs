@@ -76,7 +76,7 @@ fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
 #[test]
 fn every_shader_validates_and_translates() {
     let mut entry_points = Vec::new();
-    let global = |norm_type| Some(Clip::global_norm(1.0).with_norm_type(norm_type));
+    let global = |norm_type| Some(GlobalNorm::new(1.0).with_norm_type(norm_type));
     let clips = [global(1.0), global(f64::INFINITY), global(2.5), Some(Clip::value(1.0)), Some(Clip::percentile(10.0))];
     let clipped = clips.into_iter().map(|clip| (Box::new(Adafactor::default()) as Box<dyn Rule>, clip));
     let adaptive: (Box<dyn Rule>, _) = (Box::new(Sophia::default()), Some(Clip::adaptive(0.01)));

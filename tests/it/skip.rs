@@ -64,13 +64,13 @@ fn a_skipped_step_is_as_if_it_had_never_been() {
 fn stop_refuses_every_later_step_until_resumed() {
     let gpu = device::gpu();
     let layout = Layout::flat(10).unwrap();
-    let builder = clipped().nonfinite(NonFinite::Stop);
+    let builder = clipped().on_nonfinite(NonFinite::Stop);
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[1.0; 10]);
     let mut twin = builder.build_cpu(&layout).unwrap();
     let mut twin_params = [1.0; 10];
     let mut both = |trainer: &mut Trainer<'_>, resume: bool, grads: &[f32]| {
         if resume {
-            trainer.optimizer.resume(&gpu.queue);
+            trainer.optimizer.resume();
             twin.resume();
         }
         let stats = trainer.step(grads);
@@ -93,7 +93,7 @@ fn stop_refuses_every_later_step_until_resumed() {
 fn propagate_updates_and_still_names_the_first_bad_gradient() {
     let layout = Layout::flat(2000).unwrap();
     for clip in [false, true] {
-        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).nonfinite(NonFinite::Propagate);
+        let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).on_nonfinite(NonFinite::Propagate);
         let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
         for bad in BAD {
             let mut grads = vec![0.5; 2000];

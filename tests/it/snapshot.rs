@@ -155,7 +155,7 @@ fn every_rule_is_here() {
 
 #[test]
 fn the_norms_that_autoclip_remembers_are_restored() {
-    assert_undone_on_both("autoclip", &rule("adam").clip(Clip::percentile(50.0).with_window(4)));
+    assert_undone_on_both("autoclip", &rule("adam").clip(Percentile::new(50.0).with_window(4)));
 }
 
 /// The ring of four holds steps from before the snapshot, which those after it have overwritten.
@@ -233,7 +233,7 @@ fn a_gradient_scale_in_a_buffer_is_forgotten() {
 
 #[test]
 fn an_optimizer_that_stopped_since_goes_on() {
-    assert_undone_on_both("stop", &rule("adam").nonfinite(NonFinite::Stop));
+    assert_undone_on_both("stop", &rule("adam").on_nonfinite(NonFinite::Stop));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_snapshot_among_evaluation_parameters_knows_the_training_parameters() {
     let switch = |trainer: &mut Trainer, to_eval: bool| {
         let mut encoder = encoder(gpu);
         if to_eval {
-            trainer.optimizer.eval(&mut encoder, &gpu.queue, &trainer.params).unwrap();
+            trainer.optimizer.eval(&mut encoder, &trainer.params).unwrap();
         } else {
             trainer.optimizer.train(&mut encoder, &trainer.params).unwrap();
         }
@@ -286,7 +286,7 @@ fn an_estimate_of_the_hessian_is_restored() {
     let estimate = device::upload(trainer.gpu, &random(3, LEN));
     trainer.undo(&mut |trainer| {
         let mut encoder = encoder(trainer.gpu);
-        trainer.optimizer.update_hessian(&mut encoder, &trainer.gpu.queue, &trainer.params, &estimate).unwrap();
+        trainer.optimizer.update_hessian(&mut encoder, &trainer.params, &estimate).unwrap();
         finish(trainer.gpu, &trainer.optimizer, encoder);
     });
     assert!(trainer.all() == before);
@@ -300,7 +300,7 @@ fn parameters_may_be_cut_anywhere() {
         limits.max_storage_buffer_binding_size = 1 << 16;
     });
     let values = random(1, LEN);
-    let mut optimizer = rule("sgd").build(&gpu.device, &layout()).unwrap();
+    let mut optimizer = rule("sgd").build(&gpu.device, &gpu.queue, &layout()).unwrap();
     let upload = |range: std::ops::Range<usize>| device::upload(&gpu, &[&[9.0; 64], &values[range]].concat());
     let parts = [upload(0..5_001), upload(5_001..12_000), upload(12_000..LEN)];
     let slices: Vec<_> = parts.iter().map(|part| part.slice(256..)).collect();

@@ -30,7 +30,7 @@ fn steps_recorded_into_one_submission_act_one_by_one() {
         let buffers: Vec<_> = all_grads.iter().map(|grads| device::upload(gpu, grads)).collect();
         let mut encoder = encoder(gpu);
         for buffer in &buffers {
-            joint.optimizer.step(&mut encoder, &gpu.queue, &joint.params, buffer).unwrap();
+            joint.optimizer.step(&mut encoder, &joint.params, buffer).unwrap();
         }
         let stats = finish(gpu, &joint.optimizer, encoder);
         let mut last = None;
@@ -52,7 +52,7 @@ fn a_dropped_encoder_counts_no_step() {
         let mut without = Trainer::new(gpu, builder, &layout, &[1.0; 10]);
         for t in 0..5 {
             let mut dropped = encoder(gpu);
-            with.optimizer.step(&mut dropped, &gpu.queue, &with.params, &with.grads).unwrap();
+            with.optimizer.step(&mut dropped, &with.params, &with.grads).unwrap();
             drop(dropped);
             assert_eq!(with.step(&random(t, 10)), without.step(&random(t, 10)));
         }
@@ -69,7 +69,7 @@ fn a_step_reads_its_own_learning_rate_even_when_submitted_late() {
     gpu.queue.write_buffer(&trainer.grads, 0, bytemuck::cast_slice(&[-1f32; 4]));
     let mut encoders: Vec<_> = (0..4).map(|_| encoder(gpu)).collect();
     for encoder in &mut encoders {
-        trainer.optimizer.step(encoder, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+        trainer.optimizer.step(encoder, &trainer.params, &trainer.grads).unwrap();
     }
     let mut sum = 0.0;
     for (encoder, lr) in encoders.into_iter().rev().zip([0.75, 0.5, 0.25, 0.0]) {
@@ -207,7 +207,7 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
             let [params_cut, grads_cut] = [&params, &grads].map(|buffer| [buffer.slice(..at), buffer.slice(at..)]);
             let mut optimizer = device::build(gpu, builder.clone(), layout).unwrap();
             let mut recorded = encoder(gpu);
-            optimizer.step(&mut recorded, &gpu.queue, &params_cut, &grads_cut).unwrap();
+            optimizer.step(&mut recorded, &params_cut, &grads_cut).unwrap();
             finish(gpu, &optimizer, recorded);
             assert_same_bits(&device::download(gpu, &params), &trainer.params(), &format!("one buffer, cut at {cut}"));
         }
@@ -224,14 +224,14 @@ fn a_bare_step_may_run_after_one_that_was_decided_on() {
     let mut bad = encoder(gpu);
     let nan = device::upload(gpu, &[1.0, f32::NAN, 1.0, 1.0]);
     let spoiled = device::upload(gpu, &[0.0; 4]);
-    trainer.optimizer.step(&mut bad, &gpu.queue, &spoiled, &nan).unwrap();
+    trainer.optimizer.step(&mut bad, &spoiled, &nan).unwrap();
     let mut bare: Vec<_> = (0..2).map(|_| encoder(gpu)).collect();
     for encoder in &mut bare {
-        trainer.optimizer.step(encoder, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+        trainer.optimizer.step(encoder, &trainer.params, &trainer.grads).unwrap();
     }
     trainer.optimizer.set_grad_scale(1.0).unwrap();
     let mut decided = encoder(gpu);
-    trainer.optimizer.step(&mut decided, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.step(&mut decided, &trainer.params, &trainer.grads).unwrap();
     gpu.queue.write_buffer(&trainer.grads, 0, bytemuck::cast_slice(&[0.25f32; 4]));
     let mut stats = vec![finish(gpu, &trainer.optimizer, decided)];
     stats.extend(bare.into_iter().map(|encoder| finish(gpu, &trainer.optimizer, encoder)));
@@ -253,7 +253,7 @@ fn a_bad_gradient_of_a_bare_step_is_forgotten_after_a_step_that_was_decided_on()
         let record = |trainer: &mut Trainer<'_>, grads: Option<&_>| {
             let mut encoder = encoder(gpu);
             let grads = grads.unwrap_or(&trainer.grads);
-            trainer.optimizer.step(&mut encoder, &gpu.queue, &trainer.params, grads).unwrap();
+            trainer.optimizer.step(&mut encoder, &trainer.params, grads).unwrap();
             encoder
         };
         for _ in 0..steps_before {
@@ -283,7 +283,7 @@ fn bare_steps_name_the_bad_gradients_of_their_own_and_count_on() {
     // Recorded before the scale makes the other skip, and run after it.
     let mut trainer = Trainer::new(gpu, builder, &layout, &[0.0; 4]);
     let mut bare = encoder(gpu);
-    trainer.optimizer.step(&mut bare, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.step(&mut bare, &trainer.params, &trainer.grads).unwrap();
     trainer.optimizer.set_grad_scale(1.0).unwrap();
     assert_eq!(trainer.step(&[f32::NAN; 4]).skipped, 1);
     let stats = finish(gpu, &trainer.optimizer, bare);
@@ -311,10 +311,10 @@ fn asking_for_statistics_changes_nothing_and_never_blocks() {
     let layout = Layout::flat(100).unwrap();
     let mut trainer = Trainer::new(gpu, clipped(), &layout, &random(1, 100));
     let mut recorded = encoder(gpu);
-    trainer.optimizer.step(&mut recorded, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads).unwrap();
     let mut pending = trainer.optimizer.stats(&mut recorded);
     assert!(pending.try_take().is_none(), "nothing was submitted yet");
-    trainer.optimizer.step(&mut recorded, &gpu.queue, &trainer.params, &trainer.grads).unwrap();
+    trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads).unwrap();
     let mut later = trainer.optimizer.stats(&mut recorded);
     gpu.queue.submit([recorded.finish()]);
     gpu.device.poll(PollType::wait_indefinitely()).unwrap();
@@ -340,7 +340,7 @@ fn bias_corrections_reach_the_update_over_many_steps() {
     let layout = Layout::flat(4).unwrap();
     for builder in [
         Optimizer::builder(AdamW::default().with_weight_decay(0.0).with_lr(0.5)),
-        clipped().nonfinite(NonFinite::Propagate),
+        clipped().on_nonfinite(NonFinite::Propagate),
     ] {
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 4]);
         let mut twin = builder.build_cpu(&layout).unwrap();
@@ -401,8 +401,8 @@ fn an_empty_flat_space_counts_steps_and_touches_nothing() {
         let mut optimizer = device::build(gpu, builder.clone(), &layout).unwrap();
         let (params, grads) = (storage(gpu, 0, BufferUsages::STORAGE), storage(gpu, 0, BufferUsages::STORAGE));
         let mut recorded = encoder(gpu);
-        optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
-        optimizer.step(&mut recorded, &gpu.queue, &params, &grads).unwrap();
+        optimizer.step(&mut recorded, &params, &grads).unwrap();
+        optimizer.step(&mut recorded, &params, &grads).unwrap();
         let stats = finish(gpu, &optimizer, recorded);
         let mut cpu = builder.build_cpu(&layout).unwrap();
         cpu.step(&mut [], &[]).unwrap();
@@ -438,10 +438,10 @@ fn optimizers_that_share_pipelines_step_as_if_alone() {
             let layout = Layout::flat(len).unwrap();
             let (params, grads) = (random(1, len), random(2, len));
             let mut alone = Trainer::new(gpu, builder.clone(), &layout, &params);
-            alone.optimizer = builder.clone().build(&gpu.device, &layout).unwrap();
+            alone.optimizer = builder.clone().build(&gpu.device, &gpu.queue, &layout).unwrap();
             alone.step(&grads);
             let mut sharing = Trainer::new(gpu, builder.clone(), &layout, &params);
-            sharing.optimizer = builder.clone().build_shared(&shared, &layout).unwrap();
+            sharing.optimizer = builder.clone().build_shared(&shared, &gpu.queue, &layout).unwrap();
             sharing.step(&grads);
             assert_eq!(alone.bits(), sharing.bits());
             assert_ne!(alone.params(), params);

@@ -35,11 +35,11 @@ fn cases() -> Vec<Case> {
 fn cases_with(d_coef: f64) -> Vec<Case> {
     let lars = |rule: Lars| {
         let Lars { momentum, dampening, nesterov, trust_coefficient, eps, convention, .. } = rule;
-        let optax = convention == wgpu_optim::LarsConvention::Optax;
+        let optax = convention == wgpu_optim::LarsEquations::Optax;
         (rule, LarsOracle { momentum, dampening, nesterov, trust_coefficient, eps, optax })
     };
     let torch = Lars::torch().with_lr(0.5).with_weight_decay(0.25).with_trust_coefficient(0.125).with_eps(0.0625);
-    let optax = torch.clone().with_convention(wgpu_optim::LarsConvention::Optax).with_momentum(0.75);
+    let optax = torch.clone().with_equations(wgpu_optim::LarsEquations::Optax).with_momentum(0.75);
     let all = [
         ("lars", lars(torch.clone())),
         ("lars momentum", lars(torch.clone().with_momentum(0.75))),
@@ -379,7 +379,7 @@ fn slices_that_cut_a_tensor_are_refused() {
     for (cut, allowed) in [(9u64, false), (10, true), (11, false), (8191, false), (8192, true), (16_384, true)] {
         let mut recorded = encoder(gpu);
         let grads = [grads.slice(..4 * cut), grads.slice(4 * cut..)];
-        let result = optimizer.step(&mut recorded, &gpu.queue, &params, &grads);
+        let result = optimizer.step(&mut recorded, &params, &grads);
         assert_eq!(result.is_ok(), allowed, "{cut}: {result:?}");
         if let Err(error) = result {
             assert!(matches!(error, Error::CutTensor { element, .. } if element == cut), "{error:?}");
@@ -394,7 +394,7 @@ fn a_skipped_step_leaves_every_byte_unchanged() {
     let gpu = device::gpu();
     for case in cases() {
         let layout = layout(true);
-        let builder = grouped(&case.builder).nonfinite(NonFinite::Skip);
+        let builder = grouped(&case.builder).on_nonfinite(NonFinite::Skip);
         let mut trainer = Trainer::new(gpu, builder, &layout, &random(1, layout.len()));
         trainer.step(&gradients(2, layout.len()));
         trainer.step(&gradients(3, layout.len()));
@@ -413,7 +413,7 @@ fn a_nan_stays_in_its_tensor() {
     let gpu = device::gpu();
     for case in cases().into_iter().filter(|case| !case.oracle.whole()) {
         let layout = layout(true);
-        let builder = grouped(&case.builder).nonfinite(NonFinite::Propagate);
+        let builder = grouped(&case.builder).on_nonfinite(NonFinite::Propagate);
         let params = random(1, layout.len());
         let mut clean = Trainer::new(gpu, builder.clone(), &layout, &params);
         let mut bad = Trainer::new(gpu, builder.clone(), &layout, &params);

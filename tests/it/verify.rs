@@ -26,7 +26,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 fn momentum(
     update: impl Fn(f32, f32, f32, f32, f32, f32) -> (f32, f32) + Send + Sync + 'static,
 ) -> impl Rule + 'static {
-    let twin = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &wgpu_optim::rule::Step| {
+    let twin = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &wgpu_optim::rule::StepScalars| {
         let (param, buffer) = update(momentum, step.lr, step.weight_decay, param, grad, buffer);
         (param, [buffer])
     };
@@ -104,7 +104,7 @@ fn a_pass_is_compared_too() {
         fn wgsl(&self) -> std::borrow::Cow<'_, str> {
             self.0.wgsl()
         }
-        fn update(&self, elements: wgpu_optim::rule::Elements<'_>, step: &wgpu_optim::rule::Step) {
+        fn update(&self, elements: wgpu_optim::rule::Elements<'_>, step: &wgpu_optim::rule::StepScalars) {
             self.0.update(elements, step);
         }
         // Without `update_pass`, whose default does nothing.
@@ -143,7 +143,7 @@ impl Rule for Squares {
         fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }"
             .into()
     }
-    fn update(&self, _: wgpu_optim::rule::Elements<'_>, _: &wgpu_optim::rule::Step) {}
+    fn update(&self, _: wgpu_optim::rule::Elements<'_>, _: &wgpu_optim::rule::StepScalars) {}
 }
 
 #[test]

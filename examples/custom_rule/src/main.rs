@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Ok(());
         }
     };
-    let mut optimizer = builder.build(&gpu.device, &layout)?;
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout)?;
     let buffer = |label, usage| {
         let contents = bytemuck::cast_slice(&[0f32; LEN]);
         gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..STEPS {
         gpu.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&gradients(&params)));
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        optimizer.step(&mut encoder, &gpu.queue, &device_params, &grads)?;
+        optimizer.step(&mut encoder, &device_params, &grads)?;
         gpu.queue.submit([encoder.finish()]);
         params = read(&gpu, &device_params)?;
     }

@@ -104,7 +104,7 @@ impl<'a> Racer<'a> {
         };
         let path = if course.path { u64::from(course.steps + 1) * dimensions as u64 } else { 1 };
         Ok(Self {
-            optimizer: entry.rule.clone().builder().build_shared(shared, &layout)?,
+            optimizer: entry.rule.clone().builder().build_shared(shared, &gpu.queue, &layout)?,
             gradients: bind(&kernels.gradients, &[&params, &derivatives, &stays]),
             curvatures: bind(&kernels.curvatures, &[&params, &derivatives]),
             path: buffer(path),
@@ -135,11 +135,11 @@ impl<'a> Racer<'a> {
         }
         if step < course.steps && self.entry.wants_curvature(step) {
             self.derive(encoder, &kernels.curvatures, &self.curvatures);
-            self.optimizer.update_hessian(encoder, &gpu.queue, &self.params, &self.derivatives)?;
+            self.optimizer.update_hessian(encoder, &self.params, &self.derivatives)?;
         }
         self.derive(encoder, &kernels.gradients, &self.gradients);
         if step < course.steps {
-            self.optimizer.step(encoder, &gpu.queue, &self.params, &self.derivatives)?;
+            self.optimizer.step(encoder, &self.params, &self.derivatives)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Rules that descend one function from the same points, each in flat buffers of its own.
 
-use wgpu_optim::rule::Segmentation;
+use wgpu_optim::rule::ReduceBy;
 use wgpu_optim::{Lamb, Lars, Layout, RuleConfig, Sophia};
 
 use crate::functions::Function;
@@ -68,7 +68,7 @@ impl Entry {
         let rule = self.rule.rule();
         match rule.segmentation() {
             _ if rule.measures().is_empty() => course.starts,
-            Segmentation::Whole => &course.starts[..course.function.dimensions],
+            ReduceBy::All => &course.starts[..course.function.dimensions],
             _ => course.few_starts,
         }
     }

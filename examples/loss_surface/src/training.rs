@@ -78,7 +78,7 @@ pub(crate) fn train(device: &Device, model: &Model, data: &Data, plan: &Plan) ->
             Network::Cpu(Box::new(CpuEngine::new(model, data, optimizer, plan.batch_size, start)))
         }
         Device::Gpu(gpu) => {
-            let optimizer = optimizer.build(&gpu.device, &model.layout)?;
+            let optimizer = optimizer.build(&gpu.device, &gpu.queue, &model.layout)?;
             Network::Gpu(Box::new(GpuEngine::new(gpu.clone(), model, data, optimizer, plan.batch_size, &start)?))
         }
     };

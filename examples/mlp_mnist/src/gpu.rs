@@ -198,7 +198,7 @@ impl Engine for GpuEngine {
         }
         let mut encoder = self.encoder();
         self.record_gradients(&mut encoder, batch);
-        self.optimizer.step(&mut encoder, &self.gpu.queue, &self.parameters, &self.grads)?;
+        self.optimizer.step(&mut encoder, &self.parameters, &self.grads)?;
         let pending = if report { self.train_tally.fetch(&mut encoder) } else { None };
         let pending = pending.map(|score| (score, self.optimizer.stats(&mut encoder)));
         let submission = self.gpu.queue.submit([encoder.finish()]);

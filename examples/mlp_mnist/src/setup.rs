@@ -186,7 +186,7 @@ impl Session {
                 AnyEngine::Cpu(Box::new(CpuEngine::new(model, data, optimizer, *batch_size, parameters.clone())))
             }
             Device::Gpu(gpu) => {
-                let optimizer = optimizer.build(&gpu.device, &model.layout)?;
+                let optimizer = optimizer.build(&gpu.device, &gpu.queue, &model.layout)?;
                 AnyEngine::Gpu(Box::new(GpuEngine::new(gpu.clone(), model, data, optimizer, *batch_size, parameters)?))
             }
         })

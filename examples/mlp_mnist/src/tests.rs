@@ -47,7 +47,7 @@ fn cpu_engine<'a>(model: &'a Model, data: &'a Data, batch_size: usize, parameter
 
 fn gpu_engine(model: &Model, data: &Data, batch_size: usize, parameters: &[f32]) -> GpuEngine {
     let gpu = open_gpu();
-    let optimizer = adamw().build(&gpu.device, &model.layout).expect("valid");
+    let optimizer = adamw().build(&gpu.device, &gpu.queue, &model.layout).expect("valid");
     GpuEngine::new(gpu, model, data, optimizer, batch_size, parameters).expect("small enough")
 }
 
@@ -195,7 +195,7 @@ fn what_the_device_cannot_bind_is_refused() {
     let refusal = |hidden: usize, rows: usize| {
         let model = Model::new(&[data.train.pixels, hidden, CLASSES]).expect("valid");
         let gpu = open_gpu();
-        let optimizer = adamw().build(&gpu.device, &model.layout).expect("valid");
+        let optimizer = adamw().build(&gpu.device, &gpu.queue, &model.layout).expect("valid");
         let refused = GpuEngine::new(gpu, &model, &data, optimizer, rows, &model.initial_parameters(1));
         refused.err().expect("too large").to_string()
     };

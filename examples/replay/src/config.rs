@@ -89,7 +89,7 @@ impl Config {
             builder = builder.clip(clip);
         }
         if let Some(nonfinite) = self.nonfinite {
-            builder = builder.nonfinite(nonfinite);
+            builder = builder.on_nonfinite(nonfinite);
         }
         for (i, group) in self.groups.iter().enumerate() {
             let mut options = GroupOptions::default().with_lr_scale(group.lr_scale);

@@ -37,7 +37,7 @@ impl Engine {
             Self::Gpu { optimizer, gpu, params, grads } => {
                 gpu.queue.write_buffer(grads, 0, bytemuck::cast_slice(grad));
                 let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                optimizer.step(&mut encoder, &gpu.queue, &*params, &*grads)?;
+                optimizer.step(&mut encoder, &*params, &*grads)?;
                 let stats = optimizer.stats(&mut encoder);
                 gpu.queue.submit([encoder.finish()]);
                 gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
@@ -53,7 +53,7 @@ impl Engine {
             Self::Gpu { optimizer, gpu, params, grads } => {
                 gpu.queue.write_buffer(grads, 0, bytemuck::cast_slice(estimate));
                 let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                optimizer.update_hessian(&mut encoder, &gpu.queue, &*params, &*grads)?;
+                optimizer.update_hessian(&mut encoder, &*params, &*grads)?;
                 gpu.queue.submit([encoder.finish()]);
             }
         }

@@ -58,7 +58,7 @@ fn run(args: &Args) -> Result<String, Error> {
         Device::Cpu => Engine::cpu(builder.build_cpu(&layout)?, &trace.param),
         Device::Gpu => {
             let gpu = pollster::block_on(wgpu_optim::Gpu::new())?;
-            Engine::gpu(builder.build(&gpu.device, &layout)?, gpu, &trace.param)
+            Engine::gpu(builder.build(&gpu.device, &gpu.queue, &layout)?, gpu, &trace.param)
         }
     };
     let mut recording = Recording::default();

@@ -49,7 +49,7 @@ impl Device {
         let pipelines = SharedPipelines::new(&self.gpu.device);
         let set = |_| {
             let start = Instant::now();
-            let optimizer = case.builder().build_shared(&pipelines, &case.layout)?;
+            let optimizer = case.builder().build_shared(&pipelines, &gpu.queue, &case.layout)?;
             let made_in = start.elapsed().as_secs_f64();
             let (params, grads) = (flat(&self.gpu, &case.layout, 1.0), flat(&self.gpu, &case.layout, 1e-3));
             // Not the factors that a rule may keep beside them: they are small.
@@ -98,7 +98,7 @@ impl Engine for Device {
             let mut step = |set: &mut Set, encoder: &mut wgpu::CommandEncoder| {
                 let (params, grads) = (slices(&set.params), slices(&set.grads));
                 let start = Instant::now();
-                set.optimizer.step(encoder, &gpu.queue, &params, &grads)?;
+                set.optimizer.step(encoder, &params, &grads)?;
                 record.push(start.elapsed().as_secs_f64() * 1e6);
                 Ok(())
             };
@@ -171,7 +171,7 @@ fn first_step(gpu: &Gpu, set: &mut Set) -> Result<f64> {
     let (params, grads) = (slices(&set.params), slices(&set.grads));
     let start = Instant::now();
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    set.optimizer.step(&mut encoder, &gpu.queue, &params, &grads)?;
+    set.optimizer.step(&mut encoder, &params, &grads)?;
     gpu.queue.submit([encoder.finish()]);
     gpu.device.poll(wgpu::PollType::wait_indefinitely())?;
     Ok(set.made_in + start.elapsed().as_secs_f64())

@@ -80,8 +80,9 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
     let mut imports = BTreeSet::from(["import package::device::chunk::{chunk};\n".to_owned()]);
     let mut text = String::new();
     for (number, stream) in &streams {
-        let (module, functions) = stream.dtype.format().module();
-        imports.insert(format!("import {module}::{{{}}};\n", functions.join(", ")));
+        let format = stream.dtype.format();
+        let functions = format.functions().join(", ");
+        imports.insert(format!("import package::storage::{}::{{{functions}}};\n", format.name()));
         text += &accessors(stream, *number, variant);
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
@@ -101,19 +102,18 @@ fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, var
     let shift = if variant.shifted { shift } else { "0u".to_owned() };
     let words = format!("{name}_words");
     let quad = format!("{words}[element / 4u + {shift} / 4u]");
+    let at = format!("let at = element + {shift};\n    ");
     let (load, store) = if variant.aligned {
-        (format!("return {};", format.load_quad(&quad)), format!("{quad} = {};", format.store_quad("bits")))
+        (format!("return {};", format.load_quad(&quad)), format.store_quad(&quad))
     } else {
-        (
-            format!("let at = element + {shift};\n    return {};", format.load_each(&words, "at")),
-            format!("let at = element + {shift};\n    {}", format.store_each(&words, "at")),
-        )
+        let store = format.store_each(&words, "at").map(|store| format!("{at}{store}"));
+        (format!("{at}return {};", format.load_each(&words, "at")), store)
     };
     let mut text = format!(
         "@group(0) @binding({binding}) var<storage, {mode}> {words}: array<{element_type}>;\n\n\
          fn load_{name}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n\n"
     );
-    if *access == Access::ReadWrite {
+    if let (Access::ReadWrite, Some(store)) = (access, store) {
         let _ = writeln!(
             text,
             "fn store_{name}(element: u32, bits: vec4<u32>, is_active: vec4<bool>) {{\n    {store}\n}}\n"

@@ -6,6 +6,7 @@ use super::codegen;
 use super::compose::Seam;
 use crate::groups::GroupTable;
 use crate::plan::{Pass, StepPlan};
+use crate::storage;
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -62,14 +63,13 @@ files! {
     "rule/math",
     "rule/step",
     "segments",
-    "storage/f32",
     "transform/clip_segment",
     "transform/clip_value",
 }
 
 /// The text of a file by its path below `shaders/`, without the ending.
 pub(crate) fn file(path: &str) -> Option<&'static str> {
-    FILES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+    FILES.iter().find(|(known, _)| *known == path).map(|(_, text)| *text).or_else(|| storage::module(path))
 }
 
 /// Paths and texts of all files.

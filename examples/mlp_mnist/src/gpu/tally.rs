@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use bytemuck::{Pod, Zeroable};
-use wgpu_optim::PendingStats;
+use wgpu_optim::ReadbackStats;
 use wgpu_optim::wgpu::{self, BufferUsages};
 
 use crate::Result;
@@ -88,7 +88,7 @@ impl PendingScore {
 pub(super) struct PendingReport {
     pub(super) score: PendingScore,
     pub(super) arrived: Option<Score>,
-    pub(super) stats: PendingStats,
+    pub(super) stats: ReadbackStats,
     /// The submission that carries both.
     pub(super) submission: wgpu::SubmissionIndex,
 }
