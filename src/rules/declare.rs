@@ -36,7 +36,6 @@ macro_rules! rule {
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
         #[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
-        #[non_exhaustive]
         pub struct $Rule {
             $($(#[$doc])* $(#[cfg_attr(feature = "serde", serde(rename = $key))])? pub $field: $type,)*
         }

@@ -133,7 +133,7 @@ pub fn device_with(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
     change(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
-    Gpu { adapter, device, queue }
+    Gpu::from_parts(adapter, device, queue)
 }
 
 /// A buffer as users make them: exactly as long as asked for, whatever that is.

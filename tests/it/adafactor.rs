@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{self, Trainer, assert_same_decision, device, device_with, set_state};
 use crate::oracle::{AdafactorOracle, FACTORS, Factors, Oracle, Rounded, StepScalars, measured};
-use wgpu_optim::rule::{Elements, Step};
+use wgpu_optim::rule::{self, Elements, Factored, RuleSpec, ScalarState};
 use wgpu_optim::{
     Adafactor, Clip, Error, Gpu, GroupOptions, Layout, NonFinite, Optimizer, OptimizerBuilder, Rule, Schedule, Stats,
 };
@@ -475,30 +475,21 @@ fn an_empty_flat_space_counts_steps() {
 struct Scalars(Adafactor);
 
 impl Rule for Scalars {
-    fn name(&self) -> &'static str {
-        "scalars"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("scalars", 1.0).with_states(["greatest_rho"]).with_hyperparameters(self.0.spec().hyperparameters)
     }
-    fn lr(&self) -> f64 {
-        1.0
-    }
-    fn states(&self) -> Vec<&str> {
-        vec!["greatest_rho"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        self.0.hyperparameters()
-    }
-    fn scalars(&self) -> Vec<(&str, f32)> {
-        self.0.scalars()
+    fn scalar_state(&self) -> Option<&dyn ScalarState> {
+        Some(&self.0)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         let of_the_rule = self.0.wgsl();
-        let (advance, _) = of_the_rule.split_once("fn settle_factor").unwrap();
+        let (update_scalars, _) = of_the_rule.split_once("fn update_factor").unwrap();
         let lanes = ["x", "y", "z", "w"];
-        let call = |lane: &&str| format!("advance(step.scalars, 0.0, hyper, step.bias_correction, u32(grad.{lane}))");
+        let call = |lane: &&str| format!("update_scalars(step.scalar_state, 0.0, hyper, step.bias_correction, u32(grad.{lane}))");
         let call =
             |scalar: &str| lanes.iter().map(|lane| format!("{}.{scalar}", call(lane))).collect::<Vec<_>>().join(", ");
         format!(
-            "{advance}fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {{
+            "{update_scalars}fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {{
                 return Element(vec4<f32>({}), vec4<f32>({}));
             }}",
             call("one_minus_beta2"),
@@ -506,13 +497,10 @@ impl Rule for Scalars {
         )
         .into()
     }
-    fn advance(&self, scalars: &mut [f32; 4], lr: f32, bias_correction: [f32; 4], t: u32) {
-        self.0.advance(scalars, lr, bias_correction, t);
-    }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &rule::StepScalars) {
         elements.each(|_, grad, [_]| {
             let mut scalars = [0.0; 4];
-            self.advance(&mut scalars, step.lr, step.bias_correction, grad as u32);
+            self.0.update_scalars(&mut scalars, step.lr, step.bias_correction, grad as u32);
             (scalars[0], [scalars[1]])
         });
     }
@@ -549,28 +537,27 @@ fn powers_of_any_step_are_good_to_12_ulp() {
 #[test]
 fn factors_without_sums_over_tensors_are_refused() {
     #[derive(Debug)]
-    struct Factored;
-    impl Rule for Factored {
-        fn name(&self) -> &'static str {
-            "factored"
-        }
-        fn lr(&self) -> f64 {
-            1.0
-        }
-        fn states(&self) -> Vec<&str> {
-            vec![]
-        }
-        fn hyperparameters(&self) -> Vec<(&str, f32)> {
-            vec![]
+    struct OnlyFactored;
+    impl Rule for OnlyFactored {
+        fn spec(&self) -> RuleSpec {
+            RuleSpec::new("factored", 1.0)
         }
         fn wgsl(&self) -> Cow<'_, str> {
             "".into()
         }
-        fn update(&self, _: Elements<'_>, _: &Step) {}
-        fn factored(&self) -> bool {
-            true
+        fn update(&self, _: Elements<'_>, _: &rule::StepScalars) {}
+        fn factored(&self) -> Option<&dyn Factored> {
+            Some(self)
         }
     }
-    let error = Optimizer::builder(Factored).build_cpu(&Layout::flat(3).unwrap()).err().unwrap();
-    assert!(matches!(&error, Error::RuleInterface { problem, .. } if problem.contains("measures")), "{error}");
+    impl Factored for OnlyFactored {
+        fn update_factor(&self, old: f32, _: f32, _: [f32; 4], _: u32) -> f32 {
+            old
+        }
+        fn floor_mean(&self, mean: f32) -> f32 {
+            mean
+        }
+    }
+    let error = Optimizer::builder(OnlyFactored).build_cpu(&Layout::flat(3).unwrap()).err().unwrap();
+    assert!(matches!(&error, Error::RuleInterface { problem, .. } if problem.contains("reduction")), "{error}");
 }

@@ -5,6 +5,7 @@ use crate::common::{self, Trainer, device, encoder, finish, set_state, step_in_p
 use crate::oracle::{clip_coefficient, global_norm};
 use approx::assert_relative_eq;
 use safetensors::SafeTensors;
+use wgpu_optim::clip::{Adaptive, GlobalNorm, GroupNorm, Percentile};
 use wgpu_optim::{Adafactor, AdamW, Clip, GroupOptions, Lamb, Lars, Layout, Lion, NonFinite, Optimizer, Sgd, Sophia};
 
 #[test]
@@ -487,7 +488,7 @@ fn each_group_is_clipped_by_its_own_norm() {
         }
         let rule = Sgd::default().with_momentum(0.5).with_lr(0.0);
         let frozen = GroupOptions::default().frozen();
-        let clip = Clip::group_norm(max_norm);
+        let clip = GroupNorm::new(max_norm);
         let clip = if eps == 0.0 { clip.exact() } else { clip };
         let builder = Optimizer::builder(rule).clip(clip).group("frozen", frozen);
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &vec![0.0; layout.len()]);

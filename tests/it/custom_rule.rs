@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::add_sign::AddSign;
 use crate::common::numbers::random;
 use crate::common::{Trainer, assert_same_decision, device};
-use wgpu_optim::rule::{Elements, Step};
+use wgpu_optim::rule::{Elements, Reduction, RuleSpec, StepScalars, TensorState, Terms};
 use wgpu_optim::wgpu;
 use wgpu_optim::{Clip, Error, GroupOptions, Layout, Optimizer, Rule, Schedule};
 
@@ -48,12 +48,12 @@ struct Odd {
     hyperparameters: Vec<(&'static str, f32)>,
     constants: Vec<(&'static str, f64)>,
     betas: Vec<f64>,
-    measures: Vec<&'static str>,
+    sums: Vec<&'static str>,
     tensor_states: Vec<(&'static str, f32)>,
     wgsl: &'static str,
 }
 
-const IDENTITY: &str = "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }";
+const IDENTITY: &str = "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }";
 
 fn odd() -> Odd {
     Odd {
@@ -61,67 +61,70 @@ fn odd() -> Odd {
         hyperparameters: Vec::new(),
         constants: Vec::new(),
         betas: Vec::new(),
-        measures: Vec::new(),
+        sums: Vec::new(),
         tensor_states: Vec::new(),
         wgsl: IDENTITY,
     }
 }
 
 impl Rule for Odd {
-    fn name(&self) -> &'static str {
-        "odd"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("odd", 0.1)
+            .with_states(self.states.clone())
+            .with_hyperparameters(self.hyperparameters.clone())
+            .with_constants(self.constants.clone())
+            .with_bias_corrected(self.betas.clone())
     }
-    fn lr(&self) -> f64 {
-        0.1
-    }
-    fn states(&self) -> Vec<&str> {
-        self.states.clone()
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        self.hyperparameters.clone()
-    }
-    fn constants(&self) -> Vec<(&str, f64)> {
-        self.constants.clone()
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        self.betas.clone()
-    }
-    fn measures(&self) -> Vec<&str> {
-        self.measures.clone()
-    }
-    fn tensor_states(&self) -> Vec<(&str, f32)> {
-        self.tensor_states.clone()
+    fn reduction(&self) -> Option<&dyn Reduction> {
+        (!self.sums.is_empty()).then_some(self as &dyn Reduction)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         self.wgsl.into()
     }
-    fn update(&self, elements: Elements<'_>, _: &Step) {
+    fn update(&self, elements: Elements<'_>, _: &StepScalars) {
         elements.each(|param, _, []| (param, []));
     }
 }
 
+impl Reduction for Odd {
+    fn sums(&self) -> Vec<&'static str> {
+        self.sums.clone()
+    }
+    fn terms(&self, _: Terms<'_>, _: &StepScalars) {}
+    fn tensor_state(&self) -> Option<&dyn TensorState> {
+        (!self.tensor_states.is_empty()).then_some(self as &dyn TensorState)
+    }
+}
+
+impl TensorState for Odd {
+    fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
+        self.tensor_states.clone()
+    }
+    fn update_tensor_state(&self, _: &mut [f32; 4], _: [f32; 4], _: f32, _: [f32; 4], _: u32) {}
+}
+
 fn build(rule: Odd) -> Result<Optimizer, Error> {
-    let (device, _) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-    Optimizer::builder(rule).build(&device, &Layout::flat(4).unwrap())
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Optimizer::builder(rule).build(&device, &queue, &Layout::flat(4).unwrap())
 }
 
 #[test]
 fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
     let mistakes = [
         (
-            "\nfn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {\n    return oldd;\n}",
+            "\nfn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {\n    return oldd;\n}",
             "oldd",
             "3",
         ),
         (
-            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {\n    return old.param;\n}",
+            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {\n    return old.param;\n}",
             "",
             "2",
         ),
         ("fn rule(old: Element { return old; }", "", "1"),
         ("// nothing", "rule", ""),
         (
-            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return hyper.beta; }",
+            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return hyper.beta; }",
             "beta",
             "1",
         ),
@@ -156,10 +159,10 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         with_hyper(&[("x", f32::NAN)]),
         with_hyper(&[("x", 1.0), ("x", 2.0)]),
         Odd { betas: vec![0.9; 5], ..odd() },
-        Odd { measures: vec!["a", "b", "c", "d", "e"], ..odd() },
-        Odd { measures: vec!["a", "a"], ..odd() },
-        Odd { measures: vec!["Sum"], ..odd() },
-        Odd { measures: vec!["a"], tensor_states: vec![("b", 0.0); 2], ..odd() },
+        Odd { sums: vec!["a", "b", "c", "d", "e"], ..odd() },
+        Odd { sums: vec!["a", "a"], ..odd() },
+        Odd { sums: vec!["Sum"], ..odd() },
+        Odd { sums: vec!["a"], tensor_states: vec![("b", 0.0); 2], ..odd() },
         Odd { tensor_states: vec![("b", 0.0)], ..odd() },
         Odd { hyperparameters: vec![("x", 1.0); 61], ..odd() },
     ];
@@ -169,14 +172,14 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         let cpu = Optimizer::builder(rule).build_cpu(&Layout::flat(4).unwrap()).unwrap_err();
         assert_eq!(cpu.to_string(), error.to_string());
     }
-    // What measures needs a `measure`, and what keeps something of a tensor a `settle`.
-    let measures = Odd { measures: vec!["a"], ..odd() };
-    assert!(build(measures.clone()).unwrap_err().to_string().contains("measure"));
+    // What sums needs a `measure`, and what keeps something of a tensor a `settle`.
+    let sums = Odd { sums: vec!["a"], ..odd() };
+    assert!(build(sums.clone()).unwrap_err().to_string().contains("measure"));
     let wgsl = "\
-        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }\n\
-        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured { return Measured(grad); }";
-    build(Odd { wgsl, ..measures.clone() }).unwrap();
-    let unsettled = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..measures }).unwrap_err();
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }\n\
+        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured { return Measured(grad); }";
+    build(Odd { wgsl, ..sums.clone() }).unwrap();
+    let unsettled = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..sums }).unwrap_err();
     assert!(unsettled.to_string().contains("settle"), "{unsettled}");
     let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
     assert!(unknown.to_string().contains("override speed"), "{unknown}");

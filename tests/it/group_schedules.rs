@@ -250,7 +250,6 @@ fn a_step_behind_the_end_of_a_groups_schedule_is_refused_and_not_counted() {
     }
     let before = trainer.bits();
     let mut encoder = encoder(trainer.gpu);
-    let queue = &trainer.gpu.queue;
     for _ in 0..2 {
         let refused = trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads);
         assert!(matches!(refused, Err(Error::ScheduleEnded { step: 2, steps: 1, .. })), "{refused:?}");

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::common::numbers::{assert_same_bits, random, ulps};
 use crate::common::{self, Trainer, device, device_with, encoder, finish};
 use crate::oracle::{self, Averaging, Oracle, Rounded, ScheduleFreeOracle, SophiaOracle};
-use wgpu_optim::rule::{Elements, Step};
+use wgpu_optim::rule::{AuxiliaryUpdates, Elements, RuleSpec, ScalarState, StepScalars};
 use wgpu_optim::{Clip, Curvature, Error, GroupOptions, Layout, Optimizer, OptimizerBuilder, Schedule};
 use wgpu_optim::{Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sophia, wgpu};
 
@@ -204,49 +204,49 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
 struct Told;
 
 impl Rule for Told {
-    fn name(&self) -> &'static str {
-        "told"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("told", 1.0).with_bias_corrected([0.5, 0.25, 0.75, 0.875])
     }
-    fn lr(&self) -> f64 {
-        1.0
+    fn scalar_state(&self) -> Option<&dyn ScalarState> {
+        Some(self)
     }
-    fn states(&self) -> Vec<&str> {
-        Vec::new()
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        Vec::new()
-    }
-    fn bias_corrected(&self) -> Vec<f64> {
-        vec![0.5, 0.25, 0.75, 0.875]
-    }
-    fn scalars(&self) -> Vec<(&str, f32)> {
-        vec![("double", 1.0), ("triple", 1.0), ("up", 0.0), ("down", 0.0)]
-    }
-    fn advance(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], _: u32) {
-        let [double, triple, up, down] = *scalars;
-        *scalars = [2.0 * double, 3.0 * triple, up + 1.0, down - 1.0];
-    }
-    fn passes(&self) -> Vec<&'static str> {
-        vec!["corrections", "scalars"]
+    fn auxiliary_updates(&self) -> Option<&dyn AuxiliaryUpdates> {
+        Some(self)
     }
     fn wgsl(&self) -> Cow<'_, str> {
-        "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return Element(step.bias_correction); }
-         fn corrections(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+        "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return Element(step.bias_correction); }
+         fn corrections(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
              return Element(step.bias_correction);
          }
-         fn scalars(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-             return Element(vec4<f32>(step.scalars.double, step.scalars.triple, step.scalars.up, step.scalars.down));
+         fn scalars(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
+             return Element(vec4<f32>(step.scalar_state.double, step.scalar_state.triple, step.scalar_state.up, step.scalar_state.down));
          }
-         fn advance(old: Scalars, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> Scalars {
-             return Scalars(2.0 * old.double, 3.0 * old.triple, old.up + 1.0, old.down - 1.0);
+         fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState {
+             return ScalarState(2.0 * old.double, 3.0 * old.triple, old.up + 1.0, old.down - 1.0);
          }"
         .into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
-        self.update_pass("corrections", elements, step);
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        self.auxiliary_update("corrections", elements, step);
     }
-    fn update_pass(&self, pass: &str, elements: Elements<'_>, step: &Step) {
-        let mut told = if pass == "scalars" { step.scalars } else { step.bias_correction }.into_iter();
+}
+
+impl ScalarState for Told {
+    fn initial_scalars(&self) -> Vec<(&'static str, f32)> {
+        vec![("double", 1.0), ("triple", 1.0), ("up", 0.0), ("down", 0.0)]
+    }
+    fn update_scalars(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], _: u32) {
+        let [double, triple, up, down] = *scalars;
+        *scalars = [2.0 * double, 3.0 * triple, up + 1.0, down - 1.0];
+    }
+}
+
+impl AuxiliaryUpdates for Told {
+    fn auxiliary_names(&self) -> &'static [&'static str] {
+        &["corrections", "scalars"]
+    }
+    fn auxiliary_update(&self, name: &str, elements: Elements<'_>, step: &StepScalars) {
+        let mut told = if name == "scalars" { step.scalar_state } else { step.bias_correction }.into_iter();
         elements.each(|_, _, []| (told.next().unwrap(), []));
     }
 }

@@ -21,8 +21,8 @@ fn of_a_step(builder: OptimizerBuilder) -> u64 {
     let layout = layout();
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
     let [params, grads] = [(); 2].map(|()| buffer(&gpu.0, layout.buffer_size(), usage));
-    let mut optimizer = builder.build(&gpu.0, &layout).unwrap();
-    allocations(&gpu, |encoder| optimizer.step(encoder, &gpu.1, &params, &grads).unwrap())
+    let mut optimizer = builder.build(&gpu.0, &gpu.1, &layout).unwrap();
+    allocations(&gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
 }
 
 #[test]

@@ -32,8 +32,9 @@ struct Case {
 }
 
 fn case(name: &'static str, rule: impl wgpu_optim::Rule + 'static, oracle: impl Oracle + 'static) -> Case {
-    let (lr, weight_decay) = (f64::from(rule.lr() as f32), f64::from(rule.weight_decay() as f32));
-    let sign = if rule.maximize() { -1.0 } else { 1.0 };
+    let spec = rule.spec();
+    let (lr, weight_decay) = (f64::from(spec.lr as f32), f64::from(spec.weight_decay as f32));
+    let sign = if spec.maximize { -1.0 } else { 1.0 };
     Case { name, builder: Optimizer::builder(rule), oracle: Box::new(oracle), lr, weight_decay, sign, steps: 4 }
 }
 

@@ -4,63 +4,66 @@ use std::borrow::Cow;
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, device};
-use wgpu_optim::rule::{Elements, ReduceBy, Step, Terms};
-use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, Tensor};
+use wgpu_optim::rule::{Elements, ReduceBy, Reduction, RuleSpec, StepScalars, TensorState, Terms};
+use wgpu_optim::{GroupOptions, Layout, Optimizer, Rule, TensorInfo};
 
 /// Parameters grow by 1; the state becomes the tensor's sum of parameters, of what was kept of the tensor and of -1, and what is
 /// kept now: 5 before the first step, later 2·itself + t + lr + the sum of gradients. Small integers, so that all is exact.
 #[derive(Debug, Clone)]
 struct Sums {
-    segmentation: ReduceBy,
+    by: ReduceBy,
 }
 
 impl Rule for Sums {
-    fn name(&self) -> &'static str {
-        "sums"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("sums", 16.0).with_states(["sum"]).with_hyperparameters([("two", 2.0)])
     }
-    fn lr(&self) -> f64 {
-        16.0
-    }
-    fn states(&self) -> Vec<&str> {
-        vec!["sum"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![("two", 2.0)]
-    }
-    fn measures(&self) -> Vec<&str> {
-        vec!["params", "grads", "ones", "minus_twos"]
-    }
-    fn segmentation(&self) -> ReduceBy {
-        self.segmentation
-    }
-    fn tensor_states(&self) -> Vec<(&str, f32)> {
-        vec![("kept", 5.0)]
+    fn reduction(&self) -> Option<&dyn Reduction> {
+        Some(self)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         "
-        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured {
-            return Measured(old.param + step.tensor.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
+        fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums {
+            return SegmentSums(old.param + step.tensor_state.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
         }
-        fn settle(
-            old: TensorState, measured: Measured, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
+        fn update_tensor_state(
+            old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
         ) -> TensorState {
-            return TensorState(hyper.two * old.kept + f32(t) + lr + measured.grads);
+            return TensorState(hyper.two * old.kept + f32(t) + lr + sums.grads);
         }
-        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
-            let sum = step.measured.params + step.measured.ones + step.measured.minus_twos;
-            return Element(old.param + 1.0, sum + step.tensor.kept);
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
+            let sum = step.sums.params + step.sums.ones + step.sums.minus_twos;
+            return Element(old.param + 1.0, sum + step.tensor_state.kept);
         }"
         .into()
     }
-    fn measure(&self, elements: Terms<'_>, step: &Step) {
-        elements.each(|param, grad, [_]| [param + step.tensor[0], grad, 1.0, -2.0]);
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
+        let [params, _, ones, minus_twos] = step.sums;
+        elements.each(|param, _, [_]| (param + 1.0, [params + ones + minus_twos + step.tensor_state[0]]));
     }
-    fn settle(&self, state: &mut [f32; 4], measured: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
-        state[0] = 2.0 * state[0] + t as f32 + lr + measured[1];
+}
+
+impl Reduction for Sums {
+    fn sums(&self) -> Vec<&'static str> {
+        vec!["params", "grads", "ones", "minus_twos"]
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
-        let [params, _, ones, minus_twos] = step.measured;
-        elements.each(|param, _, [_]| (param + 1.0, [params + ones + minus_twos + step.tensor[0]]));
+    fn by(&self) -> ReduceBy {
+        self.by
+    }
+    fn terms(&self, elements: Terms<'_>, step: &StepScalars) {
+        elements.each(|param, grad, [_]| [param + step.tensor_state[0], grad, 1.0, -2.0]);
+    }
+    fn tensor_state(&self) -> Option<&dyn TensorState> {
+        Some(self)
+    }
+}
+
+impl TensorState for Sums {
+    fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
+        vec![("kept", 5.0)]
+    }
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
+        state[0] = 2.0 * state[0] + t as f32 + lr + sums[1];
     }
 }
 
@@ -75,11 +78,11 @@ fn value(e: usize) -> f32 {
 #[test]
 fn sums_and_states_reach_the_elements_of_their_segment_alone() {
     for packed in [true, false] {
-        for segmentation in [ReduceBy::Tensor, ReduceBy::All] {
+        for by in [ReduceBy::Tensor, ReduceBy::All] {
             let builder = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
             let builder = builder.group("frozen");
             let layout = if packed { builder.packed() } else { builder }.build().unwrap();
-            let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
+            let optimizer = Optimizer::builder(Sums { by }).group("frozen", GroupOptions::default().frozen());
             let params: Vec<f32> = (0..layout.len()).map(value).collect();
             let grads = params.clone();
             let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
@@ -87,14 +90,14 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
             let mut twin_params = params.clone();
 
             // Tensors of each segment.
-            let size = if segmentation == ReduceBy::All { SIZES.len() } else { 1 };
+            let size = if by == ReduceBy::All { SIZES.len() } else { 1 };
             let mut expected = params.clone();
             let mut sums = vec![0.0; layout.len()];
             let mut kept = vec![5.0; SIZES.len() / size];
             for t in 1..=3 {
                 for (segment, tensors) in layout.tensors().chunks(size).enumerate() {
                     let elements: Vec<usize> =
-                        tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(Tensor::range).collect();
+                        tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(TensorInfo::range).collect();
                     let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment] - 1.0).sum();
                     let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
                     // What has no live element keeps its state.
@@ -116,7 +119,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                     (twin.state("sum").unwrap(), &sums),
                 ] {
                     let wrong = got.iter().zip(expected).position(|(got, expected)| got != expected);
-                    assert_eq!(wrong, None, "{segmentation:?}, packed {packed}, step {t}");
+                    assert_eq!(wrong, None, "{by:?}, packed {packed}, step {t}");
                 }
                 let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
                 assert!(tensors.chunks(4).map(|row| row[0]).eq(kept.iter().copied()), "{tensors:?} for {kept:?}");
@@ -131,7 +134,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
 fn tensors_of_one_item_and_of_many_are_summed_whole() {
     for len in [1, 257 * 8192 + 5] {
         let layout = Layout::flat(len).unwrap();
-        let optimizer = Optimizer::builder(Sums { segmentation: ReduceBy::Tensor });
+        let optimizer = Optimizer::builder(Sums { by: ReduceBy::Tensor });
         let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
         trainer.step(&grads);
@@ -151,14 +154,14 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
 fn sums_have_the_same_bits_on_both_engines() {
     let layout = SIZES.iter().enumerate().fold(Layout::builder(), |b, (i, &n)| b.tensor(format!("{i}"), &[n]));
     let layout = layout.range(3003..3020, "frozen").range(9000..9300, "frozen").packed().build().unwrap();
-    for (seed, segmentation) in (0..4).flat_map(|seed| [(seed, ReduceBy::Tensor), (seed, ReduceBy::All)]) {
-        let optimizer = Optimizer::builder(Sums { segmentation }).group("frozen", GroupOptions::default().frozen());
+    for (seed, by) in (0..4).flat_map(|seed| [(seed, ReduceBy::Tensor), (seed, ReduceBy::All)]) {
+        let optimizer = Optimizer::builder(Sums { by }).group("frozen", GroupOptions::default().frozen());
         let (mut params, grads) = (random(seed, layout.len()), random(seed + 10, layout.len()));
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
         let mut twin = optimizer.build_cpu(&layout).unwrap();
         trainer.step(&grads);
         twin.step(&mut params, &grads).unwrap();
-        let what = format!("{segmentation:?}, seed {seed}");
+        let what = format!("{by:?}, seed {seed}");
         assert_same_bits(&trainer.state("sum"), twin.state("sum").unwrap(), &what);
         let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
         assert_same_bits(&tensors, &twin.tensor_states().flatten().collect::<Vec<_>>(), &what);

@@ -3,69 +3,11 @@
 
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use wgpu_optim::rule::shader_sources;
-use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, Lamb, Lars, Lion, NAdam,
-    NovoGrad, Prodigy, RAdam, RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
-};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-fn rules() -> Vec<Box<dyn Rule>> {
-    vec![
-        Box::new(Sgd::default()),
-        Box::new(Sgd::default().with_momentum(0.9)),
-        Box::new(Sgd::default().with_momentum(0.9).with_nesterov(true)),
-        Box::new(Sgd::keras().with_momentum(0.9).with_dampen_first_step(true)),
-        Box::new(Adam::default()),
-        Box::new(Adam::default().with_amsgrad(true)),
-        Box::new(Adam::optax().with_amsgrad(true)),
-        Box::new(Adam::keras()),
-        Box::new(AdamW::default()),
-        Box::new(AdamW::default().with_amsgrad(true)),
-        Box::new(AdamW::bitsandbytes().with_eps_root(1e-8).with_max_lr(Some(0.1))),
-        Box::new(Adagrad::default()),
-        Box::new(Adagrad::optax()),
-        Box::new(RmsProp::default()),
-        Box::new(RmsProp::default().with_centered(true)),
-        Box::new(RmsProp::default().with_momentum(0.9)),
-        Box::new(RmsProp::optax().with_centered(true).with_momentum(0.9)),
-        Box::new(Adadelta::default()),
-        Box::new(Adamax::default()),
-        Box::new(Rprop::default()),
-        Box::new(Lion::default()),
-        Box::new(Lion::default().with_cautious(true).with_cautious_weight_decay(true)),
-        Box::new(AdamW::default().with_cautious(true).with_cautious_weight_decay(true)),
-        Box::new(Adam::default().with_cautious(true)),
-        Box::new(Sgd::default().with_momentum(0.9).with_cautious(true)),
-        Box::new(Adan::default().with_cautious(true).with_cautious_weight_decay(true)),
-        Box::new(NAdam::optax().with_cautious(true).with_cautious_weight_decay(true)),
-        Box::new(Adamax::optax()),
-        Box::new(RAdam::optax()),
-        Box::new(RAdam::default()),
-        Box::new(AdaBelief::default()),
-        Box::new(Yogi::default()),
-        Box::new(Adan::default()),
-        Box::new(Adan::optax()),
-        Box::new(SignSgd::default()),
-        Box::new(SignSgd::default().with_momentum(0.9)),
-        Box::new(AdEMAMix::default()),
-        Box::new(AdEMAMix::default().with_t_alpha(Some(100)).with_t_beta3(Some(100))),
-        Box::new(NAdam::default()),
-        Box::new(ScheduleFreeSgd::default()),
-        Box::new(ScheduleFreeAdamW::default().with_r(1.0)),
-        Box::new(Sophia::default()),
-        Box::new(Sophia::hutchinson()),
-        Box::new(Lamb::default()),
-        Box::new(Lamb::optax().with_ratio_range(Some((0.01, 10.0)))),
-        Box::new(Lars::default()),
-        Box::new(Lars::optax().with_nesterov(true)),
-        Box::new(NovoGrad::default()),
-        Box::new(Adafactor::default()),
-        Box::new(Adafactor::optax()),
-        Box::new(Prodigy::default()),
-        Box::new(Prodigy::default().with_decouple(false).with_use_bias_correction(true)),
-        Box::new(Prodigy::default().with_safeguard_warmup(true).with_growth_rate(Some(1.02))),
-    ]
-}
+use wgpu_optim::clip::GlobalNorm;
+use wgpu_optim::{Adafactor, Clip, Rule, Sophia, rule_variants, shader_sources};
 
 fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
     Validator::new(ValidationFlags::all(), Capabilities::empty())
@@ -75,49 +17,51 @@ fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
 
 #[test]
 fn every_shader_validates_and_translates() {
-    let mut entry_points = Vec::new();
-    let global = |norm_type| Some(GlobalNorm::new(1.0).with_norm_type(norm_type));
+    let mut seen = BTreeSet::new();
+    let global = |norm_type| Some(Clip::from(GlobalNorm::new(1.0).with_norm_type(norm_type)));
     let clips = [global(1.0), global(f64::INFINITY), global(2.5), Some(Clip::value(1.0)), Some(Clip::percentile(10.0))];
-    let clipped = clips.into_iter().map(|clip| (Box::new(Adafactor::default()) as Box<dyn Rule>, clip));
-    let adaptive: (Box<dyn Rule>, _) = (Box::new(Sophia::default()), Some(Clip::adaptive(0.01)));
-    for (rule, clip) in rules().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive]) {
-        for (label, source) in shader_sources(&*rule, clip).unwrap() {
-            let what = format!("{} {label}", rule.name());
+    let adafactor: Arc<dyn Rule> = Arc::new(Adafactor::default());
+    let clipped = clips.into_iter().map(|clip| (adafactor.clone(), clip));
+    let adaptive: (Arc<dyn Rule>, _) = (Arc::new(Sophia::default()), Some(Clip::adaptive(0.01)));
+    for (rule, clip) in rule_variants().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive]) {
+        let spec = rule.spec();
+        for (label, source) in shader_sources(&rule, clip).unwrap() {
+            let what = format!("{} {label}", spec.name);
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(&source)));
             let info = validate(&module, &what, &source);
             if let Some((function, path)) = branch_on_the_step(&module) {
-                panic!("{what}: {function} branches on {path}; take `select`, or a condition that varies by element");
+                panic!("{what}: {function} branches on {path}; use `select`, or a condition that varies by element");
             }
-            for entry in &module.entry_points {
-                entry_points.push(entry.name.clone());
-                // `norm` and `lines` know nothing of rules; the last is of clipping by norms of units.
-                let constants = rule.constants().into_iter().chain([("clip_by_params", 1.0)]);
-                let declared =
-                    |name: &str| module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some(name));
-                let constants = constants.filter(|(name, _)| declared(name));
-                let constants = constants.map(|(name, value)| (name.to_owned(), value)).collect();
-                let stage = Some((naga::ShaderStage::Compute, entry.name.as_str()));
-                let (module, info) = process_overrides(&module, &info, stage, &constants).unwrap();
-                translate(&module, &info, &entry.name, &what);
-            }
+            let [entry] = &module.entry_points[..] else { panic!("{what}: not one entry point") };
+            assert!(label.starts_with(&entry.name), "{what} has the entry point {}", entry.name);
+            seen.insert(entry.name.clone());
+            // Constants of the kernels, beside the rule's.
+            let constants = [("clip_by_params", 1.0), ("norm_order", 3.0), ("norm_type", 2.5)];
+            let constants = spec.constants.iter().map(|(name, value)| (&**name, *value)).chain(constants);
+            let declared = |name: &str| module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some(name));
+            let constants = constants.filter(|(name, _)| declared(name));
+            let constants = constants.map(|(name, value)| (name.to_owned(), value)).collect();
+            let stage = Some((naga::ShaderStage::Compute, entry.name.as_str()));
+            let (module, info) = process_overrides(&module, &info, stage, &constants).unwrap();
+            translate(&module, &info, &entry.name, &what);
         }
     }
-    for kernel in [
-        "norm",
-        "finish",
-        "sum_lines",
-        "settle_lines",
-        "mean_rows",
-        "sum_items",
-        "settle_tensors",
+    let kernels = [
+        "auxiliary_update",
+        "decide",
+        "factor_partials",
+        "factor_row_mean",
+        "factor_update",
+        "global_norm",
+        "metrics_reduce",
+        "metrics_total",
+        "segment_reduce",
+        "segment_update",
         "update",
-        "update_bare",
-        "update_pass",
-        "observe_totals",
-    ] {
-        assert!(entry_points.iter().any(|entry| entry == kernel), "{kernel} was not looked at");
-    }
+        "update_single_pass",
+    ];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), kernels);
 }
 
 fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) {
@@ -135,7 +79,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
     hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
-    let lanes = if ["norm", "update", "update_bare", "update_pass"].contains(&entry) { 64 } else { 256 };
+    let lanes = if ["global_norm", "update", "update_single_pass", "auxiliary_update"].contains(&entry) { 64 } else { 256 };
     assert!(direct3d.contains(&format!("numthreads({lanes}, 1, 1)")), "{what} {entry}: {direct3d}");
 
     let mut opengl = String::new();
@@ -174,8 +118,8 @@ fn branches_on_the_step_are_found() {
         "let pointer = &control; if (*pointer).apply == 0u { return 1.0; }",
         // `&&` is a branch on its left side.
         "if control.apply == 0u && place > 1u { return 1.0; }",
-        "if hyper.rate * control.scalars.x > 1.0 { return 1.0; }",
-        "if first(control.scalars) > 1.0 { return 1.0; }",
+        "if hyper.rate * control.scalar_state.x > 1.0 { return 1.0; }",
+        "if first(control.scalar_state) > 1.0 { return 1.0; }",
         "switch t { case 1u: { return 1.0; } default: {} }",
         "if lr > 1.0 { return 1.0; }",
     ];
@@ -186,29 +130,29 @@ fn branches_on_the_step_are_found() {
     ];
     for (body, expected) in refused.map(|body| (body, true)).into_iter().chain(allowed.map(|body| (body, false))) {
         let source = format!(
-            "struct Control {{ apply: u32, scalars: vec4<f32> }}
+            "struct Control {{ apply: u32, scalar_state: vec4<f32> }}
             struct Hyper {{ rate: f32 }}
             @group(0) @binding(0) var<uniform> control: Control;
             fn first(numbers: vec4<f32>) -> f32 {{ return numbers.x; }}
-            fn advance(place: u32, lr: f32, hyper: Hyper, t: u32) -> f32 {{ {body} return 3.0; }}"
+            fn update_scalars(place: u32, lr: f32, hyper: Hyper, t: u32) -> f32 {{ {body} return 3.0; }}"
         );
         let module = naga::front::wgsl::parse_str(&source).unwrap();
         assert_eq!(branch_on_the_step(&module).is_some(), expected, "{body}");
     }
 }
 
-/// Uniforms that have other values at other steps, and the names of arguments that hold such values.
+/// Uniforms that differ from step to step, and the names of arguments with such values.
 const CHANGING: [&str; 12] = [
     "control",
-    "slot.head.lr",
-    "slot.head.inv_scale",
-    "slot.head.max_norm",
-    "slot.group_lrs",
+    "uniforms.head.lr",
+    "uniforms.head.inv_scale",
+    "uniforms.head.max_norm",
+    "uniforms.group_lrs",
     "step.t",
     "step.bias_correction",
-    "step.scalars",
-    "whole",
-    // Arguments of a rule's `advance` and `settle`.
+    "step.scalar_state",
+    "context",
+    // Arguments of a rule's `update_scalars` and `update_tensor_state`.
     "lr",
     "t",
     "bias_correction",

@@ -2,6 +2,7 @@
 
 use crate::common::numbers::random;
 use crate::common::{self, Trainer, cpu_bits, device, device_with, encoder, finish};
+use wgpu_optim::clip::Percentile;
 use wgpu_optim::schedule::{Exponential, OneCycle};
 use wgpu_optim::wgpu::BufferUsages;
 use wgpu_optim::{

@@ -22,7 +22,8 @@ struct Case {
 }
 
 fn case(name: &'static str, rule: impl wgpu_optim::Rule + 'static, oracle: impl Oracle + 'static) -> Case {
-    let (lr, weight_decay, sign) = (rule.lr(), rule.weight_decay(), if rule.maximize() { -1.0 } else { 1.0 });
+    let spec = rule.spec();
+    let (lr, weight_decay, sign) = (spec.lr, spec.weight_decay, if spec.maximize { -1.0 } else { 1.0 });
     Case { name, builder: Optimizer::builder(rule), oracle: Box::new(oracle), lr, weight_decay, sign }
 }
 
@@ -34,8 +35,8 @@ fn cases() -> Vec<Case> {
 /// `d_coef` makes Prodigy's estimate grow with gradients that lead nowhere: for a few steps 16 does, in many 0.25 is enough.
 fn cases_with(d_coef: f64) -> Vec<Case> {
     let lars = |rule: Lars| {
-        let Lars { momentum, dampening, nesterov, trust_coefficient, eps, convention, .. } = rule;
-        let optax = convention == wgpu_optim::LarsEquations::Optax;
+        let Lars { momentum, dampening, nesterov, trust_coefficient, eps, equations, .. } = rule;
+        let optax = equations == wgpu_optim::LarsEquations::Optax;
         (rule, LarsOracle { momentum, dampening, nesterov, trust_coefficient, eps, optax })
     };
     let torch = Lars::torch().with_lr(0.5).with_weight_decay(0.25).with_trust_coefficient(0.125).with_eps(0.0625);

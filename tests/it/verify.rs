@@ -2,10 +2,11 @@
 
 use crate::add_sign::AddSign;
 use crate::common::device;
+use wgpu_optim::rule::{AuxiliaryUpdates, Elements, Factored, Reduction, RuleSpec, StepScalars, Terms};
 use wgpu_optim::{CustomRule, Error, Optimizer, Rule, Schedule, Sophia};
 
 const MOMENTUM: &str = "
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     updated.buffer = hyper.momentum * old.buffer + grad;
     updated.param = old.param - step.lr * (updated.buffer + step.weight_decay * old.param);
@@ -14,7 +15,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 ";
 
 const DECAY: &str = "
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     updated.param = old.param - step.lr * (grad + step.weight_decay * old.param);
     return updated;
@@ -26,7 +27,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 fn momentum(
     update: impl Fn(f32, f32, f32, f32, f32, f32) -> (f32, f32) + Send + Sync + 'static,
 ) -> impl Rule + 'static {
-    let twin = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &wgpu_optim::rule::StepScalars| {
+    let twin = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &StepScalars| {
         let (param, buffer) = update(momentum, step.lr, step.weight_decay, param, grad, buffer);
         (param, [buffer])
     };
@@ -75,75 +76,77 @@ fn a_difference_in_one_term_is_found_and_named() {
 }
 
 #[test]
-fn a_pass_is_compared_too() {
+fn an_auxiliary_update_is_compared_too() {
     #[derive(Debug)]
     struct Wrong(Sophia);
 
     impl Rule for Wrong {
-        fn name(&self) -> &str {
-            self.0.name()
+        fn spec(&self) -> RuleSpec {
+            self.0.spec()
         }
-        fn lr(&self) -> f64 {
-            self.0.lr()
-        }
-        fn states(&self) -> Vec<&str> {
-            self.0.states()
-        }
-        fn hyperparameters(&self) -> Vec<(&str, f32)> {
-            self.0.hyperparameters()
-        }
-        fn constants(&self) -> Vec<(&str, f64)> {
-            self.0.constants()
-        }
-        fn bias_corrected(&self) -> Vec<f64> {
-            self.0.bias_corrected()
-        }
-        fn passes(&self) -> Vec<&'static str> {
-            self.0.passes()
+        fn auxiliary_updates(&self) -> Option<&dyn AuxiliaryUpdates> {
+            Some(self)
         }
         fn wgsl(&self) -> std::borrow::Cow<'_, str> {
             self.0.wgsl()
         }
-        fn update(&self, elements: wgpu_optim::rule::Elements<'_>, step: &wgpu_optim::rule::StepScalars) {
+        fn update(&self, elements: Elements<'_>, step: &StepScalars) {
             self.0.update(elements, step);
         }
-        // Without `update_pass`, whose default does nothing.
+    }
+
+    impl AuxiliaryUpdates for Wrong {
+        fn auxiliary_names(&self) -> &'static [&'static str] {
+            self.0.auxiliary_names()
+        }
+        /// Leaves the Hessian unchanged.
+        fn auxiliary_update(&self, _: &str, elements: Elements<'_>, _: &StepScalars) {
+            elements.each(|param, _, states: [f32; 2]| (param, states));
+        }
     }
 
     assert_eq!(mismatch(Wrong(Sophia::default())).2, "update_hessian");
 }
 
-/// Leaves parameters alone, and keeps as factors what its twin does not.
+/// Leaves parameters alone, and updates factors on the device alone.
 #[derive(Debug)]
 struct Squares;
 
 impl Rule for Squares {
-    fn name(&self) -> &'static str {
-        "squares"
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("squares", 1.0)
     }
-    fn lr(&self) -> f64 {
-        1.0
+    fn reduction(&self) -> Option<&dyn Reduction> {
+        Some(self)
     }
-    fn states(&self) -> Vec<&str> {
-        vec![]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![]
-    }
-    fn measures(&self) -> Vec<&str> {
-        vec!["sum"]
-    }
-    fn factored(&self) -> bool {
-        true
+    fn factored(&self) -> Option<&dyn Factored> {
+        Some(self)
     }
     fn wgsl(&self) -> std::borrow::Cow<'_, str> {
-        "fn settle_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: Scalars, t: u32) -> f32 { return mean_sq; }
+        "fn update_factor(old: f32, mean_sq: f32, hyper: Hyper, scalars: ScalarState, t: u32) -> f32 { return mean_sq; }
         fn floor_mean(mean: f32, hyper: Hyper) -> f32 { return mean; }
-        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Measured { return Measured(grad); }
-        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element { return old; }"
+        fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums { return SegmentSums(grad); }
+        fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }"
             .into()
     }
-    fn update(&self, _: wgpu_optim::rule::Elements<'_>, _: &wgpu_optim::rule::StepScalars) {}
+    fn update(&self, _: Elements<'_>, _: &StepScalars) {}
+}
+
+impl Reduction for Squares {
+    fn sums(&self) -> Vec<&'static str> {
+        vec!["sum"]
+    }
+    fn terms(&self, _: Terms<'_>, _: &StepScalars) {}
+}
+
+/// Keeps the old factor.
+impl Factored for Squares {
+    fn update_factor(&self, old: f32, _: f32, _: [f32; 4], _: u32) -> f32 {
+        old
+    }
+    fn floor_mean(&self, mean: f32) -> f32 {
+        mean
+    }
 }
 
 #[test]

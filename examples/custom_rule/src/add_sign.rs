@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use wgpu_optim::rule::{Elements, Step};
+use wgpu_optim::rule::{Elements, RuleSpec, StepScalars};
 use wgpu_optim::{Error, Rule};
 
 /// `AddSign` (Bello et al. 2017, arXiv 1709.07417): gradients that point the way of their running average count
@@ -14,17 +14,10 @@ pub struct AddSign {
 }
 
 impl Rule for AddSign {
-    fn name(&self) -> &'static str {
-        "add_sign"
-    }
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-    fn states(&self) -> Vec<&str> {
-        vec!["exp_avg"]
-    }
-    fn hyperparameters(&self) -> Vec<(&str, f32)> {
-        vec![("beta", self.beta as f32), ("one_minus_beta", (1.0 - self.beta) as f32)]
+    fn spec(&self) -> RuleSpec {
+        RuleSpec::new("add_sign", self.lr)
+            .with_states(["exp_avg"])
+            .with_hyperparameters([("beta", self.beta as f32), ("one_minus_beta", (1.0 - self.beta) as f32)])
     }
     fn validate(&self) -> Result<(), Error> {
         if (0.0..1.0).contains(&self.beta) {
@@ -39,7 +32,7 @@ impl Rule for AddSign {
     }
     fn wgsl(&self) -> Cow<'_, str> {
         "
-fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
+fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
     updated.exp_avg = hyper.beta * old.exp_avg + hyper.one_minus_beta * grad;
     let agreement = 1.0 + sign(grad) * sign(updated.exp_avg);
@@ -49,7 +42,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: Step) -> Element {
 "
         .into()
     }
-    fn update(&self, elements: Elements<'_>, step: &Step) {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let (beta, one_minus_beta) = (self.beta as f32, (1.0 - self.beta) as f32);
         let sign = |value: f32| if value == 0.0 { 0.0 } else { value.signum() };
         elements.each(|param, grad, [exp_avg]| {
