@@ -99,7 +99,6 @@ impl StepPlan {
         let schedule = settings.schedule.clone().unwrap_or_else(|| Schedule::constant(settings.rule.spec().lr));
         schedule.validate()?;
         settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
-        check_interface(&*settings.rule)?;
         let (clip, clip_value, clip_segment) = split_clip(settings.clip);
         let mut rule = TransformedRule::new(settings.rule.clone(), clip_value, clip_segment)?;
         let momentum = schedule.momentum_value(0)?;
@@ -107,6 +106,7 @@ impl StepPlan {
             rule = rule.with_cycled_momentum(momentum)?;
         }
         rule::validate(rule.rule())?;
+        check_interface(rule.rule())?;
         check_arity(&rule)?;
         let initial = four(&rule.initial_tensor_state());
         let mut segments = rule.reduction().map(|reduction| Segments::new(layout, reduction.by(), initial));
@@ -203,9 +203,10 @@ impl StepPlan {
         self.len == 0 || self.measures_norm() || checks || corrects_anew
     }
 
-    /// The kinds of step that may come, whatever settings change.
+    /// The kinds of step that may come: a gradient scale turns single-pass steps into decided ones, and none back.
     pub(crate) fn kinds(&self) -> Vec<StepKind> {
-        let mut kinds = vec![StepKind::SinglePass, StepKind::Decided];
+        let mut kinds = vec![StepKind::Decided];
+        kinds.extend((!self.decides()).then_some(StepKind::SinglePass));
         kinds.extend(self.sampler.is_some().then_some(StepKind::Sampled));
         kinds.extend(self.rule.auxiliary_names().iter().map(|name| StepKind::Auxiliary(name)));
         kinds

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::pipelines::Kernel;
@@ -20,7 +21,7 @@ use super::shader::Reflection;
 /// let critic = critic.build_shared(&pipelines, queue, &Layout::flat(500)?)?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedPipelines {
     /// Pipelines are shared by handle, not by comparing devices: wgpu numbers devices within an instance, and two of
     /// different instances may compare as equal.
@@ -36,6 +37,12 @@ pub struct SharedPipelines {
 pub(crate) struct KernelKey {
     pub(crate) source: String,
     pub(crate) constants: Vec<(String, u64)>,
+}
+
+impl fmt::Debug for SharedPipelines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedPipelines").field("device", &self.device).finish_non_exhaustive()
+    }
 }
 
 impl SharedPipelines {

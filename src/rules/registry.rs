@@ -26,6 +26,7 @@ macro_rules! for_each_rule {
             novograd: NovoGrad;
             prodigy: Prodigy;
             adafactor: Adafactor;
+            stable_adamw: StableAdamW;
         }
     };
 }

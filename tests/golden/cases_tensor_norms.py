@@ -1,4 +1,4 @@
-"""Rules with norms of tensors: LARS, LAMB, NovoGrad. Each group of a case is a tensor.
+"""Rules with sums over tensors: LARS, LAMB, NovoGrad, StableAdamW. Each group of a case is a tensor.
 
 optax's rules are wrapped as a torch optimizer, so that `generate.run` plays them: every tensor through the transform of
 its own group, in float64.
@@ -10,6 +10,7 @@ A step of these rules moves a tensor by a share of its norm, and an error of a p
 import jax
 import numpy as np
 import optax
+import optimi
 import torch
 import torch_optimizer
 
@@ -118,6 +119,25 @@ class NovoGrad(torch_optimizer.NovoGrad):
         self.tensors = {param: state.pop("exp_avg_sq") for param, state in self.state.items() if state}
 
 
+class StableAdamW(torch.optim.Optimizer):
+    """optimi's, whose averages are corrected already; the corrections are taken out of them."""
+
+    made_by = ("torch-optimi", "torch", "numpy")
+
+    def __init__(self, params, lr, betas=(0.9, 0.99), **options):
+        super().__init__(params, {"lr": lr} | options)
+        self.rule = optimi.StableAdamW(self.param_groups, lr=lr, betas=betas, triton=False, **options)
+        self.param_groups = self.rule.param_groups
+        self.applied, self.betas = 0, betas
+
+    def step(self, closure=None):
+        self.rule.step()
+        self.applied += 1
+        for param, state in self.rule.state.items():
+            for name, beta in zip(("exp_avg", "exp_avg_sq"), self.betas):
+                self.state[param][name] = state[name] * (1.0 - beta**self.applied)
+
+
 def cases(Case, groups, WARMUP, LONG):
     def layers(weight_decay):
         return [{"elements": 1}] + groups(weight_decay)[:3] + [{"elements": 10, "weight_decay": weight_decay}]
@@ -186,5 +206,18 @@ def cases(Case, groups, WARMUP, LONG):
             "weight_decay": Case(OptaxNovoGrad, "mixed", {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-4,
                                                           "weight_decay": 0.01}),
             "groups": Case(OptaxNovoGrad, "tame", {"lr": 0.01, "weight_decay": 0.02}, groups=layers(0.1)),
+        },
+        "stable_adamw": {
+            "default": Case(StableAdamW, "mixed", {"lr": 1e-3, "weight_decay": 0.01}),
+            "betas_eps": Case(StableAdamW, "tame", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.1}),
+            "no_decay": Case(StableAdamW, "mixed", {"lr": 0.01, "weight_decay": 0.0}),
+            "maximize": Case(StableAdamW, "tame", {"lr": 5e-3, "weight_decay": 0.2}, maximize_by_negation=True),
+            # An RMS of up to 2.9.
+            "swinging": Case(StableAdamW, "swinging", {"lr": 0.02, "weight_decay": 0.5}),
+            "clip_schedule": Case(StableAdamW, "tame", {"weight_decay": 0.2},
+                                  schedule=WARMUP | {"peak": 0.02, "min_lr": 1e-3}, max_norm=0.5),
+            "groups": Case(StableAdamW, "tame", {"lr": 0.01, "weight_decay": 0.2}, groups=layers(0.5)),
+            "scale": Case(StableAdamW, "scaled", {"lr": 0.01, "weight_decay": 0.2}, grad_scale=1024.0),
+            "long": Case(StableAdamW, "tame", {"lr": 1e-3, "weight_decay": 0.1}, steps=LONG),
         },
     }

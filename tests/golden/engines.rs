@@ -4,7 +4,8 @@ use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature,
     GradScale, GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Stats, Yogi,
+    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, StableAdamW,
+    Stats, Yogi,
 };
 
 use super::cases::Case;
@@ -232,7 +233,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
             maximize,
         }),
         "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" | "adafactor"
-        | "adafactor_optax" => tensor_norms(case),
+        | "adafactor_optax" | "stable_adamw" => tensor_norms(case),
         _ => adaptive(case),
     };
     if let Some(schedule) = &case.schedule {
@@ -362,6 +363,11 @@ fn tensor_norms(case: &Case) -> OptimizerBuilder {
                 min_dim_size_to_factor.map_or(rule.min_dim_size_to_factor, |size| size as usize);
             let rule = Adafactor { lr, beta2_decay, eps, d, weight_decay, min_dim_size_to_factor, maximize, ..rule };
             Optimizer::builder(rule)
+        }
+        "stable_adamw" => {
+            let rule = StableAdamW::default();
+            let (betas, eps) = (case.betas(rule.betas), case.option("eps", rule.eps));
+            Optimizer::builder(StableAdamW { lr, betas, eps, weight_decay, maximize })
         }
         _ => {
             let rule = if optax { NovoGrad::optax() } else { NovoGrad::torch() };

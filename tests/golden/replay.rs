@@ -5,8 +5,8 @@ use crate::oracle::{
     AdEMAMixOracle, AdaBeliefOracle, AdadeltaOracle, AdafactorOracle, AdagradOracle, AdamOracle, AdamaxOracle,
     AdanOracle, Averaging, Convention, Curvature, FACTORS, Factors, HALF_ULP, LambOracle, LarsOracle, LionOracle,
     NAdamOptions, NAdamOracle, NovoGradOracle, Oracle, ProdigyOracle, RAdamOracle, Real, RmsPropOracle, Rounded,
-    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StepScalars, YogiOracle, clip_coefficient,
-    global_norm, measured,
+    RpropOracle, ScheduleFreeOracle, SgdOracle, SignSgdOracle, SophiaOracle, StableAdamWOracle, StepScalars,
+    YogiOracle, clip_coefficient, global_norm, measured,
 };
 
 /// Relative bound on a gradient norm in f32 (NUMERICS: 1e-6 at any length).
@@ -100,7 +100,9 @@ pub fn oracle(case: &Case) -> Box<dyn Oracle> {
             d_coef: case.option("d_coef", 1.0),
             growth_rate: case.optional("growth_rate"),
         }),
-        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" => tensor_norms(case),
+        "lars" | "lars_optax" | "lamb" | "lamb_optax" | "novograd" | "novograd_optax" | "stable_adamw" => {
+            tensor_norms(case)
+        }
         "adafactor" | "adafactor_optax" => Box::new(AdafactorOracle {
             beta2_decay: case.option("beta2_decay", -0.8),
             eps: case.pair("eps", (1e-30, 1e-3)),
@@ -130,6 +132,7 @@ fn tensor_norms(case: &Case) -> Box<dyn Oracle> {
             always: optax || case.flag("nvlamb"),
             ratio_range: case.optional_pair("ratio_range"),
         }),
+        "stable_adamw" => Box::new(StableAdamWOracle { betas: case.betas((0.9, 0.99)), eps: case.option("eps", 1e-6) }),
         _ => Box::new(NovoGradOracle {
             betas: case.betas(if optax { (0.9, 0.25) } else { (0.95, 0.0) }),
             eps: by_convention("eps", 1e-8, 1e-6),

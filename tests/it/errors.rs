@@ -8,7 +8,8 @@ use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, BufferSlices, Clip, Curvature, Error,
     Gpu, GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, Yogi,
+    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, StableAdamW,
+    Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -212,6 +213,8 @@ fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
         bad.push(("betas.0", Optimizer::builder(Prodigy::default().with_betas((beta, 0.9)))));
         bad.push(("betas.1", Optimizer::builder(Prodigy::default().with_betas((0.9, beta)))));
         bad.push(("beta3", Optimizer::builder(Prodigy::default().with_beta3(Some(beta)))));
+        bad.push(("betas.0", Optimizer::builder(StableAdamW::default().with_betas((beta, 0.9)))));
+        bad.push(("betas.1", Optimizer::builder(StableAdamW::default().with_betas((0.9, beta)))));
     }
     for value in [-1.0, f64::NAN, f64::INFINITY] {
         bad.push(("momentum", Optimizer::builder(Lars::default().with_momentum(value))));
@@ -219,6 +222,7 @@ fn bad_tensor_norms() -> Vec<(&'static str, OptimizerBuilder)> {
         bad.push(("eps", Optimizer::builder(Lars::optax().with_eps(value))));
         bad.push(("eps", Optimizer::builder(Lamb::default().with_eps(value))));
         bad.push(("eps", Optimizer::builder(NovoGrad::default().with_eps(value))));
+        bad.push(("eps", Optimizer::builder(StableAdamW::default().with_eps(value))));
         bad.push(("ratio_range.1", Optimizer::builder(Lamb::default().with_ratio_range(Some((0.0, value))))));
     }
     for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-40] {

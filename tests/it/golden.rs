@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 43] = [
+const RULES: [&str; 44] = [
     "sgd",
     "adam",
     "adamw",
@@ -73,9 +73,10 @@ const RULES: [&str; 43] = [
     "adam_cautious",
     "sgd_cautious",
     "adan_cautious",
+    "stable_adamw",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
-const MEASURING_RULES: [&str; 5] = ["lars", "lamb", "novograd", "prodigy", "adafactor"];
+const MEASURING_RULES: [&str; 6] = ["lars", "lamb", "novograd", "prodigy", "adafactor", "stable_adamw"];
 
 #[test]
 fn the_oracles_compute_what_the_frameworks_compute() {
@@ -319,6 +320,16 @@ fn the_cpu_engine_follows_novograd_of_torch_optimizer_and_optax() {
 fn the_device_follows_novograd_of_torch_optimizer_and_optax() {
     the_device_follows("novograd");
     the_device_follows("novograd_optax");
+}
+
+#[test]
+fn the_cpu_engine_follows_stable_adamw_of_optimi() {
+    the_cpu_engine_follows("stable_adamw");
+}
+
+#[test]
+fn the_device_follows_stable_adamw_of_optimi() {
+    the_device_follows("stable_adamw");
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn nothing_is_left_of_what_came_after_a_snapshot(name: &str) {
 tests_of! {
     [nothing_is_left_of_what_came_after_a_snapshot]
     sgd adam adamw lion adagrad rmsprop adadelta adamax nadam radam adabelief yogi adan ademamix sophia rprop signsgd
-    schedule_free_sgd schedule_free_adamw lars lamb novograd prodigy adafactor
+    schedule_free_sgd schedule_free_adamw lars lamb novograd prodigy adafactor stable_adamw
 }
 
 #[test]

@@ -6,10 +6,12 @@
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{self, Trainer, assert_same_decision, device, device_with, encoder};
-use crate::oracle::{LambOracle, LarsOracle, NovoGradOracle, Oracle, ProdigyOracle, Rounded, StepScalars, measured};
+use crate::oracle::{
+    LambOracle, LarsOracle, NovoGradOracle, Oracle, ProdigyOracle, Rounded, StableAdamWOracle, StepScalars, measured,
+};
 use wgpu_optim::{
     Clip, Error, Gpu, GroupOptions, Lamb, Lars, Layout, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Prodigy,
-    Stats,
+    StableAdamW, Stats,
 };
 
 struct Case {
@@ -73,6 +75,10 @@ fn cases_with(d_coef: f64) -> Vec<Case> {
         let oracle = NovoGradOracle { betas, eps, grad_averaging: rule.grad_averaging };
         case(name, rule, oracle)
     }));
+
+    let stable = StableAdamW::default().with_lr(0.125).with_betas(betas).with_eps(eps).with_weight_decay(0.25);
+    let all = [("stable_adamw", stable.clone()), ("stable_adamw maximize", stable.with_maximize(true))];
+    cases.extend(all.map(|(name, rule)| case(name, rule, StableAdamWOracle { betas, eps })));
 
     let prodigy = Prodigy::default().with_betas(betas).with_eps(eps).with_weight_decay(0.25).with_d0(0.015_625);
     let prodigy = prodigy.with_beta3(Some(0.875)).with_lr(0.5).with_d_coef(d_coef);
@@ -186,7 +192,7 @@ fn rule_of(case: &Case) -> &'static str {
 
 tests_of! {
     [each_step_agrees_with_twin_and_oracle a_thousand_steps_stay_with_the_oracle]
-    lamb lars novograd prodigy
+    lamb lars novograd prodigy stable_adamw
 }
 
 #[test]
@@ -460,6 +466,46 @@ fn lamb_has_no_ratio_where_a_norm_is_zero() {
         for param in trainer.params().into_iter().chain(params) {
             assert!((param - expected).abs() <= 4.0 * f32::EPSILON * expected.abs(), "{param} for {expected}");
         }
+    }
+}
+
+/// With a β₂ of 0.5, a gradient of g after one of 1 has a corrected second moment of (0.25 + 0.5 g²) / 0.75.
+#[test]
+fn stable_adamw_divides_its_rate_by_an_rms_above_one_only() {
+    let layout = Layout::flat(5).unwrap();
+    let rule = StableAdamW::default().with_lr(0.125).with_betas((0.0, 0.5)).with_eps(0.0);
+    for (grad, divisor) in [(0.25f32, 1.0), (3.0, (9.0f64 / (4.75 / 0.75)).sqrt())] {
+        for weight_decay in [0.0, 0.25] {
+            let root = ((0.25 + 0.5 * f64::from(grad).powi(2)) / 0.75).sqrt();
+            let (first, lr) = (2.0 - 0.125 * (weight_decay * 2.0 + 1.0), 0.125 / divisor);
+            let expected = first - lr * (weight_decay * first + f64::from(grad) / root);
+            let builder = Optimizer::builder(rule.clone().with_weight_decay(weight_decay));
+            let mut params = [2.0; 5];
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
+            let mut cpu = builder.build_cpu(&layout).unwrap();
+            for grads in [[1.0; 5], [grad; 5]] {
+                trainer.step(&grads);
+                cpu.step(&mut params, &grads).unwrap();
+            }
+            for param in trainer.params()[..5].iter().chain(&params) {
+                let error = (f64::from(*param) - expected).abs();
+                assert!(error <= 4.0 * f64::from(f32::EPSILON), "{param} for {expected}, decay {weight_decay}");
+            }
+        }
+    }
+}
+
+/// 0 / 0 in the one element is no NaN in the mean over both, whose RMS is below 1.
+#[test]
+fn stable_adamw_without_eps_counts_elements_without_gradients_as_zero() {
+    let rule = StableAdamW::default().with_lr(0.125).with_eps(0.0).with_weight_decay(0.0);
+    let builder = Optimizer::builder(rule);
+    let mut params = [1.0; 2];
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &Layout::flat(2).unwrap(), &params);
+    trainer.step(&[4.0, 0.0]);
+    builder.build_cpu(&Layout::flat(2).unwrap()).unwrap().step(&mut params, &[4.0, 0.0]).unwrap();
+    for param in [trainer.params()[0], params[0]] {
+        assert!((param - 0.875).abs() <= 4.0 * f32::EPSILON, "{param}");
     }
 }
 

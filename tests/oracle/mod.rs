@@ -14,6 +14,7 @@ mod novograd;
 mod prodigy;
 mod schedule_free;
 mod sophia;
+mod stable_adamw;
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -26,6 +27,7 @@ pub use novograd::NovoGradOracle;
 pub use prodigy::ProdigyOracle;
 pub use schedule_free::{Averaging, ScheduleFreeOracle};
 pub use sophia::{Curvature, SophiaOracle};
+pub use stable_adamw::StableAdamWOracle;
 
 /// What a step brings to every element.
 #[derive(Clone, Default)]

@@ -65,6 +65,10 @@ pub(crate) fn compose(kernel: &str, seams: &HashMap<&'static str, Seam>) -> Resu
             wanted.extend(items.into_iter().map(|item| (name.clone(), line, from.clone(), item)));
             open.push(from);
         }
+        if name == "rule" {
+            // A rule need not import the types of its own functions.
+            open.extend(["interface", "package::rule::step"].map(str::to_owned));
+        }
         for (_, line, item) in declarations(&body) {
             if let Some(other) = declared.insert(item.clone(), name.clone()) {
                 return Err(format!(
