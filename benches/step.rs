@@ -208,7 +208,7 @@ fn bench_recording(criterion: &mut Criterion) {
     let bare = Optimizer::builder(AdamW::default());
     let clipped = bare.clone().clip(Clip::global_norm(1.0));
     for (name, builder, dispatches) in [("adamw", bare, 1), ("adamw+clip", clipped, 3)] {
-        let mut optimizer = builder.build(device, &layout).expect("the default limits hold every rule");
+        let mut optimizer = builder.build(device, queue, &layout).expect("the default limits hold every rule");
         let mut step = |encoder: &mut wgpu::CommandEncoder| {
             optimizer.step(encoder, &params, &grads).expect("the buffers fit");
         };

@@ -135,11 +135,10 @@ fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
         let message = error.to_string();
         assert!(message.contains("\"odd\"") && message.contains(names) && message.contains(line), "{message}");
     }
-    // What the kernel that decides on a step calls its own.
-    let taken = format!("fn clip(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();
-    assert!(
-        matches!(build(Odd { wgsl: taken, ..odd() }), Err(Error::Shader { message, .. }) if message.contains("clip"))
-    );
+    // What the kernel of the update calls its own.
+    let taken = format!("fn update_elements(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();
+    let error = build(Odd { wgsl: taken, ..odd() }).unwrap_err();
+    assert!(matches!(&error, Error::Shader { message, .. } if message.contains("update_elements")), "{error}");
     let error = build(Odd { wgsl: mistakes[0].0, ..odd() }).unwrap_err().to_string();
     assert!(error.contains("rule.wgsl:3") && error.contains("return oldd;"), "{error}");
 }
@@ -163,7 +162,6 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         Odd { sums: vec!["a", "a"], ..odd() },
         Odd { sums: vec!["Sum"], ..odd() },
         Odd { sums: vec!["a"], tensor_states: vec![("b", 0.0); 2], ..odd() },
-        Odd { tensor_states: vec![("b", 0.0)], ..odd() },
         Odd { hyperparameters: vec![("x", 1.0); 61], ..odd() },
     ];
     for rule in refused {
@@ -172,15 +170,15 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         let cpu = Optimizer::builder(rule).build_cpu(&Layout::flat(4).unwrap()).unwrap_err();
         assert_eq!(cpu.to_string(), error.to_string());
     }
-    // What sums needs a `measure`, and what keeps something of a tensor a `settle`.
+    // A rule with sums needs `terms`, one with a state per tensor `update_tensor_state`.
     let sums = Odd { sums: vec!["a"], ..odd() };
-    assert!(build(sums.clone()).unwrap_err().to_string().contains("measure"));
+    assert!(build(sums.clone()).unwrap_err().to_string().contains("terms"));
     let wgsl = "\
         fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }\n\
-        fn measure(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Measured { return Measured(grad); }";
+        fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums { return SegmentSums(grad); }";
     build(Odd { wgsl, ..sums.clone() }).unwrap();
-    let unsettled = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..sums }).unwrap_err();
-    assert!(unsettled.to_string().contains("settle"), "{unsettled}");
+    let without_update = build(Odd { wgsl, tensor_states: vec![("b", 0.0)], ..sums }).unwrap_err();
+    assert!(without_update.to_string().contains("update_tensor_state"), "{without_update}");
     let unknown = build(Odd { constants: vec![("speed", 1.0)], ..odd() }).unwrap_err();
     assert!(unknown.to_string().contains("override speed"), "{unknown}");
     let with = |declaration: &str| -> &'static str { format!("{declaration}\n{IDENTITY}").leak() };

@@ -44,7 +44,7 @@ pub(crate) fn race(gpu: &Gpu, course: &Course, entries: &[Entry]) -> Result<Vec<
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for step in first..(first + STEPS).min(course.steps + 1) {
             for racer in &mut racers {
-                racer.record(gpu, &mut encoder, &kernels, course, step)?;
+                racer.record(&mut encoder, &kernels, course, step)?;
             }
         }
         gpu.queue.submit([encoder.finish()]);
@@ -120,7 +120,6 @@ impl<'a> Racer<'a> {
     /// What is kept of the points after `step` steps, and the step that follows.
     fn record(
         &mut self,
-        gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
         kernels: &Kernels,
         course: &Course,

@@ -1,6 +1,6 @@
 //! Rules that descend one function from the same points, each in flat buffers of its own.
 
-use wgpu_optim::rule::ReduceBy;
+use wgpu_optim::rule::{AuxiliaryUpdates, ReduceBy, Reduction};
 use wgpu_optim::{Lamb, Lars, Layout, RuleConfig, Sophia};
 
 use crate::functions::Function;
@@ -62,21 +62,20 @@ impl Entry {
         Ok(Self { name: name.to_owned(), lr, rule: serde_json::from_value(fields)? })
     }
 
-    /// The starts that the rule takes: all if it is elementwise, few if it sums over tensors, since each point is one, and
-    /// the first if it sums over all elements, since points would not be independent.
+    /// All starts for an elementwise rule. Few for a rule with sums over tensors: each point is a tensor. The first for a
+    /// rule with sums over all elements: more points would not be independent.
     pub(crate) fn starts<'a>(&self, course: &Course<'a>) -> &'a [f32] {
-        let rule = self.rule.rule();
-        match rule.segmentation() {
-            _ if rule.measures().is_empty() => course.starts,
-            ReduceBy::All => &course.starts[..course.function.dimensions],
-            _ => course.few_starts,
+        match self.rule.rule().reduction().map(Reduction::by) {
+            None => course.starts,
+            Some(ReduceBy::All) => &course.starts[..course.function.dimensions],
+            Some(_) => course.few_starts,
         }
     }
 
-    /// The points' elements as one tensor; for a rule that sums over tensors, each point as one.
+    /// All points in one tensor; one tensor per point for a rule with sums.
     pub(crate) fn layout(&self, course: &Course) -> Result<Layout> {
         let len = self.starts(course).len();
-        if self.rule.rule().measures().is_empty() {
+        if self.rule.rule().reduction().is_none() {
             return Ok(Layout::flat(len)?);
         }
         let dimensions = course.function.dimensions;
@@ -84,9 +83,10 @@ impl Entry {
         Ok(points.fold(Layout::builder().packed(), |layout, name| layout.tensor(name, &[dimensions])).build()?)
     }
 
-    /// Whether the rule takes the curvature before the step that follows `step` others.
+    /// Whether the rule updates its estimate of the curvature after `step` steps.
     pub(crate) fn wants_curvature(&self, step: u32) -> bool {
-        step.is_multiple_of(CURVATURE_EVERY) && self.rule.rule().passes().contains(&"update_hessian")
+        let names = self.rule.rule().auxiliary_updates().map(AuxiliaryUpdates::auxiliary_names);
+        step.is_multiple_of(CURVATURE_EVERY) && names.is_some_and(|names| names.contains(&"update_hessian"))
     }
 }
 

@@ -187,7 +187,8 @@ fn every_rule_is_tuned_and_has_its_row() {
 fn weight_decay_is_left_out_and_the_rate_is_taken() {
     for (name, rule) in rules(&["all".to_owned()]).expect("rules") {
         let entry = Entry::new(&name, &rule, 0.125).expect("an entry");
-        assert_eq!((entry.rule.rule().lr(), entry.rule.rule().weight_decay()), (0.125, 0.0), "{name}");
+        let spec = entry.rule.rule().spec();
+        assert_eq!((spec.lr, spec.weight_decay), (0.125, 0.0), "{name}");
     }
 }
 

@@ -60,7 +60,7 @@ impl Case {
     }
 
     pub(crate) fn streams_of(rule: &RuleConfig) -> usize {
-        2 + rule.rule().states().len()
+        2 + rule.rule().spec().states.iter().filter(|state| state.present).count()
     }
 
     /// Bytes that the update moves: it reads the gradients, and reads and writes all other streams.
@@ -72,10 +72,10 @@ impl Case {
     /// over rows and columns the gradients twice.
     pub(crate) fn bytes(&self) -> u64 {
         let rule = self.rule.rule();
-        let measures = !rule.measures().is_empty();
-        let norm = u64::from(self.clip || measures);
-        let sums = if measures { self.streams() as u64 } else { 0 };
-        let factors = if rule.factored() { 2 } else { 0 };
+        let reduces = rule.reduction().is_some();
+        let norm = u64::from(self.clip || reduces);
+        let sums = if reduces { self.streams() as u64 } else { 0 };
+        let factors = if rule.factored().is_some() { 2 } else { 0 };
         self.update_bytes() + 4 * self.elements as u64 * (norm + sums + factors)
     }
 

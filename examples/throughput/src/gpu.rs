@@ -49,7 +49,7 @@ impl Device {
         let pipelines = SharedPipelines::new(&self.gpu.device);
         let set = |_| {
             let start = Instant::now();
-            let optimizer = case.builder().build_shared(&pipelines, &gpu.queue, &case.layout)?;
+            let optimizer = case.builder().build_shared(&pipelines, &self.gpu.queue, &case.layout)?;
             let made_in = start.elapsed().as_secs_f64();
             let (params, grads) = (flat(&self.gpu, &case.layout, 1.0), flat(&self.gpu, &case.layout, 1e-3));
             // Not the factors that a rule may keep beside them: they are small.
