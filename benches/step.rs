@@ -205,9 +205,9 @@ fn bench_recording(criterion: &mut Criterion) {
         }
         elapsed
     };
-    let bare = Optimizer::builder(AdamW::default());
-    let clipped = bare.clone().clip(Clip::global_norm(1.0));
-    for (name, builder, dispatches) in [("adamw", bare, 1), ("adamw+clip", clipped, 3)] {
+    let single_pass = Optimizer::builder(AdamW::default());
+    let clipped = single_pass.clone().clip(Clip::global_norm(1.0));
+    for (name, builder, dispatches) in [("adamw", single_pass, 1), ("adamw+clip", clipped, 3)] {
         let mut optimizer = builder.build(device, queue, &layout).expect("the default limits hold every rule");
         let mut step = |encoder: &mut wgpu::CommandEncoder| {
             optimizer.step(encoder, &params, &grads).expect("the buffers fit");

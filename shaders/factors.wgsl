@@ -1,12 +1,12 @@
-// The table of factors: running means of squared gradients per row and per column of each matrix, per element of
-// each vector. A line is a row or a column; a partial is the sum over 64 of its elements.
+// The factor table: running means of squared gradients per row and per column of each matrix, and per element of each
+// vector. A line is a row or a column; a partial is the sum over 64 elements of a line.
 
 import factor_table::{factors};
 
-// The header, nine words per axis (the rows of a tensor, then its columns; of a vector the elements, then nothing), the
-// factors, the mean over the rows of each matrix, and the partials.
+// In order: the header; nine words per axis; the factors; the mean of the row factors of each matrix; the partials.
+// Each tensor has two axes: rows, then columns. The first axis of a vector is its elements; the second is empty.
 
-// Words of the header: numbers of axes, lines and matrices; first words of the factors, the means and the partials.
+// Header words: counts of axes, lines and matrices; indices of the first words of the factors, means and partials.
 const AXES: u32 = 0u;
 const LINES: u32 = 1u;
 const MATRICES: u32 = 2u;
@@ -15,22 +15,23 @@ const MEANS: u32 = 4u;
 const PARTIALS: u32 = 5u;
 const HEADER: u32 = 6u;
 
-// Words of an axis. Line i begins at element START + i / STRIDE * STRIDE * LEN + i % STRIDE; its LEN elements lie
-// STRIDE apart.
+// Axis words. Line i begins at element START + i / STRIDE * STRIDE * LEN + i % STRIDE; its LEN elements are STRIDE
+// elements apart.
 const START: u32 = 0u;
 const STRIDE: u32 = 1u;
 const LEN: u32 = 2u;
 const PARTIALS_OF_LINE: u32 = 3u;
 const FIRST_PARTIAL: u32 = 4u;
 const FIRST_LINE: u32 = 5u;
-// Number of the first line's factor, and of the tensor's first matrix.
+// Indices of the first line's factor and of the tensor's first matrix.
 const FIRST_VALUE: u32 = 6u;
 const FIRST_MATRIX: u32 = 7u;
 // 0: no element of the tensor is active; 1: some are; 2: all are.
 const ACTIVE: u32 = 8u;
 const AXIS: u32 = 9u;
 
-// First word of the axis that holds a partial, line or matrix. `first` names the word to compare `number` with.
+// Index of the first word of the axis that contains partial, line or matrix `number`. `first` is the axis word to
+// compare: FIRST_PARTIAL, FIRST_LINE or FIRST_MATRIX.
 fn find_axis(number: u32, first: u32) -> u32 {
     var low = 0u;
     var high = factors[AXES];
@@ -53,7 +54,7 @@ fn factor(axis: u32, line: u32) -> f32 {
 fn variance_of(index: u32, tensor: u32) -> f32 {
     let rows = HEADER + 2u * tensor * AXIS;
     let columns = rows + AXIS;
-    // equivalent(+ START): it is 0
+    // equivalent(+ START): START is word 0
     let offset = index - factors[rows + START];
     let row = offset / factors[rows + LEN];
     let row_var = factor(rows, row);

@@ -1,10 +1,9 @@
-// The table of segments: sums over each, and the state that a rule keeps per tensor.
+// The segment table: the rule's tensor states and its sums over segments.
 
 import segment_table::{segments};
 
-// Row 0: numbers of segments and of parts. Then per segment a row of its state, a row of its sums, and a row of the
-// range of its parts. Then two rows per part: first element, end and segment; and its sums.
-// A part is the elements of one segment in one tile.
+// Row 0: counts of segments and of parts. Then three blocks with one row per segment: states, sums, ranges of parts.
+// Then two rows per part: first element, end and segment; sums. A part is the elements of one segment in one tile.
 
 fn state_row(segment: u32) -> u32 {
     return 1u + segment;

@@ -64,7 +64,8 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Sets the storage format of gradients; parameters and states stay f32. Default: [`Dtype::F32`].
+    /// Sets the storage format of the gradients given to `step`. Parameters, states and the inputs of auxiliary updates
+    /// stay f32, and so does the arithmetic: gradients are widened when they are read. Default: [`Dtype::F32`].
     pub fn grad_dtype(mut self, dtype: Dtype) -> Self {
         self.settings.grad_dtype = dtype;
         self

@@ -89,7 +89,7 @@ impl Clip {
     }
 }
 
-/// Orders above add nothing to infinity's, and the powers in the kernels would overflow.
+/// Larger orders hardly differ from infinity, and the powers in the kernels would overflow.
 const MAX_NORM_TYPE: f64 = 32.0;
 
 fn check_norm_type(owner: &str, norm_type: f64) -> Result<(), Error> {

@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use crate::storage::Dtype;
 
-/// Everything that the crate refuses: what was given, what is allowed, what to do.
+/// The errors of this crate. Each message says what was given, what is allowed, and what to do.
 ///
 /// All checks run before `wgpu` sees the call: a refused step records nothing and changes nothing.
 #[derive(Debug, Error)]
@@ -144,8 +144,11 @@ pub enum Error {
         /// The reason where it is not obvious; else empty.
         reason: &'static str,
     },
-    /// A slice does not start or end on an f32.
-    #[error("{what}: slice {slice} covers bytes {offset}..{end}; both ends must be multiples of 4")]
+    /// A slice does not begin at a word, does not hold whole numbers, or ends in a word that its buffer does not hold
+    /// whole.
+    #[error(
+        "{what}: slice {slice} covers bytes {offset}..{end}; both ends must be multiples of 4 (bf16 numbers may end 2 bytes before one, within the buffer)"
+    )]
     MisalignedSlice {
         /// `params` or `grads`.
         what: &'static str,

@@ -31,7 +31,7 @@ pub(crate) struct Axis {
 /// Which elements of a tensor are active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Active {
-    /// The tensor keeps its factors.
+    /// None: the tensor's factors stay unchanged.
     None,
     Some,
     #[default]
@@ -108,7 +108,7 @@ impl Factors {
         if len > max { Err(Error::LayoutTooLarge { len, max }) } else { Ok(Some(factors)) }
     }
 
-    /// Notes which tensors have active elements.
+    /// Stores which tensors have active elements.
     pub(crate) fn set_active(&mut self, layout: &Layout, groups: &GroupTable) {
         for (axes, tensor) in self.axes.chunks_exact_mut(2).zip(layout.tensors()) {
             let spans = groups.covering(tensor.range().start as u32, tensor.range().end as u32);
@@ -139,7 +139,7 @@ impl Factors {
         &self.axes[2 * tensor..2 * tensor + 2]
     }
 
-    /// The values of a state, among those of all.
+    /// The range of a state's values among all factors.
     pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
         let number = NAMES.iter().position(|known| *known == name)?;
         Some(if number == 0 { 0 } else { self.ends[number - 1] }..self.ends[number])

@@ -1,4 +1,4 @@
-//! The step on the device: what is composed, compiled, bound and recorded.
+//! The step on the device: composes and compiles kernels, binds buffers, encodes dispatches.
 
 mod adapter;
 mod buffer_slices;

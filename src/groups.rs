@@ -36,7 +36,7 @@ impl GroupOptions {
         self
     }
 
-    /// Gives the group a schedule of its own, which `lr_scale` multiplies. Default: the optimizer's.
+    /// Sets a separate schedule for the group, which `lr_scale` multiplies. Default: the optimizer's schedule.
     ///
     /// `Stats::lr` and the scalar states of [`Prodigy`](crate::Prodigy) and of the schedule-free rules follow the
     /// optimizer's schedule. Each different rate takes 4 bytes of a uniform buffer, of which WebGPU grants 64 KiB.
@@ -202,7 +202,7 @@ impl GroupTable {
         if self.lrs.is_empty() { lr * span.lr_scale } else { self.lrs[span.lr_scale as usize] }
     }
 
-    /// Segments that active elements lie in.
+    /// The segments that have active elements.
     pub(crate) fn segments(&self) -> impl Iterator<Item = u32> {
         self.spans.iter().filter_map(|span| span.segment)
     }

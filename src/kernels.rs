@@ -1,5 +1,5 @@
-//! The CPU reference of each kernel, and the structs that both engines share. Files, functions and statements are those of
-//! `shaders/kernels`.
+//! The CPU reference of each kernel, and the structs that both engines share. Files and functions have the names of
+//! those in `shaders/kernels`.
 
 pub(crate) mod auxiliary_update;
 pub(crate) mod bias_correction;

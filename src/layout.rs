@@ -2,11 +2,12 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::Error;
+use crate::storage::Dtype;
 
-/// Elements a padded tensor's start is a multiple of: 256 bytes, wgpu's default offset alignment of bindings.
+/// Alignment of padded tensors, in elements: 64 f32 are 256 bytes, wgpu's default offset alignment of bindings.
 pub const TENSOR_ALIGNMENT: usize = 64;
 
-/// The largest flat space of one optimizer, in elements: flat indices are `u32` on the device.
+/// Maximum length of a layout, in elements, padding included: flat indices are `u32` on the device.
 pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - (1 << 20);
 
 /// One named tensor of a [`Layout`].
@@ -19,25 +20,25 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// The name it was given.
+    /// The tensor's name, unique in its layout.
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// Its shape, outermost dimension first.
+    /// The shape, outermost dimension first; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
-    /// Its elements in the flat space.
+    /// The tensor's range in the flat space, in elements.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
-    /// Its group, if it was given one.
+    /// The tensor's group; `None` if it has none. [`LayoutBuilder::range`] may move elements to other groups.
     pub fn group(&self) -> Option<&str> {
         self.group.as_deref()
     }
 }
 
-/// A run of elements that belong to one group, or to none of the tensors.
+/// Contiguous elements of one [`Member`], from the previous span's end to `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) end: usize,
@@ -54,11 +55,11 @@ pub(crate) enum Member {
     Group(usize),
 }
 
-/// Where each tensor lies in the flat space of parameters, and which group each element belongs to.
+/// Maps named tensors to ranges of one flat space of f32 elements, and elements to parameter groups.
 ///
-/// By default every tensor starts at a multiple of [`TENSOR_ALIGNMENT`] elements, so that each can also be
-/// bound on its own; the gaps are never read or written. [`LayoutBuilder::packed`] leaves no gaps, to match a
-/// buffer that already exists.
+/// By default every tensor starts at a multiple of [`TENSOR_ALIGNMENT`] elements, so that a program can also bind each
+/// tensor separately. Optimizers leave the padding unchanged. [`LayoutBuilder::packed`] omits padding, to match an
+/// existing buffer.
 ///
 /// ```
 /// use wgpu_optim::Layout;
@@ -84,12 +85,15 @@ impl Layout {
         LayoutBuilder::default()
     }
 
-    /// One tensor named `params` of `len` elements, without padding.
+    /// A layout of one tensor named `params` with `len` elements, without padding.
+    ///
+    /// # Errors
+    /// [`Error::LayoutTooLarge`] above [`MAX_ELEMENTS`].
     pub fn flat(len: usize) -> Result<Self, Error> {
         Self::builder().tensor("params", &[len]).packed().build()
     }
 
-    /// Elements of the flat space, padding included.
+    /// Length of the flat space in elements, padding included.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -99,24 +103,29 @@ impl Layout {
         self.len == 0
     }
 
-    /// Bytes to allocate for parameters or gradients: 4 per element, rounded up to 16 so that the kernels can
-    /// move four elements at a time to the very end. A buffer of exactly `4 * len()` bytes is accepted too; where
-    /// that is no multiple of 16 the kernels fall back to single elements.
+    /// Bytes of a buffer for f32 parameters or gradients: [`Layout::buffer_size_of`] f32.
     pub fn buffer_size(&self) -> u64 {
-        (self.len as u64 * 4).next_multiple_of(16)
+        self.buffer_size_of(Dtype::F32)
     }
 
-    /// The tensor of that name.
+    /// Bytes of a buffer for all elements in a storage format, rounded up to a multiple of 16: kernels then access four
+    /// elements at a time up to the end. A buffer without that rounding (a multiple of 4 bytes) is accepted too, and
+    /// its last elements, or all of them, are accessed one at a time.
+    pub fn buffer_size_of(&self, dtype: Dtype) -> u64 {
+        dtype.bytes(self.len as u64).next_multiple_of(16)
+    }
+
+    /// The tensor with this name; `None` if there is none.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// All tensors in the order they were added.
+    /// All tensors, in the order in which they were added.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
     }
 
-    /// The names of all groups: the tensors' in the order they first appeared, then those of ranges.
+    /// The names of all groups: first those of tensors, then those of ranges, each in order of first use.
     pub fn groups(&self) -> &[String] {
         &self.groups
     }
@@ -137,13 +146,13 @@ pub struct LayoutBuilder {
 }
 
 impl LayoutBuilder {
-    /// Adds a tensor. `shape` is outermost dimension first; `&[]` is a scalar of one element.
+    /// Adds a tensor with a unique name. `shape` has the outermost dimension first; `&[]` is a scalar.
     pub fn tensor(mut self, name: impl Into<String>, shape: &[usize]) -> Self {
         self.tensors.push((name.into(), shape.to_vec(), None));
         self
     }
 
-    /// Puts the tensor added last into a group.
+    /// Assigns the last added tensor to a group. Default: no group.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         let group = group.into();
         match self.tensors.last_mut() {
@@ -153,24 +162,25 @@ impl LayoutBuilder {
         self
     }
 
-    /// Puts a range of elements of the flat space into a group, whatever tensors it cuts through.
-    /// It takes precedence over the tensors' own groups; ranges must not overlap each other.
+    /// Assigns a range of the flat space, in elements, to a group. It may begin and end inside tensors, and overrides
+    /// the groups of tensors. Ranges must not overlap.
     pub fn range(mut self, elements: Range<usize>, group: impl Into<String>) -> Self {
         self.ranges.push((elements, group.into()));
         self
     }
 
-    /// Leaves no padding between tensors.
+    /// Omits padding between tensors. Default: tensors start at multiples of [`TENSOR_ALIGNMENT`].
     pub fn packed(mut self) -> Self {
         self.packed = true;
         self
     }
 
-    /// Checks everything and makes the layout.
+    /// Validates all settings and builds the layout.
     ///
     /// # Errors
-    /// [`Error::EmptyLayout`], [`Error::DuplicateTensor`], [`Error::GroupWithoutTensor`],
-    /// [`Error::RangeOutOfBounds`], [`Error::OverlappingRanges`], [`Error::LayoutTooLarge`].
+    /// [`Error::EmptyLayout`] without a tensor, [`Error::DuplicateTensor`] for a repeated name,
+    /// [`Error::GroupWithoutTensor`] if [`group`](Self::group) came first, [`Error::RangeOutOfBounds`],
+    /// [`Error::OverlappingRanges`], [`Error::LayoutTooLarge`] above [`MAX_ELEMENTS`].
     pub fn build(self) -> Result<Layout, Error> {
         if let Some(group) = self.group_without_tensor {
             return Err(Error::GroupWithoutTensor { group });
@@ -202,7 +212,7 @@ impl LayoutBuilder {
         let len = len as usize;
         let mut groups: Vec<String> = Vec::new();
         let mut index = HashMap::new();
-        // A group that turns out to hold no element is a group all the same.
+        // Includes groups without elements.
         let named = tensors.iter().filter_map(|tensor| tensor.group.as_ref());
         for group in named.chain(self.ranges.iter().map(|(_, group)| group)) {
             index.entry(group.clone()).or_insert_with(|| {
@@ -237,7 +247,7 @@ impl LayoutBuilder {
     }
 }
 
-/// Spans in ascending order; neighbours of one kind are merged, empty ones dropped.
+/// Spans in ascending order. Merges adjacent spans with equal members; drops empty spans.
 #[derive(Default)]
 struct Spans(Vec<Span>);
 

@@ -48,4 +48,4 @@ pub use rule::Rule;
 pub use rules::*;
 pub use schedule::Schedule;
 pub use storage::{Dtype, HostSlice};
-pub use wgpu;
+pub use {half, wgpu};

@@ -1,4 +1,4 @@
-//! Statistics of steps: of the last one, of many, and how they come from the device without a stall.
+//! Statistics of the last step and of recent steps, and their readback from the device without stalls.
 
 #[cfg(feature = "serde")]
 mod csv_json;

@@ -1,8 +1,8 @@
 //! Work on several threads, with feature `rayon`. Results come in order and depend on no thread count.
 
-/// Calls `f` for every item.
+/// Calls `f` for every element of `items`.
 pub(crate) fn map<P: Send, T: Send>(items: Vec<P>, f: impl Fn(P) -> T + Sync + Send) -> Vec<T> {
-    // Waking a thread takes longer than one small item.
+    // Waking a thread takes longer than a small task.
     #[cfg(feature = "rayon")]
     if items.len() > 1 && threads() > 1 {
         use rayon::prelude::*;

@@ -1,4 +1,4 @@
-//! The plan of an optimizer's steps: its settings, checked, and the passes that each step takes.
+//! The plan of an optimizer's steps: its validated settings, and the passes of each step.
 
 mod pass;
 mod state;
@@ -49,7 +49,7 @@ impl PlanSettings {
     }
 }
 
-/// What both engines read of the steps to come.
+/// The validated settings and the host's state of an optimizer, for both engines.
 #[derive(Debug)]
 pub(crate) struct StepPlan {
     pub(crate) rule: TransformedRule,
@@ -197,13 +197,13 @@ impl StepPlan {
 
     /// Whether steps without metrics need a decision.
     fn decides(&self) -> bool {
-        // A single-pass step reads the bias corrections that the step before computed, with that step's betas.
+        // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
         let corrects_anew = self.cycles_momentum && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
         self.len == 0 || self.measures_norm() || checks || corrects_anew
     }
 
-    /// The kinds of step that may come: a gradient scale turns single-pass steps into decided ones, and none back.
+    /// All kinds of step that may be recorded. Setting a gradient scale turns single-pass steps into decided steps.
     pub(crate) fn kinds(&self) -> Vec<StepKind> {
         let mut kinds = vec![StepKind::Decided];
         kinds.extend((!self.decides()).then_some(StepKind::SinglePass));
@@ -212,7 +212,7 @@ impl StepPlan {
         kinds
     }
 
-    /// Whether a step of that kind may come without a change of settings.
+    /// Whether a step of that kind may be recorded without a change of settings.
     pub(crate) fn may_follow(&self, kind: StepKind) -> bool {
         match kind {
             StepKind::SinglePass => !self.decides(),
@@ -322,7 +322,7 @@ impl StepPlan {
     }
 }
 
-/// The parts of clipping that the decision, the gradients and the segments take.
+/// Splits a clip into clipping by one norm, by value, and by segment norms.
 fn split_clip(clip: Option<Clip>) -> (NormClip, Option<ClipValue>, Option<ClipSegment>) {
     let norm = |norm_type, limit, exact, window| NormClip {
         order: NormOrder::new(norm_type),

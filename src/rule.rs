@@ -26,8 +26,8 @@ use crate::error::{check, is_rate};
 
 /// An elementwise update rule, in WGSL for the device and in Rust for the CPU engine.
 ///
-/// The harness around the rule does everything else: gradient scale, clipping, finite checks, groups, schedules, step
-/// counts, bias corrections, alignment and tails. Gradients arrive scaled, clipped and, to maximize, negated.
+/// The optimizer does everything else: gradient scale, clipping, finite checks, groups, schedules, step counts, bias
+/// corrections, alignment. The rule receives gradients that are unscaled, clipped and, to maximize, negated.
 ///
 /// # The WGSL
 /// [`Rule::wgsl`] defines, over four elements at a time,
@@ -75,7 +75,7 @@ pub trait Rule: Debug + Send + Sync {
         None
     }
 
-    /// Scalars that the rule carries from one applied step to the next. Default: none.
+    /// Scalar state, which each applied step updates. Default: none.
     fn scalar_state(&self) -> Option<&dyn ScalarState> {
         None
     }
@@ -90,7 +90,7 @@ pub trait Rule: Debug + Send + Sync {
         None
     }
 
-    /// A share of elements for the statistics. Default: none.
+    /// A metric for the statistics: the fraction of elements for which a condition holds. Default: none.
     fn metric(&self) -> Option<&dyn Metric> {
         None
     }
@@ -106,7 +106,7 @@ pub(crate) fn validate(rule: &dyn Rule) -> Result<(), Error> {
     let spec = rule.spec();
     check_rate(&spec.name, "lr", spec.lr)?;
     check_rate(&spec.name, "weight_decay", spec.weight_decay)?;
-    // Before the betas, which the rule knows by their names.
+    // Runs before the check of betas: the rule's own errors name its fields.
     rule.validate()?;
     spec.bias_corrected.iter().try_for_each(|&beta| check_beta(&spec.name, "bias_corrected", beta))
 }

@@ -1,4 +1,4 @@
-//! Learning rates over time: [`Schedule`], its kinds, and [`ReduceLROnPlateau`]; and [`RangeTest`], to find one.
+//! Learning-rate schedules: [`Schedule`] and its kinds, [`ReduceLROnPlateau`], and the learning-rate [`RangeTest`].
 
 mod compose;
 mod cosine;
@@ -24,15 +24,15 @@ pub use warmup::{DecayType, Warmup, WarmupStableDecay, WarmupType};
 use crate::Error;
 use kind::{Kind, Named};
 
-/// The enum has a variant per kind.
+/// Defines [`Schedule`] with one variant per kind.
 macro_rules! schedules {
     ($($Kind:ident = $name:literal $($only_written:ident)?),* $(,)?) => {
         /// The learning rate as a pure function of the step, in f64 on the host.
         ///
-        /// Steps count calls of `step` from 0, also those that skip, as PyTorch's schedulers and optax count. Each kind is a
-        /// struct that becomes a schedule by `into()`; where PyTorch has it, its fields are PyTorch's keywords. In
-        /// configuration files it is `{"name": "step", "lr": 0.1, "step_size": 30}` with those of its fields that have no
-        /// default. Printed, it is `step(lr=0.1, step_size=30, gamma=0.1)`.
+        /// The step is the number of earlier calls of `step`, skipped steps included, as in PyTorch and optax. Each
+        /// kind is a struct that converts into a schedule with `into()`. Its fields have PyTorch's names where PyTorch
+        /// has the schedule. In configuration files: `{"name": "step", "lr": 0.1, "step_size": 30}`; fields with a
+        /// default are optional. Printed: `step(lr=0.1, step_size=30, gamma=0.1)`.
         ///
         /// ```
         /// use wgpu_optim::Schedule;
@@ -63,7 +63,7 @@ macro_rules! schedules {
         )*
 
         impl Schedule {
-            /// The names of all kinds; no file can hold a `lambda`.
+            /// The names of all kinds in configuration files. `lambda` cannot be read or written.
             pub const NAMES: &[&str] = &[$($Kind::NAME),*];
 
             /// The learning rate of a schedule that was validated.
@@ -145,13 +145,13 @@ impl Schedule {
         WarmupCosine::new(peak_lr, warmup_steps, total_steps).into()
     }
 
-    /// [`Lambda`]: `lr` times what a function says of the step.
+    /// [`Lambda`]: `lr * lr_lambda(step)`.
     pub fn lambda(lr: f64, lr_lambda: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
         Lambda::new(lr, lr_lambda).into()
     }
 
-    /// The learning rate that a schedule with one end falls to instead of 0: `min_lr`, or PyTorch's `eta_min`, also behind a
-    /// warm-up. Others have no such field and stay as they are.
+    /// Sets the field `min_lr` or `eta_min` (PyTorch) of the schedule, or of the schedule inside a [`Warmup`]. Does
+    /// nothing for kinds without such a field.
     #[must_use]
     pub fn with_min_lr(mut self, lr: f64) -> Self {
         match &mut self {
@@ -166,27 +166,28 @@ impl Schedule {
         self
     }
 
-    /// This schedule behind a linear rise from 0 over `warmup_steps` steps; [`Warmup`] has other ways.
+    /// Prepends a linear warm-up from 0 over `warmup_steps` steps. [`Warmup`] has more options.
     #[must_use]
     pub fn with_warmup(self, warmup_steps: u64) -> Self {
         Warmup::new(Box::new(self), warmup_steps).into()
     }
 
-    /// The learning rate at a step, counted from 0.
+    /// The learning rate at a step, from 0.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a field out of range, or a result that is no learning rate (negative, or not finite in
-    /// f32); [`Error::ScheduleEnded`] for a step behind the last of a schedule that ends.
+    /// [`Error::Hyperparameter`] for a field out of range, or for a learning rate that is negative or not finite in
+    /// f32; [`Error::ScheduleEnded`] after the last step of a schedule that ends.
     pub fn lr(&self, step: u64) -> Result<f64, Error> {
         self.validate()?;
         self.value(step)
     }
 
-    /// The momentum at a step, if the schedule cycles it: what takes the place of the rule's `momentum`, or of the first of
-    /// its `betas`. Among schedules in sequence that of the last one to have cycled it, or else of the first that will.
+    /// The momentum at a step, if the schedule cycles it. It replaces the rule's `momentum`, or the first of its
+    /// `betas`. In a [`Sequential`] schedule, a part without momentum keeps the last momentum of an earlier part, or
+    /// else uses the first momentum of a later part.
     ///
     /// # Errors
-    /// Those of [`Schedule::lr`].
+    /// As for [`Schedule::lr`].
     pub fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
         self.validate()?;
         self.momentum_value(step)

@@ -78,7 +78,7 @@ impl Segments {
         segments
     }
 
-    /// Adds elements, which lie behind all before, to a segment.
+    /// Adds elements to a segment. Calls must be in ascending order of elements.
     fn add(&mut self, segment: usize, elements: Range<usize>) {
         let first = self.parts.len();
         let mut start = elements.start;
@@ -117,13 +117,13 @@ impl Segments {
         }
     }
 
-    /// Keeps the state of every segment but these, which have active elements.
+    /// Marks only these segments as active. The states of all others stay unchanged.
     pub(crate) fn set_active(&mut self, segments: impl Iterator<Item = u32>) {
         self.active.fill(false);
         segments.for_each(|segment| self.active[segment as usize] = true);
     }
 
-    /// The parts of each segment, maybe with others between; empty if it keeps its state.
+    /// A range that contains all parts of each segment, and possibly parts of others. Empty for inactive segments.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let of_segment =
             |(range, &active): (&Range<usize>, &bool)| range.start..if active { range.end } else { range.start };

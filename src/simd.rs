@@ -1,4 +1,4 @@
-//! The machine's widest vectors, chosen at run time.
+//! Selects the instruction set at run time.
 
 /// Bytes of a cache line; no vector is longer.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;

@@ -1,6 +1,7 @@
 //! How numbers lie in memory: one file per format. Only this folder tells words from numbers.
 
-pub(crate) mod f32;
+mod bf16;
+mod f32;
 
 /// Bits of an f32 without its sign.
 pub(crate) const ABSOLUTE: u32 = 0x7fff_ffff;
@@ -15,15 +16,19 @@ pub enum Dtype {
     /// 32-bit floats.
     #[default]
     F32,
+    /// bfloat16, two to a 32-bit word, the first in its lower half: as a slice of 16-bit numbers lies in the memory of a
+    /// little-endian machine.
+    Bf16,
 }
 
 impl Dtype {
-    pub(crate) const ALL: [Self; 1] = [Self::F32];
+    pub(crate) const ALL: [Self; 2] = [Self::F32, Self::Bf16];
 
     /// Bytes of `len` numbers.
     pub const fn bytes(self, len: u64) -> u64 {
         match self {
             Self::F32 => 4 * len,
+            Self::Bf16 => 2 * len,
         }
     }
 
@@ -31,6 +36,7 @@ impl Dtype {
     pub(crate) fn format(self) -> &'static dyn Format {
         match self {
             Self::F32 => &f32::F32,
+            Self::Bf16 => &bf16::Bf16,
         }
     }
 }
@@ -90,6 +96,8 @@ pub(crate) enum Access {
 pub enum HostSlice<'a> {
     /// 32-bit floats.
     F32(&'a [f32]),
+    /// bfloat16.
+    Bf16(&'a [half::bf16]),
 }
 
 impl<'a> HostSlice<'a> {
@@ -97,6 +105,7 @@ impl<'a> HostSlice<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
         }
     }
 
@@ -109,6 +118,7 @@ impl<'a> HostSlice<'a> {
     pub fn dtype(&self) -> Dtype {
         match self {
             Self::F32(_) => Dtype::F32,
+            Self::Bf16(_) => Dtype::Bf16,
         }
     }
 
@@ -118,30 +128,41 @@ impl<'a> HostSlice<'a> {
     }
 
     /// The numbers of a range as f32: where they lie, or widened into `scratch`.
-    pub(crate) fn load<'b>(&self, range: std::ops::Range<usize>, _scratch: &'b mut Vec<f32>) -> &'b [f32]
+    pub(crate) fn load<'b>(&self, range: std::ops::Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,
     {
         match self {
             Self::F32(values) => &values[range],
+            Self::Bf16(values) => {
+                scratch.clear();
+                scratch.extend(values[range].iter().map(|&number| bf16::widen(number)));
+                scratch
+            }
         }
     }
 }
 
-impl<'a> From<&'a [f32]> for HostSlice<'a> {
-    fn from(values: &'a [f32]) -> Self {
-        Self::F32(values)
-    }
+macro_rules! from_slices {
+    ($($number:ty => $variant:ident),*) => {$(
+        impl<'a> From<&'a [$number]> for HostSlice<'a> {
+            fn from(values: &'a [$number]) -> Self {
+                Self::$variant(values)
+            }
+        }
+
+        impl<'a> From<&'a Vec<$number>> for HostSlice<'a> {
+            fn from(values: &'a Vec<$number>) -> Self {
+                Self::$variant(values)
+            }
+        }
+
+        impl<'a, const N: usize> From<&'a [$number; N]> for HostSlice<'a> {
+            fn from(values: &'a [$number; N]) -> Self {
+                Self::$variant(values)
+            }
+        }
+    )*};
 }
 
-impl<'a> From<&'a Vec<f32>> for HostSlice<'a> {
-    fn from(values: &'a Vec<f32>) -> Self {
-        Self::F32(values)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [f32; N]> for HostSlice<'a> {
-    fn from(values: &'a [f32; N]) -> Self {
-        Self::F32(values)
-    }
-}
+from_slices!(::core::primitive::f32 => F32, half::bf16 => Bf16);

@@ -1,6 +1,6 @@
 //! The tile of 8,192 elements, the unit of reproducible sums, and how its elements are added.
 //!
-//! On the device eight lanes share a subtile of 256 neighboring elements and read it in rows of 32, four elements each.
+//! On the device eight lanes share a subtile of 256 contiguous elements and read it in rows of 32, four elements each.
 //! The CPU engine adds in the same order: each column of a subtile, then four columns per lane, then the lanes.
 
 use std::ops::Range;

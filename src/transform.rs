@@ -17,7 +17,7 @@ use crate::rule::{Elements, Factored, Metric, Reduction, Rule, RuleSpec, StepSca
 #[derive(Debug, Clone)]
 pub(crate) struct TransformedRule {
     rule: Arc<dyn Rule>,
-    /// The rule's, and what its transforms add.
+    /// The rule's spec, with the hyperparameters and constants of its transforms.
     spec: RuleSpec,
     clip_value: Option<ClipValue>,
     clip_segment: Option<ClipSegment>,

@@ -140,7 +140,7 @@ impl Check<'_> {
             got.push(parts?.concat());
         }
         for (stream, name) in std::iter::once("param").chain(names.iter().map(String::as_str)).enumerate() {
-            // A factor has no element of its own.
+            // A factor belongs to many elements.
             let of_element = |values: &[f32], i: usize| if old[stream].len() == LEN { values[i] } else { f32::NAN };
             for element in 0..old[stream].len() {
                 let (old, got) = (old[stream][element], got[stream][element]);

@@ -1,4 +1,4 @@
-// Applies the rule, after clipping by norms of segments.
+// Clips by segment norms, then applies the rule.
 
 import package::rule::step::{StepScalars};
 import clip_segment::{clip_by_segment};

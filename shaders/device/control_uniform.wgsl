@@ -1,4 +1,4 @@
-// The decision of the step, for all kernels after `decide`.
+// The control block as a uniform, for all kernels after `decide`.
 
 import package::kernels::control::{Control};
 

@@ -1,4 +1,4 @@
-// The variance of four elements as the factors give it.
+// Sets `variance` of four elements from the row and column factors.
 
 import package::factors::{variance_of};
 import interface::{Element};

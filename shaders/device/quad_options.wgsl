@@ -5,7 +5,7 @@ struct QuadOptions {
     is_active: vec4<bool>,
     lr_scale: vec4<f32>,
     weight_decay: vec4<f32>,
-    // Number of the segment; arbitrary where inactive.
+    // Index of the segment; undefined where inactive.
     segment: vec4<u32>,
 }
 
@@ -13,8 +13,8 @@ fn first_of_quad(count: u32) -> vec4<bool> {
     return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count);
 }
 
-// Whether each of the elements from `index` on is among the first `count`, and among the first `active_count` of its block
-// of 64.
+// Whether each of the four elements at `index` is among the first `count` of the quad and the first `active_count` of
+// its block of 64.
 fn active_of_block(index: u32, active_count: u32, count: u32) -> vec4<bool> {
     return first_of_quad(min(count, active_count - min(active_count, index % 64u)));
 }

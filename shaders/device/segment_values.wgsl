@@ -1,4 +1,4 @@
-// The sums and states of the segments that four elements lie in.
+// Reads the sums and tensor states of the segments of four elements.
 
 import package::segments::{floats_at, state_row, sums_row};
 import interface::{SegmentSums, TensorState, unpack_segment_sums, unpack_tensor_state};

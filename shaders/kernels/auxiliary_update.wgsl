@@ -1,7 +1,7 @@
-// An auxiliary update of the rule over all elements, between steps. Counts no step.
+// Applies an auxiliary update of the rule to all elements. Leaves the step counter unchanged.
 //
-// In: parameters, states, the input in place of gradients. Out: parameters and states. Grid: one workgroup of 64 per
-// 1,024 elements of the chunk.
+// In: parameters, states, and the update's input instead of gradients. Out: parameters and states. Grid: one workgroup
+// of 64 per 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
 import package::kernels::update_elements::{StepContext, first_element, update_elements};

@@ -1,11 +1,11 @@
-// 1 - beta^t from the step counter, without cancellation.
+// Computes 1 - beta^t from the step counter, without cancellation.
 
-// For each of eight hexadecimal digits, lowest first, and each of its 16 values n: beta^n and 1 - beta^n, n times the
-// digit's place value. Up to four betas, one per lane.
+// For each of the eight hexadecimal digits of t, lowest first, and each digit value d: beta^n and 1 - beta^n with
+// n = d * 16^place. Up to four betas, one per vector component.
 @group(1) @binding(1) var<uniform> powers: array<vec4<f32>, 256>;
 
-// 1 - ab = (1 - a) + a (1 - b), digit by digit. Powers shrink towards the high digits, and with them earlier rounding
-// errors; a digit of 0 changes nothing.
+// Applies 1 - ab = (1 - a) + a (1 - b) digit by digit. Each higher digit multiplies earlier rounding errors by a
+// smaller power; a digit of 0 changes nothing.
 fn bias_correction(t: u32) -> vec4<f32> {
     var correction = vec4<f32>(0.0);
     // undetected(7u): no test takes 2^28 steps
@@ -16,7 +16,7 @@ fn bias_correction(t: u32) -> vec4<f32> {
     return correction;
 }
 
-// One lane of `bias_correction` if it is needed, else 0.
+// Component `beta` of `bias_correction` if `needed`, else 0.
 fn bias_correction_of(beta: u32, t: u32, needed: bool) -> f32 {
     var correction = 0.0;
     // undetected(7u): no test takes 2^28 steps

@@ -1,15 +1,15 @@
-// The control block: counters, decisions and statistics that one step leaves for the next.
+// The control block: the step counters, decisions and statistics of the last step.
 
 struct Control {
-    // 1 - beta^t of the last applied step, and of the step after it.
+    // 1 - beta^t for the last applied step t, and for step t + 1.
     bias_correction: vec4<f32>,
     upcoming_bias_correction: vec4<f32>,
     // The rule's scalar state after the last applied step.
     scalar_state: vec4<f32>,
-    // Applied steps, skipped steps.
+    // Counts of applied and of skipped steps.
     step: u32,
     skipped: u32,
-    // Whether `update` writes, and whether `NonFinite::Stop` refuses all later steps.
+    // 1 if `update` writes; 1 if `NonFinite::Stop` has stopped the optimizer.
     apply: u32,
     stopped: u32,
     lr: f32,
@@ -27,8 +27,8 @@ struct Control {
 
 struct ControlBlock {
     control: Control,
-    // Flat index of the first non-finite gradient. Word `t & 1` belongs to applied step t: a step resets the word of
-    // its successor while its own is being written.
+    // Flat index of the first non-finite gradient, or NONE. Step t writes word `t & 1` and resets the other word for
+    // step t + 1.
     first_nonfinite: array<atomic<u32>, 2>,
 }
 
@@ -37,7 +37,7 @@ struct StepHead {
     lr: f32,
     // 1 / gradient scale; negative to maximize.
     inv_scale: f32,
-    // The norm to clip at, or the fraction of the percentile.
+    // The maximum norm, or the percentile as a fraction.
     max_norm: f32,
     flags: u32,
 }

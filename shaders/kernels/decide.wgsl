@@ -1,4 +1,4 @@
-// The decision of a step: total norm, clip coefficient, apply or skip, step counter, bias corrections.
+// Computes the global norm and the clip coefficient, applies or skips the step, and updates the control block.
 //
 // In: `tile_sums`, the gradient scale, the step's uniforms. Out: the control block. Grid: one workgroup of 256.
 
@@ -14,16 +14,16 @@ import step_uniforms::{uniforms};
 
 @group(0) @binding(0) var<storage, read_write> block: ControlBlock;
 @group(0) @binding(1) var<storage, read> tile_sums: array<ScaledSum>;
-// Bits of the gradient scale on the device; of 1 where the host gives it.
+// Bits of the gradient scale in a device buffer; bits of 1.0 if the host gives the scale.
 @group(0) @binding(2) var<storage, read> grad_scale: u32;
-// The block that a later single-pass step writes.
+// The block that the next single-pass step writes.
 @group(0) @binding(3) var<storage, read_write> next: ControlBlock;
 
 const LANES: u32 = 256u;
-// From this exponent on, clip by exponents: norm and scale may leave the range of f32.
+// Above this exponent, norm and scale may leave the range of f32: `clip` handles mantissa and exponent separately.
 const HUGE: i32 = 90;
 
-// The clip coefficient (x), and the two factors that unscale and clip (y, z).
+// Returns the clip coefficient (x) and the two factors that unscale and clip (y, z).
 fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> vec3<f32> {
     if total.max_bits > INFINITE {
         // NaN from the gradient's own bits: a compiler may assume that no expression is NaN.
@@ -33,7 +33,7 @@ fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f
     if total.max_bits == INFINITE {
         return vec3<f32>(0.0, inv_scale, 0.0);
     }
-    // equivalent(126): half the mantissa with an exponent one greater is the same number
+    // equivalent(126): half the mantissa and an exponent greater by one are the same number
     let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
     let exponent = total.exponent + scale_exponent;
     // equivalent(>=): both branches are exact far on either side
@@ -71,7 +71,7 @@ fn decide(@builtin(local_invocation_index) lane: u32) {
         inv_scale = uniforms.head.inv_scale / bitcast<f32>(grad_scale);
     }
     let root = root_of(total.sum, total.max_bits, total.exponent);
-    // Half of the exponent before the scale, half after it: no partial product leaves the range.
+    // Multiplies by half of the exponent before the scale and by half after it: no product leaves the range of f32.
     let first_half = total.exponent / 2;
     var grad_norm = root * power_of_two(first_half) * abs(inv_scale) * power_of_two(total.exponent - first_half);
     if total.max_bits >= INFINITE {

@@ -1,7 +1,7 @@
-// Sums of squared gradients over each partial: 64 elements of a row, of a column, or one element of a vector.
+// Sums squared gradients over each partial: 64 elements of a row or column, or one element of a vector.
 //
 // In: gradients, the control block. Out: partials in the factor table. Grid: one lane per partial of the chunk.
-// Each lane adds in the order of elements and continues the sum of the chunk before: chunking changes no bit.
+// Each lane adds elements in ascending order and continues the sum of the previous chunk: chunking changes no bit.
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
@@ -28,16 +28,16 @@ fn sum_partial(partial: u32) {
     let stride = factors[axis + STRIDE];
     let len = factors[axis + LEN];
     let partials_of_line = factors[axis + PARTIALS_OF_LINE];
-    // Partials of neighboring lines are neighbors, as the elements are.
+    // Partials of adjacent lines are adjacent, as their elements are.
     let number = partial - factors[axis + FIRST_PARTIAL];
     let first = number / stride % partials_of_line * PARTIAL_LEN;
     let count = min(len - first, PARTIAL_LEN);
-    // equivalent(+ START): it is 0
+    // equivalent(+ START): START is word 0
     let first_line = factors[axis + START] + number / (stride * partials_of_line) * (stride * len);
     let start = first_line + first * stride + number % stride;
-    // equivalent(constant): see the next line
+    // equivalent(constant): only the early return below reads it
     let last = start + (count - 1u) * stride;
-    // equivalent(boundary, drop): the loop adds nothing outside the chunk; this spares it
+    // equivalent(boundary, drop): an optimization; the loop below adds nothing outside the chunk
     if active_elements == 0u || start >= chunk.start + chunk.length || last < chunk.start {
         return;
     }
@@ -47,7 +47,7 @@ fn sum_partial(partial: u32) {
     }
     for (var i = 0u; i < count; i++) {
         let element = start + i * stride;
-        // undetected(>, || element >= chunk.start + chunk.length): lavapipe reads zeros beyond a binding
+        // undetected(>, || element >= chunk.start + chunk.length): lavapipe reads zeros past the end of a binding
         if element < chunk.start || element >= chunk.start + chunk.length {
             continue;
         }
@@ -73,8 +73,8 @@ fn factor_partials(
 ) {
     let first = (workgroup.y * grid.x + workgroup.x) * 256u + lane;
     let end = select(0u, chunk.end_partial, control.apply != 0u);
-    // Repeats where the device's largest grid has fewer lanes than there are partials.
-    // equivalent(boundary): the partial behind the last has no element in the chunk
+    // Loops because the device's maximum grid may have fewer lanes than partials.
+    // equivalent(boundary): the partial after the last has no element in the chunk
     for (var partial = chunk.first_partial + first; partial < end; partial += grid.x * grid.y * 256u) {
         sum_partial(partial);
     }

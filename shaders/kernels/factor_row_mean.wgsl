@@ -1,4 +1,4 @@
-// The mean over the row factors of each matrix.
+// Computes the mean of the row factors of each matrix.
 //
 // In and out: the factor table. Grid: one workgroup of 256 per matrix.
 
@@ -16,10 +16,10 @@ fn factor_row_mean(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let matrix = workgroup.y * grid.x + workgroup.x;
-    // The grid may exceed the matrices.
-    // equivalent(boundary): the next step overwrites the partial behind the means
+    // The grid may have more workgroups than there are matrices.
+    // equivalent(boundary): the next step overwrites the first partial, which follows the means
     let exists = (control.apply != 0u) & (matrix < factors[MATRICES]);
-    // Finds the columns, the later of the two axes with this first matrix: their length is the number of rows.
+    // Finds the axis of columns, the second of the tensor's two axes. The length of a column is the number of rows.
     let columns = find_axis(matrix, FIRST_MATRIX);
     let len = factors[columns + LEN];
     let first_row = (matrix - factors[columns + FIRST_MATRIX]) * len;

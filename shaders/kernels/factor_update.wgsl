@@ -1,4 +1,4 @@
-// Adds the partials of each line and updates its factor.
+// Sums the partials of each line and updates the line's factor.
 //
 // In and out: the factor table. Grid: one lane per line.
 
@@ -22,7 +22,7 @@ import interface::{unpack_scalar_state};
 import rule::{update_factor};
 import step_uniforms::{uniforms};
 
-// Partials that are added up before they are added to the others.
+// Number of consecutive partials that are summed before their sum is added to the total: limits rounding error.
 const RUN_LEN: u32 = 64u;
 
 fn update_line(number: u32) {

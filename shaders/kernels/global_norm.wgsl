@@ -1,9 +1,9 @@
-// The norm of all gradients and their finite check: one ScaledSum per tile of 8,192 elements.
+// Global norm and finite check of the gradients, first half: one ScaledSum per tile of 8,192 elements.
 //
 // In: gradients. Out: `tile_sums`. Grid: one workgroup of 64 per tile of the chunk.
-// The order of additions depends on flat indices alone: chunking changes no bit. Eight lanes read 1,024 neighboring
-// elements, 32 at a time: 128 bytes, one or two cache lines. Compilers for CPUs run some lanes to the barrier before
-// the others, and so read memory in order.
+// The order of additions depends on flat indices alone: chunking changes no bit. Eight lanes read 1,024 contiguous
+// elements, 32 at a time: 128 bytes, one or two cache lines. CPU drivers run these lanes to the barrier before the
+// next eight, so they read memory in order.
 
 import package::device::chunk::{chunk};
 import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
@@ -28,7 +28,7 @@ fn summands_of(bits: vec4<u32>, scale: f32) -> vec4<f32> {
     return summands(bitcast<vec4<f32>>(bits) * scale);
 }
 
-// One lane's share of 256 elements: four of each row of 32.
+// One lane's share of 256 elements: four in each row of 32.
 fn sum_rows(element: u32) -> ScaledSum {
     let block_options = chunk_block_options(element);
     let bits0 = load_quad(block_options, element);
@@ -45,7 +45,7 @@ fn sum_rows(element: u32) -> ScaledSum {
     let max_bits = max(max(largest.x, largest.y), max(largest.z, largest.w));
     let finite = max_bits < INFINITE;
     // Scales the largest element to 1..4 (2^-127 is not a normal f32).
-    // equivalent(126, -125): half the scale gives the same sum with an exponent one greater
+    // equivalent(126, -125): half the scale gives the same sum with an exponent greater by one
     let exponent = select(-126, clamp(i32(max_bits >> 23u) - 127, -126, 126), finite);
     let scale = power_of_two(-exponent);
     var sum = summands_of(bits0, scale);
@@ -71,16 +71,16 @@ fn global_norm(
     sum = combine(sum, sum_rows(element + 256u));
     sum = combine(sum, sum_rows(element + 512u));
     sum = combine(sum, sum_rows(element + 768u));
-    // Looks for the first non-finite element only where there is one.
+    // Searches for the first non-finite element only if there is one.
     var row = select(32u, 0u, sum.max_bits >= INFINITE);
-    // equivalent(<=): a lane that looks finds one
+    // equivalent(<=): a lane that searches finds one within its 32 rows
     while row < 32u && sum.first_nonfinite == NONE {
         let at = element + row * 32u;
         sum.first_nonfinite = first_nonfinite(load_quad(chunk_block_options(at), at), chunk.start + at);
         row += 1u;
     }
     sum = workgroup_sum(sum, lane);
-    // The grid may exceed the chunk.
+    // The grid may have more workgroups than the chunk has tiles.
     // undetected(<=, 8191u, && tile * 8192u < chunk.length): the next chunk overwrites it; lavapipe discards the rest
     if lane == 0u && tile * 8192u < chunk.length {
         tile_sums[chunk.start / 8192u + tile] = sum;

@@ -1,10 +1,10 @@
-// The table of metric sums: what a sampled step did, summed over segments.
+// The metric table: sums over the segments of one sampled step, from which the host computes the metrics.
 
 import package::device::workgroup_sum::{workgroup_sum};
 
-// Row 0: numbers of segments and of parts. Row 1: number of executed steps at the last sampled one. Then two rows per
-// segment of its sums, and one of the range of its parts. Then three rows per part: first element, end and segment; and
-// its sums.
+// Row 0: counts of segments and of parts. Row 1: count of executed steps at the last sampled step. Then two rows of
+// sums per segment. Then one row per segment with the range of its parts. Then three rows per part: first element, end
+// and segment; two rows of sums.
 @group(0) @binding(18) var<storage, read_write> metric_table: array<vec4<u32>>;
 
 fn metric_sums_row(segment: u32) -> u32 {
@@ -20,9 +20,9 @@ fn metric_part_row(part: u32) -> u32 {
 }
 
 struct MetricSums {
-    // Squares of gradients, parameters and updates; number of clipped elements.
+    // Sums of squared gradients, parameters and updates; count of clipped elements.
     squares: vec4<f32>,
-    // x: number of elements for which the rule's metric holds.
+    // x: count of elements for which the rule's metric holds.
     counts: vec4<f32>,
 }
 
@@ -33,7 +33,7 @@ fn metric_sums_at(row: u32) -> MetricSums {
 // Sums over the workgroup; lane 0 stores them if `exists`.
 fn store_metric_sums(row: u32, sums: MetricSums, lane: u32, exists: bool) {
     let squares = workgroup_sum(sums.squares, lane);
-    // undetected(delete): lane 0 wins the race where one thread takes the lanes in turn
+    // undetected(delete): lavapipe runs the lanes in order on one thread, so the race has no effect
     workgroupBarrier();
     let counts = workgroup_sum(sums.counts, lane);
     if exists && lane == 0u {

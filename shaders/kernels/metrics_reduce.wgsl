@@ -1,4 +1,5 @@
-// Metrics of a sampled step, first half: the sums of each part. Runs just before `update` and changes nothing else.
+// Metrics of a sampled step, first half: sums over each part. Runs immediately before `update`; writes no parameter and
+// no state.
 //
 // In: parameters, states, gradients. Out: the parts' rows of the metric table. Grid: one workgroup of 256 per part.
 
@@ -11,7 +12,7 @@ import rule::{rule};
 import step_uniforms::{uniforms};
 
 struct LaneSums {
-    // One column each: squares of gradients, of parameters and of updates; clipped elements.
+    // Columns: sums of squared gradients, parameters and updates; counts of clipped elements.
     squares: mat4x4<f32>,
     counts: vec4<f32>,
 }

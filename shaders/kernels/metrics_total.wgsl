@@ -1,4 +1,4 @@
-// Metrics of a sampled step, second half: adds the parts of each segment.
+// Metrics of a sampled step, second half: sums the parts of each segment.
 //
 // In and out: the metric table. Grid: one workgroup of 256 per segment.
 
@@ -20,12 +20,12 @@ fn metrics_total(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let segment = workgroup.y * grid.x + workgroup.x;
-    // The grid may exceed the segments.
+    // The grid may have more workgroups than there are segments.
     let exists = (control.apply != 0u) & (segment < metric_table[0].x);
     var sums = MetricSums();
     if exists {
         let parts = metric_table[metric_parts_row(segment)];
-        // undetected(boundary): the part behind belongs to another segment; behind the last lavapipe reads zeros
+        // undetected(boundary): the next part belongs to another segment; past the end lavapipe reads zeros
         for (var part = parts.x + lane; part < parts.y; part += 256u) {
             // The range may contain parts of other segments.
             let is_own = metric_table[metric_part_row(part)].z == segment;

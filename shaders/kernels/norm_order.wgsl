@@ -1,8 +1,8 @@
-// The order of a norm: 1, 2, infinity, or any p.
+// The p-norm: p = 1, 2, infinity, or any other positive number.
 
 // ORDER_ONE, ORDER_TWO, ORDER_INFINITY or ORDER_P.
 override norm_order: u32;
-// p, read by ORDER_P alone.
+// p; only ORDER_P reads it.
 override norm_type: f32;
 
 const ORDER_ONE: u32 = 0u;
@@ -10,18 +10,18 @@ const ORDER_TWO: u32 = 1u;
 const ORDER_INFINITY: u32 = 2u;
 const ORDER_P: u32 = 3u;
 
-// 2^exponent, and 0 below the normal range.
+// 2^exponent; 0 below the normal range.
 fn power_of_two(exponent: i32) -> f32 {
     return bitcast<f32>(u32(clamp(exponent + 127, 0, 254)) << 23u);
 }
 
 // base^exponent for base >= 0. WGSL leaves pow(0, p) to the device.
 fn power(base: vec4<f32>, exponent: f32) -> vec4<f32> {
-    // equivalent(<=): the largest element is 1 or more; no power of such a small one counts beside it
+    // equivalent(<=): the largest scaled element is at least 1; the power of one this small does not change the sum
     return select(pow(base, vec4<f32>(exponent)), vec4<f32>(0.0), base < vec4<f32>(1.17549435e-38));
 }
 
-// The summands of four elements, scaled to below 4.
+// The summands of four absolute values, which are scaled to below 4.
 fn summands(scaled: vec4<f32>) -> vec4<f32> {
     if norm_order == ORDER_ONE {
         return scaled;
@@ -32,11 +32,11 @@ fn summands(scaled: vec4<f32>) -> vec4<f32> {
     if norm_order == ORDER_P {
         return power(scaled, norm_type);
     }
-    // The finite check has found the maximum already.
+    // The infinity norm is `max_bits`, which the finite check computes.
     return vec4<f32>(0.0);
 }
 
-// The factor of a sum when the scale of its elements changes by 2^exponent.
+// The factor by which the sum changes when its elements are multiplied by 2^exponent.
 fn rescale(exponent: i32) -> f32 {
     if norm_order == ORDER_ONE {
         return power_of_two(exponent);

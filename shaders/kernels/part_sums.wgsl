@@ -1,8 +1,8 @@
-// Sums over segment parts: the harness of segment_reduce and metrics_reduce.
+// Sums over segment parts, shared by segment_reduce and metrics_reduce.
 //
 // A part is the elements of one segment in one tile; one workgroup of 256 sums it. The order of additions depends on
-// flat indices alone: chunking changes no bit. Eight lanes read 256 neighboring elements, as in global_norm.
-// The kernel supplies `LaneSums`, `part_at`, `part_count`, `add_quad` and `store_part`.
+// flat indices alone: chunking changes no bit. Eight lanes read 256 contiguous elements, 32 at a time.
+// The kernel provides `LaneSums`, `part_at`, `part_count`, `add_quad` and `store_part`.
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
@@ -21,30 +21,30 @@ struct Quad {
     // Unscaled, and clipped by the global norm.
     grad: vec4<f32>,
     step: StepScalars,
-    // Whether each element belongs to the part and is active.
+    // Whether each element is in the part and active.
     counts: vec4<bool>,
 }
 
 fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
     let number = chunk.first_part + workgroup.y * grid.x + workgroup.x;
     let part = part_at(number);
-    // The grid may exceed the parts.
+    // The grid may have more workgroups than there are parts.
     // equivalent(<=, & (part.x < chunk.start + chunk.length)): a later chunk sums such a part again
-    // undetected(& (number < part_count())): the buffer ends with the parts; lavapipe discards stores behind it
+    // undetected(& (number < part_count())): the buffer ends with the parts; lavapipe discards stores past its end
     let exists = (control.apply != 0u) & (number < part_count()) & (part.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {
         let tile = part.x / 8192u * 8192u;
-        // equivalent(<=): a ninth row lies behind every part
+        // equivalent(<=): no part has elements in a ninth row
         for (var i = 0u; i < 8u; i++) {
             let index = tile + lane / 8u * 256u + i * 32u + lane % 8u * 4u;
-            // equivalent(boundary): nothing of a quad next to the part counts below; this spares its loads
+            // equivalent(boundary): an optimization; no element of an adjacent quad counts below
             if index + 4u <= part.x || index >= part.y {
                 continue;
             }
             let options = quad_options_at(block_options_at(index), index, part.y - index);
             let counts = options.is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
-            // Wraps around where the chunk begins within these four elements; those before it do not count.
+            // Wraps around if the chunk begins within the quad; elements before the chunk do not count.
             let element = index - chunk.start;
             let grad = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
             let step = StepScalars(

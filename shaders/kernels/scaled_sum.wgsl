@@ -1,4 +1,4 @@
-// A sum of powers of scaled elements that neither overflows nor underflows: for squares, sum * 4^exponent.
+// A sum of p-th powers that neither overflows nor underflows. Its value is sum * 2^(p * exponent).
 
 import package::kernels::control::{NONE};
 import package::kernels::norm_order::{rescale};
@@ -6,7 +6,7 @@ import package::kernels::norm_order::{rescale};
 struct ScaledSum {
     exponent: i32,
     sum: f32,
-    // Largest bits of an absolute value: finite numbers, infinity and NaN in ascending order.
+    // Bits of the largest absolute value. Finite numbers, infinity and NaN sort in ascending order.
     max_bits: u32,
     first_nonfinite: u32,
 }

@@ -1,4 +1,4 @@
-// The rule's sums over segments, first half: the sums of each part.
+// The rule's sums over segments, first half: sums over each part.
 //
 // In: parameters, states, gradients. Out: the parts' rows of the segment table. Grid: one workgroup of 256 per part.
 
@@ -25,7 +25,7 @@ fn part_count() -> u32 {
 
 fn add_quad(old: LaneSums, quad: Quad) -> LaneSums {
     var step = quad.step;
-    // The table still holds the sums of the step before.
+    // The table still contains the sums of the previous step.
     step.sums = SegmentSums();
     let columns = pack_segment_sums(terms(quad.old, clip_by_value(quad.grad), uniforms.hyper, step));
     var sums = old.sums;

@@ -1,4 +1,4 @@
-// The rule's sums over segments, second half: adds the parts of each segment and updates its tensor state.
+// The rule's sums over segments, second half: sums the parts of each segment and updates its tensor state.
 //
 // In and out: the segment table. Grid: one workgroup of 256 per segment.
 
@@ -10,7 +10,7 @@ import segment_table::{segments};
 import step_uniforms::{uniforms};
 import tensor_state::{update_tensor_state};
 
-// Each component in all four rows of its column.
+// A matrix whose column i has component i in all four rows.
 fn columns_of(row: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(row.x), vec4<f32>(row.y), vec4<f32>(row.z), vec4<f32>(row.w));
 }
@@ -22,12 +22,12 @@ fn segment_update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let segment = workgroup.y * grid.x + workgroup.x;
-    // The grid may exceed the segments.
+    // The grid may have more workgroups than there are segments.
     var exists = (control.apply != 0u) & (segment < segments[0].x);
     var sums = vec4<f32>(0.0);
     if exists {
         let parts = segments[parts_row(segment)];
-        // A frozen segment keeps its state.
+        // The range of a segment without active elements is empty; its state stays unchanged.
         exists = parts.x < parts.y;
         for (var part = parts.x + lane; part < parts.y; part += 256u) {
             // The range may contain parts of other segments.

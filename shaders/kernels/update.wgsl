@@ -1,4 +1,4 @@
-// The update of a step that `decide` has decided on.
+// Updates all elements, unless `decide` has skipped the step.
 //
 // In: parameters, states, gradients, the control block. Out: parameters and states. Grid: one workgroup of 64 per
 // 1,024 elements of the chunk.
@@ -14,7 +14,7 @@ fn update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let applies = control.apply != 0u;
-    // A skipped step reads the first elements alone.
+    // A skipped step reads only the chunk's first elements.
     let element = select(0u, first_element(workgroup, grid, lane), applies);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let context = StepContext(applies, control.grad_factors, control.step, control.bias_correction, scalar_state);

@@ -1,4 +1,4 @@
-// The harness around a rule: loads, unscales and clips four elements, applies the rule, stores. Shared by the kernels
+// Loads elements, unscales and clips their gradients, applies the rule and stores the results. Shared by the kernels
 // that update elements.
 
 import package::device::chunk::{chunk};
@@ -14,7 +14,7 @@ import segment_values::{segment_sums_of, tensor_state_of};
 import step_uniforms::{lr_of, uniforms};
 import streams::{element_of, load_grad, read_words, write_words};
 
-// What all elements of a step share.
+// Values shared by all elements of a step.
 struct StepContext {
     applies: bool,
     // Unscale and clip: every gradient is multiplied by x, then by y.
@@ -45,7 +45,7 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     let words = read_words(element);
     let old = with_variance(element_of(words), chunk.start + element, options.segment);
     let updated = apply(old, grad, uniforms.hyper, step);
-    // Branches here and not before the loads: compilers for CPUs then mask no load.
+    // Branches after the loads, so that CPU drivers need not mask the loads.
     if any(is_active) {
         write_words(element, words, updated, is_active);
     }
@@ -53,8 +53,8 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     return first_nonfinite(checked, chunk.start + element);
 }
 
-// The sixteen elements of an invocation: of 128 neighbors, which eight invocations share, four at a time.
-// Written out: in a loop, compilers for CPUs spill what lives across it.
+// Updates the sixteen elements of an invocation: four in each of four rows of 32. Eight invocations share 128
+// contiguous elements. Unrolled, because CPU drivers spill registers in a loop.
 fn update_elements(element: u32, context: StepContext) -> u32 {
     let block_options = chunk_block_options(element);
     var first = update_quad(block_options, element, context);

@@ -1,7 +1,7 @@
-// The whole step in one dispatch: applies every gradient, and the first chunk counts the step.
+// The whole step in one dispatch per chunk. Every step is applied; the first chunk advances the step counter.
 //
-// In: parameters, states, gradients, the control block. Out: parameters, states, and the next control block, which a
-// copy then puts in place. Grid: one workgroup of 64 per 1,024 elements of the chunk.
+// In: parameters, states, gradients, the control block. Out: parameters, states, and the next control block, which is
+// then copied over the current one. Grid: one workgroup of 64 per 1,024 elements of the chunk.
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
@@ -12,18 +12,18 @@ import interface::{pack_scalar_state, unpack_scalar_state};
 import scalar_state::{update_scalars};
 import step_uniforms::{uniforms};
 
-// The words of the next control block. Only those change that a single-pass step changes: it neither clips nor stops.
+// The words of the next control block. Words for clipping and stopping never change in a single-pass step.
 @group(0) @binding(3) var<storage, read_write> next: array<atomic<u32>>;
 
-// Places of words in the control block: bias corrections, upcoming ones and scalar state come first, in fours.
+// Word indices in the control block. Words 0 to 11: bias corrections, upcoming bias corrections, scalar state.
 const STEP_WORD: u32 = 12u;
 const SKIPPED_WORD: u32 = 13u;
 const LR_WORD: u32 = 16u;
 const FIRST_NONFINITE_WORD: u32 = 24u;
-// Words that a step writes, one per lane.
+// Number of words that a step writes, one per lane.
 const NEXT_WORDS: u32 = 16u;
 
-// Place and bits of the word that a lane writes.
+// Index and bits of the word that a lane writes.
 fn next_word(lane: u32, t: u32, correction: vec4<f32>, upcoming: f32, scalar_state: vec4<f32>) -> vec2<u32> {
     var word = vec2<u32>(lane, bitcast<vec4<u32>>(correction)[lane % 4u]);
     word.y = select(word.y, bitcast<u32>(upcoming), lane / 4u == 1u);
@@ -44,11 +44,11 @@ fn update_single_pass(
     let correction = control.upcoming_bias_correction;
     let old = unpack_scalar_state(control.scalar_state);
     let scalar_state = update_scalars(old, uniforms.head.lr, uniforms.hyper, correction, t);
-    // One word per lane: compilers for CPUs run all invocations through these lines, and each further store would cost
-    // as much as one of a state.
-    // equivalent: every workgroup would write the same
+    // One word per lane: CPU drivers run all invocations through these lines, so that each further store would cost
+    // as much as the store of a state.
+    // equivalent: all workgroups would write the same values
     let is_first = chunk.first != 0u && all(workgroup == vec3<u32>(0u));
-    // undetected(<=, && lane < NEXT_WORDS): a further lane writes a word that no test reads
+    // undetected(<=, && lane < NEXT_WORDS): the other lanes write words that no test reads
     let counts = is_first && lane < NEXT_WORDS;
     let upcoming = bias_correction_of(lane % 4u, t + 1u, counts);
     if counts {

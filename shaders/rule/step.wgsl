@@ -1,20 +1,20 @@
-// Scalars of one step for four elements: the last argument of every rule function.
+// Scalars of one step for four elements: the last argument of every rule function that updates elements.
 //
-// Values that change from step to step select, they never branch: lavapipe compiles a shader anew for every value
-// of a uniform that a branch depends on.
+// Use `select`, not `if`, on values that change from step to step: lavapipe recompiles a shader for every value of a
+// uniform that a branch depends on.
 
 import interface::{ScalarState, SegmentSums, TensorState};
 
 struct StepScalars {
-    // The group's options.
+    // Learning rate and weight decay of each element's group.
     lr: vec4<f32>,
     weight_decay: vec4<f32>,
     // 1 - beta^t of each bias-corrected beta.
     bias_correction: vec4<f32>,
-    // The number of this applied step, from 1.
+    // Number of applied steps, this step included: 1 in the first step.
     t: u32,
     scalar_state: ScalarState,
-    // Sums over the segment of each element, and the state of its tensor.
+    // Sums over each element's segment, and the state of its tensor.
     sums: SegmentSums,
     tensor_state: TensorState,
 }

@@ -18,7 +18,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     let step_size = step.lr / step.bias_correction.x;
     let denom = sqrt(updated.exp_avg_var / step.bias_correction.y) + hyper.eps;
     let decay = (step.lr * step.weight_decay) * old.param;
-    // One subtraction: separate ones could each round the same way at every step.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - (decay + step_size * (updated.exp_avg / denom));
     return updated;
 }

@@ -1,11 +1,11 @@
 // Adafactor (Shazeer & Stern 2018, arXiv 1804.04235; torch.optim.Adafactor).
 //   1 - beta2 = t^beta2_decay; rho = min(lr, 1 / sqrt(t)); alpha = max(eps2, RMS(param)) * rho
 //   row_var = beta2 * row_var + (1 - beta2) * mean(grad^2) over each row, and col_var over each column
-//   variance = row_var * col_var / max(mean(row_var), eps1); of vectors beta2 * variance + (1 - beta2) * grad^2
+//   variance = row_var * col_var / max(mean(row_var), eps1); for vectors beta2 * variance + (1 - beta2) * grad^2
 //   update = grad / max(sqrt(variance), eps1)
 //   param *= 1 - lr * weight_decay
 //   param -= alpha / max(1, RMS(update) / d) * update
-// eps_in_squares (the paper, optax): the means are those of grad^2 + eps1, and no root or mean is limited
+// eps_in_squares (the paper, optax): means of grad^2 + eps1; the minimum of root and mean is the smallest normal number
 // constant_rho (optax): rho = lr; decay_without_lr (optax): param *= 1 - weight_decay
 
 import package::rule::math::{lerp};
@@ -15,14 +15,14 @@ import interface::{Element, Hyper, ScalarState, SegmentSums};
 override constant_rho: bool;
 override decay_without_lr: bool;
 
-// t^beta2_decay: t is a mantissa from 1 to 2 times a power of two. That of the power is multiplied out of its bits, that of
-// the mantissa is the binomial series around 1.25 or 1.75.
+// t^beta2_decay, with t as a mantissa from 1 to 2 times a power of two. The mantissa's power is a binomial series
+// around 1.25 or 1.75. The other factor is a product over the bits of the exponent.
 fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState {
     var updated = old;
     let bits = bitcast<u32>(f32(t));
     let mantissa = bitcast<f32>((bits & 0x7fffffu) | 0x3f800000u);
     let exponent = (bits >> 23u) - 127u;
-    // equivalent(boundary): at 1.5 one series is as good as the other
+    // equivalent(boundary): both series are equally accurate at 1.5
     let upper = mantissa >= 1.5;
     let center = select(1.25, 1.75, upper);
     let distance = (mantissa - center) / center;

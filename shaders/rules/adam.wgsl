@@ -4,11 +4,12 @@
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   param -= lr / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps)
-// amsgrad (Reddi et al. 2018, arXiv 1904.09237): the maximum of exp_avg_sq in its place; with corrected_max (optax) the
-//   maximum of exp_avg_sq / (1 - beta2^t)
+// Variants:
+//   amsgrad (Reddi et al. 2018, arXiv 1904.09237): uses the maximum of exp_avg_sq so far
+//   corrected_max (optax): with amsgrad, uses the maximum of exp_avg_sq / (1 - beta2^t) so far
 //   eps_hat (Keras): lr * sqrt(1 - beta2^t) / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) + eps)
 //   corrected_root (optax): the denominator is sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
-//   decay_after (bitsandbytes on CUDA): the decay is that of the updated parameter
+//   decay_after (bitsandbytes on CUDA): decays the updated parameter
 //   decouple_lr (optimi): param *= 1 - lr / max_lr * weight_decay
 //   cautious (Liang et al. 2024, arXiv 2411.16085): no update where exp_avg * grad <= 0
 //   cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where exp_avg * param < 0
@@ -73,7 +74,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     if cautious_weight_decay {
         decay = select(decay, vec4<f32>(0.0), same_sign(-updated.exp_avg, old.param));
     }
-    // Subtracts the decay: 1 - lr * weight_decay would round the same way at every step.
+    // Subtracts the decay: the factor 1 - lr * weight_decay would round in the same direction at every step.
     if decay_after {
         updated.param = old.param - change;
         updated.param = updated.param - decay * updated.param;

@@ -8,8 +8,8 @@
 //   param = (param - lr * update) / (1 + lr * weight_decay)
 // no_prox: param *= 1 - lr * weight_decay; param -= lr * update
 // diff_weight is beta2, or 1 - beta2 in optax.
-// cautious (Liang et al. 2024, arXiv 2411.16085; timm): exp_avg counts as 0 where exp_avg * grad <= 0
-// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update leads away from 0
+// cautious (Liang et al. 2024, arXiv 2411.16085; timm): replaces exp_avg by 0 where exp_avg * grad <= 0
+// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update moves the parameter away from 0
 
 import package::rule::math::{lerp, same_sign};
 import package::rule::step::{StepScalars};
@@ -41,7 +41,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     if !no_prox {
         change_of_param = change_of_param / (1.0 + decay);
     }
-    // One subtraction: separate ones could each round the same way at every step.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - change_of_param;
     return updated;
 }

@@ -5,8 +5,8 @@
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   param -= lr * (exp_avg / (1 - beta1^t) + alpha_t * exp_avg_slow) / (sqrt(exp_avg_sq / (1 - beta2^t)) + eps)
 //   alpha_t = min(t * alpha / t_alpha, alpha)
-// beta3_warmup: beta3_t = exp(ln beta1 ln beta3 / ((1 - s) ln beta3 + s ln beta1)) with s = t / t_beta3 up to 1; else
 //   beta3_t = beta3
+// beta3_warmup: beta3_t = exp(ln beta1 ln beta3 / ((1 - s) ln beta3 + s ln beta1)) with s = min(t / t_beta3, 1)
 
 import package::rule::math::{lerp};
 import package::rule::step::{StepScalars};
@@ -14,8 +14,8 @@ import interface::{Element, Hyper};
 
 override beta3_warmup: bool;
 
-// 1 - beta3_t. The warm-up (paper, section 3) is a half-life that grows evenly from that of beta1 to that of beta3.
-// With z the negative exponent, 1 - e^-z = z (1 - z/2 (1 - z/3 (1 - ...))). z <= ln 2: nine terms omit less than 1e-8.
+// 1 - beta3_t. During warm-up (paper, section 3), the half-life grows linearly from that of beta1 to that of beta3.
+// With beta3_t = e^-z: 1 - e^-z = z (1 - z/2 (1 - z/3 (1 - ...))). As z <= ln 2, the omitted terms are below 1e-8.
 fn one_minus_slow_beta(hyper: Hyper, t: f32) -> f32 {
     if !beta3_warmup {
         return hyper.one_minus_beta3;
@@ -39,7 +39,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     let mixed = updated.exp_avg / step.bias_correction.x + alpha * updated.exp_avg_slow;
     let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y) + hyper.eps;
     let decay = (step.lr * step.weight_decay) * old.param;
-    // One subtraction: separate ones could each round the same way at every step.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - (decay + step.lr * (mixed / denom));
     return updated;
 }

@@ -1,4 +1,4 @@
-// LAMB (You et al. 2020, arXiv 1904.00962), as apex's FusedLAMB or optax.lamb.
+// LAMB (You et al. 2020, arXiv 1904.00962; apex's FusedLAMB, optax.lamb).
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   update = exp_avg / (1 - beta1^t) / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps) + weight_decay * param
@@ -8,7 +8,7 @@ import package::rule::math::{lerp};
 import package::rule::step::{StepScalars};
 import interface::{Element, Hyper, SegmentSums};
 
-// Whether tensors without weight decay have a ratio.
+// Whether the trust ratio also applies to tensors without weight decay.
 override nvlamb: bool;
 override limited: bool;
 
@@ -35,9 +35,9 @@ fn trust_ratio(hyper: Hyper, step: StepScalars) -> vec4<f32> {
     var ratio = param_norm / update_norm;
     if limited {
         // `clamp` could replace NaN by a limit.
-        // equivalent(>=): replaces the limit by itself
+        // equivalent(>=): replaces the limit by the same value
         ratio = select(ratio, vec4<f32>(hyper.max_ratio), ratio > vec4<f32>(hyper.max_ratio));
-        // equivalent(<=): replaces the limit by itself
+        // equivalent(<=): replaces the limit by the same value
         ratio = select(ratio, vec4<f32>(hyper.min_ratio), ratio < vec4<f32>(hyper.min_ratio));
     }
     let vanishes = (param_norm == vec4<f32>(0.0)) | (update_norm == vec4<f32>(0.0));

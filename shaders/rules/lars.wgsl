@@ -1,8 +1,8 @@
 // LARS (You et al. 2017, arXiv 1708.03888; torch_optimizer.LARS).
 //   ratio = trust_coefficient * |param| / (|grad| + weight_decay * |param| + eps)
-//   SGD, with momentum or without, on ratio * (grad + weight_decay * param)
-// optax (optax.lars): ratio = trust_coefficient * |param| / (|grad + weight_decay * param| + eps); the learning rate is in
-//   the momentum buffer
+//   SGD with the gradient ratio * (grad + weight_decay * param), with or without momentum
+// optax (optax.lars): ratio = trust_coefficient * |param| / (|grad + weight_decay * param| + eps); the momentum buffer
+//   accumulates lr * gradient
 
 import package::rule::step::{StepScalars};
 import interface::{Element, Hyper, SegmentSums};

@@ -2,8 +2,8 @@
 //   param *= 1 - lr * weight_decay
 //   param -= lr * sign(beta1 * exp_avg + (1 - beta1) * grad), with sign(0) = 0
 //   exp_avg = beta2 * exp_avg + (1 - beta2) * grad
-// cautious (Liang et al. 2024, arXiv 2411.16085): no update where it differs from the gradient in sign
-// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update leads away from 0
+// cautious (Liang et al. 2024, arXiv 2411.16085): no update where its sign differs from the gradient's
+// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update moves the parameter away from 0
 
 import package::rule::math::{same_sign, sign_of};
 import package::rule::step::{StepScalars};
@@ -23,7 +23,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     if cautious_weight_decay {
         decay = select(decay, vec4<f32>(0.0), same_sign(-interpolated, old.param));
     }
-    // Subtracts the decay: 1 - lr * weight_decay would round the same way at every step.
+    // Subtracts the decay: the factor 1 - lr * weight_decay would round in the same direction at every step.
     updated.param = old.param - decay * old.param;
     updated.param = updated.param - step.lr * direction;
     updated.exp_avg = hyper.beta2 * old.exp_avg + hyper.one_minus_beta2 * grad;

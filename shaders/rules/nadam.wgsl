@@ -7,8 +7,8 @@
 //   param -= lr * (1 - mu_t) / (1 - mu_1 ... mu_t) * grad / denom
 //   param -= lr * mu_(t+1) / (1 - mu_1 ... mu_(t+1)) * exp_avg / denom
 // constant_momentum (optax): mu_t = beta1; denom = sqrt(exp_avg_sq / (1 - beta2^t) + eps_root) + eps
-// cautious (Liang et al. 2024, arXiv 2411.16085): no update where it differs from the gradient in sign
-// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update leads away from 0
+// cautious (Liang et al. 2024, arXiv 2411.16085): no update where its sign differs from the gradient's
+// cautious_weight_decay (Chen et al. 2025, arXiv 2510.12402): no decay where the update moves the parameter away from 0
 
 import package::rule::math::{same_sign};
 import package::rule::step::{StepScalars};
@@ -18,9 +18,9 @@ override decoupled_weight_decay: bool;
 override cautious: bool;
 override cautious_weight_decay: bool;
 
-// The shares of gradient and running average in a step. With q = 0.96^momentum_decay, bias_correction.z is 1 - q^t.
-// Every 1 - ... below is a sum of positive terms: nothing cancels. half_decay is 0 without momentum decay.
-// first_share is 1 with constant momentum, else 1/2.
+// Computes the weights of the gradient and of exp_avg in the update. With q = 0.96^momentum_decay, bias_correction.z is
+// 1 - q^t. Every one_minus_... below is a sum of positive terms, so that nothing cancels. first_share is 1 with
+// constant momentum, else 1/2; half_decay is 0 with constant momentum or without momentum decay, else 1/2.
 fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState {
     let upcoming = bias_correction.z + (1.0 - bias_correction.z) * hyper.one_minus_q;
     let mu = hyper.beta1 * (hyper.first_share + hyper.half_decay * bias_correction.z);
@@ -51,7 +51,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     let denom = sqrt(updated.exp_avg_sq / step.bias_correction.y + hyper.eps_root) + hyper.eps;
     var direction = grad_share * (decayed / denom) + exp_avg_share * (updated.exp_avg / denom);
     if decoupled_weight_decay {
-        // Subtracts the decay: 1 - lr * weight_decay would round the same way at every step.
+        // Subtracts the decay: the factor 1 - lr * weight_decay would round in the same direction at every step.
         var decay = step.lr * step.weight_decay;
         if cautious_weight_decay {
             decay = select(decay, vec4<f32>(0.0), same_sign(-direction, old.param));

@@ -1,8 +1,8 @@
 // NovoGrad (Ginsburg et al. 2019, arXiv 1905.11286; torch_optimizer.NovoGrad, optax.novograd).
-//
 //   per tensor: exp_avg_sq = |grad|^2 in step 1, then beta2 * exp_avg_sq + (1 - beta2) * |grad|^2
 //   exp_avg = beta1 * exp_avg + share * (grad / (sqrt(exp_avg_sq) + eps) + weight_decay * param)
-//   param -= lr * exp_avg, with a share of 1, or 1 - beta1
+//   param -= lr * exp_avg
+// share is 1, or 1 - beta1 with grad_averaging.
 
 import package::rule::math::{lerp};
 import package::rule::step::{StepScalars};

@@ -1,9 +1,9 @@
 // Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101; prodigyopt.Prodigy).
 //   without decouple: grad += weight_decay * param
-//   dlr = d * lr, with use_bias_correction * sqrt(1 - beta2^t) / (1 - beta1^t)
+//   dlr = d * lr; use_bias_correction: dlr = d * lr * sqrt(1 - beta2^t) / (1 - beta1^t)
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * d * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * (d * grad)^2
-//   s = beta3 * s + d / d0 * dlr * grad, with safeguard_warmup d / d0 * d * grad
+//   s = beta3 * s + d / d0 * dlr * grad; safeguard_warmup: s = beta3 * s + d / d0 * d * grad
 //   over all tensors: d_numerator = beta3 * d_numerator + d / d0 * dlr * sum(grad * (p0 - param))
 //     d_max = max(d_max, d_coef * d_numerator / sum(|s|)), new d = min(d_max, d * growth_rate)
 //   with decouple: param -= dlr * weight_decay * param
@@ -73,7 +73,7 @@ fn update_tensor_state(
     if limited_growth {
         // equivalent(boundary): equal numbers
         let risen = select(old.d, d_hat, (old.d == vec4<f32>(hyper.d0)) & (d_hat > old.d));
-        // As a sum: the rounding of the rate would accumulate.
+        // Adds growth_rate - 1 as a separate term: rounding growth_rate itself would accumulate.
         let limit = risen + risen * hyper.growth_rate_minus_one;
         // equivalent(boundary): equal numbers
         d = select(d_max, limit, limit < d_max);

@@ -15,21 +15,21 @@ import interface::{Element, Hyper};
 override decoupled_weight_decay: bool;
 override corrected_root: bool;
 
-// rho. In its formula about rho_inf - t of rho_inf cancels while x = -t ln beta2 is small. There
-// rho = rho_offset + (2 / -ln beta2) (1 - x / (e^x - 1)), whose Taylor series has t as its first term.
+// rho. While x = -t ln beta2 is small, the formula above cancels: rho_inf is large, rho about t. For small x, uses
+// rho = rho_offset + (2 / -ln beta2) (1 - x / (e^x - 1)), whose Taylor series begins with t.
 fn sma_length(hyper: Hyper, step: StepScalars) -> f32 {
     let t = f32(step.t);
     let x = t * hyper.minus_ln_beta2;
     let x2 = x * x;
-    // 9.6e-10 is 691 / 653837184000 less the terms omitted at x = 2.
+    // The coefficient 691 / 653837184000, reduced to 9.6e-10 to compensate for the omitted terms at x = 2.
     let end = 1.0 / 23950080.0 - x2 * 9.6e-10;
     let middle = 1.0 / 15120.0 - x2 * (1.0 / 604800.0 - x2 * end);
     let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
     let early = hyper.rho_offset + t * (1.0 - x * series);
-    // The square of beta2^(t / 2) has the digits of beta2^t that 1 - beta2^t lacks.
+    // Computes beta2^t as the square of beta2^(t / 2): 1 - bias_correction.y would lose its low digits.
     let root = 1.0 - step.bias_correction.z;
     let late = hyper.rho_inf - 2.0 * t * (root * root / step.bias_correction.y);
-    // equivalent(<): both formulas hold at 2
+    // equivalent(<): both formulas are accurate at 2
     return select(late, early, x <= 2.0);
 }
 
@@ -58,7 +58,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     step_size = select(step_size, step_size * sqrt(rect * correction), adaptive);
     let normalized = updated.exp_avg / (sqrt(moment) + hyper.eps);
     let direction = select(updated.exp_avg, normalized, adaptive);
-    // One subtraction: separate ones could each round the same way at every step.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - (decay + step_size * direction);
     return updated;
 }

@@ -1,7 +1,8 @@
 // Rprop (Riedmiller & Braun 1993, ICNN; without weight backtracking; torch.optim.Rprop).
 //   step 1: step_size = lr
-//   step_size *= eta_plus where grad and prev have the same sign, eta_minus where they have opposite ones; then
-//   clamped to step_size_min..step_size_max; grad = 0 where the signs are opposite
+//   step_size *= eta_plus where grad and prev have equal signs, eta_minus where they have opposite signs
+//   step_size = clamp(step_size, step_size_min, step_size_max)
+//   grad = 0 where the signs are opposite
 //   param -= sign(grad) * step_size
 //   prev = grad
 

@@ -1,10 +1,10 @@
 // Schedule-free learning (Defazio et al. 2024, arXiv 2405.15682; facebookresearch/schedule_free: SGDScheduleFree and
-// AdamWScheduleFree). Parameters are the sequence y while training:
+// AdamWScheduleFree). Training parameters are the sequence y:
 //   warmup_t = min(t / warmup_steps, 1); lr_max = max(lr_max, lr * warmup_t)
 //   weight_t = t^r * lr_max^weight_lr_power; c = weight_t / (weight_1 + ... + weight_t)
 //   grad += weight_decay * y
 //   y = (1 - c) * y + c * z - lr * warmup_t * (1 - beta * (1 - c)) * grad
-//   z = z - lr * warmup_t * grad, from z = y before the first step
+//   z = z - lr * warmup_t * grad, with z = y before the first step
 //   evaluation: x = y + (1 - 1 / beta) * (z - y)
 // normalized (AdamW): exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2, and
 //   grad / (sqrt(exp_avg_sq / (1 - beta2^t)) + eps) in place of grad
@@ -16,7 +16,7 @@ override r: u32;
 override weight_lr_power: u32;
 override normalized: bool;
 
-// weight_sum is in units of the step's own weight: a sum of equal weights is exact, and nothing leaves the range of f32.
+// weight_sum is in units of the step's own weight: sums of equal weights are exact, and no power overflows f32.
 fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState {
     var updated = old;
     updated.warmup = min(f32(t) * hyper.inverse_warmup_steps, 1.0);
@@ -53,10 +53,10 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     return updated;
 }
 
-// Turns training parameters into evaluation parameters. Only a copy restores the bits.
+// Computes evaluation parameters from training parameters. Rounding makes it irreversible: `train` restores a copy.
 fn eval(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
-    // Before the first step all sequences are equal.
+    // Before the first step all sequences are equal, and z is 0.
     let evaluated = old.param - hyper.eval_share * (old.z - old.param);
     updated.param = select(old.param, evaluated, step.t > 0u);
     return updated;

@@ -4,7 +4,7 @@
 //   param -= lr * buf, or with Nesterov lr * (grad + momentum * buf)
 // dampen_first_step (optax.ema, optimi): no exception for step 1
 // lr_in_buffer (Keras): buf = momentum * buf + lr * grad; param -= buf, or with Nesterov lr * grad + momentum * buf
-// cautious (Liang et al. 2024, arXiv 2411.16085): no update where it differs from the gradient in sign
+// cautious (Liang et al. 2024, arXiv 2411.16085): no update where its sign differs from the gradient's
 
 import package::rule::math::{same_sign};
 import package::rule::step::{StepScalars};

@@ -17,7 +17,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
         direction = updated.momentum_buffer;
     }
     let decay = (step.lr * step.weight_decay) * old.param;
-    // One difference: decay and update alone may each round the same way at every step.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - (decay + step.lr * sign_of(direction));
     return updated;
 }

@@ -1,4 +1,4 @@
-// StableAdamW (Wortsman et al. 2023, arXiv 2304.13013), as optimi's StableAdamW.
+// StableAdamW (Wortsman et al. 2023, arXiv 2304.13013; optimi.StableAdamW).
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   root = sqrt(exp_avg_sq) / sqrt(1 - beta2^t)
@@ -20,7 +20,7 @@ fn root(exp_avg_sq: vec4<f32>, step: StepScalars) -> vec4<f32> {
 
 fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums {
     let divisor = maximum(root(second_moment(old, grad, hyper), step), vec4<f32>(hyper.eps));
-    // Without eps, an element without gradients is no NaN to the others.
+    // With an eps of 0, avoids 0 / 0 for an element whose gradients were all 0: NaN would spread to its whole segment.
     let ratio = select(grad / divisor, vec4<f32>(0.0), divisor == vec4<f32>(0.0));
     return SegmentSums(ratio * ratio, vec4<f32>(1.0));
 }
@@ -38,7 +38,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     let denom = root(updated.exp_avg_sq, step) + hyper.eps;
     let decay = (lr * step.weight_decay) * old.param;
     let change = (lr / step.bias_correction.x) * (updated.exp_avg / denom);
-    // One rounding of the parameter.
+    // One subtraction: separate ones could each round in the same direction at every step.
     updated.param = old.param - (decay + change);
     return updated;
 }

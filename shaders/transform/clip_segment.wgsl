@@ -1,13 +1,13 @@
-// Clipping by the norms of segments (groups, tensors or units), around a rule without sums of its own.
+// Clips by the norms of segments (groups, tensors or units). For rules that need no sums over segments.
 
 import package::kernels::control::{INFINITE};
 import package::rule::step::{StepScalars};
 import interface::{Element, Hyper, SegmentSums};
 
-// Whether the maximum norm is a multiple of the parameters' norm, or the same for all segments.
+// true: the maximum norm is a multiple of the parameters' norm; false: it is equal for all segments.
 override clip_by_params: bool;
 
-// Elements below 2^-40 and above 2^40 have sums of their own, with these scales: no sum underflows or overflows.
+// Gradients below 2^-40 and above 2^40 are scaled and summed separately, so that no sum underflows or overflows.
 const CLIP_SMALL: f32 = 9.0949470177e-13;
 const CLIP_LARGE: f32 = 1.099511627776e12;
 const CLIP_SHRINK: f32 = 8.27180612553e-25;
@@ -15,9 +15,9 @@ const CLIP_GROW: f32 = 1.20892581961e24;
 const CLIP_LEAST: f32 = 1.17549435082e-38;
 
 fn terms(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> SegmentSums {
-    // equivalent(boundary): both sums hold a power of two
+    // equivalent(boundary): both sums represent a power of two exactly
     let is_small = abs(grad) < vec4<f32>(CLIP_SMALL);
-    // equivalent(boundary): both sums hold a power of two
+    // equivalent(boundary): both sums represent a power of two exactly
     let is_large = abs(grad) > vec4<f32>(CLIP_LARGE);
     let small = select(vec4<f32>(0.0), grad * CLIP_GROW, is_small);
     let middle = select(grad, vec4<f32>(0.0), is_small | is_large);
@@ -35,7 +35,7 @@ struct ClipFactors {
 fn clip_factors(sums: SegmentSums, hyper: Hyper) -> ClipFactors {
     let has_middle = sums.clip_middle > vec4<f32>(0.0);
     let has_large = sums.clip_large > vec4<f32>(0.0);
-    // norm = root * unit. Scales roots, not squares: compilers fold constants, and the square of this one is 0.
+    // norm = root * unit. Scales roots, not squares: compilers fold constants, and CLIP_SHRINK^2 is 0 in f32.
     let small = sqrt(sums.clip_small) * CLIP_SHRINK;
     let middle = sqrt(sums.clip_middle) * CLIP_SHRINK;
     let with_small = sums.clip_middle + small * small;
@@ -54,13 +54,13 @@ fn clip_factors(sums: SegmentSums, hyper: Hyper) -> ClipFactors {
         // equivalent(boundary): the coefficient of equal numbers is 1, except below 1e-6
         exceeds = norm >= max_norm;
     }
-    // The root stays in range where the norm does not.
+    // Divides by the root where the norm could exceed f32.
     let coef = select(max_norm / divisor, max_norm / root * CLIP_SHRINK, has_large);
     let shrunk = select(divisor * CLIP_SHRINK, root, has_large);
-    // Devices may flush subnormal numbers to 0, and subnormal numbers have fewer bits.
-    // equivalent(boundary): both branches represent the least normal number
+    // Avoids subnormal coefficients: they have fewer bits, and devices may flush them to 0.
+    // equivalent(boundary): both branches represent the minimum normal number
     let is_tiny = coef < vec4<f32>(CLIP_LEAST);
-    // NaN by its bits, which exceed those of all sums: a device may assume there is none.
+    // Detects NaN by its bits, which exceed those of all sums: a device may assume that no float is NaN.
     let middle_bits = bitcast<vec4<u32>>(sums.clip_middle);
     // undetected(drop, minmax): on lavapipe NaN is neither small nor large
     let other_bits = max(bitcast<vec4<u32>>(sums.clip_small), bitcast<vec4<u32>>(sums.clip_large));

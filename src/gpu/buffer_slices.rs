@@ -131,7 +131,9 @@ impl<'a> BufferSlices<'a> {
         }
         let mut slices = Vec::new();
         for (slice, (buffer, offset, bytes)) in self.slices(bytes_of_all).enumerate() {
-            if offset % 4 != 0 || bytes % unit.min(4) != 0 {
+            // Kernels bind whole words.
+            let has_last_word = (offset + bytes).next_multiple_of(4) <= buffer.size();
+            if offset % 4 != 0 || bytes % unit != 0 || !has_last_word {
                 return Err(Error::MisalignedSlice { what, slice, offset, end: offset + bytes });
             }
             check_usage(what, buffer, BufferUsages::STORAGE, "")?;

@@ -1,4 +1,4 @@
-//! Cuts the flat space into chunks: what one dispatch binds.
+//! Cuts the flat space into chunks. A chunk is the contiguous range of elements that one dispatch binds.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -55,7 +55,7 @@ impl ChunkLimits {
         [workgroups.div_ceil(rows) as u32, rows as u32]
     }
 
-    /// The same for kernels whose lanes repeat where the device's largest grid has too few.
+    /// As `grid`, for kernels whose lanes loop if the device's maximum grid has too few.
     pub(crate) fn capped_grid(&self, workgroups: u64) -> [u32; 2] {
         self.grid(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
     }
@@ -94,7 +94,7 @@ pub(crate) struct BoundRange {
 pub(crate) struct Chunk {
     pub(crate) start: u64,
     pub(crate) len: u64,
-    /// Number of the first of `streams` among all.
+    /// Index of the first of `streams` among the optimizer's streams.
     first_stream: usize,
     pub(crate) streams: Vec<BoundRange>,
     /// Whether every stream is accessible four elements at a time.
@@ -106,7 +106,7 @@ impl Chunk {
         self.start + self.len
     }
 
-    /// The binding of a stream, by its number among all.
+    /// The binding of a stream, by its index among the optimizer's streams.
     pub(crate) fn stream(&self, number: usize) -> &BoundRange {
         &self.streams[number - self.first_stream]
     }
@@ -225,8 +225,8 @@ pub(crate) struct ScratchCopy {
     pub(crate) size: u64,
 }
 
-/// How `global_norm` reads the gradients: whole tiles where they lie; tiles that are cut between buffers from scratch
-/// buffers, after a copy, so that their sums have the same bits.
+/// The chunks of `global_norm`. Whole tiles are read in place. Tiles that are split between buffers are first copied to
+/// a scratch buffer, so that their sums have the same bits.
 #[derive(Debug, Default)]
 pub(crate) struct NormChunks {
     pub(crate) chunks: Vec<Chunk>,
@@ -267,19 +267,22 @@ impl NormChunks {
             }
             let dtype = grads.first().map(|range| range.dtype).unwrap_or_default();
             let scratch = make_scratch(dtype.bytes(end - start).next_multiple_of(16));
-            for (slice, range) in grads.iter().enumerate().skip(at).take_while(|(_, range)| range.start < end) {
+            for range in grads[at..].iter().take_while(|range| range.start < end) {
                 let from = range.start.max(start);
                 let copy = ScratchCopy {
                     source: range.buffer.clone(),
                     source_offset: range.offset_of(from),
                     target: scratch.clone(),
                     target_offset: dtype.bytes(from - start),
-                    // Copies come in words; behind an odd 16-bit element lies padding.
+                    // Copies must be multiples of four bytes; after an odd 16-bit element there is padding.
                     size: dtype.bytes(range.end().min(end) - from).next_multiple_of(4),
                 };
                 if copy.source_offset % 4 != 0 || copy.target_offset % 4 != 0 {
-                    let end = copy.source_offset + copy.size;
-                    return Err(Error::MisalignedSlice { what: "grads", slice, offset: copy.source_offset, end });
+                    return Err(Error::Unsupported {
+                        what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
+                        with: "sums over all gradients (clipping, a finite check)".to_owned(),
+                        remedy: "cut at even elements, use a layout with padding, or pass one buffer",
+                    });
                 }
                 plan.copies.push(copy);
             }

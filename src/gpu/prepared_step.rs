@@ -39,7 +39,7 @@ pub(crate) struct PreparedStep {
     pub(crate) dispatches: Vec<Dispatch>,
 }
 
-/// What steps are prepared with.
+/// The parts of an optimizer that a prepared step is built from.
 pub(crate) struct StepContext<'a> {
     pub(crate) device: &'a wgpu::Device,
     pub(crate) pipelines: &'a mut Pipelines,
@@ -201,7 +201,7 @@ impl StepContext<'_> {
         Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid })
     }
 
-    /// Binds what the kernel declares, by the names of its variables.
+    /// Binds each variable of the kernel to the resource of the same name.
     fn bind(&self, pass: Pass, kernel: &Kernel, work: &Work<'_>, (uniforms, offset): (&Buffer, u64)) -> BindGroup {
         let streams = bound_streams(self.plan, pass);
         let stream = |name: &str| {

@@ -27,7 +27,7 @@ pub(crate) struct Resources {
     pub(crate) factors: Option<Buffer>,
     norms: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
-    /// A gradient scale of 1, for optimizers whose host gives the scale.
+    /// A gradient scale of 1, bound if the host gives the scale.
     pub(crate) unit_scale: Buffer,
 }
 
@@ -82,7 +82,7 @@ impl Resources {
         })
     }
 
-    /// The buffers that one step leaves for the next.
+    /// The buffers whose contents the next step reads.
     pub(crate) fn persistent_buffers(&self) -> impl Iterator<Item = &Buffer> {
         let Self { control, next, states, segments, factors, norms, metric_table, .. } = self;
         let states = states.iter().flatten().map(|range| &range.buffer);
@@ -122,7 +122,7 @@ pub(crate) fn buffer_binding(buffer: &Buffer, offset: u64, size: u64) -> Binding
     BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
 }
 
-/// Bytes behind a state, if there is room: streams of 2^n bytes that follow each other would share the sets of a cache.
+/// Bytes appended to a state's buffer, if allowed: consecutive buffers of 2^n bytes would map to the same cache sets.
 const STATE_STAGGER_BYTES: u64 = 1024;
 
 /// Buffers for one state, each of a multiple of 16 bytes.

@@ -1,4 +1,4 @@
-//! The WGSL of kernels: composed from modules, validated, and read for what it binds.
+//! The WGSL of kernels: composes it from modules, validates it, and reflects its bindings.
 
 mod codegen;
 mod compose;
@@ -39,11 +39,11 @@ pub(crate) fn shader_error(plan: &StepPlan, message: String) -> Error {
     Error::Shader { rule: plan.rule.spec().name.to_string(), message }
 }
 
-/// The WGSL of every kernel that an optimizer with this rule and this clipping may run, with a label each: for other
-/// tools, and for a look.
+/// The label and the WGSL of every kernel that an optimizer with this rule and clipping may run, for inspection and for
+/// other tools.
 ///
 /// # Errors
-/// Those of [`OptimizerBuilder::build`](crate::OptimizerBuilder::build) that concern rule and clipping.
+/// The errors of [`OptimizerBuilder::build`](crate::OptimizerBuilder::build) for rule and clipping.
 pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
     let scheduled = GroupOptions::default().with_schedule(Schedule::constant(1e-3));
     let history = Some(HistoryOptions::steps(1).with_norms_every(1));

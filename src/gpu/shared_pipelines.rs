@@ -46,7 +46,7 @@ impl fmt::Debug for SharedPipelines {
 }
 
 impl SharedPipelines {
-    /// For optimizers on this device; compiles nothing yet.
+    /// Creates an empty set for optimizers on this device. Compiles nothing yet.
     pub fn new(device: &wgpu::Device) -> Self {
         Self { device: device.clone(), cache: None, compiled: Arc::default(), validated: Arc::default() }
     }

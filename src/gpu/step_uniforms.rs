@@ -10,8 +10,8 @@ const STRIDE: u64 = 256;
 /// Entries of each buffer.
 const ENTRIES: u32 = 64;
 
-/// The uniforms of recorded steps, one entry each: `Queue::write_buffer` takes effect before the next submission, so an
-/// entry is written again only after its step has run or its encoder was dropped.
+/// The uniforms of recorded steps, one entry per step. `Queue::write_buffer` takes effect before the next submission, so
+/// that an entry is reused only after its step has run or its encoder was dropped.
 #[derive(Debug)]
 pub(crate) struct StepUniforms {
     buffers: Vec<(wgpu::Buffer, wgpu::BindGroup)>,
@@ -51,7 +51,7 @@ impl StepUniforms {
         uniforms
     }
 
-    /// Sets the hyperparameters and powers of the entries to come.
+    /// Sets the hyperparameters and powers of later entries.
     pub(crate) fn set_spec(&mut self, spec: &RuleSpec) {
         let hyperparameters = self.bytes[size_of::<StepHead>()..].chunks_exact_mut(4);
         for (bytes, (_, value)) in hyperparameters.zip(&spec.hyperparameters) {

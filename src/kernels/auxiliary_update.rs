@@ -1,4 +1,4 @@
-//! An auxiliary update of the rule over all elements, between steps.
+//! Applies an auxiliary update of the rule to all elements.
 
 use super::update_elements::{ElementTables, Shard, StepContext, update_elements};
 use crate::storage::HostSlice;

@@ -1,4 +1,4 @@
-//! The control block: counters, decisions and statistics that one step leaves for the next.
+//! The control block: the step counters, decisions and statistics of the last step.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -1,4 +1,4 @@
-//! The decision of a step: total norm, clip coefficient, apply or skip, step counter, bias corrections.
+//! Computes the global norm and the clip coefficient, applies or skips the step, and updates the control block.
 
 use super::bias_correction::BiasPowers;
 use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
@@ -9,7 +9,7 @@ use crate::storage::INFINITE;
 use crate::tile::workgroup_sum;
 use crate::transform::TransformedRule;
 
-/// From this exponent on, clip by exponents: norm and scale may leave the range of f32.
+/// Above this exponent, norm and scale may leave the range of f32: `clip` handles mantissa and exponent separately.
 const HUGE: i32 = 90;
 
 /// The clip coefficient, and the two factors that unscale and clip.

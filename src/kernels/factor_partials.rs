@@ -7,7 +7,7 @@ use super::update_elements::StepContext;
 use crate::factors::{Axis, Factors, PARTIAL_LEN};
 use crate::parallel;
 
-/// Partials that are added up before they are added to the others.
+/// Number of consecutive partials that are summed before their sum is added to the total: limits rounding error.
 const RUN_LEN: usize = 64;
 
 /// The sum over a line, partial by partial.

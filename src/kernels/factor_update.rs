@@ -5,7 +5,7 @@ use crate::transform::TransformedRule;
 
 use super::update_elements::StepContext;
 
-/// The factors of all tensors, the mean over the row factors of each matrix, and the sums of squares over each line.
+/// The factors of all tensors, the mean of the row factors of each matrix, and the sum of squares over each line.
 #[derive(Debug, Clone)]
 pub(crate) struct FactorValues {
     pub(crate) values: Vec<f32>,

@@ -10,7 +10,7 @@ use crate::tile::{ROW_LEN, SUBTILE_LEN, TILE_LEN, workgroup_sum};
 
 /// Lanes of a workgroup.
 const LANES: usize = 64;
-/// Lanes that share neighboring elements.
+/// Lanes that share contiguous elements.
 const NEIGHBORS: usize = 8;
 /// Elements of these lanes.
 const SHARE_LEN: usize = TILE_LEN / LANES * NEIGHBORS;

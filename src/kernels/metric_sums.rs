@@ -1,4 +1,4 @@
-//! Metric sums: what a sampled step did, summed over a segment.
+//! Metric sums: sums over a segment in one sampled step, from which the host computes the metrics.
 
 use bytemuck::{Pod, Zeroable};
 

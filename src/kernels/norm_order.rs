@@ -1,4 +1,4 @@
-//! The order of a norm: 1, 2, infinity, or any p.
+//! The p-norm: p = 1, 2, infinity, or any other from 1 to 32.
 
 use super::scaled_sum::power_of_two;
 
@@ -26,7 +26,7 @@ impl NormOrder {
         let (order, norm_type) = match self {
             Self::One => (0, 1.0),
             Self::Two => (1, 2.0),
-            // No kernel reads the type of this order; a compiler divides by it all the same.
+            // No kernel reads the value for this order, but compilers may still divide by it: it must not be 0.
             Self::Infinity => (2, 1.0),
             Self::P(p) => (3, p),
         };

@@ -1,4 +1,4 @@
-//! Sums over segment parts: the harness of `segment_reduce` and `metrics_reduce`.
+//! Sums over segment parts, shared by `segment_reduce` and `metrics_reduce`.
 
 use super::factor_update::FactorValues;
 use super::update_elements::{SegmentRow, StepContext};

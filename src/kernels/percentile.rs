@@ -1,11 +1,11 @@
-//! The percentile of the last gradient norms, for clipping at it.
+//! The percentile of the last gradient norms, as the maximum norm to clip at.
 
 use crate::storage::INFINITE;
 
 /// The last norms.
 #[derive(Debug, Clone)]
 pub(crate) struct Norms {
-    /// Norms in all.
+    /// Count of all norms so far.
     count: usize,
     norms: Vec<u32>,
 }

@@ -1,4 +1,4 @@
-//! A sum of powers of scaled elements that neither overflows nor underflows: for squares, `sum * 4^exponent`.
+//! A sum of p-th powers that neither overflows nor underflows. Its value is `sum * 2^(p * exponent)`.
 
 use super::control::NONE;
 use super::norm_order::NormOrder;

@@ -17,7 +17,7 @@ pub(crate) fn segment_reduce(
     let Some(reduction) = rule.reduction() else { return [0.0; 4] };
     let mut sums = vec![NO_COLUMNS; reduction.sums().len()];
     sum_part(inputs, context, part, |span| {
-        // The table still holds the sums of the step before.
+        // The table still contains the sums of the previous step.
         let step = StepScalars { sums: [0.0; 4], ..span.step };
         reduction.terms(Terms::new(span, &mut sums, &mut Report::default()), &step);
     });

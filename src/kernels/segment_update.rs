@@ -13,7 +13,7 @@ pub(crate) fn sum_of_parts(sums: impl Iterator<Item = (bool, [f32; 4])>) -> [f32
     workgroup_sum(&mut lane_sums, add)
 }
 
-/// Updates the row of one segment; a segment without parts keeps its state.
+/// Updates the row of one segment. The state of a segment without parts stays unchanged.
 pub(crate) fn segment_update(
     rule: &TransformedRule,
     context: &StepContext,

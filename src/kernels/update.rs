@@ -1,4 +1,4 @@
-//! The update of a step that `decide` has decided on.
+//! Updates all elements, unless `decide` has skipped the step.
 
 use super::update_elements::{ElementTables, Shard, StepContext, update_elements};
 use crate::storage::HostSlice;

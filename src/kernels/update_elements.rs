@@ -1,4 +1,4 @@
-//! The harness around a rule: unscales and clips, applies the rule span by span, checks for non-finite gradients.
+//! Unscales and clips gradients, applies the rule to each span, and checks for non-finite gradients.
 
 use super::control::{ControlBlock, NONE};
 use super::factor_update::FactorValues;
@@ -10,7 +10,7 @@ use crate::storage::{ABSOLUTE, HostSlice, INFINITE};
 use crate::tile::split_at_multiples;
 use crate::transform::TransformedRule;
 
-/// Elements whose variances, or whose gradients as f32, are held at a time.
+/// Elements per buffer of variances or of gradients that are converted to f32.
 const BUFFERED_LEN: usize = 1024;
 
 /// One thread's elements, from flat index `start` on.
@@ -20,7 +20,7 @@ pub(crate) struct Shard<'a> {
     pub(crate) states: Vec<&'a mut [f32]>,
 }
 
-/// What all elements of a step share.
+/// Values shared by all elements of a step.
 #[derive(Clone, Copy)]
 pub(crate) struct StepContext {
     pub(crate) lr: f32,

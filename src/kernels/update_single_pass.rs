@@ -1,4 +1,4 @@
-//! The step that needs no decision: counted, then updated as any other.
+//! The single-pass step: advances the step counter, then updates all elements.
 
 use super::bias_correction::BiasPowers;
 use super::control::{ControlBlock, NONE, StepHead};

@@ -1,8 +1,8 @@
-/// Writes the rows of a [`History`](super::History) (its steps or its groups) as CSV, one line each below the names of the
-/// fields. Missing values are empty fields; without rows nothing is written.
+/// Writes the rows of a [`History`](super::History) (its steps or its groups) as CSV: a header line with the field
+/// names, then one line per row. Missing values are empty fields. Without rows, writes nothing.
 ///
 /// # Errors
-/// Those of the writer.
+/// I/O errors of the writer.
 pub fn write_csv(rows: &[impl serde::Serialize], writer: impl std::io::Write) -> std::io::Result<()> {
     let mut csv = csv::Writer::from_writer(writer);
     for row in rows {
@@ -15,7 +15,7 @@ pub fn write_csv(rows: &[impl serde::Serialize], writer: impl std::io::Write) ->
 /// and non-finite numbers are `null`.
 ///
 /// # Errors
-/// Those of the writer.
+/// I/O errors of the writer.
 pub fn write_json_lines(rows: &[impl serde::Serialize], mut writer: impl std::io::Write) -> std::io::Result<()> {
     for row in rows {
         serde_json::to_writer(&mut writer, row)?;

@@ -1,5 +1,5 @@
-//! The statistics of the last steps: kept where the optimizer is, read together, written as CSV, JSON lines or TensorBoard
-//! events.
+//! The statistics of recent steps. An optimizer on a device stores them there until they are read. Writers: CSV, JSON
+//! lines, TensorBoard event files.
 //!
 //! ```
 //! use wgpu_optim::history::{HistoryOptions, write_csv};
@@ -33,7 +33,7 @@ use crate::kernels::control::ControlBlock;
 #[cfg(feature = "serde")]
 pub use super::csv_json::{write_csv, write_json_lines};
 
-/// Which statistics of its last steps an optimizer keeps.
+/// Which statistics of recent steps an optimizer stores.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct HistoryOptions {
@@ -45,29 +45,34 @@ pub struct HistoryOptions {
 }
 
 impl HistoryOptions {
-    /// Keeps the statistics of the last `steps` steps, from 1 to 1,000,000. On a device each takes 112 bytes and one copy.
+    /// Stores the statistics of the last `steps` steps, from 1 to 1,000,000. On a device, each step takes 112 bytes and
+    /// one copy.
     #[must_use]
     pub fn steps(steps: u32) -> Self {
         Self { steps, norms_every: None, per_group: false }
     }
 
-    /// Samples the metrics (every `Option` of [`Stats`]) in the first of every `steps` steps. Default: never.
+    /// Samples the metrics in the first of every `steps` steps: [`Stats::param_norm`] and the fields after it. `steps`
+    /// is 1 or more. Default: never.
     ///
     /// # Performance considerations
-    /// A sampled step computes the norm, and reads parameters, gradients and states once more: one dispatch per chunk and
-    /// one to add up. With AdamW it moves 48 bytes per parameter in place of 28 (clipped: 32); in one step of 50 that is
-    /// 1.4 % in all. Processors are bound by arithmetic: there a sampled step took 1.9 to 3.9 times as long.
+    /// A sampled step computes the global norm, and reads parameters, gradients and states a second time: one more
+    /// dispatch per chunk, and one that sums the results. With AdamW it moves 48 bytes per parameter instead of 28 (32
+    /// with clipping). Sampling one step in 50 adds 1.4 % in total. CPUs are compute-bound: there a sampled step took
+    /// 1.9 to 3.9 times as long.
     ///
-    /// On a device each kept step takes 48 bytes more. Slices may be cut only between tensors and at multiples of 8,192
-    /// elements. Rules with sums, and clipping by norms of groups or units, bind one storage buffer more.
+    /// On a device, each stored step takes 48 bytes more. Slices may be cut only between tensors and at multiples of
+    /// 8,192 elements. Rules with sums over segments, and clipping by norms of groups or units, bind one more storage
+    /// buffer.
     #[must_use]
     pub fn with_norms_every(mut self, steps: u32) -> Self {
         self.norms_every = Some(steps);
         self
     }
 
-    /// Samples the metrics of each group of the layout too: [`History::groups`]. Default: of all parameters together. On a
-    /// device each kept step takes 32 bytes more for every group after the first.
+    /// Also samples the metrics of each group of the layout: [`History::groups`]. Requires
+    /// [`HistoryOptions::with_norms_every`]. Default: only over all parameters. On a device, each stored step takes 32
+    /// bytes more for every group after the first.
     #[must_use]
     pub fn per_group(mut self) -> Self {
         self.per_group = true;
@@ -98,14 +103,14 @@ impl From<u32> for HistoryOptions {
     }
 }
 
-/// The statistics of several steps.
+/// The statistics of recent steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct History {
-    /// Of each step, oldest first.
+    /// One entry per step, oldest first.
     pub steps: Vec<Stats>,
-    /// Of each group in each sampled step, oldest first, groups in the layout's order; empty without
-    /// [`HistoryOptions::per_group`].
+    /// One entry per sampled step and group: oldest step first, groups in the layout's order, then the elements without
+    /// a group. Empty without [`HistoryOptions::per_group`].
     pub groups: Vec<GroupStats>,
 }
 
@@ -114,27 +119,27 @@ pub struct History {
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupStats {
-    /// Name of the group; `None` for the elements without one.
+    /// Name of the group; `None` for the elements without a group.
     pub group: Option<String>,
     /// Steps applied so far.
     pub step: u64,
-    /// Euclidean norm of the active gradients, after the gradient scale and before clipping, a plain f32 sum as
-    /// [`Stats::param_norm`]. Under clipping by global norm it is that of the clipped gradients over `clip_coef`, and NaN if
-    /// `clip_coef` is 0 or NaN. This and all below are 0 for a frozen group.
+    /// Euclidean norm of the active gradients, after the gradient scale and before clipping, from an f32 sum of squares
+    /// as for [`Stats::param_norm`]. With clipping by global norm, it is the norm of the clipped gradients divided by
+    /// `clip_coef`: NaN if `clip_coef` is 0 or NaN. This field and all below are 0 for a frozen group.
     pub grad_norm: f32,
-    /// As [`Stats::param_norm`].
+    /// [`Stats::param_norm`] of the group.
     pub param_norm: f32,
-    /// As [`Stats::update_norm`].
+    /// [`Stats::update_norm`] of the group.
     pub update_norm: f32,
-    /// As [`Stats::update_ratio`].
+    /// [`Stats::update_ratio`] of the group.
     pub update_ratio: f32,
-    /// As [`Stats::clipped_fraction`].
+    /// [`Stats::clipped_fraction`] of the group.
     pub clipped_fraction: f32,
-    /// As [`Stats::rule_metric`].
+    /// [`Stats::rule_metric`] of the group.
     pub rule_metric: Option<f32>,
 }
 
-/// A ring of records on a device.
+/// A ring buffer of step records on the device.
 #[derive(Debug)]
 pub(crate) struct DeviceHistory {
     pub(crate) ring: wgpu::Buffer,
@@ -142,7 +147,7 @@ pub(crate) struct DeviceHistory {
 }
 
 impl DeviceHistory {
-    /// `bytes`: of all records.
+    /// `bytes`: size of all records.
     pub(crate) fn new(device: &wgpu::Device, bytes: u64) -> Self {
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-optim history"),
@@ -153,7 +158,7 @@ impl DeviceHistory {
         Self { ring, staging: StagingPool::default() }
     }
 
-    /// Records copies of the record of the last of `recorded` steps: the control block, and the sums of a sampled step.
+    /// Encodes copies of the step's control block and metric sums to its record, the `recorded`th.
     pub(crate) fn keep(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -182,14 +187,14 @@ impl DeviceHistory {
 }
 
 impl History {
-    /// The steps of a ring, oldest first. Records that no step has written hold zeros.
+    /// Decodes the records of a ring, oldest step first. Records that no step has written are zeros.
     fn in_order(ring: &[u8], decoder: &RecordDecoder) -> Self {
         let records = ring.chunks_exact(decoder.record_size() as usize);
         let capacity = records.len() as u64;
         let mut steps: Vec<(Stats, Vec<GroupStats>)> = records.map(|record| decoder.decode(record)).collect();
         steps.retain(|(stats, _)| stats.executed() > 0);
         steps.sort_by_key(|(stats, _)| stats.executed());
-        // A dropped encoder leaves an old record in the ring.
+        // If an encoder was dropped, the ring contains a record of an earlier lap: removes it.
         let last = steps.last().map_or(0, |(stats, _)| stats.executed());
         steps.retain(|(stats, _)| stats.executed() + capacity > last);
         steps.into_iter().collect()
@@ -207,7 +212,7 @@ impl FromIterator<(Stats, Vec<GroupStats>)> for History {
     }
 }
 
-/// The statistics of the last steps on the host.
+/// The statistics of recent steps on the host.
 #[derive(Debug, Clone)]
 pub(crate) struct HostHistory {
     capacity: usize,

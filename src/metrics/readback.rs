@@ -10,7 +10,7 @@ use futures_intrusive::channel::shared::oneshot_channel;
 use super::{History, Stats};
 use crate::Error;
 
-/// Mappable buffers of one size that earlier requests have returned.
+/// Free staging buffers of one size, for reuse.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StagingPool(Arc<Mutex<Vec<wgpu::Buffer>>>);
 
@@ -26,17 +26,17 @@ impl StagingPool {
 /// Resolves to `None` if the encoder was dropped.
 type Mapped = Pin<Box<dyn Future<Output = Option<Result<(), wgpu::BufferAsyncError>>> + Send>>;
 
-/// The statistics of one step, on their way from the device.
+/// A readback of the statistics of one step.
 pub type ReadbackStats = Readback<Stats>;
-/// The statistics of several steps, on their way from the device.
+/// A readback of the statistics of recent steps.
 pub type ReadbackHistory = Readback<History>;
 
-/// A value on its way from the device: a future, or asked for through [`Readback::try_take`].
+/// A pending readback of a value from the device: await it as a future, or poll it with [`Readback::try_take`].
 ///
-/// It arrives after its encoder was submitted and the device was polled: natively by `device.poll` (or a later
-/// `queue.submit`), in browsers by the event loop. Nothing waits for it; dropping it costs nothing.
+/// The value arrives after the encoder is submitted and the device is polled: natively by `device.poll` or a later
+/// `queue.submit`, in browsers by the event loop. No step waits for a readback. It may be dropped at any time.
 pub struct Readback<T> {
-    /// Gone after the value was taken.
+    /// `None` after the value was taken.
     mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
@@ -50,7 +50,7 @@ impl<T> fmt::Debug for Readback<T> {
 }
 
 impl<T> Readback<T> {
-    /// Records copies of parts of buffers, one behind the other. All requests of one `pool` have the same size.
+    /// Encodes copies of buffer ranges, concatenated. All requests of one `pool` must have the same size.
     pub(crate) fn record(
         device: &wgpu::Device,
         encoder: &mut wgpu::CommandEncoder,
@@ -80,7 +80,10 @@ impl<T> Readback<T> {
         Self { mapped, buffer, pool: pool.clone(), decode: Arc::new(decode) }
     }
 
-    /// The value, once, if it has arrived; never blocks. `None` before it arrives and after it was taken.
+    /// Returns the value once, after it has arrived. `None` before it arrives and after it was taken. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::StatsDropped`] if the encoder was dropped, [`Error::Unreadable`] if the buffer cannot be mapped.
     pub fn try_take(&mut self) -> Option<Result<T, Error>> {
         self.mapped.as_ref()?;
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
@@ -104,7 +107,7 @@ impl<T> Readback<T> {
 impl<T> Future for Readback<T> {
     type Output = Result<T, Error>;
 
-    /// [`Error::AlreadyTaken`] after the value was taken.
+    /// Errors: those of [`Readback::try_take`]; [`Error::AlreadyTaken`] after the value was taken.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(mapped) = &mut self.mapped else { return Poll::Ready(Err(Error::AlreadyTaken)) };
         let Poll::Ready(mapped) = mapped.as_mut().poll(context) else { return Poll::Pending };

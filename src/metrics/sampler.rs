@@ -1,4 +1,4 @@
-//! Which steps are sampled, and how their metrics become statistics.
+//! Selects the sampled steps, and computes statistics from their metric sums.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::kernels::metric_sums::MetricSums;
 use crate::rule::ReduceBy;
 use crate::segments::Segments;
 
-/// Which steps are sampled, and the segments of their sums.
+/// The sampling interval, and the segments over which metrics are summed.
 #[derive(Debug)]
 pub(crate) struct MetricsSampler {
     every: u32,
     pub(crate) segments: Segments,
-    /// Names of the segments, `None` for the elements without a group; empty if segments are no groups.
+    /// Group names of the segments, `None` for the elements without a group. Empty unless metrics are per group.
     groups: Vec<Option<String>>,
-    /// Active elements of each segment.
+    /// Count of active elements of each segment.
     active: Vec<u64>,
     has_rule_metric: bool,
 }
@@ -47,13 +47,13 @@ impl MetricsSampler {
         Some(Self { every, segments, groups, active, has_rule_metric })
     }
 
-    /// Whether the step after that many recorded ones is sampled.
+    /// Whether the next step is sampled, after `recorded` steps.
     pub(crate) fn samples(&self, recorded: u64) -> bool {
         recorded.is_multiple_of(self.every.into())
     }
 
-    /// Adds the metrics to the statistics of a step; returns those of its groups. The sums belong to the step with number
-    /// `executed`, and change nothing for another.
+    /// Sets the metrics in the statistics of a step; returns the statistics of its groups. Does nothing unless the sums
+    /// belong to this step: `executed` is the count of executed steps when they were written.
     pub(crate) fn complete(&self, stats: &mut Stats, executed: u32, sums: &[MetricSums]) -> Vec<GroupStats> {
         if executed == 0 || executed != stats.executed() as u32 {
             return Vec::new();
@@ -68,7 +68,7 @@ impl MetricsSampler {
         groups.map(|((group, sums), &active)| self.stats_of(group.clone(), stats, &[*sums], active)).collect()
     }
 
-    /// The statistics of segments with that many active elements.
+    /// The statistics over segments with `active` active elements in total.
     fn stats_of(&self, group: Option<String>, stats: &Stats, sums: &[MetricSums], active: u64) -> GroupStats {
         let sum = |field: fn(&MetricSums) -> f32| sums.iter().map(|sums| f64::from(field(sums))).sum::<f64>();
         let [grad, param, update] =
@@ -87,12 +87,12 @@ impl MetricsSampler {
         }
     }
 
-    /// Bytes of the number of executed steps and of the sums in the device's table.
+    /// Byte range of the metric table that a record contains: the count of executed steps, and the sums.
     pub(crate) fn record_bytes(&self) -> Range<u64> {
         16..32 + (size_of::<MetricSums>() * self.segments.count()) as u64
     }
 
-    /// The device's table: see `shaders/kernels/metric_sums.wgsl`.
+    /// Initial words of the metric table: see `shaders/kernels/metric_sums.wgsl`.
     pub(crate) fn words(&self) -> Vec<u32> {
         let (count, parts) = (self.segments.count(), self.segments.parts());
         let mut words = vec![count as u32, parts.len() as u32, 0, 0, 0, 0, 0, 0];
@@ -103,8 +103,8 @@ impl MetricsSampler {
     }
 }
 
-/// Decodes the record that a step leaves: the control block, and with metrics the number of executed steps at the last
-/// sampled one and its sums.
+/// Decodes the record of a step: the control block; with metrics, also the count of executed steps at the last sampled
+/// step, and the sums of that step.
 #[derive(Debug, Clone)]
 pub(crate) struct RecordDecoder {
     pub(crate) max_consecutive_skips: u32,
@@ -112,7 +112,7 @@ pub(crate) struct RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// Bytes of a record.
+    /// Size of a record in bytes.
     pub(crate) fn record_size(&self) -> u64 {
         let sums = self.sampler.as_ref().map_or(0..0, |sampler| sampler.record_bytes());
         size_of::<ControlBlock>() as u64 + (sums.end - sums.start)

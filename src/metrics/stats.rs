@@ -1,6 +1,6 @@
 use crate::kernels::control::{ControlBlock, INVALID_SCALE, NONE, NORM_MEASURED};
 
-/// The statistics of one executed step.
+/// The statistics of one executed step, applied or skipped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -16,42 +16,42 @@ pub struct Stats {
     pub too_many_skips: bool,
     /// Learning rate of the step.
     pub lr: f32,
-    /// Norm of the gradients after the gradient scale and before clipping, of the order of
+    /// Norm of all active gradients, after the gradient scale and before clipping, with the order
     /// [`GlobalNorm::norm_type`](crate::clip::GlobalNorm::norm_type) (default: Euclidean). `None` in a single-pass step.
-    /// NaN or infinite if a gradient is, and infinite beyond f32.
+    /// NaN or infinite if a gradient is; infinite if the norm exceeds f32.
     pub grad_norm: Option<f32>,
-    /// Coefficient of clipping by the global norm; 1 without it.
+    /// Coefficient of clipping by global norm, from 0 to 1; 1 without that clipping.
     pub clip_coef: f32,
-    /// Whether the gradient scale in a device buffer was not positive or had no normal inverse. Such a step counts as one
-    /// with a non-finite gradient.
+    /// Whether the gradient scale was invalid: not a positive normal f32 with a normal inverse. The step is then
+    /// treated like a step with a non-finite gradient.
     pub invalid_grad_scale: bool,
-    /// Flat index of the first gradient that was NaN or infinite.
+    /// Flat index of the first non-finite gradient; `None` if all were finite.
     pub first_nonfinite: Option<u64>,
     /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
     pub stopped: bool,
-    /// Euclidean norm of the active parameters before the step. This and all below exist for applied steps that
-    /// [`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every) samples. They come from plain
-    /// f32 sums of squares: numbers above about 1e19 make them infinite, numbers below 1e-19 add nothing.
+    /// Euclidean norm of the active parameters before the step. This field and all below are `None` unless the step was
+    /// applied and sampled ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every)).
+    /// Norms are f32 sums of squares: values above about 1e19 make them infinite, values below about 1e-19 add nothing.
     pub param_norm: Option<f32>,
-    /// Euclidean norm of the step's change of the parameters, weight decay included. Shader compilers choose whether the
-    /// change is that before or after rounding to f32.
+    /// Euclidean norm of the change of the active parameters, weight decay included. Whether the change is rounded to
+    /// f32 before it is squared depends on the shader compiler.
     pub update_norm: Option<f32>,
-    /// `update_norm` over `param_norm`; infinite where all parameters were 0 and no longer are.
+    /// `update_norm / param_norm`; 0 if `update_norm` is 0, infinite if only `param_norm` is 0.
     pub update_ratio: Option<f32>,
-    /// Share of the active elements, from 0 to 1, whose gradient was clipped; by a global norm all or none.
+    /// Fraction of the active elements whose gradient was clipped, from 0 to 1. With clipping by global norm: 0 or 1.
     pub clipped_fraction: Option<f32>,
-    /// Share of the active elements for which the rule's [`Metric`](crate::rule::Metric) holds:
-    /// [`Sophia`](crate::Sophia)'s win rate, [`Lion`](crate::Lion)'s sign agreement.
+    /// Fraction of the active elements for which the rule's [`Metric`](crate::rule::Metric) holds, from 0 to 1:
+    /// [`Sophia`](crate::Sophia)'s win rate, [`Lion`](crate::Lion)'s sign agreement. `None` for rules without a metric.
     pub rule_metric: Option<f32>,
 }
 
 impl Stats {
-    /// Steps that ran so far, applied or skipped.
+    /// Count of steps so far, applied or skipped.
     pub(crate) fn executed(&self) -> u64 {
         self.step + self.skipped
     }
 
-    /// Without the metrics of sampled steps.
+    /// Reads everything but the metrics from the control block.
     pub(crate) fn new(block: &ControlBlock, max_consecutive_skips: u32) -> Self {
         let first = block.first_nonfinite[block.step as usize & 1];
         Self {

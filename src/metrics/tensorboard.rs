@@ -7,7 +7,7 @@ use prost::Message;
 use super::history::{GroupStats, History};
 use crate::Stats;
 
-/// The parts of TensorBoard's `event.proto` and `summary.proto` that scalars need.
+/// The fields of TensorBoard's `event.proto` and `summary.proto` that scalars need.
 #[derive(Message)]
 struct Event {
     /// Seconds since 1970.
@@ -41,12 +41,15 @@ struct Scalar {
     simple_value: Option<f32>,
 }
 
-/// Writes a history in the format of TensorBoard's event files, which it looks for in its directory under names that begin
-/// with `events.out.tfevents.`: `optimizer/lr` and so on for each number of [`Stats`], and for those of [`GroupStats`]
-/// `group/first/grad_norm`, with `(none)` for the elements in no group. Steps are those applied, times are all now.
+/// Writes a history as a TensorBoard event file. TensorBoard loads files from its log directory whose names contain
+/// `tfevents`, for example `events.out.tfevents.1`.
+///
+/// Tags are `optimizer/lr`, `optimizer/grad_norm` and so on for the numbers of [`Stats`], and `group/<name>/grad_norm`
+/// and so on for those of [`GroupStats`], with the name `(none)` for the elements without a group. Missing values are
+/// omitted. The step is the count of applied steps; the wall time of all events is the time of the call.
 ///
 /// # Errors
-/// Those of the writer.
+/// I/O errors of the writer.
 pub fn write_events(history: &History, writer: impl Write) -> io::Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     write_events_at(now.as_secs_f64(), history, writer)
@@ -68,20 +71,20 @@ fn write_events_at(wall_time: f64, history: &History, mut writer: impl Write) ->
     writer.flush()
 }
 
-/// The scalars that are there.
+/// A summary of the scalars that are present, with tags `of/name`.
 fn summary(of: &str, scalars: &[(&str, Option<f32>)]) -> What {
     let known = scalars.iter().filter(|(_, value)| value.is_some());
     let value = known.map(|&(name, simple_value)| Scalar { tag: format!("{of}/{name}"), simple_value });
     What::Summary(Summary { value: value.collect() })
 }
 
-/// The framing of `TFRecord` files: length, data, and a check sum behind each.
+/// One record of a `TFRecord` file: length, checksum of the length, data, checksum of the data.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &masked_crc(&length), data, &masked_crc(data)].concat()
 }
 
-/// As `TFRecord` files have it, so that what holds check sums can be summed itself.
+/// The masked CRC-32C of `TFRecord` files.
 fn masked_crc(data: &[u8]) -> [u8; 4] {
     let crc = Crc::<u32>::new(&CRC_32_ISCSI).checksum(data);
     crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
@@ -123,8 +126,8 @@ mod tests {
         u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap()
     }
 
-    /// As `RecordWriter` of tensorboard 2.21 (Python) writes these three events at 1.5 seconds past 1970: the version,
-    /// `optimizer/lr` of 0.25 in step 7, `group/a/grad_norm` of NaN in step 300.
+    /// Expected bytes: written by `RecordWriter` of tensorboard 2.21 (Python) for three events at a wall time of 1.5
+    /// seconds: the file version, `optimizer/lr` of 0.25 in step 7, `group/a/grad_norm` of NaN in step 300.
     #[test]
     fn records_are_those_of_tensorboard() {
         let expected = "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c\
@@ -141,7 +144,7 @@ mod tests {
         assert_eq!(events.into_iter().flat_map(encode).collect::<Vec<_>>(), expected);
     }
 
-    /// Tag, step and value of all scalars of a file.
+    /// Tag, step and value of every scalar in a file.
     fn scalars_of(mut file: &[u8]) -> Vec<(String, i64, f32)> {
         let mut scalars = Vec::new();
         while let Some((length, rest)) = file.split_first_chunk::<8>() {
@@ -168,7 +171,8 @@ mod tests {
         let mut file = Vec::new();
         write_events(&history, &mut file).unwrap();
         let found = scalars_of(&file);
-        // Of the second step lr, clip_coef, and the two counts of skipped ones; of two groups six each.
+        // Ten scalars of the sampled step; four of the second step: lr, clip_coef and both skip counts; six of each
+        // group.
         assert_eq!(found.len(), 10 + 4 + 12);
         let one = |tag: &str, step| found.iter().find(|scalar| scalar.0 == tag && scalar.1 == step).unwrap().2;
         assert_eq!(one("optimizer/lr", 2), history.steps[1].lr);

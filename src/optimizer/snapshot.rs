@@ -98,7 +98,7 @@ impl Optimizer {
         curve
     }
 
-    /// Everything that a snapshot copies beside the parameters.
+    /// The buffers that a snapshot copies in addition to the parameters.
     fn persistent_buffers(&self, evaluating: bool) -> impl Iterator<Item = &Buffer> {
         let training_params = if evaluating { &self.training_params[..] } else { &[] };
         let history = self.history.iter().map(|history| &history.ring);

@@ -21,7 +21,7 @@ pub(crate) enum Pass {
     MetricsReduce,
     /// Metrics of a sampled step, segment by segment.
     MetricsTotal,
-    /// The update that `Decide` has decided on.
+    /// The update of a decided step.
     Update,
     /// The whole step in one dispatch.
     UpdateSinglePass,
@@ -57,12 +57,12 @@ impl fmt::Display for Pass {
     }
 }
 
-/// What determines the passes of a step, beside its optimizer.
+/// The kind of a step. Together with the plan, it determines the passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum StepKind {
-    /// One dispatch per chunk: nothing needs to be known of all gradients before.
+    /// One dispatch per chunk. Requires no global norm and no finite check.
     SinglePass,
-    /// A step that `decide` decides on.
+    /// A step in which `decide` computes the norm, and applies or skips the update.
     Decided,
     /// A decided step with metrics.
     Sampled,

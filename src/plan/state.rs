@@ -4,11 +4,11 @@ use super::StepPlan;
 use crate::transform::TransformedRule;
 use crate::{Error, Schedule};
 
-/// Everything of a [`StepPlan`] that steps and setters change. The groups' learning rates follow from it.
+/// The fields of a [`StepPlan`] that steps and setters change. The groups' learning rates are computed from them.
 #[derive(Debug, Clone)]
 pub(crate) struct PlanState {
     owner: Arc<()>,
-    /// Holds the momentum, which stays as the schedule left it when `set_lr` replaces the schedule.
+    /// The rule, with its current momentum: `set_lr` replaces a schedule, but keeps the momentum that it set.
     rule: TransformedRule,
     schedule: Schedule,
     is_scaled: bool,

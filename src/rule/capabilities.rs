@@ -1,6 +1,6 @@
 use super::{Elements, ReduceBy, StepScalars, Terms};
 
-/// Scalars that a rule carries from one applied step to the next: neither hyperparameters nor per element.
+/// Scalar state: up to four numbers for the whole optimizer, which each applied step updates.
 ///
 /// The WGSL reads them as `step.scalar_state` and defines
 /// `fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32) -> ScalarState`, with
@@ -19,7 +19,8 @@ pub trait ScalarState {
 /// summands of four elements, one `vec4<f32>` field per sum. `rule` reads the totals in `step.sums`; `terms` finds zeros
 /// there. Frozen elements and padding do not count.
 ///
-/// Such a step takes one dispatch more per chunk to sum, and one to add up, beside the norm and the decision.
+/// A step then takes four kinds of dispatches in addition to the update: the norm and the parts' sums per chunk, the
+/// decision, and the total per segment.
 pub trait Reduction {
     /// Names of the sums, at most four.
     ///
@@ -35,13 +36,13 @@ pub trait Reduction {
     /// The CPU reference of `terms`.
     fn terms(&self, elements: Terms<'_>, step: &StepScalars);
 
-    /// Numbers that the rule keeps per segment. Default: none.
+    /// The state of each segment. Default: none.
     fn tensor_state(&self) -> Option<&dyn TensorState> {
         None
     }
 }
 
-/// Numbers that a rule keeps per segment of its [`Reduction`].
+/// Tensor state: up to four numbers per segment of a [`Reduction`], which each applied step updates.
 ///
 /// The WGSL reads them as `step.tensor_state` and defines
 /// `fn update_tensor_state(old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>,
@@ -82,12 +83,13 @@ pub trait Factored {
     fn floor_mean(&self, mean: f32) -> f32;
 }
 
-/// A share of elements for the statistics: [`Stats::rule_metric`](crate::Stats::rule_metric) of sampled steps.
+/// A metric for the statistics: the fraction of elements for which a condition holds, as
+/// [`Stats::rule_metric`](crate::Stats::rule_metric) of sampled steps.
 ///
 /// The WGSL defines `fn metric(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<bool>`, called with
 /// the arguments of `rule`: which elements count.
 pub trait Metric {
-    /// The CPU reference of `metric`: the term 1 for each element that counts, else 0.
+    /// The CPU reference of `metric`: the term is 1 for an element for which the condition holds, else 0.
     fn metric(&self, elements: Terms<'_>, step: &StepScalars);
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct SpanView<'a> {
 }
 
 impl Grads<'_> {
-    /// Whether [`Grads::factors`] is all there is to apply.
+    /// Whether only [`Grads::factors`] applies: no clipping by value or segment norm.
     #[inline(always)]
     fn scaled_only(self) -> bool {
         self.clip_value == f32::INFINITY && self.clip_factors == [1.0; 2]
@@ -70,7 +70,7 @@ pub struct Elements<'a> {
     report: &'a mut Report,
 }
 
-/// What one call of a rule's CPU reference reports.
+/// The findings of one call of a rule's CPU reference.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// Bits of the largest raw |grad|; those of infinity where the rule read no gradient.

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use crate::storage::Dtype;
 
-/// The data of a rule: everything that needs no code.
+/// The declarative part of a rule: names, defaults, states, hyperparameters and constants.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RuleSpec {
@@ -93,13 +93,13 @@ impl RuleSpec {
         self
     }
 
-    /// The states that the rule keeps with its present options.
+    /// The states that are present with the rule's current options.
     pub(crate) fn present_states(&self) -> impl Iterator<Item = &StateSpec> + Clone {
         self.states.iter().filter(|state| state.present)
     }
 }
 
-/// One number per element that a rule keeps from step to step.
+/// A per-element state of a rule, such as `exp_avg`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StateSpec {

@@ -8,7 +8,7 @@ pub struct StepScalars {
     pub weight_decay: f32,
     /// 1 - βᵗ for each β in [`RuleSpec::bias_corrected`](super::RuleSpec::bias_corrected); 1 beyond them.
     pub bias_correction: [f32; 4],
-    /// Number of this applied step, from 1.
+    /// Number of applied steps, this step included: 1 in the first step.
     pub t: u32,
     /// The scalar state, in the order of [`ScalarState::initial_scalars`](super::ScalarState::initial_scalars).
     pub scalar_state: [f32; 4],

@@ -6,56 +6,55 @@ use crate::error::check;
 use crate::rule::{Elements, Factored, Reduction, Rule, RuleSpec, ScalarState, StepScalars, Terms, check_rate, lerp};
 
 rule! {
-    /// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), as `torch.optim.Adafactor`: the squared gradients' running averages
-    /// of a matrix are kept as one factor per row and one per column, and the step is relative to the tensor's own size.
+    /// Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), as `torch.optim.Adafactor`: steps relative to the RMS of the
+    /// tensor. One factor per row and per column stands for the running averages of a matrix's squared gradients.
     ///
-    /// With `1 - β₂ = t^beta2_decay`, `ρ = min(lr, 1/√t)`, `α = max(eps.1, RMS(param))·ρ`, of tensors with two dimensions or
-    /// more, by the last two: `row_var = β₂·row_var + (1 - β₂)·mean(grad²)` over each row, `col_var` likewise over each column,
-    /// `variance = row_var·col_var/max(mean(row_var), eps.0)`; of vectors and scalars
-    /// `variance = β₂·variance + (1 - β₂)·grad²`. Then `update = grad/max(√variance, eps.0)`;
-    /// `param *= 1 - lr·weight_decay`; `param -= α/max(1, RMS(update)/d)·update`.
+    /// - `1 - β₂ = t^beta2_decay`; `ρ = min(lr, 1/√t)`; `α = max(eps.1, RMS(param))·ρ`.
+    /// - Tensors of two dimensions or more, by the last two: `row_var = β₂·row_var + (1 - β₂)·mean(grad²)` over each
+    ///   row, `col_var` likewise over each column; `variance = row_var·col_var/max(mean(row_var), eps.0)`.
+    /// - Vectors and scalars: `variance = β₂·variance + (1 - β₂)·grad²`.
+    /// - `update = grad/max(√variance, eps.0)`; `param *= 1 - lr·weight_decay`;
+    ///   `param -= α/max(1, RMS(update)/d)·update`.
     ///
-    /// [`Adafactor::optax`] has the other convention.
+    /// Requires the shapes of tensors: see [`Layout`](crate::Layout). Frozen elements of a partly frozen tensor count
+    /// as gradients of 0 in rows and columns. They do not count in the RMS.
     ///
-    /// It needs the tensors' shapes: see [`Layout`](crate::Layout). Frozen elements of a tensor that is not frozen as a whole
-    /// count as gradients of 0 in the rows and columns, and not at all in the RMS.
+    /// Squares are plain f32, as in PyTorch. Gradients above 1.8e19 leave infinities in the factors; so do rows of n
+    /// gradients above 1.8e19/√n.
     ///
-    /// State: 4 bytes per row and column (`row_var`, `col_var`), of vectors 4 per element (`variance`), all tensors' one after
-    /// the other; and as scratch on the device 4 per matrix and 4 per 64 elements of each row and column, begun ones included (of
-    /// vectors 4 per element). All of that is one binding. Squares are plain f32, as PyTorch's: gradients above 1.8e19 (or rows of n above that/√n)
-    /// leave infinities in the factors.
-    ///
-    /// A step is 8 dispatches: the gradient's norm, the decision, the rows' and columns' sums, their adding up, the means of rows,
-    /// the tensors' sums, their adding up, the update (per chunk: the first, third, sixth and eighth).
+    /// State: 4 bytes per row and column (`row_var`, `col_var`); of vectors 4 bytes per element (`variance`). Scratch
+    /// on the device: 4 bytes per matrix, and 4 per 64 elements, rounded up, of each row and column; of vectors 4 per
+    /// element. One binding holds all of it. Dispatches: eight, four of them per chunk.
     Adafactor = "adafactor" from "torch.optim" {
-        /// Learning rate: the rate of the decay, and the largest step relative to the RMS of the parameters; default 1e-2.
+        /// Learning rate of the decay, and maximum step relative to the RMS of the parameters; default 1e-2.
         lr: f64 = 1e-2, with_lr;
         /// Power of t in 1 - β₂, from -2 to 0; default -0.8.
         beta2_decay: f64 = -0.8, with_beta2_decay;
-        /// Least root of the variance and least mean of its rows, greater than 0, default none, which is f32's machine epsilon;
-        /// least RMS of the parameters, default 1e-3.
+        /// First: minimum of the variance's root and of the mean over rows, greater than 0; default none, the machine
+        /// epsilon of f32. Second: minimum RMS of the parameters; default 1e-3.
         eps: (Option<f64>, f64) = (None, 1e-3), with_eps;
-        /// RMS from which on the update is scaled down, 1 or greater; default 1.
+        /// Maximum RMS of an update that is not scaled down, 1 or greater; default 1.
         d: f64 = 1.0, with_d;
-        /// Weight decay, decoupled; default 0.
+        /// Decoupled weight decay; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Add `eps.0` to the squared gradients, as the paper and optax do, and limit no root or mean (but for f32's smallest
-        /// normal number); default false.
+        /// Add `eps.0` to the squared gradients, as the paper and optax do. The minimum of root and mean is then the
+        /// smallest normal f32; default false.
         eps_in_squares: bool = false, with_eps_in_squares;
         /// `ρ = lr` at every step, as in optax; default false.
         constant_rho: bool = false, with_constant_rho;
         /// `param *= 1 - weight_decay`, as in optax; default false.
         decay_without_lr: bool = false, with_decay_without_lr;
-        /// Tensors of which one of the last two dimensions is less than this keep a `variance` of each element, as in optax;
-        /// default 0.
+        /// Minimum of both of the last two dimensions of a factored tensor, as in optax. Others have a `variance` per
+        /// element; default 0.
         min_dim_size_to_factor: usize = 0, with_min_dim_size_to_factor;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets { optax: "eps, 1e-30, in the squares; rho = lr; decay without the learning rate; no factors below 128 rows or columns" }
-    variants {
-        Self::optax(),
+    presets {
+        optax: "eps, 1e-30, in the squares; `ρ = lr`; decay without the learning rate; \
+                no factors below 128 rows or columns",
     }
+    variants { Self::optax() }
 }
 
 impl Adafactor {
@@ -64,9 +63,9 @@ impl Adafactor {
         Self::default()
     }
 
-    /// `optax.adafactor`: `eps.0`, 1e-30, in the squares, `ρ = lr`, weight decay without the learning rate, factors from 128 rows
-    /// and columns on. Of more than two dimensions optax takes the two largest, this the last two. optax has no default
-    /// learning rate; this keeps PyTorch's.
+    /// `optax.adafactor`: `eps.0`, 1e-30, in the squares; `ρ = lr`; weight decay without the learning rate; factors
+    /// from 128 rows and columns. optax factors the two largest dimensions, this the last two. optax has no default
+    /// learning rate; this keeps the default.
     pub fn optax() -> Self {
         Self {
             eps: (Some(1e-30), 1e-3),
@@ -107,21 +106,21 @@ impl Rule for Adafactor {
         common_spec!(self)
             .with_hyperparameters([
                 ("beta2_decay", self.beta2_decay as f32),
-            ("power_of_lower", self.power(1.25)),
-            ("power_of_upper", self.power(1.75)),
-            ("power_of_2_1", self.power(2.0)),
-            ("power_of_2_2", self.power(4.0)),
-            ("power_of_2_4", self.power(16.0)),
-            ("power_of_2_8", self.power(256.0)),
-            ("power_of_2_16", self.power(65_536.0)),
-            ("eps_of_squares", self.eps_of_squares()),
-            ("least_root", self.least_root()),
-            ("eps2", self.eps.1 as f32),
-            ("d", self.d as f32),
+                ("power_of_lower", self.power(1.25)),
+                ("power_of_upper", self.power(1.75)),
+                ("power_of_2_1", self.power(2.0)),
+                ("power_of_2_2", self.power(4.0)),
+                ("power_of_2_4", self.power(16.0)),
+                ("power_of_2_8", self.power(256.0)),
+                ("power_of_2_16", self.power(65_536.0)),
+                ("eps_of_squares", self.eps_of_squares()),
+                ("least_root", self.least_root()),
+                ("eps2", self.eps.1 as f32),
+                ("d", self.d as f32),
             ])
             .with_flags([("constant_rho", self.constant_rho), ("decay_without_lr", self.decay_without_lr)])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         let name = "adafactor";
         let power = self.beta2_decay;
         check((-2.0..=0.0).contains(&power), name, "beta2_decay", power, "-2 to 0")?;
@@ -134,7 +133,7 @@ impl Rule for Adafactor {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/adafactor.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let rule = self.clone();
         let ([param_sq, update_sq, count, _], [_, greatest_rho, ..]) = (step.sums, step.scalar_state);
         let rho = if self.constant_rho { step.lr } else { step.lr.min(greatest_rho) };
@@ -206,14 +205,14 @@ impl Reduction for Adafactor {
 }
 
 impl Factored for Adafactor {
-    fn factors_matrix(&self, rows: usize, columns: usize) -> bool  {
+    fn factors_matrix(&self, rows: usize, columns: usize) -> bool {
         rows.min(columns) >= self.min_dim_size_to_factor
     }
     fn update_factor(&self, old: f32, mean_sq: f32, scalar_state: [f32; 4], _: u32) -> f32 {
         let [one_minus_beta2, ..] = scalar_state;
         lerp(old, mean_sq + self.eps_of_squares(), 1.0 - one_minus_beta2, one_minus_beta2)
     }
-    fn floor_mean(&self, mean: f32) -> f32  {
+    fn floor_mean(&self, mean: f32) -> f32 {
         if mean < self.least_root() { self.least_root() } else { mean }
     }
 }

@@ -24,8 +24,8 @@ impl<const N: usize, const H: usize, F> CustomRule<N, H, F>
 where
     F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync,
 {
-    /// A rule with states of 0 before the first step, learning rate 1e-3 and no weight decay. `hyperparameters` are rounded
-    /// to f32. `wgsl` is as [`Rule::wgsl`] says, and `update` its CPU reference for one element.
+    /// A rule whose states start at 0, with learning rate 1e-3 and weight decay 0. `hyperparameters` are rounded to
+    /// f32. `wgsl` is the source for [`Rule::wgsl`], and `update` its CPU reference for one element.
     pub fn new(
         name: impl Into<String>,
         states: [&'static str; N],
@@ -45,7 +45,7 @@ where
         self
     }
 
-    /// Sets the weight decay, which the rule reads as `step.weight_decay` and applies itself.
+    /// Sets the weight decay. The rule reads it as `step.weight_decay` and applies it.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;

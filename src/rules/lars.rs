@@ -6,15 +6,17 @@ use crate::error::check;
 use crate::rule::{Elements, Reduction, Rule, RuleSpec, StateSpec, StepScalars, Terms};
 
 rule! {
-    /// Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888): SGD with momentum, each tensor's gradient scaled
-    /// by a trust ratio of norms.
+    /// Layer-wise adaptive rate scaling (You et al. 2017, arXiv 1708.03888): SGD with momentum on gradients scaled by a
+    /// trust ratio per tensor.
     ///
     /// `ratio = trust_coefficient·‖param‖/(‖grad‖ + weight_decay·‖param‖ + eps)`, then SGD on
-    /// `ratio·(grad + weight_decay·param)`. The default equations and its defaults are those of `torch_optimizer.LARS`; see
-    /// [`LarsEquations`] for optax. In it, tensors without weight decay have no ratio: with the default, 0, this is plain SGD.
+    /// `ratio·(grad + weight_decay·param)`.
     ///
-    /// State: 4 bytes per parameter with momentum (`momentum_buffer`), else none. A step is 5 dispatches: the gradient's norm, the
-    /// decision, the tensors' sums, their adding up, the update (per chunk: the first, third and fifth).
+    /// The default is `torch_optimizer.LARS`. Tensors without weight decay have no ratio there: with the default decay,
+    /// 0, this is plain SGD. [`LarsEquations`] has optax's equations.
+    ///
+    /// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`). Dispatches: five, three of them per
+    /// chunk.
     Lars = "lars" from "torch-optimizer" {
         /// Learning rate; default 1e-2.
         lr: f64 = 1e-2, with_lr;
@@ -24,7 +26,7 @@ rule! {
         dampening: f64 = 0.0, with_dampening;
         /// L2 weight decay, added to the gradient; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Nesterov momentum (needs momentum and no dampening); default false.
+        /// Nesterov momentum. Requires momentum and no dampening; default false.
         nesterov: bool = false, with_nesterov;
         /// Factor of the trust ratio; default 0.01.
         trust_coefficient: f64 = 0.01, with_trust_coefficient;
@@ -32,15 +34,11 @@ rule! {
         eps: f64 = 1e-8, with_eps;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
-        /// Whose equations; default [`LarsEquations::Torch`]. In configurations it is called `equations`: a equations there
-        /// chooses the defaults too.
+        /// Framework whose equations apply; default [`LarsEquations::Torch`].
         equations: LarsEquations = LarsEquations::Torch, with_equations;
     }
     presets { optax: "optax's equations; momentum 0.9, trust coefficient 1e-3, eps 0" }
-    variants {
-        Self::optax().with_nesterov(true),
-        Self::default().with_momentum(0.9),
-    }
+    variants { Self::default().with_momentum(0.9), Self::optax().with_nesterov(true) }
 }
 
 impl Lars {
@@ -49,7 +47,8 @@ impl Lars {
         Self::default()
     }
 
-    /// `optax.lars`: momentum 0.9, trust coefficient 0.001, eps 0. optax has no default learning rate; this keeps 1e-2.
+    /// `optax.lars`: optax's equations, momentum 0.9, trust coefficient 1e-3, eps 0. optax has no default learning
+    /// rate; this keeps 1e-2.
     pub fn optax() -> Self {
         let equations = LarsEquations::Optax;
         Self { momentum: 0.9, trust_coefficient: 1e-3, eps: 0.0, equations, ..Self::default() }
@@ -63,8 +62,8 @@ impl Lars {
         self.equations == LarsEquations::Optax
     }
 
-    /// What decayed gradients are multiplied by, and none where gradients are taken as they are. With the closure in `update`
-    /// the twin of `scaled_grad` in `shaders/rule/lars.wgsl`: here it is found once for all elements.
+    /// The factor of decayed gradients; none for gradients that are neither decayed nor scaled. With the closure in
+    /// `update`, this is `scaled_grad` of the WGSL: the ratio is computed once for all elements.
     fn ratio(&self, step: &StepScalars) -> Option<f32> {
         let [param_sq, grad_sq, ..] = step.sums;
         let (param_norm, grad_norm) = (param_sq.sqrt(), grad_sq.sqrt());
@@ -79,17 +78,16 @@ impl Lars {
     }
 }
 
-/// Where frameworks differ in [`Lars`].
+/// The equations of [`Lars`] in which frameworks differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LarsEquations {
     /// `torch_optimizer.LARS`: `‖grad‖ + weight_decay·‖param‖` in the denominator, as in the paper; lr outside of the
-    /// momentum buffer; tensors without weight decay take plain SGD steps, and tensors with a norm of 0 do without
-    /// weight decay too.
+    /// momentum buffer. Tensors without weight decay or with a norm of 0 step as in SGD without weight decay.
     Torch,
     /// `optax.lars`: `‖grad + weight_decay·param‖` in the denominator; lr inside the momentum buffer, as in the paper; a
-    /// ratio of 1 where a norm is 0. Takes no dampening.
+    /// ratio of 1 where a norm is 0. Requires a dampening of 0.
     Optax,
 }
 
@@ -109,7 +107,7 @@ impl Rule for Lars {
                 ("nesterov", self.nesterov),
             ])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         let (owner, momentum, dampening) = ("lars", self.momentum, self.dampening);
         let allowed = "0 or greater, finite";
         for (name, value) in [("momentum", momentum), ("trust_coefficient", self.trust_coefficient), ("eps", self.eps)]
@@ -129,7 +127,7 @@ impl Rule for Lars {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/lars.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let (rule, step) = (self.clone(), *step);
         let ratio = rule.ratio(&step);
         let scaled_grad =

@@ -6,37 +6,33 @@ use crate::error::check;
 use crate::rule::{Elements, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, check_beta, lerp};
 
 rule! {
-    /// NovoGrad (Ginsburg et al. 2019, arXiv 1905.11286): momentum on gradients that are divided by a running average of their
+    /// NovoGrad (Ginsburg et al. 2019, arXiv 1905.11286): momentum on gradients divided by a running average of their
     /// tensor's norm.
     ///
     /// `exp_avg_sq = ‖grad‖²` at the first step, later `β₂·exp_avg_sq + (1 - β₂)·‖grad‖²`, one number per tensor;
     /// `exp_avg = β₁·exp_avg + (grad/(√exp_avg_sq + eps) + weight_decay·param)`; `param -= lr·exp_avg`.
     ///
-    /// Defaults are those of `torch_optimizer.NovoGrad`, after NVIDIA's; [`NovoGrad::optax`] has optax's.
-    ///
-    /// `torch_optimizer` begins `exp_avg_sq` with a tensor's first gradient that is not zero; here, as in optax, it is the one
-    /// of step 1.
+    /// Defaults are those of `torch_optimizer.NovoGrad`, after NVIDIA's. `torch_optimizer` starts `exp_avg_sq` at a
+    /// tensor's first gradient that is not zero. This rule starts it at step 1, as optax does.
     ///
     /// State: 4 bytes per parameter (`exp_avg`), and `exp_avg_sq` of each tensor
-    /// ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). A step is 5 dispatches: the gradient's norm, the
-    /// decision, the tensors' sums, their adding up, the update (per chunk: the first, third and fifth).
+    /// ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). Dispatches: five, three of them per chunk.
     NovoGrad = "novograd" from "torch-optimizer" {
         /// Learning rate; default 1e-3.
         lr: f64 = 1e-3, with_lr;
-        /// β of the momentum and of the squared norm's running average; default (0.95, 0).
+        /// β of the momentum and of the running average of the squared norm; default (0.95, 0).
         betas: (f64, f64) = (0.95, 0.0), with_betas;
         /// Added to the denominator; default 1e-8.
         eps: f64 = 1e-8, with_eps;
         /// Weight decay, added to the divided gradient; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Whether the momentum takes `1 - β₁` of what is added to it; default false.
+        /// Multiply the summand of the momentum by `1 - β₁`; default false.
         grad_averaging: bool = false, with_grad_averaging;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
     presets { optax: "betas (0.9, 0.25), eps 1e-6" }
-    variants {
-    }
+    variants {}
 }
 
 impl NovoGrad {
@@ -50,7 +46,7 @@ impl NovoGrad {
         Self { betas: (0.9, 0.25), eps: 1e-6, ..Self::default() }
     }
 
-    /// The gradient's share in the momentum.
+    /// The factor of the momentum's summand.
     fn share(&self) -> f32 {
         if self.grad_averaging { (1.0 - self.betas.0) as f32 } else { 1.0 }
     }
@@ -66,7 +62,7 @@ impl Rule for NovoGrad {
             ("share", self.share()),
         ])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         check_beta("novograd", "betas.0", self.betas.0)?;
         check_beta("novograd", "betas.1", self.betas.1)?;
         check(self.eps >= 0.0 && (self.eps as f32).is_finite(), "novograd", "eps", self.eps, "0 or greater, finite")
@@ -74,7 +70,7 @@ impl Rule for NovoGrad {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/novograd.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let (beta1, eps, share) = (self.betas.0 as f32, self.eps as f32, self.share());
         let denom = step.tensor_state[0].sqrt() + eps;

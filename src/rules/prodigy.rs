@@ -3,64 +3,68 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{
-    Elements, ReduceBy, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, check_beta, lerp,
-};
+use crate::rule::{Elements, ReduceBy, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, check_beta, lerp};
 
 rule! {
-    /// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), as `prodigyopt.Prodigy` 1.1: Adam that finds its own learning
-    /// rate from an estimate `d` of the distance to the solution.
+    /// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), as `prodigyopt.Prodigy` 1.1: Adam with a learning rate
+    /// from an estimate `d` of the distance to the solution.
     ///
-    /// With `dlr = d·lr` (times `√(1 - β₂ᵗ)/(1 - β₁ᵗ)` with `use_bias_correction`):
-    /// `exp_avg = β₁·exp_avg + (1 - β₁)·d·grad`; `exp_avg_sq = β₂·exp_avg_sq + (1 - β₂)·(d·grad)²`;
-    /// `s = β₃·s + d/d0·dlr·grad`; over all tensors together
-    /// `d_numerator = β₃·d_numerator + d/d0·dlr·Σ grad·(p0 - param)`, and the new `d` is the largest so far of `d0` and
-    /// `d_coef·d_numerator/Σ|s|`; `param *= 1 - dlr·weight_decay`;
-    /// `param -= dlr·exp_avg/(√exp_avg_sq + new d·eps)`. `p0` is the parameter before the first applied step.
+    /// - `dlr = d·lr`, with `use_bias_correction` times `√(1 - β₂ᵗ)/(1 - β₁ᵗ)`.
+    /// - `exp_avg = β₁·exp_avg + (1 - β₁)·d·grad`; `exp_avg_sq = β₂·exp_avg_sq + (1 - β₂)·(d·grad)²`;
+    ///   `s = β₃·s + d/d0·dlr·grad`.
+    /// - Over all tensors: `d_numerator = β₃·d_numerator + d/d0·dlr·Σ grad·(p0 - param)`. The new `d` is the maximum so
+    ///   far of `d0` and `d_coef·d_numerator/Σ|s|`.
+    /// - `param *= 1 - dlr·weight_decay`; `param -= dlr·exp_avg/(√exp_avg_sq + new d·eps)`.
     ///
-    /// Leave `lr` at 1, or let a schedule lead from 1 to 0. A step with learning rate 0, or with gradients that are all 0 so
-    /// far, changes nothing but `p0`. A group's learning-rate scale also weighs its share of the sums (prodigyopt allows 0
-    /// and 1).
+    /// `p0` is the parameter before the first applied step.
     ///
-    /// Where it differs from prodigyopt: the bias correction counts every applied step, also those that change nothing; with
-    /// `betas.0` = 0 the gradient is multiplied by the `d` before the step, as in the paper, and not by the new one; a scale
-    /// of 0 leaves a group without weight decay.
+    /// Leave `lr` at 1, or let a schedule lead from 1 to 0. A step with learning rate 0 updates only `p0`; so does a
+    /// step before the first gradient that is not 0. The learning-rate scale of a group also scales its summands
+    /// (prodigyopt allows 0 and 1).
     ///
-    /// Numbers are f32: at `d` = 1e-6 a parameter of 1 moves by some tens of its last digit, so that the first estimates of
-    /// `d` are good to a few percent, which later ones make up for. Where `d·grad` is below 3e-18, `exp_avg_sq` vanishes (at
-    /// β₂ = 0.999); `eps` then takes its place, as long as it is well above 1e-19/`d`. A non-finite gradient that is applied
-    /// leaves `d` where it is from then on.
+    /// # Differences
+    /// - The bias correction counts every applied step, also those that change no parameter.
+    /// - With `betas.0` = 0 the factor of the gradient is the `d` before the step, as in the paper. prodigyopt's is the
+    ///   new one.
+    /// - A group with scale 0 has no weight decay.
     ///
-    /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`, `d_numerator` and
-    /// the `d` before the last step ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). A step is 5 dispatches: the
-    /// gradient's norm, the decision, the sums, their adding up, the update (per chunk: the first, third and fifth).
+    /// # Precision
+    /// All numbers are f32. At `d` = 1e-6 a parameter of 1 moves by some tens of its last digit. The first estimates of
+    /// `d` are then good to a few percent; later ones compensate.
+    ///
+    /// Where `d·grad` is below 3e-18, `exp_avg_sq` underflows (at β₂ = 0.999). `eps` then replaces it, if it is well
+    /// above 1e-19/`d`. An applied gradient that is not finite fixes `d` from then on.
+    ///
+    /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`,
+    /// `d_numerator` and the `d` before the last step
+    /// ([`Optimizer::tensor_states`](crate::Optimizer::tensor_states)). Dispatches: five, three of them per chunk.
     Prodigy = "prodigy" from "prodigyopt" {
-        /// Learning rate, a factor of the one that is found; default 1.
+        /// Factor of the estimated learning rate; default 1.
         lr: f64 = 1.0, with_lr;
-        /// β of the gradient's and of the squared gradient's running average; default (0.9, 0.999).
+        /// β of the running averages of the gradient and of its square; default (0.9, 0.999).
         betas: (f64, f64) = (0.9, 0.999), with_betas;
-        /// β of the sums that `d` is made from; default none, which is `√β₂`.
+        /// β of `s` and `d_numerator`; default none, `√β₂`.
         beta3: Option<f64> = None, with_beta3;
-        /// Added to the denominator, multiplied by `d`; greater than 0; default 1e-8.
+        /// Added to the denominator after multiplication by `d`, greater than 0; default 1e-8.
         eps: f64 = 1e-8, with_eps;
         /// Weight decay; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Whether the weight decay is decoupled, as AdamW's, or added to the gradient; default true.
+        /// Decouple the weight decay, as AdamW, instead of adding it to the gradient; default true.
         decouple: bool = true, with_decouple;
-        /// Whether the running averages are corrected for their start, as Adam's; default false.
+        /// Correct the bias of the running averages, as Adam; default false.
         use_bias_correction: bool = false, with_use_bias_correction;
-        /// Whether `s` is kept without the learning rate, for schedules with a warm-up; default false.
+        /// Leave the learning rate out of `s`, for schedules with a warm-up; default false.
         safeguard_warmup: bool = false, with_safeguard_warmup;
         /// First estimate of `d`; default 1e-6.
         d0: f64 = 1e-6, with_d0;
-        /// Factor of the estimate of `d`, the option to tune; default 1.
+        /// Factor of the estimates of `d`, the option to tune; default 1.
         d_coef: f64 = 1.0, with_d_coef;
-        /// The most that `d` may grow by in a step, 1 or greater; default none.
+        /// Maximum growth of `d` in a step, as a factor of 1 or greater; default none.
         growth_rate: Option<f64> = None, with_growth_rate;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
+    presets {}
     variants {
         Self::default().with_decouple(false).with_use_bias_correction(true),
         Self::default().with_safeguard_warmup(true).with_growth_rate(Some(1.02)),
@@ -81,6 +85,7 @@ impl Prodigy {
         grad + step.weight_decay * param
     }
 
+    /// `adapted_lr` of the WGSL.
     #[inline(always)]
     fn adapted_lr(&self, d: f32, step: &StepScalars) -> f32 {
         if self.use_bias_correction {
@@ -89,6 +94,7 @@ impl Prodigy {
         d * step.lr
     }
 
+    /// `weighted_sum` of the WGSL.
     #[inline(always)]
     fn weighted_sum(&self, s: f32, decayed: f32, d: f32, step: &StepScalars) -> f32 {
         let d0 = self.d0 as f32;
@@ -100,6 +106,7 @@ impl Prodigy {
     }
 }
 
+/// `first_param` of the WGSL.
 fn first_param(param: f32, p0: f32, step: &StepScalars) -> f32 {
     if step.t == 1 { param } else { p0 }
 }
@@ -110,15 +117,15 @@ impl Rule for Prodigy {
             .with_states(["exp_avg", "exp_avg_sq", "s", "p0"])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
-            ("one_minus_beta1", (1.0 - self.betas.0) as f32),
-            ("beta2", self.betas.1 as f32),
-            ("one_minus_beta2", (1.0 - self.betas.1) as f32),
-            ("beta3", self.beta_of_sums() as f32),
-            ("one_minus_beta3", (1.0 - self.beta_of_sums()) as f32),
-            ("eps", self.eps as f32),
-            ("d0", self.d0 as f32),
-            ("d_coef", self.d_coef as f32),
-            ("growth_rate_minus_one", (self.growth_rate.unwrap_or(1.0) - 1.0) as f32),
+                ("one_minus_beta1", (1.0 - self.betas.0) as f32),
+                ("beta2", self.betas.1 as f32),
+                ("one_minus_beta2", (1.0 - self.betas.1) as f32),
+                ("beta3", self.beta_of_sums() as f32),
+                ("one_minus_beta3", (1.0 - self.beta_of_sums()) as f32),
+                ("eps", self.eps as f32),
+                ("d0", self.d0 as f32),
+                ("d_coef", self.d_coef as f32),
+                ("growth_rate_minus_one", (self.growth_rate.unwrap_or(1.0) - 1.0) as f32),
             ])
             .with_flags([
                 ("decouple", self.decouple),
@@ -128,7 +135,7 @@ impl Rule for Prodigy {
             ])
             .with_bias_corrected([self.betas.0, self.betas.1])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         let name = "prodigy";
         check_beta(name, "betas.0", self.betas.0)?;
         check_beta(name, "betas.1", self.betas.1)?;
@@ -146,7 +153,7 @@ impl Rule for Prodigy {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/prodigy.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let (rule, step) = (self.clone(), *step);
         let (beta1, one_minus_beta1) = (rule.betas.0 as f32, (1.0 - rule.betas.0) as f32);
         let (beta2, one_minus_beta2) = (rule.betas.1 as f32, (1.0 - rule.betas.1) as f32);

@@ -9,7 +9,7 @@ rule! {
     ///
     /// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
     /// `param -= lr·grad / (√square_avg + eps)`. Centered (Graves 2013, arXiv 1308.0850), the root is that of
-    /// `max(square_avg - grad_avg², 0)`: PyTorch, without the maximum, may make NaN of a rounding error. With momentum
+    /// `max(square_avg - grad_avg², 0)`. PyTorch has no maximum, and rounding can lead to NaN there. With momentum
     /// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
     ///
     /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
@@ -25,17 +25,20 @@ rule! {
         weight_decay: f64 = 0.0, with_weight_decay;
         /// Momentum, 0 ≤ μ; default 0.
         momentum: f64 = 0.0, with_momentum;
-        /// Divide by the gradient's standard deviation instead of its root mean square; default false.
+        /// Divide by the standard deviation of the gradient instead of its root mean square; default false.
         centered: bool = false, with_centered;
         /// Divide by `√(square_avg + eps)`, as optax, Keras and TensorFlow do; default false.
         eps_in_root: bool = false, with_eps_in_root;
         /// With momentum, `buf = momentum·buf + lr·grad/…` and `param -= buf`, as optax, Keras and TensorFlow do: a new
-        /// learning rate leaves what is in the buffer alone. Default false.
+        /// learning rate does not scale earlier gradients; default false.
         lr_in_buffer: bool = false, with_lr_in_buffer;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets { optax: "eps inside the root; learning rate in the momentum buffer; alpha 0.9", keras: "the same; eps 1e-7, lr 1e-3" }
+    presets {
+        optax: "eps inside the root; learning rate in the momentum buffer; alpha 0.9",
+        keras: "eps inside the root, 1e-7; learning rate in the momentum buffer; alpha 0.9; lr 1e-3",
+    }
     variants {
         Self::default().with_centered(true),
         Self::default().with_momentum(0.9),
@@ -44,14 +47,14 @@ rule! {
 }
 
 impl RmsProp {
-    /// `optax.rmsprop`: alpha is 0.9, eps is added inside the root, and the learning rate is in the momentum buffer
-    /// (which optax keeps with the other sign). optax has no default learning rate; this keeps PyTorch's.
+    /// `optax.rmsprop`: alpha 0.9, eps inside the root, and the learning rate in the momentum buffer (whose sign in
+    /// optax is the opposite). optax has no default learning rate; this keeps the default.
     pub fn optax() -> Self {
         Self { alpha: 0.9, eps_in_root: true, lr_in_buffer: true, ..Self::default() }
     }
 
-    /// `keras.optimizers.RMSprop`: as optax, with learning rate 1e-3 and eps 1e-7. What Keras calls its weight decay is
-    /// decoupled; this has PyTorch's.
+    /// `keras.optimizers.RMSprop`: as optax, with learning rate 1e-3 and eps 1e-7. Weight decay is decoupled in Keras,
+    /// L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-3, eps: 1e-7, ..Self::optax() }
     }
@@ -96,7 +99,7 @@ impl Rule for RmsProp {
                 ("lr_in_buffer", self.lr_in_buffer),
             ])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         check_weight("rmsprop", "alpha", self.alpha)?;
         check_rate("rmsprop", "eps", self.eps)?;
         check_rate("rmsprop", "momentum", self.momentum)
@@ -104,7 +107,7 @@ impl Rule for RmsProp {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/rmsprop.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let hyper = &self.hyper();
         match (self.centered, self.has_momentum()) {
@@ -113,7 +116,8 @@ impl Rule for RmsProp {
                 move |param, grad, [square_avg]| {
                     let plain = |square_avg, _| square_avg;
                     let without_momentum = |direction| step.lr * direction;
-                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, plain, without_momentum);
+                    let (new_param, new_square_avg) =
+                        rmsprop(param, grad, square_avg, hyper, &step, plain, without_momentum);
                     (new_param, [new_square_avg])
                 },
             ),
@@ -131,7 +135,8 @@ impl Rule for RmsProp {
                 move |param, grad, [square_avg, mut grad_avg]| {
                     let centered = |square_avg, grad| centered(&mut grad_avg, square_avg, grad, hyper);
                     let without_momentum = |direction| step.lr * direction;
-                    let (new_param, new_square_avg) = rmsprop(param, grad, square_avg, hyper, &step, centered, without_momentum);
+                    let (new_param, new_square_avg) =
+                        rmsprop(param, grad, square_avg, hyper, &step, centered, without_momentum);
                     (new_param, [new_square_avg, grad_avg])
                 },
             ),
@@ -179,7 +184,7 @@ fn rmsprop(
     (param - change(decayed / avg), new_square_avg)
 }
 
-/// `second_moment` of the WGSL.
+/// The second moment with `centered` of the WGSL.
 #[inline(always)]
 fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f32 {
     *grad_avg = hyper.alpha * *grad_avg + hyper.one_minus_alpha * grad;
@@ -187,7 +192,7 @@ fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f3
     if variance < 0.0 { 0.0 } else { variance }
 }
 
-/// `change` of the WGSL.
+/// The change with `has_momentum` of the WGSL.
 #[inline(always)]
 fn momentum(momentum_buffer: &mut f32, direction: f32, hyper: &Hyper, step: &StepScalars) -> f32 {
     if hyper.lr_in_buffer {

@@ -7,12 +7,13 @@ use crate::rule::{Elements, Rule, RuleSpec, StepScalars, sign_of};
 
 rule! {
     /// Rprop (Riedmiller & Braun 1993, IEEE International Conference on Neural Networks; without weight backtracking), as
-    /// `torch.optim.Rprop`: for gradients of the whole data set, of which it uses nothing but the signs.
+    /// `torch.optim.Rprop`: uses only the signs of gradients, which should be those of the whole data set.
     ///
-    /// Where `grad` has the sign of the one before, `step_size *= etas.1`, clamped to `step_sizes`; where it has the
-    /// opposite one, `step_size *= etas.0`, clamped, and `grad = 0`; then `param -= sign(grad)·step_size`. As in PyTorch
-    /// the learning rate (the schedule's and the group's) is every `step_size` before the first applied step, and means
-    /// nothing later; there is no weight decay, and a group's has no effect.
+    /// Same sign as in the step before: `step_size *= etas.1`, clamped to `step_sizes`. Opposite sign:
+    /// `step_size *= etas.0`, clamped, and `grad = 0`. Then `param -= sign(grad)·step_size`.
+    ///
+    /// As in PyTorch, the learning rate, scaled by the group, is the `step_size` before the first applied step. Later
+    /// learning rates and weight decays of groups have no effect.
     ///
     /// State: 8 bytes per parameter (`prev`, the last gradient; `step_size`).
     Rprop = "rprop" from "torch.optim" {
@@ -20,14 +21,13 @@ rule! {
         lr: f64 = 1e-2, with_lr;
         /// Factors of the step size where the sign changes and where it stays, `0 < η⁻ < 1 < η⁺`; default (0.5, 1.2).
         etas: (f64, f64) = (0.5, 1.2), with_etas;
-        /// Smallest and largest step size; default (1e-6, 50).
+        /// Minimum and maximum step size; default (1e-6, 50).
         step_sizes: (f64, f64) = (1e-6, 50.0), with_step_sizes;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
-    variants {
-    }
+    presets {}
+    variants {}
 }
 
 impl Rule for Rprop {
@@ -42,7 +42,7 @@ impl Rule for Rprop {
                 ("step_size_max", self.step_sizes.1 as f32),
             ])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         let (owner, (eta_minus, eta_plus), (smallest, largest)) = ("rprop", self.etas, self.step_sizes);
         check(eta_minus > 0.0 && eta_minus < 1.0, owner, "etas.0", eta_minus, "greater than 0, less than 1")?;
         check(eta_plus > 1.0 && is_rate(eta_plus), owner, "etas.1", eta_plus, "greater than 1, finite in f32")?;
@@ -52,7 +52,7 @@ impl Rule for Rprop {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/rprop.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let (eta_minus, eta_plus) = (self.etas.0 as f32, self.etas.1 as f32);
         let (step_size_min, step_size_max) = (self.step_sizes.0 as f32, self.step_sizes.1 as f32);

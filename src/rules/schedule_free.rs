@@ -8,31 +8,31 @@ use crate::rule::{AuxiliaryUpdates, Elements, Rule, RuleSpec, ScalarState, State
 rule! {
     /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree` 1.4.
     ///
-    /// While training, the parameters are the sequence y: with `c = weightₜ/Σweight`, `weightₜ = tʳ·lr_maxᵖ`,
+    /// Training parameters are the sequence y. With `c = weightₜ/Σweight` and `weightₜ = tʳ·lr_maxᵖ`:
     /// `grad += weight_decay·y`; `y = (1 - c)·y + c·z - lr·(1 - momentum·(1 - c))·grad`; `z -= lr·grad`.
-    /// [`Optimizer::eval`](crate::Optimizer::eval) turns them into the averages x, to evaluate and to save, and
-    /// [`Optimizer::train`](crate::Optimizer::train) back, bit by bit. Warm-up is the rule's own; leave the schedule out.
     ///
-    /// State: 4 bytes per parameter (`z`), and 4 more for the training parameters from the first `eval` on.
+    /// [`Optimizer::eval`](crate::Optimizer::eval) replaces them by the averages x, to evaluate and to save.
+    /// [`Optimizer::train`](crate::Optimizer::train) restores their bits. Set `warmup_steps` instead of a schedule.
+    ///
+    /// State: 4 bytes per parameter (`z`), and from the first `eval` 4 more (the training parameters).
     ScheduleFreeSgd = "schedule_free_sgd" from "schedulefree" {
         /// Learning rate; default 1.
         lr: f64 = 1.0, with_lr;
-        /// Momentum, greater than 0 and less than 1: how far y lies from z on the way to x; default 0.9.
+        /// Momentum, greater than 0 and less than 1: the share of x in y, beside z; default 0.9.
         momentum: f64 = 0.9, with_momentum;
-        /// L2 weight decay, taken at y; default 0.
+        /// L2 weight decay of y; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Applied steps in which the learning rate rises linearly to its full value; default 0.
+        /// Applied steps of a linear warm-up of the learning rate; default 0.
         warmup_steps: u64 = 0, with_warmup_steps;
-        /// Power of t in a step's weight, an integer from 0 to 16; default 0.
+        /// Power of t in the weight of a step, an integer from 0 to 16; default 0.
         r: f64 = 0.0, with_r;
-        /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
+        /// Power of the maximum learning rate so far in the weight of a step, an integer from 0 to 16; default 2.
         weight_lr_power: f64 = 2.0, with_weight_lr_power;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
-    variants {
-    }
+    presets {}
+    variants {}
 }
 
 rule! {
@@ -41,29 +41,27 @@ rule! {
     /// As [`ScheduleFreeSgd`] with `betas.0` as the momentum, and with `grad/(√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` in place of
     /// the gradient.
     ///
-    /// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and 4 more for the training parameters from the first `eval` on.
+    /// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and from the first `eval` 4 more (the training parameters).
     ScheduleFreeAdamW = "schedule_free_adamw" from "schedulefree" {
         /// Learning rate; default 2.5e-3.
         lr: f64 = 2.5e-3, with_lr;
-        /// Momentum, greater than 0, and β of the squared gradient's running average; default (0.9, 0.999).
+        /// Momentum, greater than 0, and β of the running average of the squared gradient; default (0.9, 0.999).
         betas: (f64, f64) = (0.9, 0.999), with_betas;
         /// Added to the denominator; default 1e-8.
         eps: f64 = 1e-8, with_eps;
-        /// Weight decay, taken at y; default 0.
+        /// Weight decay of y; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Applied steps in which the learning rate rises linearly to its full value; default 0.
+        /// Applied steps of a linear warm-up of the learning rate; default 0.
         warmup_steps: u64 = 0, with_warmup_steps;
-        /// Power of t in a step's weight, an integer from 0 to 16; default 0.
+        /// Power of t in the weight of a step, an integer from 0 to 16; default 0.
         r: f64 = 0.0, with_r;
-        /// Power of the largest learning rate so far in a step's weight, an integer from 0 to 16; default 2.
+        /// Power of the maximum learning rate so far in the weight of a step, an integer from 0 to 16; default 2.
         weight_lr_power: f64 = 2.0, with_weight_lr_power;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
-    variants {
-        Self::default().with_r(1.0),
-    }
+    presets {}
+    variants { Self::default().with_r(1.0) }
 }
 
 impl ScheduleFreeSgd {
@@ -209,25 +207,22 @@ impl Averaging {
     /// Adds states, hyperparameters and constants to a spec; `second_moment` is β₂ and eps of AdamW.
     fn add_to(&self, spec: RuleSpec, second_moment: Option<(f64, f64)>) -> RuleSpec {
         let (beta2, eps) = second_moment.unwrap_or_default();
-        spec.with_states([
-            StateSpec::new("z"),
-            StateSpec::new("exp_avg_sq").only_if(second_moment.is_some()),
-        ])
-        .with_hyperparameters([
-            ("beta", self.beta),
-            ("one_minus_beta", self.one_minus_beta),
-            ("eval_share", self.eval_share),
-            ("inverse_warmup_steps", self.inverse_warmup_steps),
-            ("beta2", beta2 as f32),
-            ("one_minus_beta2", (1.0 - beta2) as f32),
-            ("eps", eps as f32),
-        ])
-        .with_constants([
-            ("r", self.r),
-            ("weight_lr_power", self.weight_lr_power),
-            ("normalized", u32::from(second_moment.is_some())),
-        ])
-        .with_bias_corrected(second_moment.map(|(beta2, _)| beta2))
+        spec.with_states([StateSpec::new("z"), StateSpec::new("exp_avg_sq").only_if(second_moment.is_some())])
+            .with_hyperparameters([
+                ("beta", self.beta),
+                ("one_minus_beta", self.one_minus_beta),
+                ("eval_share", self.eval_share),
+                ("inverse_warmup_steps", self.inverse_warmup_steps),
+                ("beta2", beta2 as f32),
+                ("one_minus_beta2", (1.0 - beta2) as f32),
+                ("eps", eps as f32),
+            ])
+            .with_constants([
+                ("r", self.r),
+                ("weight_lr_power", self.weight_lr_power),
+                ("normalized", u32::from(second_moment.is_some())),
+            ])
+            .with_bias_corrected(second_moment.map(|(beta2, _)| beta2))
     }
 
     fn update_scalars(&self, scalars: [f32; 4], lr: f32, t: u32) -> [f32; 4] {

@@ -9,23 +9,21 @@ rule! {
     /// `optax.signum`.
     ///
     /// `param *= 1 - lr·weight_decay`; `param -= lr·sign(grad)` with sign(0) = 0, or with momentum
-    /// `momentum_buffer = momentum·momentum_buffer + (1 - momentum)·grad` in the gradient's place.
+    /// `momentum_buffer = momentum·momentum_buffer + (1 - momentum)·grad` in place of `grad`.
     ///
     /// State: none, or with momentum 4 bytes per parameter (`momentum_buffer`).
     SignSgd = "signsgd" from "optax" {
         /// Learning rate; default 1e-3.
         lr: f64 = 1e-3, with_lr;
-        /// Decay rate of the gradient's running average, 0 ≤ momentum < 1; default 0. Signum's is 0.9.
+        /// β of the running average of the gradient, 0 ≤ momentum < 1 (optax's Signum: 0.9); default 0.
         momentum: f64 = 0.0, with_momentum;
         /// Decoupled weight decay, as `optax.add_decayed_weights` before the learning rate; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
-    variants {
-        Self::default().with_momentum(0.9),
-    }
+    presets {}
+    variants { Self::default().with_momentum(0.9) }
 }
 
 impl SignSgd {
@@ -47,13 +45,13 @@ impl Rule for SignSgd {
             .with_hyperparameters([("momentum", momentum), ("one_minus_momentum", one_minus_momentum)])
             .with_flags([("has_momentum", self.has_momentum())])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         check_beta("signsgd", "momentum", self.momentum)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/signsgd.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         if !self.has_momentum() {
             return elements.each(

@@ -3,68 +3,64 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::{check, is_rate};
-use crate::rule::{
-    AuxiliaryUpdates, Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, sign_of,
-};
+use crate::rule::{AuxiliaryUpdates, Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, sign_of};
 
 rule! {
-    /// Sophia (Liu et al. 2023, arXiv 2305.14342): a running average of gradients over one of the Hessian's diagonal,
-    /// clipped to ±1 element by element.
+    /// Sophia (Liu et al. 2023, arXiv 2305.14342): the running average of gradients, divided by that of the Hessian's
+    /// diagonal and clipped to ±1 per element.
     ///
     /// `param *= 1 - lr·weight_decay`; `exp_avg = β₁·exp_avg + (1 - β₁)·grad`; then, by [`Sophia::curvature`],
     /// - Sophia-G: `param -= lr·clamp(exp_avg/(rho·bs·hessian + 1e-15), ±1)`, as the authors' `SophiaG`; or
     /// - Sophia-H: `param -= lr·clamp(exp_avg/(1 - β₁ᵗ)/max(gamma·hessian, eps), ±1)`, as `optax.contrib.sophia`.
     ///
-    /// Every few steps (the paper: 10) the program gives an estimate of the Hessian to
-    /// [`Optimizer::update_hessian`](crate::Optimizer::update_hessian), which makes
-    /// `hessian = β₂·hessian + (1 - β₂)·estimate`. Until the first one, `hessian` is 0 and every update ±lr.
+    /// Pass an estimate of the Hessian to [`Optimizer::update_hessian`](crate::Optimizer::update_hessian) every few
+    /// steps (in the paper 10): `hessian = β₂·hessian + (1 - β₂)·estimate`. Before the first estimate, `hessian` is 0
+    /// and every update ±lr.
     ///
-    /// State: 8 bytes per parameter (`exp_avg`, `hessian`). Histories keep the win rate, the share of elements that are not
-    /// clipped: [`Stats::rule_fraction`](crate::Stats).
+    /// State: 8 bytes per parameter (`exp_avg`, `hessian`). Metric ([`Stats::rule_metric`](crate::Stats::rule_metric)):
+    /// the win rate, the share of elements that are not clipped.
     Sophia = "sophia" from "the authors' code" {
         /// Learning rate; default 1e-4.
         lr: f64 = 1e-4, with_lr;
-        /// β of the gradient's and of the Hessian's running average; default (0.965, 0.99).
+        /// β of the running averages of the gradient and of the Hessian; default (0.965, 0.99).
         betas: (f64, f64) = (0.965, 0.99), with_betas;
-        /// What the Hessian is estimated from; default Sophia-G with ρ 0.04 and a batch of 5,120.
+        /// Estimator of the Hessian; default Sophia-G with ρ 0.04 and a batch of 5,120.
         curvature: Curvature = Curvature::SampledLabels { rho: 0.04, bs: 5_120.0 }, with_curvature;
         /// Decoupled weight decay; default 0.1 (Sophia-H: 1e-4).
         weight_decay: f64 = 0.1, with_weight_decay;
-        /// Ascend; default false. Estimates are taken as they are.
+        /// Ascend, without negating estimates; default false.
         maximize: bool = false, with_maximize;
     }
-    presets {  }
-    variants {
-        Self::hutchinson(),
-    }
+    presets {}
+    variants { Self::hutchinson() }
 }
 
-/// How [`Sophia`] learns the diagonal of the Hessian.
+/// The estimator of the Hessian's diagonal in [`Sophia`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case", deny_unknown_fields))]
 #[non_exhaustive]
 pub enum Curvature {
-    /// Sophia-G, the Gauss-Newton-Bartlett estimator: each estimate is the gradient (the mean over a batch) for labels
-    /// sampled from the model's own output, and is squared.
+    /// Sophia-G, the Gauss-Newton-Bartlett estimator. Each estimate is the gradient (the mean over a batch) for labels
+    /// sampled from the output of the model. The rule squares it.
     SampledLabels {
-        /// ρ; the larger, the fewer elements are clipped.
+        /// ρ. A larger ρ clips fewer elements.
         rho: f64,
         /// Number of samples in the batch (for language models: tokens).
         bs: f64,
     },
-    /// Sophia-H, Hutchinson's estimator: each estimate is `u ⊙ (Hessian·u)` for a random `u` of mean 0 and variance 1.
+    /// Sophia-H, Hutchinson's estimator. Each estimate is `u ⊙ (Hessian·u)` for a random `u` of mean 0 and variance 1.
     Hutchinson {
-        /// γ; the larger, the fewer elements are clipped.
+        /// γ. A larger γ clips fewer elements.
         gamma: f64,
-        /// The least `gamma·hessian`, greater than 0: estimates may be negative.
+        /// Minimum of `gamma·hessian`, greater than 0. Estimates may be negative.
         eps: f64,
     },
 }
 
 impl Sophia {
-    /// Sophia-H with the defaults of `optax.contrib.sophia`: γ 0.01, eps 1e-8, weight decay 1e-4. (optax updates the
-    /// Hessian after the parameters of the same step: call `update_hessian` after `step` to do the same.)
+    /// Sophia-H with the defaults of `optax.contrib.sophia`: γ 0.01, eps 1e-8, weight decay 1e-4. optax updates the
+    /// Hessian after the parameters: call `update_hessian` after `step` for the same order.
     pub fn hutchinson() -> Self {
         let curvature = Curvature::Hutchinson { gamma: 0.01, eps: 1e-8 };
         Self { curvature, weight_decay: 1e-4, ..Self::default() }
@@ -100,7 +96,7 @@ struct Hyper {
 }
 
 impl Hyper {
-    /// The update before it is clipped: numerator and denominator.
+    /// `quotient` of the WGSL: numerator and denominator of the update before clipping.
     #[inline(always)]
     fn quotient(&self, exp_avg: f32, hessian: f32, bias_correction: f32, hutchinson: bool) -> [f32; 2] {
         let denom = self.hessian_scale * hessian;
@@ -124,7 +120,7 @@ impl Rule for Sophia {
             .with_flags([("hutchinson", self.is_hutchinson())])
             .with_bias_corrected([self.betas.0])
     }
-    fn validate(&self) -> Result<(), Error>  {
+    fn validate(&self) -> Result<(), Error> {
         let owner = "sophia";
         check_beta(owner, "betas.0", self.betas.0)?;
         check_beta(owner, "betas.1", self.betas.1)?;
@@ -143,7 +139,7 @@ impl Rule for Sophia {
     fn wgsl(&self) -> Cow<'_, str> {
         include_str!("../../shaders/rules/sophia.wgsl").into()
     }
-    fn update(&self, elements: Elements<'_>, step: &StepScalars)  {
+    fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let step = *step;
         let hyper = self.hyper();
         let hutchinson = self.is_hutchinson();

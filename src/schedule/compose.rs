@@ -6,11 +6,11 @@ use super::kind::{Kind, Named, kind};
 use crate::Error;
 
 kind! {
-    /// PyTorch's `SequentialLR`: one schedule after the other, each from its own step 0 at its milestone.
+    /// PyTorch's `SequentialLR`: schedules in sequence. Each starts at its milestone, which is its step 0.
     Sequential = "sequential" {
         /// The schedules, at least one.
         schedulers: Vec<Schedule>,
-        /// The steps at which the second and each later one begins, ascending.
+        /// The start steps of the second and later schedules, ascending: one fewer than schedules.
         milestones: Vec<u64>,
     }
 }
@@ -47,8 +47,9 @@ impl Kind for Sequential {
 }
 
 kind! {
-    /// The product of schedules, of which all but one are factors: give those a learning rate of 1. PyTorch's
-    /// `ChainedScheduler` is the same for schedules that only multiply the learning rate; `eta_min` and [`Cyclic`] do not.
+    /// The product of the schedules' learning rates. Usually one has the base learning rate, and the others have a
+    /// learning rate of 1. Equals PyTorch's `ChainedScheduler` for schedules that only multiply the learning rate,
+    /// which excludes [`Cyclic`] and schedules with `eta_min`.
     ///
     /// [`Cyclic`]: super::Cyclic
     Chained = "chained" {
@@ -73,17 +74,17 @@ impl Kind for Chained {
     }
 }
 
-/// PyTorch's `LambdaLR`: `lr` times what a function says of the step. No configuration file can hold it: to serialize one
-/// is an error.
+/// PyTorch's `LambdaLR`: `lr * lr_lambda(step)`. Not available in configuration files: serializing it is an error.
 #[derive(Clone)]
 pub struct Lambda {
-    /// What the function's value is multiplied by.
+    /// The base learning rate, which the function's value multiplies.
     pub lr: f64,
     lr_lambda: Arc<dyn Fn(u64) -> f64 + Send + Sync>,
 }
 
 impl Lambda {
-    /// `lr_lambda` gives the factor of each step; a product that is no learning rate is an error of that step.
+    /// `lr_lambda` returns the factor for a step, from 0. A product that is negative or not finite in f32 is an error
+    /// of that step.
     pub fn new(lr: f64, lr_lambda: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
         Self { lr, lr_lambda: Arc::new(lr_lambda) }
     }
@@ -104,7 +105,7 @@ impl Kind for Lambda {
 }
 
 impl PartialEq for Lambda {
-    /// Whether both are clones of one.
+    /// Whether `lr` is equal and both share one closure.
     fn eq(&self, other: &Self) -> bool {
         self.lr == other.lr && Arc::ptr_eq(&self.lr_lambda, &other.lr_lambda)
     }

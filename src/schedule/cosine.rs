@@ -2,8 +2,9 @@ use super::kind::{Kind, Named, cosine, kind};
 use crate::Error;
 
 kind! {
-    /// PyTorch's `CosineAnnealingLR`: from `lr` to `eta_min` at step `T_max` along half a cosine. Behind `T_max` it rises
-    /// again, as PyTorch's does, and is at `lr` at step `2·T_max`; [`WarmupCosine`] stays down.
+    /// PyTorch's `CosineAnnealingLR`: anneals from `lr` to `eta_min` at step `T_max` along a half cosine. After `T_max`
+    /// it rises again, as in PyTorch, and reaches `lr` at step `2·T_max`. [`WarmupCosine`] stays at its minimum
+    /// instead.
     Cosine = "cosine" {
         /// Learning rate of step 0.
         lr: f64,
@@ -29,17 +30,17 @@ impl Kind for Cosine {
 }
 
 kind! {
-    /// PyTorch's `CosineAnnealingWarmRestarts` (SGDR, arXiv 1608.03983): half a cosine from `lr` towards `eta_min` over
-    /// `T_0` steps, then again from `lr`, each time over `T_mult` times as many.
+    /// PyTorch's `CosineAnnealingWarmRestarts` (SGDR, arXiv 1608.03983): anneals from `lr` towards `eta_min` along a
+    /// half cosine over `T_0` steps, then restarts at `lr`. Each cycle is `T_mult` times as long as the previous one.
     CosineWarmRestarts = "cosine_warm_restarts" {
-        /// Learning rate of each start.
+        /// Learning rate at each restart.
         lr: f64,
         /// Steps to the first restart, at least 1.
         t_0 as "T_0": u64,
         ..
-        /// How many times longer each run is than the one before, at least 1 (default 1).
+        /// Length of a cycle divided by that of the previous one, at least 1 (default 1).
         t_mult as "T_mult": u64 = 1, with_t_mult;
-        /// Learning rate that each run leads to (default 0).
+        /// Learning rate that each cycle approaches (default 0).
         eta_min: f64 = 0.0, with_eta_min;
     }
 }
@@ -74,10 +75,10 @@ kind! {
         lr: f64,
         /// Steps of the rise; 0 starts at `lr`.
         warmup_steps: u64,
-        /// Steps of rise and fall, at least 1 and `warmup_steps`.
+        /// Steps of rise and fall together: at least 1, and at least `warmup_steps`.
         total_steps: u64,
         ..
-        /// Learning rate of the end, at most `lr` (default 0); optax's `end_value`.
+        /// Final learning rate, at most `lr` (default 0); optax's `end_value`.
         min_lr: f64 = 0.0, with_min_lr;
     }
 }

@@ -1,39 +1,40 @@
 use super::kind::{Kind, Named, cosine, kind, linear};
 use crate::Error;
 
-/// How [`OneCycle`] goes from one rate to the next: PyTorch's `anneal_strategy`.
+/// The annealing of [`OneCycle`]: PyTorch's `anneal_strategy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum AnnealStrategy {
-    /// Along half a cosine.
+    /// Along a half cosine.
     Cos,
     /// Along a line.
     Linear,
 }
 
 kind! {
-    /// PyTorch's `OneCycleLR` (Smith and Topin, arXiv 1708.07120): from `max_lr/div_factor` up to
-    /// `max_lr`, and down to `max_lr/div_factor/final_div_factor` at step `total_steps - 1`. Later steps
-    /// are errors, but for `total_steps` itself: as in PyTorch it has a value, a little off the end (with
-    /// [`AnnealStrategy::Linear`] often below 0, which is an error here).
+    /// PyTorch's `OneCycleLR` (Smith and Topin, arXiv 1708.07120): rises from `max_lr/div_factor` to `max_lr`, then
+    /// falls to `max_lr/div_factor/final_div_factor` at step `total_steps - 1`. Steps after `total_steps` are errors.
+    /// Step `total_steps` extrapolates, as in PyTorch; with [`AnnealStrategy::Linear`] the result may be negative,
+    /// which is an error.
     OneCycle = "one_cycle" {
         /// The largest learning rate.
         max_lr: f64,
         /// Steps of the cycle, at least 1.
         total_steps: u64,
         ..
-        /// Part of the steps that rise, 0 to 1 (default 0.3).
+        /// Fraction of the steps in which the learning rate rises, 0 to 1 (default 0.3).
         pct_start: f64 = 0.3, with_pct_start;
-        /// The way from one rate to the next (default [`AnnealStrategy::Cos`]).
+        /// The shape of rise and fall (default [`AnnealStrategy::Cos`]).
         anneal_strategy: AnnealStrategy = AnnealStrategy::Cos, with_anneal_strategy;
-        /// `max_lr` over the learning rate of step 0 (default 25).
+        /// `max_lr` divided by the learning rate of step 0, above 0 (default 25).
         div_factor: f64 = 25.0, with_div_factor;
-        /// Learning rate of step 0 over that of the end (default 1e4).
+        /// Learning rate of step 0 divided by the final one, above 0 (default 1e4).
         final_div_factor: f64 = 1e4, with_final_div_factor;
-        /// Whether the fall is as long as the rise and ends at the learning rate of step 0, with a third phase from there
-        /// to the end (default false).
+        /// Whether to use three phases: a rise, an equally long fall to the learning rate of step 0, and a fall to the
+        /// final one (default false).
         three_phase: bool = false, with_three_phase;
-        /// Whether the rule's momentum goes the other way (default true; an error for rules without `momentum` or `betas`).
+        /// Whether to cycle the rule's momentum inversely (default true; an error for rules without `momentum` or
+        /// `betas`).
         cycle_momentum: bool = true, with_cycle_momentum;
         /// Momentum where the learning rate is `max_lr`, above 0 and below 1 (default 0.85).
         base_momentum: f64 = 0.85, with_base_momentum;
@@ -66,7 +67,7 @@ impl Kind for OneCycle {
 }
 
 impl OneCycle {
-    /// The value on the way from `initial` to `peak`, to `initial` again where there are three phases, and to `last`.
+    /// Anneals from `initial` to `peak`, with three phases back to `initial`, and to `last`.
     fn anneal(&self, step: u64, initial: f64, peak: f64, last: f64) -> Result<f64, Error> {
         let Self { total_steps, pct_start, .. } = *self;
         if step > total_steps {
@@ -89,42 +90,43 @@ impl OneCycle {
             AnnealStrategy::Cos => cosine,
             AnnealStrategy::Linear => linear,
         };
-        // A phase without steps, of which PyTorch makes a division by zero, is at its end.
+        // A phase without steps is at its end. PyTorch divides by zero here.
         let part = if end > start { (at - start) / (end - start) } else { 1.0 };
         Ok(anneal(from, to, part))
     }
 }
 
-/// What [`Cyclic`] makes of the height of its triangles: PyTorch's `mode`.
+/// The amplitude of the cycles of [`Cyclic`]: PyTorch's `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum CyclicMode {
-    /// All are as high.
+    /// Constant.
     Triangular,
-    /// Each is half as high as the one before.
+    /// Halved after each cycle.
     Triangular2,
     /// Multiplied by `gammaˢᵗᵉᵖ`.
     ExpRange,
 }
 
 kind! {
-    /// PyTorch's `CyclicLR` (Smith, arXiv 1506.01186): from `base_lr` to `max_lr` over `step_size_up`
-    /// steps and back over `step_size_down`, again and again.
+    /// PyTorch's `CyclicLR` (Smith, arXiv 1506.01186): repeats a linear rise from `base_lr` to `max_lr` over
+    /// `step_size_up` steps and a linear fall over `step_size_down` steps.
     Cyclic = "cyclic" {
-        /// The least learning rate.
+        /// The minimum learning rate.
         base_lr: f64,
         /// The largest learning rate of the first cycle.
         max_lr: f64,
         ..
         /// Steps of each rise, at least 1 (default 2,000).
         step_size_up: u64 = 2_000, with_step_size_up;
-        /// Steps of each fall, at least 1 (default `None`: those of the rise).
+        /// Steps of each fall, at least 1 (default `None`: as many as of a rise).
         step_size_down: Option<u64> = None, with_step_size_down;
-        /// What becomes of the height (default [`CyclicMode::Triangular`]).
+        /// The amplitude of later cycles (default [`CyclicMode::Triangular`]).
         mode: CyclicMode = CyclicMode::Triangular, with_mode;
         /// The factor of [`CyclicMode::ExpRange`] (default 1).
         gamma: f64 = 1.0, with_gamma;
-        /// Whether the rule's momentum goes the other way (default true; an error for rules without `momentum` or `betas`).
+        /// Whether to cycle the rule's momentum inversely (default true; an error for rules without `momentum` or
+        /// `betas`).
         cycle_momentum: bool = true, with_cycle_momentum;
         /// Momentum where the learning rate is `max_lr`, above 0 and below 1 (default 0.8).
         base_momentum: f64 = 0.8, with_base_momentum;
@@ -155,7 +157,7 @@ impl Kind for Cyclic {
 }
 
 impl Cyclic {
-    /// How far up the step is, 0 to 1.
+    /// The position between minimum and maximum, from 0 to 1 before `gamma` applies.
     fn height(&self, step: u64) -> f64 {
         let (up, down) = (self.step_size_up, self.step_size_down.unwrap_or(self.step_size_up));
         let cycle = up.saturating_add(down);

@@ -2,14 +2,15 @@ use super::kind::{Kind, Named, kind, linear};
 use crate::Error;
 
 kind! {
-    /// The same learning rate at every step; with `factor`, less of it at first: PyTorch's `ConstantLR`.
+    /// A constant learning rate. With `factor`, PyTorch's `ConstantLR`: `lr·factor` before step `total_iters`, then
+    /// `lr`.
     Constant = "constant" {
         /// The learning rate.
         lr: f64,
         ..
-        /// Multiplies the first steps' learning rate (default 1).
+        /// Multiplies the learning rate of the first `total_iters` steps (default 1).
         factor: f64 = 1.0, with_factor;
-        /// How many steps those are (default 5, as PyTorch's; without a factor they do not differ).
+        /// Steps that `factor` applies to (default 5).
         total_iters: u64 = 5, with_total_iters;
     }
 }
@@ -30,7 +31,7 @@ kind! {
     Step = "step" {
         /// Learning rate of the first steps.
         lr: f64,
-        /// Steps from one decay to the next, at least 1.
+        /// Steps between decays, at least 1.
         step_size: u64,
         ..
         /// Factor of each decay (default 0.1).
@@ -51,11 +52,11 @@ impl Kind for Step {
 }
 
 kind! {
-    /// PyTorch's `MultiStepLR`: `lr·gammaᵏ` with k the number of milestones that are reached.
+    /// PyTorch's `MultiStepLR`: `lr·gammaᵏ`, where k is the number of milestones up to the step.
     MultiStep = "multi_step" {
         /// Learning rate of the first steps.
         lr: f64,
-        /// Steps at which the rate decays, in any order; one that is named twice decays it twice.
+        /// Steps at which the learning rate decays, in any order. A repeated milestone decays it again.
         milestones: Vec<u64>,
         ..
         /// Factor of each decay (default 0.1).
@@ -97,10 +98,10 @@ impl Kind for Exponential {
 }
 
 kind! {
-    /// PyTorch's `LinearLR`: from `lr·start_factor` at step 0 to `lr·end_factor` at step `total_iters` along a line, and
-    /// that from there on. Factors may be 0 and above 1, which PyTorch refuses.
+    /// PyTorch's `LinearLR`: changes linearly from `lr·start_factor` at step 0 to `lr·end_factor` at step
+    /// `total_iters`, then stays there. Unlike in PyTorch, factors may be 0 or above 1.
     Linear = "linear" {
-        /// What the factors multiply.
+        /// Base learning rate, which the factors multiply.
         lr: f64,
         ..
         /// Factor of step 0 (default 1/3).
@@ -137,7 +138,7 @@ kind! {
         total_iters: u64 = 5, with_total_iters;
         /// The power, 0 or greater (default 1).
         power: f64 = 1.0, with_power;
-        /// Learning rate of the end (default 0); optax's `end_value`.
+        /// Final learning rate (default 0); optax's `end_value`.
         min_lr: f64 = 0.0, with_min_lr;
     }
 }
@@ -157,8 +158,8 @@ impl Kind for Polynomial {
 }
 
 kind! {
-    /// fairseq's `inverse_sqrt`: from `warmup_init_lr` to `lr` at step `warmup_steps` along a line, then
-    /// `lr·√(warmup_steps/step)`. Hugging Face's `get_inverse_sqrt_schedule`.
+    /// fairseq's `inverse_sqrt`, Hugging Face's `get_inverse_sqrt_schedule`: rises linearly from `warmup_init_lr` to
+    /// `lr` at step `warmup_steps`, then is `lr·√(warmup_steps/step)`.
     InverseSqrt = "inverse_sqrt" {
         /// The largest learning rate.
         lr: f64,

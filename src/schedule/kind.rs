@@ -4,37 +4,37 @@ use crate::Error;
 use crate::error;
 use crate::error::is_rate;
 
-/// A schedule under its name in configuration files, which errors use too.
+/// The name of a schedule in configuration files and errors.
 pub(super) trait Named {
     const NAME: &'static str;
 
-    /// Refuses a field; formats nothing where all is well, since steps call it too.
+    /// Returns [`Error::Hyperparameter`] unless `ok`. Allocates only then, because every step calls it.
     fn check(ok: bool, field: &'static str, value: f64, allowed: &'static str) -> Result<(), Error> {
         if ok { Ok(()) } else { error::check(ok, &format!("{} schedule", Self::NAME), field, value, allowed) }
     }
 
-    /// A field that is a learning rate, or multiplies one.
+    /// Checks a learning rate or a factor of one.
     fn check_rate(field: &'static str, value: f64) -> Result<(), Error> {
         Self::check(is_rate(value), field, value, "0 or greater, finite in f32")
     }
 
-    /// A momentum that a schedule gives.
+    /// Checks a momentum.
     fn check_momentum(field: &'static str, momentum: f64) -> Result<(), Error> {
         Self::check(momentum > 0.0 && (momentum as f32) < 1.0, field, momentum, "above 0, below 1")
     }
 
-    /// A field that is divided by.
+    /// Checks a count, which must not be 0.
     fn check_count(field: &'static str, count: u64) -> Result<(), Error> {
         Self::check(count > 0, field, count as f64, "at least 1")
     }
 }
 
-/// What every kind of [`Schedule`](super::Schedule) has.
+/// A kind of [`Schedule`](super::Schedule).
 pub(super) trait Kind: Named {
-    /// The learning rate, of fields that were validated.
+    /// The learning rate at a step. Requires valid fields.
     fn lr(&self, step: u64) -> Result<f64, Error>;
 
-    /// The momentum, where the schedule cycles it.
+    /// The momentum at a step, if the schedule cycles it. Requires valid fields.
     fn momentum(&self, _step: u64) -> Result<Option<f64>, Error> {
         Ok(None)
     }
@@ -42,18 +42,18 @@ pub(super) trait Kind: Named {
     fn validate(&self) -> Result<(), Error>;
 }
 
-/// The value at `part` of the way from `start` to `end` along a line.
+/// Linear interpolation: `start` at a `part` of 0, `end` at 1.
 pub(super) fn linear(start: f64, end: f64, part: f64) -> f64 {
     (end - start) * part + start
 }
 
-/// The value at `part` of the way from `start` to `end` along half a cosine.
+/// Half-cosine interpolation: `start` at a `part` of 0, `end` at 1.
 pub(super) fn cosine(start: f64, end: f64, part: f64) -> f64 {
     end + (start - end) / 2.0 * ((std::f64::consts::PI * part).cos() + 1.0)
 }
 
-/// Defines a schedule: a struct whose fields are public, `new` with those that have no default, a setter for each of the
-/// others, serde with the same defaults, and `Display`. `as` gives a key that is no name in Rust.
+/// Defines a schedule: a struct with public fields, `new` with the fields that have no default, a setter for each other
+/// field, serde with the same defaults, and `Display`. `as` sets the key in configuration files.
 macro_rules! kind {
     (@key $field:ident) => { stringify!($field) };
     (@key $field:ident $key:literal) => { $key };
@@ -79,7 +79,7 @@ macro_rules! kind {
         }
 
         impl $Kind {
-            /// With the defaults of all other fields.
+            /// Creates it with the defaults of all other fields.
             pub fn new($($field: $type),*) -> Self {
                 Self { $($field,)* $($($option: $default,)*)? }
             }
@@ -106,7 +106,7 @@ macro_rules! kind {
 
         #[cfg(feature = "serde")]
         const _: () = {
-            /// The fields as they are given: those with a default may be missing.
+            /// The fields in a configuration file; those with a default are optional.
             #[derive(serde::Deserialize)]
             #[serde(deny_unknown_fields)]
             struct Given {

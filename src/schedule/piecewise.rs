@@ -3,11 +3,11 @@ use crate::Error;
 use crate::error::is_rate;
 
 kind! {
-    /// optax's `piecewise_constant_schedule`: `init_value` times the scales of all boundaries that are reached.
+    /// optax's `piecewise_constant_schedule`: `init_value` times the scales of all boundaries up to the step.
     PiecewiseConstant = "piecewise_constant" {
         /// Learning rate of the first steps.
         init_value: f64,
-        /// Steps, ascending and at least 1, and what the learning rate is multiplied by from each on.
+        /// Pairs of a step (ascending, at least 1) and the scale that multiplies the learning rate from that step on.
         boundaries_and_scales: Vec<(u64, f64)>,
     }
 }
@@ -23,7 +23,7 @@ impl Kind for PiecewiseConstant {
     }
 }
 
-/// How [`PiecewiseInterpolate`] goes from one boundary to the next: optax's `interpolate_type`.
+/// The interpolation of [`PiecewiseInterpolate`] between boundaries: optax's `interpolate_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum InterpolateType {
@@ -34,14 +34,15 @@ pub enum InterpolateType {
 }
 
 kind! {
-    /// optax's `piecewise_interpolate_schedule`: at each boundary `init_value` times all scales so far, between boundaries
-    /// what lies between, and the last value from the last boundary on.
+    /// optax's `piecewise_interpolate_schedule`: at each boundary, `init_value` times all scales so far. Interpolates
+    /// between boundaries; constant after the last one.
     PiecewiseInterpolate = "piecewise_interpolate" {
-        /// The way from one boundary to the next.
+        /// The interpolation between boundaries.
         interpolate_type: InterpolateType,
         /// Learning rate of step 0.
         init_value: f64,
-        /// Steps, ascending and at least 1, and what the learning rate is multiplied by on the way to each.
+        /// Pairs of a step (ascending, at least 1) and the scale that has multiplied the learning rate once it is
+        /// reached.
         boundaries_and_scales: Vec<(u64, f64)>,
     }
 }

@@ -1,32 +1,32 @@
 use super::kind::{Named, kind};
 use crate::Error;
 
-/// Whether a metric gets better by falling or by rising: PyTorch's `mode`.
+/// Whether smaller or greater metrics are better: PyTorch's `mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum PlateauMode {
-    /// Smaller is better, as of a loss.
+    /// Smaller is better, as for a loss.
     Min,
-    /// Greater is better, as of an accuracy.
+    /// Greater is better, as for an accuracy.
     Max,
 }
 
-/// What a threshold is measured in: PyTorch's `threshold_mode`.
+/// The unit of `threshold`: PyTorch's `threshold_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum ThresholdMode {
-    /// As a part of the best value.
+    /// Relative to the best metric.
     Rel,
-    /// As a difference from it.
+    /// Absolute.
     Abs,
 }
 
 kind! {
-    /// PyTorch's `ReduceLROnPlateau`: multiplies the learning rate by `factor` when a metric has not got better for more
+    /// PyTorch's `ReduceLROnPlateau`: multiplies the learning rate by `factor` when a metric has not improved for more
     /// than `patience` calls of [`step`](Self::step).
     ///
-    /// It is no function of the step, so no [`Schedule`](crate::Schedule): call it once per epoch and hand what it gives to
-    /// `set_lr` of the optimizer. Serialized, it keeps its place.
+    /// It is not a [`Schedule`](crate::Schedule), because it depends on a metric. Call it once per epoch and pass the
+    /// result to the optimizer's `set_lr`. Serialization includes its state.
     ///
     /// ```
     /// use wgpu_optim::{Layout, Optimizer, Sgd, schedule::ReduceLROnPlateau};
@@ -39,39 +39,40 @@ kind! {
     /// # Ok::<(), wgpu_optim::Error>(())
     /// ```
     ReduceLROnPlateau = "reduce_lr_on_plateau" {
-        /// The learning rate as of the last step.
+        /// The current learning rate.
         lr: f64,
         ..
-        /// Whether to wait for smaller or for greater metrics (default [`PlateauMode::Min`]).
+        /// Whether smaller or greater metrics are better (default [`PlateauMode::Min`]).
         mode: PlateauMode = PlateauMode::Min, with_mode;
         /// Factor of each reduction, 0 to below 1 (default 0.1).
         factor: f64 = 0.1, with_factor;
-        /// Calls without improvement that are let pass (default 10).
+        /// Calls without improvement before a reduction (default 10).
         patience: u64 = 10, with_patience;
-        /// What counts as an improvement (default 1e-4).
+        /// Minimum change that counts as an improvement (default 1e-4).
         threshold: f64 = 1e-4, with_threshold;
-        /// What `threshold` is measured in (default [`ThresholdMode::Rel`]).
+        /// The unit of `threshold` (default [`ThresholdMode::Rel`]).
         threshold_mode: ThresholdMode = ThresholdMode::Rel, with_threshold_mode;
-        /// Calls after a reduction that do not count as bad (default 0).
+        /// Calls after a reduction that do not count towards `patience` (default 0).
         cooldown: u64 = 0, with_cooldown;
-        /// The learning rate is not brought below it (default 0).
+        /// Minimum learning rate (default 0).
         min_lr: f64 = 0.0, with_min_lr;
-        /// Reductions by no more than this are left out (default 1e-8).
+        /// Reductions by this much or less are skipped (default 1e-8).
         eps: f64 = 1e-8, with_eps;
-        /// The best metric so far (default `None`: there was no call yet).
+        /// The best metric so far (default `None`: no call yet).
         best: Option<f64> = None, with_best;
-        /// Bad calls since then (default 0).
+        /// Calls without improvement since the best metric or the last reduction (default 0).
         num_bad_epochs: u64 = 0, with_num_bad_epochs;
-        /// Calls of the cooldown that are left (default 0).
+        /// Remaining calls of the cooldown (default 0).
         cooldown_counter: u64 = 0, with_cooldown_counter;
     }
 }
 
 impl ReduceLROnPlateau {
-    /// Takes the metric of an epoch; gives the learning rate of the next. A NaN is no improvement.
+    /// Updates the state with the metric of an epoch. Returns the learning rate of the next epoch. NaN is no
+    /// improvement.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a field out of range; nothing has changed then.
+    /// [`Error::Hyperparameter`] for a field out of range; the state is then unchanged.
     pub fn step(&mut self, metric: f64) -> Result<f64, Error> {
         self.validate()?;
         if self.is_better(metric) {

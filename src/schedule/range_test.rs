@@ -1,23 +1,23 @@
 use super::kind::{Named, kind};
 use crate::Error;
 
-/// How the learning rate of a [`RangeTest`] rises: the `step_mode` of torch-lr-finder.
+/// How the learning rate of a [`RangeTest`] rises: torch-lr-finder's `step_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StepMode {
-    /// By the same factor from step to step.
+    /// By a constant factor per step.
     Exp,
-    /// By the same difference from step to step.
+    /// By a constant difference per step.
     Linear,
 }
 
 kind! {
-    /// Smith's learning rate range test (arXiv 1506.01186), fastai's `lr_find`: the loss over learning rates that rise from
-    /// step to step.
+    /// Smith's learning rate range test (arXiv 1506.01186), fastai's `lr_find`: records the loss while the learning
+    /// rate rises at each step.
     ///
     /// [`Optimizer::range_test`](crate::Optimizer::range_test) and
-    /// [`CpuOptimizer::range_test`](crate::CpuOptimizer::range_test) take it and leave everything as it was;
-    /// [`RangeTest::sweep`] drives any training. Fields and defaults are fastai's where it has them.
+    /// [`CpuOptimizer::range_test`](crate::CpuOptimizer::range_test) run it and restore parameters and optimizer
+    /// afterwards; [`RangeTest::sweep`] runs any training loop. Fields and defaults are fastai's where it has them.
     RangeTest = "range_test" {
         ..
         /// Learning rate of the first step, above 0 (default 1e-7).
@@ -28,12 +28,12 @@ kind! {
         num_iter: u64 = 100, with_num_iter;
         /// How the learning rate rises (default [`StepMode::Exp`]).
         step_mode: StepMode = StepMode::Exp, with_step_mode;
-        /// What the running average of the loss keeps of itself in a step, 0 to below 1 (default 0.98).
+        /// Decay of the running average of the loss, 0 to below 1 (default 0.98).
         beta: f64 = 0.98, with_beta;
         /// Whether to stop once the loss diverges (default true).
         stop_div: bool = true, with_stop_div;
-        /// It does where the average is above the least so far by this factor, above 1 (default 4). A loss that is not
-        /// finite always ends the test.
+        /// The loss diverges when its average exceeds the minimum average so far by this factor, above 1 (default 4). A
+        /// non-finite loss always ends the test.
         diverge_th: f64 = 4.0, with_diverge_th;
     }
 }
@@ -45,11 +45,12 @@ impl Default for RangeTest {
 }
 
 impl RangeTest {
-    /// Calls `train_step` with each learning rate until the last, or until the loss diverges; it trains one step and returns
-    /// the loss. Nothing is restored: see [`Optimizer::snapshot`](crate::Optimizer::snapshot).
+    /// Calls `train_step` with each learning rate in ascending order, until the last or until the loss diverges.
+    /// `train_step` trains one step and returns the loss. To restore parameters and optimizer afterwards, use
+    /// [`Optimizer::snapshot`](crate::Optimizer::snapshot).
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a field out of range, before the first step; those of `train_step`.
+    /// [`Error::Hyperparameter`] for a field out of range, before the first step; errors of `train_step`.
     pub fn sweep<E: From<Error>>(&self, mut train_step: impl FnMut(f64) -> Result<f64, E>) -> Result<LrCurve, E> {
         self.validate()?;
         let mut points = Vec::new();
@@ -64,7 +65,7 @@ impl RangeTest {
             let smooth_loss = average / (1.0 - self.beta.powf((iteration + 1) as f64));
             points.push(LrPoint { lr, loss, smooth_loss });
             best = smooth_loss.min(best);
-            // `diverge_th` times the least, whatever its sign.
+            // The threshold is diverge_th * best for positive losses; it also exceeds `best` for negative ones.
             if self.stop_div && smooth_loss > best + (self.diverge_th - 1.0) * best.abs() {
                 break;
             }
@@ -98,37 +99,37 @@ impl RangeTest {
 pub struct LrPoint {
     /// The step's learning rate.
     pub lr: f64,
-    /// What the training program returned.
+    /// The loss that `train_step` returned.
     pub loss: f64,
     /// Running average of the losses so far, bias-corrected.
     pub smooth_loss: f64,
 }
 
-/// What a [`RangeTest`] found.
+/// The result of a [`RangeTest`].
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrCurve {
-    /// Steps that were asked for.
+    /// [`RangeTest::num_iter`].
     pub num_iter: u64,
-    /// Steps that had a finite loss, in their order: fewer than `num_iter` where the loss diverged.
+    /// The steps with a finite loss, in order: fewer than `num_iter` if the loss diverged.
     pub points: Vec<LrPoint>,
 }
 
-/// Learning rates that fastai's functions of these names suggest.
+/// Learning rates that fastai's suggestion functions return.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrSuggestions {
-    /// Where the loss falls fastest per factor of the learning rate: fastai's `steep`.
+    /// Where the slope of the loss over log(lr) is minimal: fastai's `steep`.
     pub steepest: f64,
-    /// In the middle of the longest run of losses that each are below the one before, others left out: fastai's default.
+    /// Near the middle of the longest decreasing subsequence of the losses: fastai's `valley`, its default.
     pub valley: f64,
-    /// A tenth of the learning rate with the least loss.
+    /// A tenth of the learning rate with the minimum loss: fastai's `minimum`.
     pub minimum: f64,
 }
 
 impl LrCurve {
-    /// What fastai's `lr_find` suggests: of the averaged losses, without the first tenth of the steps that were asked for and
-    /// without the last five points. `None` where fewer than two points are left.
+    /// The suggestions of fastai's `lr_find`, from the averaged losses without the first tenth of `num_iter` steps and
+    /// without the last five points. `None` if fewer than two points remain.
     pub fn suggestions(&self) -> Option<LrSuggestions> {
         let end = self.points.len().saturating_sub(5);
         let points = self.points.get(self.num_iter as usize / 10..end)?;
@@ -142,7 +143,7 @@ impl LrCurve {
     }
 }
 
-/// fastai's choice within the longest decreasing subsequence, of which it knows the last element and the length.
+/// fastai's `valley`: an index computed from the last element and the length of the longest decreasing subsequence.
 fn valley(points: &[LrPoint]) -> usize {
     let mut lengths = vec![1; points.len()];
     let mut last = 0;

@@ -2,7 +2,7 @@ use super::Schedule;
 use super::kind::{Kind, Named, cosine, kind, linear};
 use crate::Error;
 
-/// How [`Warmup`] rises.
+/// The shape of a [`Warmup`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum WarmupType {
@@ -10,23 +10,23 @@ pub enum WarmupType {
     Linear,
     /// Along half a cosine.
     Cosine,
-    /// Not at all: `start_factor` throughout.
+    /// Constant at `start_factor`.
     Constant,
 }
 
 kind! {
-    /// A warm-up in front of any schedule: the factor of its first learning rate rises from `start_factor` to 1 over
-    /// `warmup_steps` steps, then the schedule begins at its step 0. PyTorch's `SequentialLR` of `LinearLR` or `ConstantLR`
-    /// and the schedule; optax's `join_schedules`.
+    /// A warm-up before any schedule: multiplies the schedule's first learning rate by a factor that rises from
+    /// `start_factor` to 1 over `warmup_steps` steps. Then the schedule begins at its step 0. Equals PyTorch's
+    /// `SequentialLR` of `LinearLR` or `ConstantLR` and the schedule; optax's `join_schedules`.
     Warmup = "warmup" {
-        /// What follows; see also [`Schedule::with_warmup`].
+        /// The schedule after the warm-up; see also [`Schedule::with_warmup`].
         schedule: Box<Schedule>,
-        /// Steps of the warm-up; 0 is none.
+        /// Steps of the warm-up; 0 for no warm-up.
         warmup_steps: u64,
         ..
         /// How the factor rises (default [`WarmupType::Linear`]).
         warmup_type: WarmupType = WarmupType::Linear, with_warmup_type;
-        /// Factor of step 0 (default 0, which [`WarmupType::Constant`] cannot do with).
+        /// Factor of step 0 (default 0; [`WarmupType::Constant`] requires a factor above 0).
         start_factor: f64 = 0.0, with_start_factor;
     }
 }
@@ -57,7 +57,7 @@ impl Kind for Warmup {
     }
 }
 
-/// How [`WarmupStableDecay`] falls.
+/// The shape of the decay of [`WarmupStableDecay`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum DecayType {
@@ -71,8 +71,8 @@ pub enum DecayType {
 }
 
 kind! {
-    /// Warm-up, stable, decay, as Hugging Face's `get_wsd_schedule`: from `min_lr` to `lr` along a line, `lr` for a while,
-    /// then down to `min_lr`, and that from there on.
+    /// Warm-up, stable, decay: Hugging Face's `get_wsd_schedule`. Rises linearly from `min_lr` to `lr`, stays at `lr`,
+    /// then decays to `min_lr` and stays there.
     WarmupStableDecay = "warmup_stable_decay" {
         /// The largest learning rate.
         lr: f64,
@@ -83,9 +83,9 @@ kind! {
         /// Steps of the fall.
         decay_steps: u64,
         ..
-        /// How it falls (default [`DecayType::Cosine`]).
+        /// The shape of the decay (default [`DecayType::Cosine`]).
         decay_type: DecayType = DecayType::Cosine, with_decay_type;
-        /// Learning rate of both ends (default 0); Hugging Face's `min_lr_ratio` is a fraction of `lr`.
+        /// Learning rate at step 0 and after the decay (default 0); Hugging Face's `min_lr_ratio` times `lr`.
         min_lr: f64 = 0.0, with_min_lr;
     }
 }

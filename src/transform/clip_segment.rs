@@ -9,7 +9,7 @@ const LARGE: f32 = (1u64 << 40) as f32;
 const SHRINK: f32 = SMALL * SMALL;
 const GROW: f32 = LARGE * LARGE;
 
-/// Clipping by the norms of segments, around a rule without sums of its own.
+/// Clipping by the norms of segments, for rules that need no sums over segments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClipSegment {
     /// Maximum norm, or its ratio to the parameters' norm.
@@ -74,7 +74,7 @@ impl ClipSegment {
         }
         let shrunk = if has_large { root } else { divisor * SHRINK };
         let coef = if has_large { max_norm / root * SHRINK } else { max_norm / divisor };
-        // Devices may flush subnormal numbers to 0, and subnormal numbers have fewer bits.
+        // Avoids subnormal coefficients: they have fewer bits, and devices may flush them to 0.
         if coef < f32::MIN_POSITIVE { [SHRINK, max_norm / shrunk] } else { [coef, 1.0] }
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests share: a device, buffers on it, and an optimizer with its buffers.
 
+pub mod bf16;
 pub mod by_hand;
 pub mod device;
 pub mod numbers;

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde_json::Value;
+use wgpu_optim::Dtype;
 
 pub struct Case {
     /// File and case, as in `adamw/clip`.
     pub name: String,
     pub rule: String,
+    /// How the engines are given the gradients: files whose names end in `_bf16` hold numbers that bf16 can store.
+    pub grad_dtype: Dtype,
     /// Hyperparameters under PyTorch's names; those left out have the framework's defaults.
     options: Value,
     pub steps: usize,
@@ -165,7 +168,8 @@ fn read_case(tensors: &SafeTensors, rule: &str, name: &str, case: &Value) -> Cas
     assert_eq!(groups.iter().map(|group| group.elements).sum::<usize>(), elements, "{name}: groups cover all elements");
     Case {
         name: format!("{rule}/{name}"),
-        rule: rule.to_string(),
+        rule: rule.trim_end_matches("_bf16").to_string(),
+        grad_dtype: if rule.ends_with("_bf16") { Dtype::Bf16 } else { Dtype::F32 },
         options: case["options"].clone(),
         steps: integer(&case["steps"]) as usize,
         applied: integer(&case["applied"]),

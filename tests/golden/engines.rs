@@ -2,14 +2,14 @@
 
 use wgpu_optim::wgpu::{self, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{
-    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature,
+    AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, Clip, CpuOptimizer, Curvature, Dtype,
     GradScale, GroupOptions, Lamb, Lars, Layout, Lion, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
     Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, StableAdamW,
     Stats, Yogi,
 };
 
 use super::cases::Case;
-use crate::common::device;
+use crate::common::{bf16, device};
 
 pub trait Engine {
     /// What the next step will use.
@@ -25,6 +25,7 @@ pub trait Engine {
 pub struct Cpu {
     optimizer: CpuOptimizer,
     params: Vec<f32>,
+    grad_dtype: Dtype,
 }
 
 impl Cpu {
@@ -33,7 +34,7 @@ impl Cpu {
         if let Some(scale) = case.grad_scale {
             optimizer.set_grad_scale(scale as f32).expect("a scale");
         }
-        Self { optimizer, params: case.param0.clone() }
+        Self { optimizer, params: case.param0.clone(), grad_dtype: case.grad_dtype }
     }
 }
 
@@ -43,7 +44,11 @@ impl Engine for Cpu {
     }
 
     fn step(&mut self, grads: &[f32]) -> Stats {
-        self.optimizer.step(&mut self.params, grads).expect("a step")
+        let stats = match self.grad_dtype {
+            Dtype::Bf16 => self.optimizer.step(&mut self.params, &bf16::exact(grads)),
+            _ => self.optimizer.step(&mut self.params, grads),
+        };
+        stats.expect("a step")
     }
 
     fn update_hessian(&mut self, estimate: &[f32]) {
@@ -68,13 +73,14 @@ impl Engine for Cpu {
 }
 
 /// What fills a buffer behind the layout's last element.
-const CANARY: f32 = 1234.5;
+const CANARY: f32 = 1232.0;
 
 pub struct Device {
     optimizer: Optimizer,
     params: wgpu::Buffer,
     len: usize,
     buffer_len: usize,
+    grad_dtype: Dtype,
 }
 
 impl Device {
@@ -90,7 +96,7 @@ impl Device {
         let len = layout.len();
         let buffer_len = if padded { layout.buffer_size() as usize / 4 } else { len };
         let params = device::upload(gpu, &extended(&case.param0, buffer_len));
-        Self { optimizer, params, len, buffer_len }
+        Self { optimizer, params, len, buffer_len, grad_dtype: case.grad_dtype }
     }
 }
 
@@ -101,7 +107,13 @@ impl Engine for Device {
 
     fn step(&mut self, grads: &[f32]) -> Stats {
         let gpu = device::gpu();
-        let grads = device::upload(gpu, &extended(grads, self.buffer_len));
+        let grads = match self.grad_dtype {
+            Dtype::Bf16 => {
+                let buffer_len = if self.buffer_len == self.len { self.len } else { self.buffer_len.next_multiple_of(8) };
+                bf16::upload(gpu, &bf16::exact(&extended(grads, buffer_len)))
+            }
+            _ => device::upload(gpu, &extended(grads, self.buffer_len)),
+        };
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
         self.optimizer.step(&mut encoder, &self.params, &grads).expect("a step");
         let stats = self.optimizer.stats(&mut encoder);
@@ -163,7 +175,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
     let (lr, weight_decay, maximize) = (case.option("lr", 0.0), case.weight_decay(), case.flag("maximize"));
     let adam_betas = case.betas((0.9, 0.999));
     let eps = if case.rule.starts_with("adafactor") { 0.0 } else { case.option("eps", 1e-8) };
-    let mut builder = match case.rule.as_str() {
+    let builder = match case.rule.as_str() {
         "sgd" | "sgd_conventions" | "sgd_cautious" => {
             let (momentum, dampening) = (case.option("momentum", 0.0), case.option("dampening", 0.0));
             let nesterov = case.flag("nesterov");
@@ -236,6 +248,7 @@ fn builder(case: &Case) -> OptimizerBuilder {
         | "adafactor_optax" | "stable_adamw" => tensor_norms(case),
         _ => adaptive(case),
     };
+    let mut builder = builder.grad_dtype(case.grad_dtype);
     if let Some(schedule) = &case.schedule {
         let warmup_cosine = Schedule::warmup_cosine(schedule.peak, schedule.warmup, schedule.total_steps);
         builder = builder.schedule(warmup_cosine.with_min_lr(schedule.min_lr));

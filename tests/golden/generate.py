@@ -23,7 +23,7 @@ import json
 import math
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,9 +128,11 @@ def initial_parameters(random):
 
 
 def data_set(name, rule, attempt):
-    """Initial parameters and gradients of one set; `scaled`: times 1024 with non-finite values in three steps."""
+    """Initial parameters and gradients of one set; `scaled`: times 1024 with non-finite values in three steps; `bf16_`:
+    rounded to bfloat16."""
     seed = int.from_bytes(f"{name} {rule.__name__}".encode(), "little") % 2**63
     random = np.random.default_rng([seed, attempt])
+    is_bf16, name = name.startswith("bf16_"), name.removeprefix("bf16_")
     makers = {"mixed": mixed, "tame": tame, "swinging": swinging, "scaled": tame, "scaled_mixed": mixed, "long": tame}
     grads = makers[name](random, STEPS, rule).astype(np.float32)
     if name.startswith("scaled"):
@@ -138,6 +140,8 @@ def data_set(name, rule, attempt):
         grads[0, 18] = np.nan  # before any step was applied: t must still be 1 in the first one that is
         grads[11, 0] = np.inf
         grads[12, N - 1] = -np.inf
+    if is_bf16:
+        grads = torch.from_numpy(grads).bfloat16().float().numpy()
     return getattr(rule, "initial_parameters", initial_parameters)(random).astype(np.float32), grads
 
 
@@ -359,6 +363,17 @@ for more in (cases_adafactor, cases_nadam, cases_sophia, cases_schedule_free, ca
     cases_of_more = more.cases(Case, groups, WARMUP, LONG)
     CASES |= cases_of_more
     PACKAGES |= dict.fromkeys(cases_of_more, more.PACKAGES)
+
+# Gradients stored as bfloat16: rules without sums, with sums over tensors, and with factors of the variance.
+BF16 = {
+    "adamw": ("default", "clip", "groups", "scale"),
+    "lamb": ("groups", "clip_schedule"),
+    "adafactor": ("matrix", "scale"),
+}
+for rule, names in BF16.items():
+    chosen = {name: replace(CASES[rule][name], data=f"bf16_{CASES[rule][name].data}") for name in names}
+    CASES[f"{rule}_bf16"] = chosen
+    PACKAGES[f"{rule}_bf16"] = PACKAGES.get(rule, ())
 
 
 def clear_data_set(name, cases):

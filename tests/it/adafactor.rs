@@ -467,7 +467,7 @@ fn an_empty_flat_space_counts_steps() {
     assert_eq!(trainer.step(&[]).step, 1);
     assert_eq!(trainer.step(&[]).step, 2);
     let mut twin = cases()[0].builder_without_groups().build_cpu(&layout).unwrap();
-    assert_eq!(twin.step(&mut [], &[]).unwrap().step, 1);
+    assert_eq!(twin.step(&mut [], &[0.0; 0]).unwrap().step, 1);
 }
 
 /// Adafactor's scalars of the step that the gradient names, in place of parameters.

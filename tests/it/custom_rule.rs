@@ -82,7 +82,12 @@ impl Rule for Odd {
         self.wgsl.into()
     }
     fn update(&self, elements: Elements<'_>, _: &StepScalars) {
-        elements.each(|param, _, []| (param, []));
+        match self.states.len() {
+            // Wrong for one state.
+            0 | 1 => elements.each(|param, _, []| (param, [])),
+            2 => elements.each(|param, _, states: [f32; 2]| (param, states)),
+            _ => {}
+        }
     }
 }
 
@@ -156,6 +161,7 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         with_states(&[""]),
         with_states(&["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]),
         with_hyper(&[("x", f32::NAN)]),
+        Odd { constants: vec![("speed", f64::NAN)], ..odd() },
         with_hyper(&[("x", 1.0), ("x", 2.0)]),
         Odd { betas: vec![0.9; 5], ..odd() },
         Odd { sums: vec!["a", "b", "c", "d", "e"], ..odd() },
@@ -189,7 +195,6 @@ fn an_interface_that_cannot_be_composed_is_refused() {
     let speed = fast("override speed: f32;");
     let spoiled = [
         ("speed", Odd { wgsl: speed, ..odd() }),
-        ("speed", Odd { wgsl: speed, constants: vec![("speed", f64::NAN)], ..odd() }),
         ("speed", Odd { wgsl: fast("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
         ("override", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
         ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
@@ -200,8 +205,12 @@ fn an_interface_that_cannot_be_composed_is_refused() {
     }
     build(Odd { wgsl: speed, constants: vec![("speed", 1.0)], ..odd() }).unwrap();
     build(with_states(&["element", "words"])).unwrap();
+    let arity = build(with_states(&["a"])).unwrap_err();
+    assert!(matches!(arity, Error::RuleInterface { .. }) && arity.to_string().contains("takes 0 states"), "{arity}");
     assert!(matches!(build(Odd { betas: vec![1.0], ..odd() }), Err(Error::Hyperparameter { .. })));
-    // Five states are more than wgpu's default limits bind beside the harness.
-    assert!(matches!(build(with_states(&["a", "b", "c", "d", "e"])), Err(Error::DeviceLimit { .. })));
+    // With parameters and gradients more than the eight buffers that wgpu's default limits allow.
+    let seven = with_states(&["a", "b", "c", "d", "e", "f", "g"]);
+    let refused = build(seven).unwrap_err();
+    assert!(matches!(refused, Error::DeviceLimit { available: 8, .. }), "{refused}");
     build(odd()).unwrap();
 }

@@ -445,7 +445,7 @@ type Change = fn(&mut wgpu::Limits);
 fn devices_without_the_needed_limits_are_refused() {
     let layout = Layout::flat(4).unwrap();
     let limits: [(&str, Change); 8] = [
-        ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 4),
+        ("max_storage_buffers_per_shader_stage", |limits| limits.max_storage_buffers_per_shader_stage = 3),
         ("max_compute_invocations_per_workgroup", |limits| limits.max_compute_invocations_per_workgroup = 128),
         ("max_compute_workgroup_size_x", |limits| limits.max_compute_workgroup_size_x = 128),
         ("max_compute_workgroup_storage_size", |limits| limits.max_compute_workgroup_storage_size = 1024),

@@ -29,7 +29,7 @@ use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 const VECTOR_ERROR: f64 = 1e-5;
 /// Between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
-const RULES: [&str; 44] = [
+const RULES: [&str; 47] = [
     "sgd",
     "adam",
     "adamw",
@@ -74,6 +74,9 @@ const RULES: [&str; 44] = [
     "sgd_cautious",
     "adan_cautious",
     "stable_adamw",
+    "adamw_bf16",
+    "lamb_bf16",
+    "adafactor_bf16",
 ];
 /// Rules with sums over tensors, whose steps always measure the gradient's norm.
 const MEASURING_RULES: [&str; 6] = ["lars", "lamb", "novograd", "prodigy", "adafactor", "stable_adamw"];
@@ -330,6 +333,20 @@ fn the_cpu_engine_follows_stable_adamw_of_optimi() {
 #[test]
 fn the_device_follows_stable_adamw_of_optimi() {
     the_device_follows("stable_adamw");
+}
+
+#[test]
+fn the_cpu_engine_follows_gradients_in_bf16() {
+    for rule in ["adamw_bf16", "lamb_bf16", "adafactor_bf16"] {
+        the_cpu_engine_follows(rule);
+    }
+}
+
+#[test]
+fn the_device_follows_gradients_in_bf16() {
+    for rule in ["adamw_bf16", "lamb_bf16", "adafactor_bf16"] {
+        the_device_follows(rule);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod common;
 mod oracle;
 
 mod adafactor;
+mod bf16;
 mod buffers;
 mod clip;
 mod custom_rule;

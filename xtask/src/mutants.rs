@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 use crate::repository;
 use check::{baseline, check_all};
-use excuse::{excuses, line_of};
+use excuse::{Excuse, excuses, line_of};
 use journal::Journal;
 use operators::{Breakage, breakages};
 use report::{Outcome, Report};
@@ -93,8 +93,8 @@ struct Mutant {
     line: usize,
     breakage: Breakage,
     source: String,
-    /// Why tests cannot notice it, if the shader says so.
-    excuse: Option<String>,
+    /// Why no test notices it, if the shader says so.
+    excuse: Option<Excuse>,
     stages: Vec<Stage>,
 }
 
@@ -107,8 +107,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     if mutants.is_empty() {
         return Err("no shader has a place to break; see `cargo xtask mutants --help` on --shader".to_string());
     }
-    let (excused, to_check): (Vec<_>, Vec<_>) = mutants.into_iter().partition(|mutant| mutant.excuse.is_some());
-    let mut report = Report::new(excused);
+    let mut report = Report::new();
+    let mut to_check = Vec::new();
+    for mutant in mutants {
+        match mutant.excuse.clone() {
+            Some(excuse) => report.add(mutant, Outcome::Excused(excuse)),
+            None => to_check.push(mutant),
+        }
+    }
     if options.list {
         for mutant in to_check {
             report.add(mutant, Outcome::NotRun);
@@ -175,8 +181,8 @@ fn mutants_of(file: &str, source: &str) -> Result<Vec<Mutant>, String> {
     }
     let mutants = all.into_iter().map(|(line, breakage)| {
         let excuse = excuses.iter().find(|excuse| excuse.covers(source, line, &breakage));
-        let excuse = excuse.map(|excuse| excuse.reason.clone());
-        Mutant { file: file.to_string(), line, breakage, source: source.to_string(), excuse, stages: Vec::new() }
+        let (file, source, excuse) = (file.to_string(), source.to_string(), excuse.cloned());
+        Mutant { file, line, breakage, source, excuse, stages: Vec::new() }
     });
     Ok(mutants.collect())
 }
@@ -215,14 +221,28 @@ mod tests {
 
     #[test]
     fn breakages_carry_the_excuses_of_their_lines() {
-        let mutants = mutants_of("a.wgsl", "fn f() {\n a = b; // equivalent(delete): b is a\n c = d;\n}").expect("two");
-        let excuses: Vec<_> = mutants.iter().map(|mutant| (mutant.line, mutant.excuse.as_deref())).collect();
-        assert_eq!(excuses, [(2, Some("b is a")), (3, None)]);
+        let source = "fn f() {\n a = b; // equivalent(delete): b is a\n f(); // undetected: a race\n c = d;\n}";
+        let mutants = mutants_of("a.wgsl", source).expect("three");
+        let excuse = |mutant: &Mutant| (mutant.line, mutant.excuse.as_ref().map(Excuse::to_string));
+        let excuses: Vec<_> = mutants.iter().map(excuse).collect();
+        let text = |text: &str| Some(text.to_string());
+        assert_eq!(excuses, [(2, text("equivalent: b is a")), (3, text("undetected: a race")), (4, None)]);
+    }
+
+    #[test]
+    fn every_module_with_a_rank_exists() {
+        for module in [VALIDATION].iter().chain(&RULES).chain(&FIRST) {
+            let path = repository().join("tests/it").join(module).with_extension("rs");
+            assert!(path.is_file(), "{} is missing", path.display());
+        }
     }
 
     #[test]
     fn an_excuse_for_nothing_is_an_error() {
-        let error = mutants_of("a.wgsl", "fn f() {\n a = b; // equivalent(sign): why\n}").err().expect("refused");
-        assert!(error.starts_with("2: "), "{error}");
+        for verdict in ["equivalent", "undetected"] {
+            let source = format!("fn f() {{\n a = b; // {verdict}(sign): why\n}}");
+            let error = mutants_of("a.wgsl", &source).err().expect("refused");
+            assert!(error.starts_with("2: "), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The functions to minimize; their formulas are twins of those in `functions/*.wgsl`.
+//! The functions to minimize: the CPU references of `functions/*.wgsl`.
 
 /// A function of x and y, or of x alone (then y is 0).
 #[derive(Debug)]

@@ -175,7 +175,7 @@ mod tests {
     use crate::functions::FUNCTIONS;
 
     #[test]
-    fn kernels_give_the_derivatives_of_their_twins() {
+    fn kernels_give_the_derivatives_of_their_references() {
         let gpu = pollster::block_on(Gpu::new()).expect("an adapter");
         let shared = SharedPipelines::new(&gpu.device);
         let rule = serde_json::from_str(r#"{"name": "sgd"}"#).expect("a rule");
@@ -185,18 +185,18 @@ mod tests {
             let course = Course { function, starts: &starts, few_starts: &starts, steps: 1, frames: &[], path: false };
             let kernels = Kernels::new(&gpu.device, &course);
             let racer = Racer::new(&gpu, &kernels, &shared, &course, &entry).expect("buffers");
-            let twins = [
+            let references = [
                 (&kernels.gradients, &racer.gradients, function.gradient),
                 (&kernels.curvatures, &racer.curvatures, function.curvature),
             ];
-            for (kernel, buffers, twin) in twins {
+            for (kernel, buffers, reference) in references {
                 let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 racer.derive(&mut encoder, kernel, buffers);
                 gpu.queue.submit([encoder.finish()]);
                 let derivatives: Vec<f32> = read(&gpu, &racer.derivatives).expect("read");
                 let derivatives = function.points(&derivatives[..starts.len()]);
                 for (point, derivative) in function.points(&starts).zip(derivatives) {
-                    for (ours, theirs) in derivative.iter().zip(twin(point)) {
+                    for (ours, theirs) in derivative.iter().zip(reference(point)) {
                         // WGSL lets sines err by 2^-11.
                         let near = (ours - theirs).abs() <= 1e-3 * (1.0 + theirs.abs());
                         assert!(near, "{} at {point:?}: {derivative:?}", function.name);

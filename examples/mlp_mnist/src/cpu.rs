@@ -8,7 +8,7 @@ use crate::engine::{Batches, Engine, Report, Score};
 use crate::gemm::{Matrix, multiply};
 use crate::model::Model;
 
-/// Forward and backward pass; the twin of the kernels in `shaders/`.
+/// Forward and backward pass; the CPU reference of the kernels in `shaders/`.
 pub struct Network<'a> {
     model: &'a Model,
     rows: usize,

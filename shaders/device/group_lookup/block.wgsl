@@ -1,11 +1,11 @@
-// Group lookup by blocks of 64 elements: for layouts in which the active elements of each block come first and have
-// the same options, and for chunks that begin with a block.
+// Group lookup by blocks of 64 elements. Requires that the active elements of each block come first and have equal
+// options, and that the chunk begins at a block.
 
 import package::device::chunk::{chunk};
 import package::device::quad_options::{QuadOptions, active_of_block};
 
-// Word 0: first word of the spans, as in group_lookup/search.wgsl. From `chunk.first_block` on, one word per block:
-// 128 times the number of its span, plus the number of its active elements.
+// Word 0: index of the first word of the spans, as in group_lookup/search.wgsl. From `chunk.first_block` on, one word
+// per block: 128 * (index of its span) + (count of its active elements).
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
 struct Block {

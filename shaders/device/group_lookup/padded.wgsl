@@ -1,5 +1,5 @@
-// Group lookup for chunks whose active elements all have the same options: the chunk holds these, a word per block of
-// 64 elements the number of active ones.
+// Group lookup for chunks whose active elements all have equal options. `chunk` stores the options; one word per block
+// of 64 elements stores the count of active elements.
 
 import package::device::chunk::{chunk};
 import package::device::quad_options::{QuadOptions, active_of_block};
@@ -9,7 +9,7 @@ import package::device::quad_options::{QuadOptions, active_of_block};
 
 struct BlockOptions {
     number: u32,
-    // Active elements of the block, and of the next.
+    // Counts of active elements in the block and in the next block.
     active_counts: vec2<u32>,
 }
 
@@ -29,7 +29,7 @@ fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadO
     );
 }
 
-// Inactive elements are padding, at most 63 of a block: too few for skipping to pay.
+// Inactive elements are padding, at most 63 per block: testing each quad costs more than it saves.
 fn skips_quad(is_active: vec4<bool>) -> bool {
     return false;
 }

@@ -1,17 +1,17 @@
-// Group lookup by binary search: for spans that begin anywhere.
+// Group lookup by binary search. Spans may begin at any element.
 
 import package::device::quad_options::{QuadOptions, first_of_quad};
 
-// Word 0: first word of the spans. Then, per block of 1,024 elements and one block more, the number of its first span.
-// Then maybe the words of group_lookup/block.wgsl. Then four words per span: end, learning-rate scale (or the number
-// of a learning rate, see learning_rate/by_group.wgsl), weight decay, and 1 + the number of its segment, or 0 where
-// inactive.
+// Word 0: index of the first word of the spans. Then, per block of 1,024 elements plus one block, the index of its
+// first span. Then, optionally, the words of group_lookup/block.wgsl. Then four words per span:
+//   end; learning-rate scale, or the index of a learning rate (see step_uniforms/by_group.wgsl); weight decay;
+//   0 if inactive, else 1 + the index of its segment.
 @group(0) @binding(2) var<storage, read> groups: array<u32>;
 
-// First word of the span that holds `index`.
+// Index of the first word of the span that contains `index`.
 fn find_span(index: u32) -> u32 {
     let block = index / 1024u;
-    // equivalent(+ block): a search from the first span on is only longer
+    // equivalent(+ block): a search that starts at the first span finds the same span
     var low = groups[1u + block];
     var high = groups[2u + block];
     while low < high {
@@ -25,7 +25,7 @@ fn find_span(index: u32) -> u32 {
     return groups[0] + low * 4u;
 }
 
-// The span of the element after one in `span`: the same or the next, since no span is empty.
+// The span of element `index`, whose predecessor is in `span`: the same or the next, because no span is empty.
 fn following_span(span: u32, index: u32, exists: bool) -> u32 {
     return select(span, span + 4u, exists && groups[span] <= index);
 }
@@ -38,11 +38,11 @@ fn block_options_at(index: u32) -> BlockOptions {
     return BlockOptions();
 }
 
-// Written out per element: some HLSL compilers refuse stores to a component chosen at run time.
+// Unrolled: some HLSL compilers reject stores to a vector component with a dynamic index.
 fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadOptions {
     let exists = first_of_quad(count);
     let span0 = find_span(index);
-    // equivalent(>): the path below finds the same options
+    // equivalent(>): the general code below finds the same options
     if groups[span0] >= index + 4u {
         return QuadOptions(
             vec4<bool>(groups[span0 + 3u] != 0u) & exists,

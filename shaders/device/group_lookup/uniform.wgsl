@@ -1,4 +1,4 @@
-// Group lookup for chunks that lie in one active span: the chunk holds the options.
+// Group lookup for chunks within one active span. `chunk` stores the options.
 
 import package::device::chunk::{chunk};
 import package::device::quad_options::{QuadOptions, first_of_quad};
@@ -20,7 +20,7 @@ fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadO
     );
 }
 
-// No element within the chunk is frozen; no quad needs skipping.
+// All elements of the chunk are active.
 fn skips_quad(is_active: vec4<bool>) -> bool {
     return false;
 }

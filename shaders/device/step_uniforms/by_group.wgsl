@@ -1,5 +1,5 @@
-// Uniforms of one recorded step where groups have schedules of their own. `lr_scale` of an element is then the number
-// of its group's learning rate, which includes the scale.
+// Uniforms of one recorded step, for groups with separate schedules. `lr_scale` of an element is the index of its
+// group's learning rate in `group_lrs`, which includes the group's scale.
 
 import package::device::quad_options::{QuadOptions};
 import package::kernels::control::{StepHead};

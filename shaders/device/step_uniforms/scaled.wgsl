@@ -1,4 +1,4 @@
-// Uniforms of one recorded step. Learning rates: the schedule's, times the scale of the element's group.
+// Uniforms of one recorded step. The learning rate of an element is `head.lr` times the scale of its group.
 
 import package::device::quad_options::{QuadOptions};
 import package::kernels::control::{StepHead};

@@ -1,4 +1,4 @@
-// For steps that do not clip by norms of segments.
+// Stub for steps that do not clip by segment norms.
 
 import package::rule::step::{StepScalars};
 import interface::{Hyper};

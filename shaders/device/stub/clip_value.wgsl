@@ -1,4 +1,4 @@
-// For steps that do not clip by value.
+// Stub for steps that do not clip by value.
 
 fn clip_by_value(grad: vec4<f32>) -> vec4<f32> {
     return grad;

@@ -1,4 +1,4 @@
-// For rules without factors.
+// Stub for rules without factors.
 
 import interface::{Element};
 

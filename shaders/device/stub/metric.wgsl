@@ -1,4 +1,4 @@
-// For rules without a metric.
+// Stub for rules without a metric.
 
 import package::rule::step::{StepScalars};
 import interface::{Element, Hyper};

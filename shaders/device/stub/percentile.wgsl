@@ -1,4 +1,4 @@
-// For steps that clip at a constant norm.
+// Stub for steps that do not clip at a percentile: the host gives the maximum norm.
 
 import step_uniforms::{uniforms};
 

@@ -1,4 +1,4 @@
-// For steps without sums over segments.
+// Stub for steps without sums over segments.
 
 import interface::{SegmentSums, TensorState};
 

@@ -1,4 +1,4 @@
-// For rules without scalar state.
+// Stub for rules without scalar state.
 
 import interface::{Hyper, ScalarState};
 

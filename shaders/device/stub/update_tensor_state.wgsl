@@ -1,4 +1,4 @@
-// For rules with sums but without a state per tensor.
+// Stub for rules that have sums but no tensor state.
 
 import interface::{Hyper, SegmentSums, TensorState};
 

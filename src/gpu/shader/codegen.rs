@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::modules::Variant;
 use crate::plan::{Pass, StepPlan};
-use crate::storage::{Access, StreamSpec};
+use crate::storage::{Access, Dtype, StreamSpec};
 
 /// Binding of the first stream.
 const STREAM_BINDING: usize = 4;
@@ -67,7 +67,14 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
         Pass::SegmentReduce | Pass::MetricsReduce => {
             streams.map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream })).collect()
         }
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
+        Pass::Update | Pass::UpdateSinglePass => streams.collect(),
+        // In place of gradients it reads an input that is f32 whatever the gradients are.
+        Pass::AuxiliaryUpdate(_) => streams
+            .map(|(number, stream)| {
+                let dtype = if stream.name == "grad" { Dtype::F32 } else { stream.dtype };
+                (number, StreamSpec { dtype, ..stream })
+            })
+            .collect(),
         Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate | Pass::MetricsTotal => {
             Vec::new()
         }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::modules::file;
 
-/// The module that an import names by something other than its path: a choice among files, or generated text.
+/// The module of an import name that is not a path: a chosen file, or generated text.
 #[derive(Debug, Clone)]
 pub(crate) enum Seam {
     File(&'static str),

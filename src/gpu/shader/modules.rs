@@ -1,4 +1,4 @@
-//! The WGSL files of kernels, and which of them a variant of a kernel takes.
+//! The WGSL files of kernels, and the choice among them for each variant of a kernel.
 
 use std::collections::HashMap;
 
@@ -78,12 +78,12 @@ pub(crate) fn files() -> &'static [(&'static str, &'static str)] {
     FILES
 }
 
-/// What a kernel is specialized for beside its optimizer: properties of the chunk it runs on.
+/// The properties of a chunk that a kernel is specialized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     /// Every stream is accessed four elements at a time.
     pub(crate) aligned: bool,
-    /// The chunk begins behind the start of a binding.
+    /// The chunk begins after the start of a binding.
     pub(crate) shifted: bool,
     pub(crate) group_lookup: GroupLookup,
 }
@@ -95,7 +95,7 @@ pub(crate) enum GroupLookup {
     Uniform,
     /// All active elements have the same options: the chunk holds them, a word per block of 64 the number of active ones.
     Padded,
-    /// That word holds the number of the span too.
+    /// One word per block of 64 elements holds the index of its span and the count of its active elements.
     Block,
     /// A search through the table of groups.
     Search,
@@ -154,7 +154,7 @@ impl Variant {
     }
 }
 
-/// The choice for every seam of a kernel.
+/// The module for each import name that depends on the plan, the pass or the variant.
 pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'static str, Seam> {
     let rule = &plan.rule;
     let file_if = |condition: bool, file, stub| Seam::File(if condition { file } else { stub });

@@ -1,4 +1,4 @@
-//! What a kernel binds, read from its WGSL.
+//! Reads a kernel's bindings from its WGSL.
 
 use naga::valid::ModuleInfo;
 use naga::{AddressSpace, Module, StorageAccess};
@@ -7,7 +7,7 @@ use wgpu::BufferBindingType;
 /// The interface of one kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reflection {
-    /// What the entry point uses of bind group 0, in ascending order.
+    /// The variables of bind group 0 that the entry point uses, in ascending order of binding.
     pub(crate) bindings: Vec<Binding>,
     /// Whether it uses bind group 1: the uniforms of the step.
     pub(crate) reads_uniforms: bool,

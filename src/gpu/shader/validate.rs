@@ -7,7 +7,7 @@ use naga::{ShaderStage, front::wgsl};
 use super::compose::Composed;
 use super::reflect::Reflection;
 
-/// Variables that the kernels declare; a rule declares no binding of its own.
+/// Names of the kernels' bound variables. A rule must not declare bindings.
 const RESOURCES: [&str; 13] = [
     "chunk",
     "control",
@@ -27,7 +27,7 @@ const RESOURCES: [&str; 13] = [
 /// The interface of a valid kernel.
 ///
 /// # Errors
-/// What the compiler says, with the lines it speaks of.
+/// The compiler's message, with the source lines.
 pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Result<Reflection, String> {
     let source = &composed.source;
     let path = |line: Option<u32>| {

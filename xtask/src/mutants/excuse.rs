@@ -1,30 +1,66 @@
-//! Breakages that change nothing can be excused in the shader itself, with a reason, in a comment behind the line or
-//! above it:
+//! Excuses for breakages that no test can notice. A shader states them in comments behind the line or above it:
 //!
 //! ```wgsl
 //! if max_bits >= INFINITE { // equivalent(boundary): the sum of infinities is infinite anyway
-//! // equivalent(<=, + tail): why the line below stays the same when `<` becomes `<=` or the term goes
+//! // equivalent(<=, + tail): reason why `<` may become `<=`, and why the term may go
+//! workgroupBarrier(); // undetected: lavapipe runs the lanes of a workgroup in order
 //! ```
 //!
-//! The scope names operators, or what is replaced, or what replaces it; without one, every breakage of the line is
-//! excused.
+//! `equivalent`: the results stay the same on every device. `undetected`: a fault that the driver or the tests hide, such
+//! as a race. The scope lists operators, replaced texts, replacements, or parts of the broken line such as `lane <= count`.
+//! Without a scope, the excuse covers every breakage of the line.
+
+use std::fmt;
 
 use super::operators::Breakage;
 use super::wgsl::Shader;
+
+/// Why no test notices a breakage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// The results stay the same on every device.
+    Equivalent,
+    /// A fault that this machine's driver or the tests hide.
+    Undetected,
+}
+
+impl Verdict {
+    const ALL: [Self; 2] = [Self::Equivalent, Self::Undetected];
+
+    /// The first word of the comment.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Equivalent => "equivalent",
+            Self::Undetected => "undetected",
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Excuse {
     /// The line it speaks of, counted from 1.
     pub(crate) line: usize,
+    pub(crate) verdict: Verdict,
     scope: Vec<String>,
     pub(crate) reason: String,
+}
+
+impl fmt::Display for Excuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.verdict.name(), self.reason)
+    }
 }
 
 impl Excuse {
     pub(crate) fn covers(&self, source: &str, line: usize, breakage: &Breakage) -> bool {
         let (original, replacement) = (&source[breakage.span.clone()], &breakage.replacement);
         let names = [breakage.operator.name(), original.trim(), replacement.trim()];
-        self.line == line && (self.scope.is_empty() || self.scope.iter().any(|name| names.contains(&name.as_str())))
+        let [before, after] = breakage.surroundings(source);
+        let [whole, broken] = [original, replacement.as_str()].map(|middle| [before, middle, after].concat());
+        // A part of the line has a blank: a single token is one of the names.
+        let is_broken_part = |name: &str| name.contains(' ') && broken.contains(name) && !whole.contains(name);
+        let is_in_scope = |name: &String| names.contains(&name.as_str()) || is_broken_part(name);
+        self.line == line && (self.scope.is_empty() || self.scope.iter().any(is_in_scope))
     }
 }
 
@@ -35,13 +71,13 @@ pub(crate) fn line_of(source: &str, offset: usize) -> usize {
 
 /// Every excuse in a shader; an error begins with the line of one that gives no reason.
 pub(crate) fn excuses(shader: &Shader) -> Result<Vec<Excuse>, String> {
-    let comments =
-        shader.line_comments.iter().filter_map(|(at, text)| Some((*at, text.trim().strip_prefix("equivalent")?)));
-    let parsed = comments.map(|(at, text)| {
-        let own_line = line_of(shader.source, at);
-        parse(text)
-            .map(|(scope, reason)| Excuse { line: line_it_speaks_of(shader, at, own_line), scope, reason })
-            .ok_or_else(|| format!("{own_line}: write `// equivalent: reason` or `// equivalent(scope): reason`"))
+    let verdict = |text: &str| Verdict::ALL.into_iter().find(|verdict| text.trim().starts_with(verdict.name()));
+    let comments = shader.line_comments.iter().filter_map(|&(at, text)| Some((at, text.trim(), verdict(text)?)));
+    let parsed = comments.map(|(at, text, verdict)| {
+        let (own_line, name) = (line_of(shader.source, at), verdict.name());
+        parse(&text[name.len()..])
+            .map(|(scope, reason)| Excuse { line: line_it_speaks_of(shader, at, own_line), verdict, scope, reason })
+            .ok_or_else(|| format!("{own_line}: write `// {name}: reason` or `// {name}(scope): reason`"))
     });
     parsed.collect()
 }
@@ -96,6 +132,16 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_is_a_part_of_the_broken_line() {
+        let source = "fn f() {\n  // undetected(a <= b): past the end\n  c = a < b & d < e & a < f;\n }";
+        assert_eq!(excused(source), ["boundary: <="]);
+        let shader = Shader::parse(source);
+        let excuse = &excuses(&shader).expect("well-formed excuses")[0];
+        let covered: Vec<_> = breakages(&shader).into_iter().filter(|it| excuse.covers(source, 3, it)).collect();
+        assert_eq!(covered[0].surroundings(source), ["  c = a ", " b & d < e & a < f;"]);
+    }
+
+    #[test]
     fn a_comment_on_its_own_line_speaks_of_the_next_line_with_code() {
         assert_eq!(
             excused("fn f() {\n // equivalent(sign): why\n\n // more\n let a = b + c;\n let d = e + f;\n}"),
@@ -104,11 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_has_excuses_of_both_verdicts() {
+        let source = "fn f() {\n // undetected(delete): a race\n // equivalent(sign): b is 0\n a = -b;\n}";
+        let excuses = excuses(&Shader::parse(source)).expect("well-formed excuses");
+        let told: Vec<_> = excuses.iter().map(|excuse| (excuse.line, excuse.to_string())).collect();
+        assert_eq!(told, [(4, "undetected: a race".to_string()), (4, "equivalent: b is 0".to_string())]);
+        assert_eq!(excused(source), ["delete: ", "sign: "]);
+    }
+
+    #[test]
     fn an_excuse_without_a_reason_is_refused() {
-        for comment in ["// equivalent", "// equivalent:", "// equivalent(<=)", "// equivalent(<=): "] {
-            let source = format!("fn f() {{\n a = b; {comment}\n}}");
-            let error = excuses(&Shader::parse(&source)).expect_err(comment);
-            assert!(error.starts_with("2: "), "{error}");
+        for verdict in ["equivalent", "undetected"] {
+            for rest in ["", ":", "(<=)", "(<=): "] {
+                let source = format!("fn f() {{\n a = b; // {verdict}{rest}\n}}");
+                let error = excuses(&Shader::parse(&source)).expect_err(rest);
+                assert!(error.starts_with(&format!("2: write `// {verdict}: reason`")), "{error}");
+            }
         }
     }
 }

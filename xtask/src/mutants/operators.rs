@@ -58,6 +58,15 @@ impl Breakage {
     pub(crate) fn apply(&self, source: &str) -> String {
         [&source[..self.span.start], &self.replacement, &source[self.span.end..]].concat()
     }
+
+    /// The line before and after the span, without its comment.
+    pub(crate) fn surroundings<'a>(&self, source: &'a str) -> [&'a str; 2] {
+        let Range { start, end } = self.span;
+        let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = source[end..].find('\n').map_or(source.len(), |at| end + at);
+        let after = source[end..line_end].split("//").next().unwrap_or_default();
+        [&source[line_start..start], after]
+    }
 }
 
 /// Every breakage of a shader, in the order of its lines; two that lead to the same source count once.

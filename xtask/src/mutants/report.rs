@@ -1,9 +1,9 @@
 //! What became of each breakage.
 
 use std::fmt::{self, Write};
-use std::ops::Range;
 
 use super::Mutant;
+use super::excuse::{Excuse, Verdict};
 
 /// Characters of a line shown on either side of what differs.
 const CONTEXT: usize = 24;
@@ -17,8 +17,8 @@ pub(crate) enum Outcome {
     Undecided(String),
     /// No longer a valid shader.
     Invalid,
-    /// The reason given in the shader.
-    Excused(String),
+    /// The shader states why no test notices it.
+    Excused(Excuse),
     NotRun,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Outcome {
             Self::Survived => formatter.write_str("SURVIVED"),
             Self::Undecided(why) => write!(formatter, "UNDECIDED: {why}"),
             Self::Invalid => formatter.write_str("invalid"),
-            Self::Excused(reason) => write!(formatter, "excused: {reason}"),
+            Self::Excused(excuse) => write!(formatter, "{excuse}"),
             Self::NotRun => formatter.write_str("not run"),
         }
     }
@@ -40,12 +40,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(excused: Vec<Mutant>) -> Self {
-        let rows = excused.into_iter().map(|mutant| {
-            let reason = mutant.excuse.clone().unwrap_or_default();
-            (mutant, Outcome::Excused(reason))
-        });
-        Self { rows: rows.collect() }
+    pub(crate) fn new() -> Self {
+        Self { rows: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, mutant: Mutant, outcome: Outcome) {
@@ -80,11 +76,12 @@ impl Report {
     pub(crate) fn summary(&self) -> String {
         let count = |test: fn(&Outcome) -> bool| self.rows.iter().filter(|(_, outcome)| test(outcome)).count();
         let mut summary = format!(
-            "{} breakages: {} noticed, {} invalid, {} excused, {} survived, {} undecided\n",
+            "{} breakages: {} noticed, {} invalid, {} equivalent, {} undetected, {} survived, {} undecided\n",
             self.rows.len(),
             count(|outcome| matches!(outcome, Outcome::Noticed(_))),
             count(|outcome| *outcome == Outcome::Invalid),
-            count(|outcome| matches!(outcome, Outcome::Excused(_))),
+            count(|outcome| is_excused(outcome, Verdict::Equivalent)),
+            count(|outcome| is_excused(outcome, Verdict::Undetected)),
             count(|outcome| *outcome == Outcome::Survived),
             count(|outcome| matches!(outcome, Outcome::Undecided(_))),
         );
@@ -95,6 +92,10 @@ impl Report {
     }
 }
 
+fn is_excused(outcome: &Outcome, verdict: Verdict) -> bool {
+    matches!(outcome, Outcome::Excused(excuse) if excuse.verdict == verdict)
+}
+
 /// Where and what, in one line.
 pub(crate) fn place(mutant: &Mutant) -> String {
     format!("{}:{} {}: {}", mutant.file, mutant.line, mutant.breakage.operator.name(), change(mutant))
@@ -103,18 +104,15 @@ pub(crate) fn place(mutant: &Mutant) -> String {
 /// `original → mutated`, cut to the surroundings of what differs.
 fn change(mutant: &Mutant) -> String {
     let (source, breakage) = (&mutant.source, &mutant.breakage);
-    let Range { start, end } = breakage.span;
-    let line_start = source[..start].rfind('\n').map_or(0, |at| at + 1);
-    let line_end = source[end..].find('\n').map_or(source.len(), |at| end + at);
-    let after = source[end..line_end].split("//").next().unwrap_or_default();
-    let head = cut(source[line_start..start].trim_start(), 0, CONTEXT);
+    let [before, after] = breakage.surroundings(source);
+    let head = cut(before.trim_start(), 0, CONTEXT);
     let tail = cut(after.trim_end(), CONTEXT, 0);
     let whole = |middle: &str| {
         let line = format!("{head}{}{tail}", cut(middle, CONTEXT, CONTEXT));
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.is_empty() { "(nothing)".to_string() } else { line }
     };
-    format!("{} → {}", whole(&source[start..end]), whole(&breakage.replacement))
+    format!("{} → {}", whole(&source[breakage.span.clone()]), whole(&breakage.replacement))
 }
 
 /// At most so many characters from the start and from the end, an ellipsis for the rest.
@@ -130,6 +128,7 @@ fn cut(text: &str, from_start: usize, from_end: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::excuse::excuses;
     use super::super::operators::breakages;
     use super::super::wgsl::Shader;
     use super::*;
@@ -165,20 +164,30 @@ mod tests {
 
     #[test]
     fn the_summary_names_the_survivors_and_counts_the_rest() {
-        let [delete, drop, sign] = <[Mutant; 3]>::try_from(mutants("fn f() {\n    f();\n    a = b - c;\n}"))
-            .unwrap_or_else(|_| panic!("three"));
-        let mut report = Report::new(vec![Mutant { excuse: Some("b is 0".into()), ..delete }]);
-        report.add(sign.clone(), Outcome::Undecided("killed".into()));
-        report.add(sign, Outcome::Survived);
-        report.add(drop, Outcome::Noticed("tests/it/rules.rs: lion".into()));
+        let source = "fn f() {\n    // equivalent: c is 0\n    // undetected: a race\n    a = b - c;\n}";
+        let [equivalent, undetected] =
+            <[Excuse; 2]>::try_from(excuses(&Shader::parse(source)).expect("well-formed excuses")).expect("two");
+        let mutants = mutants("fn f() {\n    a = b - c;\n}");
+        let mut report = Report::new();
+        let outcomes = [
+            Outcome::Excused(equivalent),
+            Outcome::Excused(undetected.clone()),
+            Outcome::Excused(undetected),
+            Outcome::Undecided("killed".into()),
+            Outcome::Survived,
+            Outcome::Noticed("tests/it/rules.rs: lion".into()),
+        ];
+        for outcome in outcomes {
+            report.add(mutants[1].clone(), outcome);
+        }
         let summary = report.summary();
-        assert!(
-            summary.starts_with("4 breakages: 1 noticed, 0 invalid, 1 excused, 1 survived, 1 undecided\n"),
-            "{summary}"
-        );
+        let counts = "6 breakages: 1 noticed, 0 invalid, 1 equivalent, 2 undetected, 1 survived, 1 undecided\n";
+        assert!(summary.starts_with(counts), "{summary}");
         assert!(summary.contains("SURVIVED: shaders/a.wgsl:2 sign: a = b - c; → a = b + c;"), "{summary}");
         assert_eq!(report.unnoticed().count(), 2);
         let table = report.table();
-        assert!(table.contains("excused: b is 0") && table.contains("SURVIVED"), "{table}");
+        for outcome in ["equivalent: c is 0", "undetected: a race", "SURVIVED"] {
+            assert!(table.contains(outcome), "{table}");
+        }
     }
 }

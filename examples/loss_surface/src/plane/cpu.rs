@@ -1,4 +1,4 @@
-//! The twin of `plane.wgsl`, a thread for each part of the points.
+//! The CPU reference of `plane.wgsl`, one thread per part of the points.
 
 use rayon::prelude::*;
 

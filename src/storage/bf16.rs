@@ -1,0 +1,39 @@
+//! bf16 numbers: the upper half of an f32, two to a word, the first in the lower half. Kernels read them and do not write them.
+
+use super::Format;
+
+pub(crate) struct Bf16;
+
+impl Format for Bf16 {
+    fn name(&self) -> &'static str {
+        "bf16"
+    }
+    fn wgsl(&self) -> &'static str {
+        include_str!("../../shaders/storage/bf16.wgsl")
+    }
+    fn functions(&self) -> &'static [&'static str] {
+        &["bf16_bits", "bf16_window_bits"]
+    }
+    fn quad_type(&self) -> &'static str {
+        "vec2<u32>"
+    }
+    fn load_quad(&self, quad: &str) -> String {
+        format!("bf16_bits({quad})")
+    }
+    fn load_each(&self, words: &str, at: &str) -> String {
+        let word = |i| format!("{words}[{at} / 2u + {i}u]");
+        format!("bf16_window_bits(vec3<u32>({}, {}, {}), {at})", word(0), word(1), word(2))
+    }
+    fn store_quad(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn store_each(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// The f32 of the same value.
+#[inline(always)]
+pub(crate) fn widen(number: half::bf16) -> f32 {
+    f32::from_bits(u32::from(number.to_bits()) << 16)
+}
