@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for RuleConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut fields = Map::deserialize(deserializer)?;
         let name = fields.remove("name").ok_or_else(|| D::Error::missing_field("name"))?;
-        let name = name.as_str().ok_or_else(|| D::Error::custom(format!("the name {name} is no string")))?;
+        let name = name.as_str().ok_or_else(|| D::Error::custom(format!("the name {name} is not a string")))?;
         Self::from_fields(name, fields).map_err(D::Error::custom)
     }
 }

@@ -66,7 +66,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// An optimizer without a history was asked for one.
-    #[error("the optimizer keeps the statistics of its last step alone; call `.history(1_000)` on its builder")]
+    #[error("the optimizer stores only the statistics of its last step; call `.history(1_000)` on its builder")]
     NoHistory,
     /// Two features exclude each other.
     #[error("{what} does not work with {with}: {remedy}")]

@@ -2,6 +2,8 @@
 
 mod custom;
 pub(crate) mod declare;
+#[cfg(test)]
+mod docs;
 pub(crate) mod registry;
 
 pub use custom::CustomRule;

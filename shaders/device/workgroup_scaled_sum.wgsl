@@ -13,7 +13,7 @@ fn reduce_to(own: ScaledSum, lane: u32, before: u32, after: u32) -> ScaledSum {
     }
     workgroupBarrier();
     var sum = own;
-    // equivalent(<=): no lane reads the entry past the end
+    // equivalent(lane <= after): no lane reads the entry past the end
     for (var other = select(before, lane + after, lane < after); other < before; other += after) {
         sum = combine(sum, lane_sums[other]);
     }

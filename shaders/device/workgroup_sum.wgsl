@@ -10,7 +10,7 @@ fn reduce_to(own: vec4<f32>, lane: u32, before: u32, after: u32) -> vec4<f32> {
     }
     workgroupBarrier();
     var sum = own;
-    // equivalent(<=): no lane reads the entry past the end
+    // equivalent(lane <= after): no lane reads the entry past the end
     for (var other = select(before, lane + after, lane < after); other < before; other += after) {
         sum = sum + lane_sums[other];
     }

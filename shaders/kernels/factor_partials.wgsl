@@ -37,7 +37,8 @@ fn sum_partial(partial: u32) {
     let start = first_line + first * stride + number % stride;
     // equivalent(constant): only the early return below reads it
     let last = start + (count - 1u) * stride;
-    // equivalent(boundary, drop): an optimization; the loop below adds nothing outside the chunk
+    // equivalent(boundary, || last < chunk.start): an optimization; the loop below adds nothing outside the chunk
+    // equivalent(|| start >= chunk.start + chunk.length): as above
     if active_elements == 0u || start >= chunk.start + chunk.length || last < chunk.start {
         return;
     }

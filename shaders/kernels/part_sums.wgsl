@@ -29,8 +29,8 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
     let number = chunk.first_part + workgroup.y * grid.x + workgroup.x;
     let part = part_at(number);
     // The grid may have more workgroups than there are parts.
-    // equivalent(<=, & (part.x < chunk.start + chunk.length)): a later chunk sums such a part again
-    // undetected(& (number < part_count())): the buffer ends with the parts; lavapipe discards stores past its end
+    // equivalent(part.x <= chunk.start, & (part.x < chunk.start + chunk.length)): a later chunk sums such a part again
+    // undetected(number <= part_count(), & (number < part_count())): lavapipe discards stores past the buffer
     let exists = (control.apply != 0u) & (number < part_count()) & (part.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {

@@ -46,7 +46,7 @@ fn update_single_pass(
     let scalar_state = update_scalars(old, uniforms.head.lr, uniforms.hyper, correction, t);
     // One word per lane: CPU drivers run all invocations through these lines, so that each further store would cost
     // as much as the store of a state.
-    // equivalent: all workgroups would write the same values
+    // equivalent(drop): all workgroups would write the same values
     let is_first = chunk.first != 0u && all(workgroup == vec3<u32>(0u));
     // undetected(<=, && lane < NEXT_WORDS): the other lanes write words that no test reads
     let counts = is_first && lane < NEXT_WORDS;

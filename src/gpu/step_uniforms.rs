@@ -10,8 +10,8 @@ const STRIDE: u64 = 256;
 /// Entries of each buffer.
 const ENTRIES: u32 = 64;
 
-/// The uniforms of recorded steps, one entry per step. `Queue::write_buffer` takes effect before the next submission, so
-/// that an entry is reused only after its step has run or its encoder was dropped.
+/// The uniforms of recorded steps, one entry per step. `Queue::write_buffer` takes effect before the next submission:
+/// an entry must not be reused before its step has run or its encoder was dropped.
 #[derive(Debug)]
 pub(crate) struct StepUniforms {
     buffers: Vec<(wgpu::Buffer, wgpu::BindGroup)>,

@@ -19,8 +19,8 @@ pub trait ScalarState {
 /// summands of four elements, one `vec4<f32>` field per sum. `rule` reads the totals in `step.sums`; `terms` finds zeros
 /// there. Frozen elements and padding do not count.
 ///
-/// A step then takes four kinds of dispatches in addition to the update: the norm and the parts' sums per chunk, the
-/// decision, and the total per segment.
+/// A step then takes five dispatches, three of them per chunk: the norm (per chunk), the decision, the sums over
+/// segment parts (per chunk), the sums over segments, and the update (per chunk).
 pub trait Reduction {
     /// Names of the sums, at most four.
     ///

@@ -38,9 +38,9 @@ impl Kind for Sequential {
         let count = self.schedulers.len();
         Self::check(count > 0, "schedulers", count as f64, "at least 1")?;
         let milestones = self.milestones.len();
-        Self::check(milestones + 1 == count, "milestones", milestones as f64, "one less than there are schedulers")?;
+        Self::check(milestones + 1 == count, "milestones", milestones as f64, "one fewer than schedulers")?;
         if let Some(pair) = self.milestones.windows(2).find(|pair| pair[0] >= pair[1]) {
-            Self::check(false, "milestones", pair[1] as f64, "steps that ascend")?;
+            Self::check(false, "milestones", pair[1] as f64, "ascending steps")?;
         }
         self.schedulers.iter().try_for_each(Schedule::validate)
     }

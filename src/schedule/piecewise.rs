@@ -74,7 +74,7 @@ fn validate<K: Kind>(init_value: f64, boundaries_and_scales: &[(u64, f64)]) -> R
     let mut start = 0;
     for &(boundary, scale) in boundaries_and_scales {
         let field = "boundaries_and_scales";
-        K::check(boundary > start, field, boundary as f64, "steps that ascend, from 1 on")?;
+        K::check(boundary > start, field, boundary as f64, "ascending steps of 1 or more")?;
         K::check(is_rate(scale), field, scale, "scales of 0 or greater, finite in f32")?;
         start = boundary;
     }

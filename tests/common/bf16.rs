@@ -1,8 +1,8 @@
 //! bf16 gradients for tests.
 
+use wgpu_optim::Gpu;
 pub use wgpu_optim::half::bf16 as Number;
 use wgpu_optim::wgpu::{Buffer, BufferUsages};
-use wgpu_optim::Gpu;
 
 /// Rounds numbers to the nearest bf16.
 pub fn round(values: &[f32]) -> Vec<Number> {

@@ -109,7 +109,8 @@ impl Engine for Device {
         let gpu = device::gpu();
         let grads = match self.grad_dtype {
             Dtype::Bf16 => {
-                let buffer_len = if self.buffer_len == self.len { self.len } else { self.buffer_len.next_multiple_of(8) };
+                let buffer_len =
+                    if self.buffer_len == self.len { self.len } else { self.buffer_len.next_multiple_of(8) };
                 bf16::upload(gpu, &bf16::exact(&extended(grads, buffer_len)))
             }
             _ => device::upload(gpu, &extended(grads, self.buffer_len)),

@@ -485,7 +485,9 @@ impl Rule for Scalars {
         let of_the_rule = self.0.wgsl();
         let (update_scalars, _) = of_the_rule.split_once("fn update_factor").unwrap();
         let lanes = ["x", "y", "z", "w"];
-        let call = |lane: &&str| format!("update_scalars(step.scalar_state, 0.0, hyper, step.bias_correction, u32(grad.{lane}))");
+        let call = |lane: &&str| {
+            format!("update_scalars(step.scalar_state, 0.0, hyper, step.bias_correction, u32(grad.{lane}))")
+        };
         let call =
             |scalar: &str| lanes.iter().map(|lane| format!("{}.{scalar}", call(lane))).collect::<Vec<_>>().join(", ");
         format!(

@@ -53,7 +53,8 @@ struct Odd {
     wgsl: &'static str,
 }
 
-const IDENTITY: &str = "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }";
+const IDENTITY: &str =
+    "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return old; }";
 
 fn odd() -> Odd {
     Odd {

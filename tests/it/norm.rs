@@ -4,8 +4,8 @@ use crate::common::numbers::{cheap, random};
 use crate::common::{Trainer, device, encoder, finish};
 use crate::oracle::global_norm;
 use approx::assert_relative_eq;
-use wgpu_optim::wgpu::{BufferDescriptor, BufferUsages};
 use wgpu_optim::clip::GlobalNorm;
+use wgpu_optim::wgpu::{BufferDescriptor, BufferUsages};
 use wgpu_optim::{Clip, Layout, Optimizer, OptimizerBuilder, Sgd, Stats};
 
 fn clipped() -> OptimizerBuilder {

@@ -79,7 +79,8 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
     hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
-    let lanes = if ["global_norm", "update", "update_single_pass", "auxiliary_update"].contains(&entry) { 64 } else { 256 };
+    let lanes =
+        if ["global_norm", "update", "update_single_pass", "auxiliary_update"].contains(&entry) { 64 } else { 256 };
     assert!(direct3d.contains(&format!("numthreads({lanes}, 1, 1)")), "{what} {entry}: {direct3d}");
 
     let mut opengl = String::new();

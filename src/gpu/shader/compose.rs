@@ -122,7 +122,7 @@ fn split_imports(text: &str) -> Result<(Vec<Import>, String), (usize, String)> {
         }
     }
     match statement {
-        Some((line, _)) => Err((line, "the import does not end; write `;` behind it".to_owned())),
+        Some((line, _)) => Err((line, "the import does not end; add `;` after it".to_owned())),
         None => Ok((imports, body)),
     }
 }
