@@ -9,7 +9,7 @@ use super::*;
 use crate::gpu::shader::Variant;
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::rule::{ReduceBy, RuleSpec, StateSpec};
+use crate::rule::{ReduceBy, StateSpec};
 use crate::{Clip, Layout};
 
 const INTRODUCTION: &str = "\
@@ -21,7 +21,7 @@ The equations stand in the documentation of each rule. [conventions.md](conventi
 
 - *Source*: the implementation that names, defaults and numbers follow.
 - *Options*: the fields of the struct, with their defaults. Configuration files use the same keys.
-- *State*: numbers that the rule stores. States in parentheses exist with certain options only.
+- *State*: numbers that the rule stores, per element unless stated. Those in parentheses exist with certain options only.
 - *Bytes*: state bytes per parameter with the default options, and the maximum where options add states.
 ";
 
@@ -80,8 +80,9 @@ fn document() -> String {
 
 fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
     let rule = R::default();
-    let options: Vec<_> =
-        R::OPTIONS.iter().zip(values(&rule)).map(|(option, value)| format!("`{option}` {value}")).collect();
+    let values = values(&rule);
+    assert_eq!(values.len(), R::OPTIONS.len(), "{name}: its fields differ from its options");
+    let options: Vec<_> = R::OPTIONS.iter().zip(values).map(|(option, value)| format!("`{option}` {value}")).collect();
     let (state, bytes) = (state(&rule), bytes(&rule));
     writeln!(rows, "| `{name}` | {} | {} | {state} | {bytes} |", R::SOURCE, options.join(", ")).unwrap();
     for (preset, difference, _) in R::PRESETS {
@@ -92,7 +93,7 @@ fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
 /// The values of a struct's fields, in their order.
 fn values(rule: &impl std::fmt::Debug) -> Vec<String> {
     let text = format!("{rule:?}");
-    let fields = text.split_once('{').map_or("", |(_, fields)| fields.trim_end_matches('}'));
+    let fields = text.split_once('{').and_then(|(_, fields)| fields.strip_suffix('}')).unwrap_or_default();
     let (mut values, mut depth) = (vec![String::new()], 0);
     for letter in fields.chars() {
         match letter {
@@ -110,13 +111,15 @@ fn values(rule: &impl std::fmt::Debug) -> Vec<String> {
 }
 
 fn state(rule: &dyn Rule) -> String {
-    let RuleSpec { states, .. } = rule.spec();
-    let mut all: Vec<String> = states
-        .iter()
-        .map(|StateSpec { name, present, .. }| if *present { format!("`{name}`") } else { format!("(`{name}`)") })
-        .collect();
+    let mut all = Vec::new();
+    let name = |StateSpec { name, present, .. }: &StateSpec| {
+        if *present { format!("`{name}`") } else { format!("(`{name}`)") }
+    };
+    let per_element: Vec<_> = rule.spec().states.iter().map(name).collect();
+    all.extend((!per_element.is_empty()).then(|| per_element.join(", ")));
     if rule.factored().is_some() {
-        all.push("`row_var`, `col_var` per row and column of matrices; `variance` per element of other tensors".into());
+        all.push("`row_var`, `col_var` per row and column of matrices".to_owned());
+        all.push("`variance` per element of other tensors".to_owned());
     }
     let reduction = rule.reduction();
     if let Some(state) = reduction.and_then(|reduction| reduction.tensor_state()) {
@@ -131,7 +134,7 @@ fn state(rule: &dyn Rule) -> String {
     if let Some(state) = rule.scalar_state() {
         all.push(format!("{} in all", names(&state.initial_scalars())));
     }
-    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    if all.is_empty() { "none".to_owned() } else { all.join("; ") }
 }
 
 fn names<V>(values: &[(&'static str, V)]) -> String {

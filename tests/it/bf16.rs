@@ -11,7 +11,7 @@ use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{bf16, device, encoder, finish, state, storage};
 
 /// Odd lengths: a tail of a word, of four elements, of a workgroup, of a tile.
-const TENSORS: [(&str, &[usize]); 5] = [("w", &[129, 67]), ("b", &[1]), ("v", &[8_195]), ("still", &[3]), ("x", &[77])];
+const TENSORS: [(&str, &[usize]); 5] = [("w", &[129, 67]), ("b", &[2]), ("v", &[8_195]), ("still", &[3]), ("x", &[77])];
 
 fn layout(builder: LayoutBuilder) -> Layout {
     let tensor = |layout: LayoutBuilder, (name, shape): (&str, &[usize])| layout.tensor(name, shape).group(name);
