@@ -20,6 +20,13 @@ pub struct OptimizerBuilder {
 /// Default of [`OptimizerBuilder::cached_buffer_sets`].
 const CACHED_BUFFER_SETS: usize = 8;
 
+impl Optimizer {
+    /// Starts an optimizer with a rule: a built-in one or your own.
+    pub fn builder(rule: impl Rule + 'static) -> OptimizerBuilder {
+        OptimizerBuilder::new(Arc::new(rule))
+    }
+}
+
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
         Self { settings: PlanSettings::new(rule), cached_buffer_sets: CACHED_BUFFER_SETS }

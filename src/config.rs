@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::rules::declare::{Declared, Preset};
 use crate::rules::registry::for_each_rule;
+#[allow(clippy::wildcard_imports, reason = "the registry names every rule")]
 use crate::rules::*;
 use crate::{Optimizer, OptimizerBuilder, Rule};
 

@@ -1,11 +1,8 @@
 mod auxiliary;
 mod snapshot;
 
-use std::sync::Arc;
-
 use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 
-use crate::builder::OptimizerBuilder;
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
@@ -16,7 +13,6 @@ use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::rule::Rule;
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
@@ -70,11 +66,6 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Starts an optimizer with a rule: a built-in one or your own.
-    pub fn builder(rule: impl Rule + 'static) -> OptimizerBuilder {
-        OptimizerBuilder::new(Arc::new(rule))
-    }
-
     pub(crate) fn new(
         pipelines: &SharedPipelines,
         queue: &wgpu::Queue,
@@ -144,8 +135,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Compiles the kernels, and creates the bind groups, of the steps and auxiliary updates over these buffers: the first
-    /// step then takes no longer than the others.
+    /// Compiles the kernels, and binds these buffers, for steps and auxiliary updates: the first step then takes no longer
+    /// than the others.
     ///
     /// # Errors
     /// Those of [`Optimizer::step`] that concern the buffers.

@@ -11,7 +11,9 @@ pub(crate) use clip_segment::ClipSegment;
 pub(crate) use clip_value::ClipValue;
 
 use crate::Error;
-use crate::rule::{Elements, Factored, Metric, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, four};
+use crate::rule::{
+    Elements, Factored, Metric, Reduction, Rule, RuleSpec, ScalarState, StepScalars, TensorState, Terms, four,
+};
 
 /// A rule with the transforms around it.
 #[derive(Debug, Clone)]
@@ -92,7 +94,7 @@ impl TransformedRule {
     }
 
     pub(crate) fn initial_scalars(&self) -> Vec<(&'static str, f32)> {
-        self.rule.scalar_state().map(|state| state.initial_scalars()).unwrap_or_default()
+        self.rule.scalar_state().map(ScalarState::initial_scalars).unwrap_or_default()
     }
 
     pub(crate) fn has_scalar_state(&self) -> bool {

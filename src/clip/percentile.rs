@@ -5,7 +5,7 @@ use crate::error::check;
 const DEFAULT_WINDOW: u32 = 100;
 const MAX_WINDOW: u32 = 4096;
 
-/// Clips by global norm at a percentile of the last norms, this step's included: AutoClip
+/// Clips by global norm at a percentile of the last norms, this step's included: `AutoClip`
 /// ([arXiv 2007.14469](https://arxiv.org/abs/2007.14469)). The norms stay on the device; non-finite ones are left out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]

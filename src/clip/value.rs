@@ -17,7 +17,7 @@ impl Value {
         Self { clip_value }
     }
 
-    pub(super) fn validate(&self) -> Result<(), Error> {
+    pub(super) fn validate(self) -> Result<(), Error> {
         check_normal("clip by value", "clip_value", self.clip_value)
     }
 }

@@ -277,7 +277,7 @@ impl NormChunks {
                     // Copies must be multiples of four bytes; after an odd 16-bit element there is padding.
                     size: dtype.bytes(range.end().min(end) - from).next_multiple_of(4),
                 };
-                if copy.source_offset % 4 != 0 || copy.target_offset % 4 != 0 {
+                if !copy.source_offset.is_multiple_of(4) || !copy.target_offset.is_multiple_of(4) {
                     return Err(Error::Unsupported {
                         what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
                         with: "sums over all gradients (clipping, a finite check)".to_owned(),

@@ -132,7 +132,7 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
     match pass {
         Pass::GlobalNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
         Pass::Decide => once([1, 1]),
-        Pass::FactorPartials => chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect(),
+        Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);
             once(limits.capped_grid(lines.div_ceil(lanes)))
@@ -152,7 +152,7 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
 }
 
 /// One lane per factor partial that may have elements in the chunk.
-fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) -> Result<Work<'a>, Error> {
+fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) -> Work<'a> {
     let partials = plan.factors.as_ref().map_or(0..0, |factors| factors.partials_in(chunk.start..chunk.end()));
     let uniform = ChunkUniform {
         first_partial: partials.start as u32,
@@ -162,7 +162,7 @@ fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) ->
     let variant = Variant { aligned: false, ..chunk.variant(&plan.groups) };
     let variant = Variant { group_lookup: GroupLookup::Search, ..variant };
     let grid = limits.capped_grid((partials.len() as u64).div_ceil(u64::from(WORKGROUP_SIZE)));
-    Ok(Work { chunk: Some((chunk, uniform)), variant, grid })
+    Work { chunk: Some((chunk, uniform)), variant, grid }
 }
 
 /// One workgroup per segment part in the chunk; `None` without a part.

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::pipelines::Kernel;
 use super::shader::Reflection;
 
+/// Kernels, each compiled once, by the first thread that asks for it.
+type Compiled = HashMap<KernelKey, Arc<OnceLock<Arc<Kernel>>>>;
+
 /// Compiled kernels that optimizers of one device share: a program with an optimizer per part of a model compiles each
 /// kernel once.
 ///
@@ -27,7 +30,7 @@ pub struct SharedPipelines {
     /// different instances may compare as equal.
     pub(crate) device: wgpu::Device,
     pub(super) cache: Option<wgpu::PipelineCache>,
-    compiled: Arc<Mutex<HashMap<KernelKey, Arc<OnceLock<Arc<Kernel>>>>>>,
+    compiled: Arc<Mutex<Compiled>>,
     /// Interfaces of valid kernels.
     validated: Arc<Mutex<HashMap<KernelKey, Arc<Reflection>>>>,
 }

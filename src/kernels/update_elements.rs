@@ -147,9 +147,9 @@ pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
         let mut empty: Vec<&mut [f32]> = (0..states).map(|_| &mut [][..]).collect();
         let elements = Elements::new(&mut [], context.grads(&[]), &mut empty, &mut report);
         if function == "update" {
-            rule.update(elements, &step)
+            rule.update(elements, &step);
         } else {
-            rule.update_auxiliary(function, elements, &step)
+            rule.update_auxiliary(function, elements, &step);
         }
         if let Some(given) = report.wrong_arity {
             return Err(wrong(function, given, [states, 0]));

@@ -31,6 +31,9 @@ pub type ReadbackStats = Readback<Stats>;
 /// A readback of the statistics of recent steps.
 pub type ReadbackHistory = Readback<History>;
 
+/// Turns the bytes of a readback into its value.
+type Decode<T> = Arc<dyn Fn(&[u8]) -> T + Send + Sync>;
+
 /// A pending readback of a value from the device: await it as a future, or poll it with [`Readback::try_take`].
 ///
 /// The value arrives after the encoder is submitted and the device is polled: natively by `device.poll` or a later
@@ -40,7 +43,7 @@ pub struct Readback<T> {
     mapped: Option<Mapped>,
     buffer: wgpu::Buffer,
     pool: StagingPool,
-    decode: Arc<dyn Fn(&[u8]) -> T + Send + Sync>,
+    decode: Decode<T>,
 }
 
 impl<T> fmt::Debug for Readback<T> {

@@ -2,6 +2,7 @@ use std::fmt;
 
 /// One kernel of a step. Its name is that of the WGSL file, of the entry point, of the label, and of the CPU function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::enum_variant_names, reason = "passes are named as their kernels")]
 pub(crate) enum Pass {
     /// The norm of all gradients and their finite check, tile by tile.
     GlobalNorm,

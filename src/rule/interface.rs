@@ -1,4 +1,4 @@
-use super::{ReduceBy, Rule};
+use super::{ReduceBy, Reduction, Rule, ScalarState, TensorState};
 use crate::Error;
 
 /// States that kernels have bindings for, beside parameters and gradients.
@@ -14,10 +14,10 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
     let problem = |problem: String| Err(Error::RuleInterface { rule: spec.name.to_string(), problem });
     let states: Vec<&str> = spec.states.iter().map(|state| &*state.name).collect();
     let hyperparameters: Vec<&str> = spec.hyperparameters.iter().map(|(name, _)| &**name).collect();
-    let scalars = names(rule.scalar_state().map(|state| state.initial_scalars()));
-    let sums = rule.reduction().map(|reduction| reduction.sums()).unwrap_or_default();
+    let scalars = names(rule.scalar_state().map(ScalarState::initial_scalars));
+    let sums = rule.reduction().map(Reduction::sums).unwrap_or_default();
     let tensor_state = rule.reduction().and_then(|reduction| reduction.tensor_state());
-    let tensor_state = names(tensor_state.map(|state| state.initial_tensor_state()));
+    let tensor_state = names(tensor_state.map(TensorState::initial_tensor_state));
     for (what, count, max) in [
         ("states", spec.present_states().count(), MAX_STATES),
         ("hyperparameters", hyperparameters.len(), MAX_HYPERPARAMETERS),

@@ -8,8 +8,10 @@ pub(crate) trait Declared: Rule + Default + Clone + PartialEq + 'static {
     /// Name in configuration files and error messages.
     const NAME: &'static str;
     /// The implementation whose names, defaults and numbers the rule has.
+    #[cfg(test)]
     const SOURCE: &'static str;
     /// Keys of the fields.
+    #[cfg(test)]
     const OPTIONS: &'static [&'static str];
     /// Constructors with the options of other frameworks.
     const PRESETS: &'static [Preset<Self>];
@@ -59,7 +61,9 @@ macro_rules! rule {
 
         impl crate::rules::declare::Declared for $Rule {
             const NAME: &'static str = $name;
+            #[cfg(test)]
             const SOURCE: &'static str = $source;
+            #[cfg(test)]
             const OPTIONS: &'static [&'static str] = &[$(crate::rules::declare::rule!(@key $field $($key)?)),*];
             const PRESETS: &'static [crate::rules::declare::Preset<Self>] =
                 &[$((stringify!($preset), $difference, Self::$preset)),*];

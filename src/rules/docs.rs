@@ -9,7 +9,7 @@ use super::*;
 use crate::gpu::shader::Variant;
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::rule::{ReduceBy, StateSpec};
+use crate::rule::{ReduceBy, Reduction, StateSpec};
 use crate::{Clip, Layout};
 
 const INTRODUCTION: &str = "\
@@ -29,7 +29,7 @@ const PRESETS: &str = "
 ## Presets
 
 A preset is a constructor with the options of another framework. Configuration files name it as `\"convention\"`; keys
-beside it override its values.
+beside it override its values, and `\"torch\"` means the rule's own defaults.
 
 | preset | difference from the default |
 |---|---|
@@ -83,7 +83,10 @@ fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
     let values = values(&rule);
     assert_eq!(values.len(), R::OPTIONS.len(), "{name}: its fields differ from its options");
     let options: Vec<_> = R::OPTIONS.iter().zip(values).map(|(option, value)| format!("`{option}` {value}")).collect();
-    let (state, bytes) = (state(&rule), bytes(&rule));
+    let specs: Vec<_> = R::variants().iter().map(Rule::spec).collect();
+    let is_possible = |name: &str| specs.iter().any(|spec| spec.present_states().any(|state| state.name == name));
+    let states: Vec<_> = rule.spec().states.into_iter().filter(|state| is_possible(&state.name)).collect();
+    let (state, bytes) = (state(&rule, &states), bytes(&rule, &states));
     writeln!(rows, "| `{name}` | {} | {} | {state} | {bytes} |", R::SOURCE, options.join(", ")).unwrap();
     for (preset, difference, _) in R::PRESETS {
         writeln!(presets, "| `{name}::{preset}()` | {difference} |").unwrap();
@@ -110,12 +113,12 @@ fn values(rule: &impl std::fmt::Debug) -> Vec<String> {
     values.iter().filter_map(|field| field.split_once(": ")).map(|(_, value)| value.trim().to_owned()).collect()
 }
 
-fn state(rule: &dyn Rule) -> String {
+fn state(rule: &dyn Rule, states: &[StateSpec]) -> String {
     let mut all = Vec::new();
     let name = |StateSpec { name, present, .. }: &StateSpec| {
         if *present { format!("`{name}`") } else { format!("(`{name}`)") }
     };
-    let per_element: Vec<_> = rule.spec().states.iter().map(name).collect();
+    let per_element: Vec<_> = states.iter().map(name).collect();
     all.extend((!per_element.is_empty()).then(|| per_element.join(", ")));
     if rule.factored().is_some() {
         all.push("`row_var`, `col_var` per row and column of matrices".to_owned());
@@ -123,7 +126,7 @@ fn state(rule: &dyn Rule) -> String {
     }
     let reduction = rule.reduction();
     if let Some(state) = reduction.and_then(|reduction| reduction.tensor_state()) {
-        let scope = match reduction.map(|reduction| reduction.by()) {
+        let scope = match reduction.map(Reduction::by) {
             Some(ReduceBy::All) => "in all",
             Some(ReduceBy::Group) => "per group",
             Some(ReduceBy::Unit) => "per unit",
@@ -142,14 +145,14 @@ fn names<V>(values: &[(&'static str, V)]) -> String {
 }
 
 /// State bytes per parameter.
-fn bytes(rule: &dyn Rule) -> String {
-    let spec = rule.spec();
-    let bytes = |states: &mut dyn Iterator<Item = &StateSpec>| states.map(|state| state.dtype.bytes(1)).sum::<u64>();
-    let (present, all) = (bytes(&mut spec.present_states()), bytes(&mut spec.states.iter()));
+fn bytes(rule: &dyn Rule, states: &[StateSpec]) -> String {
+    let bytes = |state: &StateSpec| state.dtype.bytes(1);
+    let all: u64 = states.iter().map(bytes).sum();
+    let present: u64 = states.iter().filter(|state| state.present).map(bytes).sum();
     if rule.factored().is_some() {
         "4 per factor".to_owned()
     } else if present == all {
-        present.to_string()
+        all.to_string()
     } else {
         format!("{present} to {all}")
     }

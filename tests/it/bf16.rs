@@ -45,6 +45,9 @@ fn gradients(seed: u64, len: usize) -> Vec<bf16::Number> {
     grads
 }
 
+/// Statistics of the steps; parameters, then states.
+type Outcome = (Vec<Stats>, Vec<Vec<f32>>);
+
 /// Three steps on the device, with a slice of the parameters per tensor or with the whole buffer; returns the statistics, parameters and states.
 fn train<'a>(
     builder: OptimizerBuilder,
@@ -52,7 +55,7 @@ fn train<'a>(
     params: &Buffer,
     cut_params: bool,
     grads: impl Fn(u64) -> Vec<BufferSlice<'a>>,
-) -> (Vec<Stats>, Vec<Vec<f32>>) {
+) -> Outcome {
     let gpu = device::gpu();
     let mut optimizer = device::build(gpu, builder, layout).unwrap();
     let mut stats = Vec::new();
@@ -74,9 +77,9 @@ fn train<'a>(
     (stats, values)
 }
 
-fn assert_same((left_stats, left): (Vec<Stats>, Vec<Vec<f32>>), right: (Vec<Stats>, Vec<Vec<f32>>), what: &str) {
-    assert_eq!(left_stats, right.0, "{what}");
-    for (number, (left, right)) in left.iter().zip(&right.1).enumerate() {
+fn assert_same(left: &Outcome, right: &Outcome, what: &str) {
+    assert_eq!(left.0, right.0, "{what}");
+    for (number, (left, right)) in left.1.iter().zip(&right.1).enumerate() {
         assert_same_bits(left, right, &format!("{what}, stream {number}"));
     }
 }
@@ -101,15 +104,11 @@ fn the_device_widens_gradients_without_changing_a_bit() {
             assert!(expected.0.iter().all(|stats| stats.skipped == 0), "{name}");
             let builder = builder.grad_dtype(Dtype::Bf16);
             let whole = |step: u64| vec![packed[step as usize].slice(..bytes)];
-            assert_same(train(builder.clone(), &layout, &params(), false, whole), expected.clone(), name);
+            assert_same(&train(builder.clone(), &layout, &params(), false, whole), &expected, name);
             // Without padding, tensors begin at odd elements.
-            assert_same(
-                train(builder.clone(), &layout, &params(), true, whole),
-                expected.clone(),
-                &format!("{name}, cut"),
-            );
+            assert_same(&train(builder.clone(), &layout, &params(), true, whole), &expected, &format!("{name}, cut"));
             let slice = |step: u64| vec![shifted[step as usize].slice(12..12 + bytes)];
-            assert_same(train(builder, &layout, &params(), false, slice), expected, &format!("{name}, shifted"));
+            assert_same(&train(builder, &layout, &params(), false, slice), &expected, &format!("{name}, shifted"));
         }
     }
 }
@@ -130,7 +129,7 @@ fn gradients_of_a_tensor_each_need_no_padding() {
             let slices = buffers.iter().zip(&tensors);
             slices.map(|(buffer, grads)| buffer.slice(..2 * grads.len() as u64)).collect()
         };
-        assert_same(train(builder.grad_dtype(Dtype::Bf16), &layout, &params(), false, slices), expected, name);
+        assert_same(&train(builder.grad_dtype(Dtype::Bf16), &layout, &params(), false, slices), &expected, name);
     }
 }
 

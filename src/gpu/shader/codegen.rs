@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::modules::Variant;
 use crate::plan::{Pass, StepPlan};
+use crate::rule::Reduction;
 use crate::storage::{Access, Dtype, StreamSpec};
 
 /// Binding of the first stream.
@@ -22,7 +23,7 @@ pub(super) fn interface(plan: &StepPlan) -> String {
         fields.push("variance");
     }
     let hyperparameters: Vec<&str> = spec.hyperparameters.iter().map(|(name, _)| &**name).collect();
-    let sums = rule.reduction().map(|reduction| reduction.sums()).unwrap_or_default();
+    let sums = rule.reduction().map(Reduction::sums).unwrap_or_default();
     let mut text = number_struct("Hyper", "f32", &hyperparameters);
     text += &number_struct("Element", four, &fields);
     text += &packed_struct("ScalarState", "scalar_state", "f32", four, &names(&rule.initial_scalars()));

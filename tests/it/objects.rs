@@ -1,0 +1,126 @@
+//! What a step over known buffers creates: nothing. And what is compiled before it.
+
+use wgpu_optim::wgpu::{self, Buffer, CommandEncoder};
+use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sophia};
+
+use crate::common::{device, device_with, encoder};
+
+const LEN: usize = 9_001;
+
+/// Objects of the device that exist: buffers, bind groups, bind group layouts, pipelines, shader modules.
+fn objects(gpu: &Gpu) -> [isize; 5] {
+    let counters = gpu.device.get_internal_counters().hal;
+    [
+        counters.buffers.read(),
+        counters.bind_groups.read(),
+        counters.bind_group_layouts.read(),
+        counters.compute_pipelines.read(),
+        counters.shader_modules.read(),
+    ]
+}
+
+fn layout() -> Layout {
+    Layout::builder().tensor("p", &[LEN]).packed().build().unwrap()
+}
+
+fn buffers(gpu: &Gpu, count: usize) -> Vec<Buffer> {
+    (0..count).map(|_| device::upload(gpu, &vec![0.5; LEN])).collect()
+}
+
+/// A device of its own: others' objects do not count.
+fn gpu() -> Gpu {
+    device_with(|_| {})
+}
+
+/// How many objects more there are after `record` than before. Nothing that it used is freed in between: the encoder holds it.
+fn created(gpu: &Gpu, record: impl FnOnce(&mut CommandEncoder)) -> [isize; 5] {
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let (before, mut encoder) = (objects(gpu), encoder(gpu));
+    record(&mut encoder);
+    let after = objects(gpu);
+    gpu.queue.submit([encoder.finish()]);
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    std::array::from_fn(|kind| after[kind] - before[kind])
+}
+
+#[test]
+fn alternating_gradients_and_estimates_create_nothing_after_the_first_round() {
+    let gpu = gpu();
+    let builder = Optimizer::builder(Sophia::default()).clip(Clip::global_norm(1.0));
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+    let (params, grads) = (&buffers(&gpu, 1)[0], buffers(&gpu, 4));
+    let mut round = |grads: [&Buffer; 4]| {
+        created(&gpu, |encoder| {
+            for grads in grads {
+                optimizer.step(encoder, params, grads).unwrap();
+                optimizer.update_hessian(encoder, params, grads).unwrap();
+            }
+        })
+    };
+    let first = round([0, 1, 2, 3].map(|i| &grads[i]));
+    let (again, same) = (round([0, 1, 2, 3].map(|i| &grads[i])), round([0; 4].map(|i| &grads[i])));
+    assert!(first[1] >= 4, "the first round binds each buffer: {first:?}");
+    assert_eq!((again, same), ([0; 5], [0; 5]));
+}
+
+/// The number of kept sets is an option: with fewer than are used, each step binds anew.
+#[test]
+fn more_buffers_than_are_kept_are_bound_again() {
+    let gpu = gpu();
+    let bound = [1, 2].map(|sets| {
+        let builder = Optimizer::builder(AdamW::default()).cached_buffer_sets(sets);
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+        let (params, grads) = (&buffers(&gpu, 1)[0], buffers(&gpu, 2));
+        let mut round = || {
+            created(&gpu, |encoder| {
+                for grads in grads.iter().cycle().take(8) {
+                    optimizer.step(encoder, params, grads).unwrap();
+                }
+            })
+        };
+        round();
+        round()[1]
+    });
+    assert!(bound[0] >= 8 && bound[1] == 0, "{bound:?}");
+    let refused = Optimizer::builder(AdamW::default()).cached_buffer_sets(0).build(&gpu.device, &gpu.queue, &layout());
+    assert!(matches!(refused.unwrap_err(), Error::Hyperparameter { name: "cached_buffer_sets", .. }));
+}
+
+#[test]
+fn a_new_gradient_scale_creates_nothing() {
+    let gpu = gpu();
+    let mut optimizer = Optimizer::builder(AdamW::default()).build(&gpu.device, &gpu.queue, &layout()).unwrap();
+    let (params, grads) = (&buffers(&gpu, 1)[0], &buffers(&gpu, 1)[0]);
+    let on_device = buffers(&gpu, 2);
+    let mut round = |first: u8| {
+        created(&gpu, |encoder| {
+            for scale in first..first + 4 {
+                optimizer.set_grad_scale(f32::from(scale)).unwrap();
+                optimizer.step(encoder, params, grads).unwrap();
+                optimizer.set_grad_scale(&on_device[usize::from(scale) % 2]).unwrap();
+                optimizer.step(encoder, params, grads).unwrap();
+            }
+        })
+    };
+    let (first, second) = (round(1), round(11));
+    assert!(first[1] > 0, "{first:?}");
+    assert_eq!(second, [0; 5]);
+}
+
+#[test]
+fn prepare_compiles_and_binds_all_that_steps_need() {
+    let gpu = gpu();
+    let builder = Optimizer::builder(Sophia::default()).clip(Clip::global_norm(1.0));
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+    let (params, grads) = (&buffers(&gpu, 1)[0], &buffers(&gpu, 1)[0]);
+    let prepared = created(&gpu, |_| optimizer.prepare(params, grads).unwrap());
+    assert!(prepared[1] >= 4 && prepared[3] >= 3, "{prepared:?}");
+    let stepped = created(&gpu, |encoder| {
+        optimizer.step(encoder, params, grads).unwrap();
+        optimizer.update_hessian(encoder, params, grads).unwrap();
+    });
+    // The first step creates the buffer that holds the scalars of steps, and its bind group.
+    assert!(stepped[1] <= 1 && stepped[2..] == [0; 3], "{stepped:?}");
+    let short = device::upload(&gpu, &[0.0; 4]);
+    assert!(matches!(optimizer.prepare(params, &short), Err(Error::LengthMismatch { what: "grads", .. })));
+}
