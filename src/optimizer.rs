@@ -115,7 +115,7 @@ impl Optimizer {
     /// A single-pass step is one dispatch per chunk, and chunks are as large as the device's bindings. It needs no clipping
     /// but by value, no gradient scale, [`NonFinite::Propagate`](crate::NonFinite::Propagate), and no sums. Other steps take
     /// more dispatches: see the table in `docs/rules.md`. The bind groups of the buffer sets used last are kept
-    /// ([`OptimizerBuilder::cached_buffer_sets`]): a step over known buffers creates no wgpu object.
+    /// ([`OptimizerBuilder::cached_buffer_sets`](crate::OptimizerBuilder::cached_buffer_sets)): a step over known buffers creates no wgpu object.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
@@ -232,7 +232,7 @@ impl Optimizer {
     }
 
     /// Requests the statistics of the last steps recorded before, oldest first: appends one copy to the encoder.
-    /// [`OptimizerBuilder::history`] sets how many, and which. There are fewer in the beginning, and one less for every
+    /// [`OptimizerBuilder::history`](crate::OptimizerBuilder::history) sets how many, and which. There are fewer in the beginning, and one less for every
     /// encoder that was dropped. No step waits for it.
     ///
     /// # Errors
@@ -299,7 +299,7 @@ impl Optimizer {
     }
 
     /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in consecutive slices, with `COPY_SRC`,
-    /// `COPY_DST` and `STORAGE` usage. A factored state ([`Rule::factored`]) holds the factors of each tensor that has
+    /// `COPY_DST` and `STORAGE` usage. A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has
     /// them, in the layout's order; no slice if no tensor has.
     ///
     /// Writing states does not restore an optimizer: step counter, bias corrections and schedule are not among them.
