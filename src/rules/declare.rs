@@ -1,6 +1,7 @@
 use crate::rule::Rule;
 
 /// A constructor with the options of another framework: name, what differs, constructor.
+#[cfg(any(test, feature = "serde"))]
 pub(crate) type Preset<R> = (&'static str, &'static str, fn() -> R);
 
 /// What the registry reads of a rule; [`rule!`](super::declare::rule) implements it.
@@ -14,6 +15,7 @@ pub(crate) trait Declared: Rule + Default + Clone + PartialEq + 'static {
     #[cfg(test)]
     const OPTIONS: &'static [&'static str];
     /// Constructors with the options of other frameworks.
+    #[cfg(any(test, feature = "serde"))]
     const PRESETS: &'static [Preset<Self>];
 
     /// One rule per set of options that composes to another shader, the default first.
@@ -65,6 +67,7 @@ macro_rules! rule {
             const SOURCE: &'static str = $source;
             #[cfg(test)]
             const OPTIONS: &'static [&'static str] = &[$(crate::rules::declare::rule!(@key $field $($key)?)),*];
+            #[cfg(any(test, feature = "serde"))]
             const PRESETS: &'static [crate::rules::declare::Preset<Self>] =
                 &[$((stringify!($preset), $difference, Self::$preset)),*];
 

@@ -102,7 +102,7 @@ impl ByHand {
         Self { gpu, kernels, slot, buffers, notice: Arc::default() }
     }
 
-    /// So many dispatches in one pass, with one write before and the notice when all is done; after a bare step a copy.
+    /// So many dispatches in one pass, with one write before and the notice when all is done; after a single-pass step a copy.
     pub fn record(&self, encoder: &mut CommandEncoder, dispatches: usize) {
         let notice = (self.notice.clone(), 0u32);
         encoder.on_submitted_work_done(move || drop(notice));

@@ -240,8 +240,8 @@ pub fn replay(case: &Case) -> Replay {
     };
     for step in 0..case.steps {
         if let Some(estimate) = case.hessian(step) {
-            let live = states.iter_mut().zip(estimate).zip(&groups).filter(|(_, group)| !group.frozen);
-            for ((state, &estimate), _) in live {
+            let active = states.iter_mut().zip(estimate).zip(&groups).filter(|(_, group)| !group.frozen);
+            for ((state, &estimate), _) in active {
                 oracle.update_hessian_rounded(Rounded::exact(estimate.into()), state);
             }
         }
@@ -272,8 +272,8 @@ pub fn replay(case: &Case) -> Replay {
             // Each group is a tensor of its own.
             let mut sums: Vec<Vec<Rounded>> = Vec::with_capacity(elements);
             if oracle.whole() {
-                let live = (0..elements).filter(|&i| !groups[i].frozen);
-                sums = vec![measured(live.map(term)); elements];
+                let active = (0..elements).filter(|&i| !groups[i].frozen);
+                sums = vec![measured(active.map(term)); elements];
             }
             for group in case.groups.iter().filter(|_| !oracle.whole()) {
                 let (start, end) = (sums.len(), sums.len() + group.elements);
@@ -338,9 +338,9 @@ fn settle_factors(
 
 /// Of the unscaled gradient, without what is frozen.
 fn norm(case: &Case, step: usize) -> f64 {
-    let live = case.grads(step).iter().zip(case.group_of()).filter(|(_, group)| !group.frozen);
-    let live: Vec<f32> = live.map(|(&grad, _)| grad).collect();
-    global_norm(&live) / case.grad_scale.unwrap_or(1.0)
+    let active = case.grads(step).iter().zip(case.group_of()).filter(|(_, group)| !group.frozen);
+    let active: Vec<f32> = active.map(|(&grad, _)| grad).collect();
+    global_norm(&active) / case.grad_scale.unwrap_or(1.0)
 }
 
 fn clip(case: &Case, norm: f64) -> Rounded {

@@ -1,5 +1,5 @@
-//! Adafactor, whose states are factors of rows and columns, on tensors of many shapes: against oracle and twin, and the
-//! promises of the harness. Bounds are as in `tests/it/golden.rs`.
+//! Adafactor, whose states are factors of rows and columns, on tensors of many shapes: against oracle and reference, and the
+//! promises of every rule. Bounds are as in `tests/it/golden.rs`.
 
 use std::borrow::Cow;
 
@@ -92,7 +92,7 @@ fn layout(packed: bool) -> Layout {
     builder.build().unwrap()
 }
 
-/// Rate, decay and whether it is live, of one element of a tensor.
+/// Rate, decay and whether it is active, of one element of a tensor.
 fn options(case: &Case, tensor: usize, element: usize) -> (StepScalars, bool) {
     let lr = if tensor == FAST { 4.0 * case.rule.lr } else { case.rule.lr };
     let weight_decay = if tensor == NO_DECAY { 0.0 } else { case.rule.weight_decay };
@@ -100,7 +100,7 @@ fn options(case: &Case, tensor: usize, element: usize) -> (StepScalars, bool) {
     (StepScalars { t: 0, lr, weight_decay, measured: Vec::new() }, tensor != FROZEN && !in_range)
 }
 
-/// One step of the oracle: what each live element becomes, by its number.
+/// One step of the oracle: what each active element becomes, by its number.
 fn exact_step(
     case: &Case,
     layout: &Layout,
@@ -117,12 +117,12 @@ fn exact_step(
         let counted = |e: usize| if scalars(e).1 { grad(e) } else { Rounded::exact(0.0) };
         let counted: Vec<Rounded> = tensor.range().map(counted).collect();
         let variances = case.oracle.settle_factors(t, tensor.shape(), &counted, &mut factors[i]);
-        let live: Vec<usize> = tensor.range().filter(|&e| scalars(e).1).collect();
+        let active: Vec<usize> = tensor.range().filter(|&e| scalars(e).1).collect();
         let param = |e: usize| Rounded::exact(params[e].into());
         let terms =
-            live.iter().map(|&e| case.oracle.measure(&scalars(e).0, param(e), grad(e), &[variances[e - start]]));
+            active.iter().map(|&e| case.oracle.measure(&scalars(e).0, param(e), grad(e), &[variances[e - start]]));
         let measured = measured(terms);
-        for e in live {
+        for e in active {
             let step = StepScalars { t, measured: measured.clone(), ..scalars(e).0 };
             let mut state = [variances[e - start]];
             updated.push((e, case.oracle.update_rounded(&step, param(e), grad(e), &mut state)));
@@ -144,26 +144,26 @@ fn assert_within(got: f32, exact: Rounded, what: &dyn Fn() -> String) {
 }
 
 #[test]
-fn each_step_agrees_with_twin_and_oracle() {
+fn each_step_agrees_with_reference_and_oracle() {
     let gpu = device::gpu();
     for (case, packed) in cases().iter().flat_map(|case| [(case, false), (case, true)]) {
         let layout = layout(packed);
         let len = layout.len();
         let mut params = random(1, len);
         let mut trainer = Trainer::new(gpu, case.builder(), &layout, &params);
-        let mut twin = case.builder().build_cpu(&layout).unwrap();
+        let mut reference = case.builder().build_cpu(&layout).unwrap();
         assert_eq!(trainer.optimizer.state_names(), FACTORS);
-        assert!(twin.state_names().eq(FACTORS));
+        assert!(reference.state_names().eq(FACTORS));
         let mut factors = vec![Factors::default(); SHAPES.len()];
         for t in 1..=4 {
             let grads = gradients(100 + t, len);
-            let mut twin_params = params.clone();
-            assert_same_decision(&trainer.step(&grads), &twin.step(&mut twin_params, &grads).unwrap());
+            let mut reference_params = params.clone();
+            assert_same_decision(&trainer.step(&grads), &reference.step(&mut reference_params, &grads).unwrap());
             let updated = exact_step(case, &layout, t, &params, &grads, &mut factors);
             let (new_params, mut moved, mut untouched) = (trainer.params(), 0, vec![true; len]);
             for (e, exact) in updated {
                 untouched[e] = false;
-                for (engine, got) in [("device", new_params[e]), ("CPU", twin_params[e])] {
+                for (engine, got) in [("device", new_params[e]), ("CPU", reference_params[e])] {
                     let what = || format!("{}, packed {packed}, step {t}, element {e} on the {engine}", case.name);
                     assert_within(got, exact, &what);
                 }
@@ -171,12 +171,12 @@ fn each_step_agrees_with_twin_and_oracle() {
             }
             assert!(moved > len / 4, "{}: only {moved} of {len} clearly moved", case.name);
             for e in (0..len).filter(|&e| untouched[e]) {
-                let now = [new_params[e], twin_params[e]].map(f32::to_bits);
+                let now = [new_params[e], reference_params[e]].map(f32::to_bits);
                 assert_eq!(now, [params[e].to_bits(); 2], "element {e} is frozen or padding");
             }
             for (number, name) in FACTORS.into_iter().enumerate() {
                 let got = trainer.state(name);
-                let mut of_all = got.iter().zip(twin.state(name).unwrap());
+                let mut of_all = got.iter().zip(reference.state(name).unwrap());
                 for (i, shape) in SHAPES.iter().enumerate() {
                     let count = factors_of(shape, case.rule.min_dim_size_to_factor)[number];
                     let (exact, zero) = (&mut factors[i].0[number], Rounded { value: 0.0, error: 0.0 });
@@ -191,7 +191,7 @@ fn each_step_agrees_with_twin_and_oracle() {
                     }
                 }
                 assert_eq!(of_all.next(), None, "{name}");
-                twin.state_mut(name).unwrap().copy_from_slice(&got);
+                reference.state_mut(name).unwrap().copy_from_slice(&got);
             }
             params = new_params[..len].to_vec();
         }
@@ -222,15 +222,15 @@ fn a_thousand_steps_stay_with_the_oracle() {
         case.rule.lr = 1.0 / 512.0;
         let params = random(1, len);
         let mut trainer = Trainer::new(gpu, case.builder_without_groups(), &layout, &params);
-        let mut twin = case.builder_without_groups().build_cpu(&layout).unwrap();
-        let mut twin_params = params.clone();
+        let mut reference = case.builder_without_groups().build_cpu(&layout).unwrap();
+        let mut reference_params = params.clone();
         let exactly = |value: f64| Rounded { value, error: 0.0 };
         let mut expected: Vec<f64> = params.iter().map(|&param| param.into()).collect();
         let mut factors = vec![Factors::default(); shapes.len()];
         for t in 1..=1000 {
             let grads = random(t, len);
             trainer.step(&grads);
-            twin.step(&mut twin_params, &grads).unwrap();
+            reference.step(&mut reference_params, &grads).unwrap();
             for (tensor, factors) in layout.tensors().iter().zip(&mut factors) {
                 let (lr, weight_decay) = (case.rule.lr, case.rule.weight_decay);
                 let step = StepScalars { t, lr, weight_decay, measured: Vec::new() };
@@ -250,7 +250,7 @@ fn a_thousand_steps_stay_with_the_oracle() {
                 }
             }
         }
-        for (engine, got) in [("device", trainer.params()), ("CPU", twin_params)] {
+        for (engine, got) in [("device", trainer.params()), ("CPU", reference_params)] {
             let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
             let difference = norm(&mut got.iter().zip(&expected).map(|(&got, exact)| f64::from(got) - exact));
             let error = difference / norm(&mut expected.iter().copied());
@@ -376,10 +376,10 @@ fn the_sum_of_a_long_row_keeps_its_digits() {
     let mut params = grads.clone();
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
     trainer.step(&grads);
-    let mut twin = builder.build_cpu(&layout).unwrap();
-    twin.step(&mut params, &grads).unwrap();
+    let mut reference = builder.build_cpu(&layout).unwrap();
+    reference.step(&mut params, &grads).unwrap();
     let exact = f64::from(0.61f32).powi(2);
-    for got in [trainer.state("row_var")[0], twin.state("row_var").unwrap()[0]] {
+    for got in [trainer.state("row_var")[0], reference.state("row_var").unwrap()[0]] {
         let error = (f64::from(got) - exact).abs() / exact * f64::from(1 << 24);
         // Half ULP of 64 elements, 64 pieces, the rest of both; a square, a mean, and the power of t.
         assert!(error <= 64.0 + 64.0 + 74.0 + 1.0 + 5.0 + 24.0, "{got} instead of {exact}, off by {error} half ULP");
@@ -395,16 +395,16 @@ fn a_nan_stays_in_its_tensor() {
     let params = random(1, layout.len());
     let mut clean = Trainer::new(gpu, builder.clone(), &layout, &params);
     let mut bad = Trainer::new(gpu, builder.clone(), &layout, &params);
-    let (mut twin, mut twin_params) = (builder.build_cpu(&layout).unwrap(), params);
+    let (mut reference, mut reference_params) = (builder.build_cpu(&layout).unwrap(), params);
     let mut grads = gradients(2, layout.len());
     clean.step(&grads);
     let tensor = layout.tensor("3").unwrap().range();
     grads[tensor.start + 5] = f32::NAN;
     assert_eq!(bad.step(&grads).step, 1);
-    twin.step(&mut twin_params, &grads).unwrap();
+    reference.step(&mut reference_params, &grads).unwrap();
     for (e, (clean, bad)) in clean.params().into_iter().zip(bad.params()).enumerate() {
         if tensor.contains(&e) {
-            assert!(bad.is_nan() && twin_params[e].is_nan(), "element {e}: {bad}");
+            assert!(bad.is_nan() && reference_params[e].is_nan(), "element {e}: {bad}");
         } else {
             assert_eq!(clean.to_bits(), bad.to_bits(), "element {e}");
         }
@@ -417,16 +417,16 @@ fn a_frozen_tensor_keeps_its_factors() {
     let layout = layout.tensor("stays", &[2]).group("frozen").build().unwrap();
     let builder = cases()[0].builder_without_groups().group("frozen", GroupOptions::default().frozen());
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &random(1, 14));
-    let (mut twin, mut twin_params) = (builder.build_cpu(&layout).unwrap(), random(1, 14));
+    let (mut reference, mut reference_params) = (builder.build_cpu(&layout).unwrap(), random(1, 14));
     for name in FACTORS {
-        let state = twin.state_mut(name).unwrap();
+        let state = reference.state_mut(name).unwrap();
         state.fill(3.0);
         set_state(trainer.gpu, &trainer.optimizer, name, state);
     }
     trainer.step(&random(2, 14));
-    twin.step(&mut twin_params, &random(2, 14)).unwrap();
+    reference.step(&mut reference_params, &random(2, 14)).unwrap();
     let on_device = FACTORS.map(|name| trainer.state(name));
-    let on_cpu = FACTORS.map(|name| twin.state(name).unwrap().to_vec());
+    let on_cpu = FACTORS.map(|name| reference.state(name).unwrap().to_vec());
     for [row_var, col_var, variance] in [on_device, on_cpu] {
         assert_eq!((&row_var[..2], &col_var[..3], &variance[..]), (&[3.0; 2][..], &[3.0; 3][..], &[3.0; 2][..]));
         assert!(row_var[2..].iter().chain(&col_var[3..]).all(|&factor| factor != 3.0));
@@ -442,9 +442,9 @@ fn states_are_of_the_tensors_shapes_and_can_be_restored() {
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &random(1, layout.len()));
     assert_eq!(trainer.optimizer.state("variance").unwrap().len(), 0, "there are no vectors");
     assert!(trainer.optimizer.state("exp_avg").is_none());
-    let twin = builder.clone().build_cpu(&layout).unwrap();
+    let reference = builder.clone().build_cpu(&layout).unwrap();
     for (name, count) in [("row_var", 3 + 10), ("col_var", 4 + 12), ("variance", 0)] {
-        assert_eq!((trainer.state(name).len(), twin.state(name).unwrap().len()), (count, count), "{name}");
+        assert_eq!((trainer.state(name).len(), reference.state(name).unwrap().len()), (count, count), "{name}");
     }
     trainer.step(&gradients(2, layout.len()));
     // A rule that does not look at t, since there is no way to set it.
@@ -466,8 +466,8 @@ fn an_empty_flat_space_counts_steps() {
     let mut trainer = Trainer::new(device::gpu(), cases()[0].builder_without_groups(), &layout, &[]);
     assert_eq!(trainer.step(&[]).step, 1);
     assert_eq!(trainer.step(&[]).step, 2);
-    let mut twin = cases()[0].builder_without_groups().build_cpu(&layout).unwrap();
-    assert_eq!(twin.step(&mut [], &[0.0; 0]).unwrap().step, 1);
+    let mut reference = cases()[0].builder_without_groups().build_cpu(&layout).unwrap();
+    assert_eq!(reference.step(&mut [], &[0.0; 0]).unwrap().step, 1);
 }
 
 /// Adafactor's scalars of the step that the gradient names, in place of parameters.
@@ -518,11 +518,12 @@ fn powers_of_any_step_are_good_to_12_ulp() {
         let rule = || Optimizer::builder(Scalars(Adafactor::default().with_beta2_decay(beta2_decay)));
         let mut trainer = Trainer::new(device::gpu(), rule().schedule(Schedule::constant(1.0)), &layout, &steps);
         trainer.step(&steps);
-        let (mut twin, mut params) = (rule().build_cpu(&layout).unwrap(), steps.clone());
-        twin.step(&mut params, &steps).unwrap();
-        for (powers, rhos) in
-            [(trainer.params(), trainer.state("greatest_rho")), (params, twin.state("greatest_rho").unwrap().to_vec())]
-        {
+        let (mut reference, mut params) = (rule().build_cpu(&layout).unwrap(), steps.clone());
+        reference.step(&mut params, &steps).unwrap();
+        for (powers, rhos) in [
+            (trainer.params(), trainer.state("greatest_rho")),
+            (params, reference.state("greatest_rho").unwrap().to_vec()),
+        ] {
             for ((&t, power), rho) in steps.iter().zip(powers).zip(rhos) {
                 for (got, exact, ulps) in
                     [(power, f64::from(t).powf(beta2_decay), 12.0), (rho, f64::from(t).powf(-0.5), 7.0)]

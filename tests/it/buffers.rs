@@ -3,11 +3,13 @@
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, device, device_with, encoder, finish, state, storage};
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages};
-use wgpu_optim::{Adam, AdamW, Clip, Gpu, Layout, Lion, Optimizer, OptimizerBuilder, Sgd, Stats};
+use wgpu_optim::{
+    Adam, AdamW, Clip, Error, Gpu, Lamb, Layout, Lion, Optimizer, OptimizerBuilder, Sgd, Stats, TensorInfo,
+};
 
 fn builders() -> [OptimizerBuilder; 2] {
-    let bare = Optimizer::builder(AdamW::default().with_lr(0.01).with_amsgrad(true));
-    [bare.clone(), bare.clip(Clip::global_norm(1.0))]
+    let single_pass = Optimizer::builder(AdamW::default().with_lr(0.01).with_amsgrad(true));
+    [single_pass.clone(), single_pass.clip(Clip::global_norm(1.0))]
 }
 
 /// Three steps in one flat buffer each: the parameters, and what each step says.
@@ -16,6 +18,54 @@ fn flat(gpu: &Gpu, builder: &OptimizerBuilder, len: usize) -> (Vec<f32>, Vec<Sta
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &random(1, len));
     let stats = (0..3).map(|t| trainer.step(&random(10 + t, len))).collect();
     (trainer.params(), stats)
+}
+
+/// A buffer per tensor, each of the tensor's own length, in a layout that pads: as frameworks hold parameters.
+#[test]
+fn a_buffer_per_tensor_needs_no_padding() {
+    let gpu = device::gpu();
+    let shapes: [&[usize]; 5] = [&[129, 67], &[1], &[8_195], &[64], &[77]];
+    let layout =
+        shapes.iter().enumerate().fold(Layout::builder(), |layout, (i, shape)| layout.tensor(i.to_string(), shape));
+    let layout = layout.build().unwrap();
+    let ranges: Vec<_> = layout.tensors().iter().map(TensorInfo::range).collect();
+    assert!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>() < layout.len(), "the layout pads");
+    let lamb = Optimizer::builder(Lamb::default()).clip(Clip::global_norm(0.5));
+    for builder in builders().into_iter().chain([lamb]) {
+        // Where no tensor lies, the flat buffers hold 0.
+        let flat = |seed: u64| {
+            let (values, mut flat) = (random(seed, layout.len()), vec![0.0; layout.len()]);
+            for range in &ranges {
+                flat[range.clone()].copy_from_slice(&values[range.clone()]);
+            }
+            flat
+        };
+        let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &flat(1));
+        let mut optimizer = device::build(gpu, builder, &layout).unwrap();
+        let per_tensor = |flat: &[f32]| -> Vec<Buffer> {
+            ranges.iter().map(|range| device::upload(gpu, &flat[range.clone()])).collect()
+        };
+        let params = per_tensor(&flat(1));
+        for t in 0..3 {
+            let grads = per_tensor(&flat(10 + t));
+            let [params, grads] = [&params, &grads].map(|all| all.iter().map(|one| one.slice(..)).collect::<Vec<_>>());
+            let mut encoder = encoder(gpu);
+            optimizer.step(&mut encoder, &params, &grads).unwrap();
+            assert_eq!(finish(gpu, &optimizer, encoder), trainer.step(&flat(10 + t)));
+        }
+        let expected = trainer.params();
+        for (buffer, range) in params.iter().zip(&ranges) {
+            assert_same_bits(&device::download(gpu, buffer), &expected[range.clone()], &format!("{range:?}"));
+        }
+    }
+    // One slice too few: the error says what a list may hold.
+    let params = storage(gpu, 4 * layout.len() as u64, BufferUsages::STORAGE);
+    let short = [params.slice(..4 * 8_643)];
+    let mut optimizer = device::build(gpu, Optimizer::builder(Sgd::default()), &layout).unwrap();
+    let refused = optimizer.step(&mut encoder(gpu), &short, &short).unwrap_err();
+    assert!(matches!(refused, Error::LengthMismatch { .. }), "{refused}");
+    let message = refused.to_string();
+    assert!(message.contains("packed") && message.contains("per tensor"), "{message}");
 }
 
 /// Chunks of 8,192 elements on a device of small bindings against one chunk on a device of large ones.

@@ -188,7 +188,7 @@ fn a_gradient_scale_makes_a_bare_optimizer_skip() {
     let stats = trainer.step(&[f32::INFINITY; 8]);
     assert_eq!((stats.step, stats.skipped), (1, 1));
     assert_eq!(trainer.bits(), before);
-    // The step count carries over from the bare steps.
+    // The step count carries over from the single-pass steps.
     assert_eq!(trainer.step(&[1.0; 8]).step, 2);
 }
 
@@ -281,7 +281,7 @@ fn norms_of_every_order_neither_overflow_nor_vanish() {
     }
 }
 
-/// Infinities become the limit where they are let through, NaN stays; a step by value alone is a bare one.
+/// Infinities become the limit where they are let through, NaN stays; a step by value alone is a single-pass step.
 #[test]
 fn clipping_by_value_keeps_nan_and_takes_no_norm() {
     let layout = Layout::flat(5).unwrap();

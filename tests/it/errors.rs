@@ -1,7 +1,7 @@
 //! Every error is typed, says what was given and allowed, and comes before wgpu sees anything: these tests run on
 //! wgpu's noop backend, which validates and computes nothing, and panics on what it refuses.
 
-use crate::common::storage;
+use crate::common::{device, storage};
 use wgpu_optim::clip::{Adaptive, GlobalNorm, Percentile};
 use wgpu_optim::schedule::OneCycle;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
@@ -519,4 +519,27 @@ fn a_rule_with_sums_is_not_clipped_by_norms_of_segments() {
             assert_says(&message, &["lamb", "global norm"]);
         }
     }
+}
+
+/// The part of the next test that looks for an adapter: the environment is the process's.
+#[test]
+#[ignore = "runs in a process of its own"]
+fn adapters_of_the_environment() {
+    match pollster::block_on(Gpu::new()) {
+        Ok(gpu) => println!("found {}", gpu.describe()),
+        Err(error) => println!("refused {error}"),
+    }
+}
+
+#[test]
+fn a_name_that_excludes_all_adapters_is_blamed() {
+    let look = |name: &str| {
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "errors::adapters_of_the_environment", "--ignored", "--nocapture"]);
+        let output = test.env("WGPU_ADAPTER_NAME", name).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let message = look("no such adapter");
+    assert_says(&message, &["refused", "WGPU_ADAPTER_NAME", "no such adapter", &device::gpu().adapter.get_info().name]);
+    assert_says(&look(&device::gpu().adapter.get_info().name), &["found"]);
 }

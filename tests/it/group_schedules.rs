@@ -87,19 +87,19 @@ fn assert_one_step(engine: &str, layout: &Layout, step: u64, before: &[f32], gra
 
 #[test]
 fn each_group_follows_its_own_schedule() {
-    let bare = scheduled(Optimizer::builder(Sgd::default().with_weight_decay(0.25)));
-    let decided = bare.clone().clip(Clip::global_norm(f64::INFINITY));
-    for (layout, builder) in layouts().iter().flat_map(|layout| [(layout, &bare), (layout, &decided)]) {
+    let single_pass = scheduled(Optimizer::builder(Sgd::default().with_weight_decay(0.25)));
+    let decided = single_pass.clone().clip(Clip::global_norm(f64::INFINITY));
+    for (layout, builder) in layouts().iter().flat_map(|layout| [(layout, &single_pass), (layout, &decided)]) {
         let mut params = random(1, layout.len());
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), layout, &params);
-        let mut twin = builder.clone().build_cpu(layout).unwrap();
+        let mut reference = builder.clone().build_cpu(layout).unwrap();
         for step in 0..8 {
             let grads = random(2 + step, layout.len());
-            let (before, of_twin) = (trainer.params(), params.clone());
-            let stats = [trainer.step(&grads), twin.step(&mut params, &grads).unwrap()];
+            let (before, of_reference) = (trainer.params(), params.clone());
+            let stats = [trainer.step(&grads), reference.step(&mut params, &grads).unwrap()];
             assert_eq!(stats.map(|stats| f64::from(stats.lr)), [lr(0, step); 2]);
             assert_one_step("device", layout, step, &before, &grads, &trainer.params());
-            assert_one_step("CPU", layout, step, &of_twin, &grads, &params);
+            assert_one_step("CPU", layout, step, &of_reference, &grads, &params);
         }
     }
 }
@@ -120,7 +120,7 @@ fn every_form_of_the_kernel_finds_the_groups_rate() {
     }
 }
 
-/// All live elements have the same options, with padding between them.
+/// All active elements have the same options, with padding between them.
 #[test]
 fn one_group_that_has_all_tensors_follows_its_schedule() {
     let layout = (0..3).fold(Layout::builder(), |layout, i| layout.tensor(format!("{i}"), &[65]).group("all"));
@@ -129,11 +129,11 @@ fn one_group_that_has_all_tensors_follows_its_schedule() {
         .group("all", GroupOptions::default().with_schedule(Exponential::new(1.0, 0.5)));
     let mut params = vec![0.0; layout.len()];
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
-    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut reference = builder.build_cpu(&layout).unwrap();
     let grads = vec![-1.0; layout.len()];
     for _ in 0..3 {
         trainer.step(&grads);
-        twin.step(&mut params, &grads).unwrap();
+        reference.step(&mut params, &grads).unwrap();
     }
     for (engine, params) in [("device", trainer.params()), ("CPU", params)] {
         for (i, param) in params.into_iter().enumerate() {
@@ -191,14 +191,14 @@ fn a_constant_schedule_is_a_scale_for_every_rule() {
         for builder in [scaled, scheduled] {
             let mut params = random(1, layout.len());
             let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
-            let mut twin = builder.build_cpu(&layout).unwrap();
+            let mut reference = builder.build_cpu(&layout).unwrap();
             // Always the same way, so that Prodigy's estimate grows, to which every group adds by its rate.
             let grads = random(2, layout.len());
             for step in 1..=8 {
                 assert_eq!(trainer.step(&grads).step, step);
-                twin.step(&mut params, &grads).unwrap();
+                reference.step(&mut params, &grads).unwrap();
             }
-            bits.push([trainer.bits(), cpu_bits(&twin, &params)]);
+            bits.push([trainer.bits(), cpu_bits(&reference, &params)]);
         }
         assert!(bits[0] == bits[1], "{name}");
     }
@@ -264,12 +264,12 @@ fn a_rate_that_is_set_leaves_groups_with_schedules_alone() {
     let builder = Optimizer::builder(Sgd::default())
         .group("1", GroupOptions::default().with_schedule(Exponential::new(0.5, 0.5)));
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 2]);
-    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut reference = builder.build_cpu(&layout).unwrap();
     let mut params = [0.0; 2];
     for lr in [1.0, 2.0] {
         trainer.optimizer.set_lr(lr).unwrap();
-        twin.set_lr(lr).unwrap();
-        let stats = [trainer.step(&[-1.0; 2]), twin.step(&mut params, &[-1.0; 2]).unwrap()];
+        reference.set_lr(lr).unwrap();
+        let stats = [trainer.step(&[-1.0; 2]), reference.step(&mut params, &[-1.0; 2]).unwrap()];
         assert_eq!(stats.map(|stats| f64::from(stats.lr)), [lr; 2]);
         assert_eq!(trainer.optimizer.lr().unwrap(), lr);
     }

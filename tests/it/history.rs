@@ -9,8 +9,8 @@ use wgpu_optim::{AdamW, Clip, Error, Layout, Optimizer, OptimizerBuilder, Schedu
 const LEN: usize = 33;
 
 fn builders() -> [OptimizerBuilder; 2] {
-    let bare = Optimizer::builder(AdamW::default()).schedule(Schedule::warmup_cosine(1e-2, 3, 10));
-    [bare.clone(), bare.clip(Clip::global_norm(1.0))].map(|builder| builder.history(4))
+    let single_pass = Optimizer::builder(AdamW::default()).schedule(Schedule::warmup_cosine(1e-2, 3, 10));
+    [single_pass.clone(), single_pass.clip(Clip::global_norm(1.0))].map(|builder| builder.history(4))
 }
 
 /// The fourth has a gradient that is not finite.

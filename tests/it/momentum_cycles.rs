@@ -37,14 +37,14 @@ fn rules_follow_pytorch_while_their_momentum_cycles() {
         // A step that looks at all gradients first, and one that does not where the rule has no bias corrections.
         let checked = builder.clone().on_nonfinite(NonFinite::Skip);
         let mut trainers = [builder, checked].map(|builder| {
-            let twin = builder.clone().build_cpu(&layout).unwrap();
-            (Trainer::new(device::gpu(), builder, &layout, &start), twin, start.clone())
+            let reference = builder.clone().build_cpu(&layout).unwrap();
+            (Trainer::new(device::gpu(), builder, &layout, &start), reference, start.clone())
         });
         start.clear();
         for (step, (grads, expected)) in grads.iter().zip(&params).enumerate() {
-            for (trainer, twin, params) in &mut trainers {
+            for (trainer, reference, params) in &mut trainers {
                 let stats = trainer.step(grads);
-                assert_same_decision(&stats, &twin.step(params, grads).unwrap());
+                assert_same_decision(&stats, &reference.step(params, grads).unwrap());
                 assert_near(&trainer.params(), expected, &format!("device, step {step}, {what}"));
                 assert_near(params, expected, &format!("CPU, step {step}, {what}"));
             }
@@ -61,7 +61,7 @@ fn steps_recorded_into_one_submission_keep_their_betas() {
     let builder = Optimizer::builder(Adam::default()).schedule(schedule).on_nonfinite(NonFinite::Skip);
     let mut params = random(1, 5);
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
-    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut reference = builder.build_cpu(&layout).unwrap();
     let mut encoder = encoder(gpu);
     for step in 0..70 {
         let mut grads = random(2 + step, 5);
@@ -70,10 +70,10 @@ fn steps_recorded_into_one_submission_keep_their_betas() {
         }
         let buffer = device::upload(gpu, &grads);
         trainer.optimizer.step(&mut encoder, &trainer.params, &buffer).unwrap();
-        twin.step(&mut params, &grads).unwrap();
+        reference.step(&mut params, &grads).unwrap();
     }
     let stats = finish(gpu, &trainer.optimizer, encoder);
-    assert_same_decision(&stats, &twin.stats());
+    assert_same_decision(&stats, &reference.stats());
     assert_eq!((stats.step, stats.skipped), (47, 23));
     let expected: Vec<f64> = params.iter().map(|&param| param.into()).collect();
     assert_near(&trainer.params(), &expected, "device");

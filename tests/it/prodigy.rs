@@ -8,8 +8,8 @@ const GRADS: [f32; 5] = [0.5, -0.25, 1.0, 2.0, -1.0];
 
 struct Both {
     trainer: Trainer<'static>,
-    twin: CpuOptimizer,
-    twin_params: Vec<f32>,
+    reference: CpuOptimizer,
+    reference_params: Vec<f32>,
 }
 
 impl Both {
@@ -18,28 +18,32 @@ impl Both {
         let layout = Layout::builder().tensor("a", &[3]).tensor("b", &[2]).group("idle").packed().build().unwrap();
         let builder = Optimizer::builder(rule).group("idle", GroupOptions::default().with_lr_scale(0.0));
         let builder = builder.on_nonfinite(NonFinite::Propagate);
-        let twin = builder.clone().build_cpu(&layout).unwrap();
-        Self { trainer: Trainer::new(device::gpu(), builder, &layout, &START), twin, twin_params: START.to_vec() }
+        let reference = builder.clone().build_cpu(&layout).unwrap();
+        Self {
+            trainer: Trainer::new(device::gpu(), builder, &layout, &START),
+            reference,
+            reference_params: START.to_vec(),
+        }
     }
 
     fn step(&mut self, grads: [f32; 5]) {
-        let decision = self.twin.step(&mut self.twin_params, &grads).unwrap();
+        let decision = self.reference.step(&mut self.reference_params, &grads).unwrap();
         assert_same_decision(&self.trainer.step(&grads), &decision);
     }
 
     /// On both engines.
     fn params(&self) -> [Vec<f32>; 2] {
-        [self.trainer.params()[..START.len()].to_vec(), self.twin_params.clone()]
+        [self.trainer.params()[..START.len()].to_vec(), self.reference_params.clone()]
     }
 
     fn state(&self, name: &str) -> [Vec<f32>; 2] {
-        [self.trainer.state(name)[..START.len()].to_vec(), self.twin.state(name).unwrap().to_vec()]
+        [self.trainer.state(name)[..START.len()].to_vec(), self.reference.state(name).unwrap().to_vec()]
     }
 
     /// `d`, `d_max`, `d_numerator` and the `d` before.
     fn estimates(&self) -> [Vec<f32>; 2] {
         let on_device = device::download_slice(device::gpu(), self.trainer.optimizer.tensor_states().unwrap());
-        [on_device, self.twin.tensor_states().flatten().collect()]
+        [on_device, self.reference.tensor_states().flatten().collect()]
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every rule on the device against its CPU twin and its f64 oracle.
+//! Every rule on the device against its CPU reference and its f64 oracle.
 
 use crate::common::numbers::{random, ulps};
 use crate::common::{Trainer, assert_same_decision, cpu_bits, device, set_state};
@@ -242,7 +242,7 @@ fn cases_of(rule: &str) -> Vec<Case> {
 }
 
 tests_of! {
-    [each_step_agrees_with_twin_and_oracle a_thousand_steps_stay_with_the_oracle special_values_take_the_same_way_on_both_engines]
+    [each_step_agrees_with_reference_and_oracle a_thousand_steps_stay_with_the_oracle special_values_take_the_same_way_on_both_engines]
     adabelief adadelta adagrad adam adamax adamw adan ademamix lion momentum nadam nesterov radam rmsprop rprop
     schedule_free sgd signsgd signum sophia_g sophia_h yogi
 }
@@ -405,40 +405,40 @@ fn carrying_cases() -> Vec<Case> {
 
 /// States that a step does not make from nothing: z starts as the parameters, by which its rounding is measured, and
 /// the Hessian with something to divide by, for 0 would clip every element.
-fn start(names: &[&str], trainer: &Trainer, twin: &mut CpuOptimizer, len: usize) {
+fn start(names: &[&str], trainer: &Trainer, reference: &mut CpuOptimizer, len: usize) {
     if names.contains(&"z") {
         set_state(trainer.gpu, &trainer.optimizer, "z", &trainer.params()[..len]);
-        twin.state_mut("z").unwrap().copy_from_slice(&trainer.params()[..len]);
+        reference.state_mut("z").unwrap().copy_from_slice(&trainer.params()[..len]);
     }
     if names.contains(&"hessian") {
         let hessian: Vec<f32> = random(7, len).into_iter().map(f32::abs).collect();
         set_state(trainer.gpu, &trainer.optimizer, "hessian", &hessian);
-        twin.state_mut("hessian").unwrap().copy_from_slice(&hessian);
+        reference.state_mut("hessian").unwrap().copy_from_slice(&hessian);
     }
 }
 
 /// NUMERICS: parameters within 4 ULP of max(|p|, |Δp|) or of what WGSL allows, states within 4 ULP of their largest
 /// term. What a rule carries as scalars from step to step is rounded once for all elements, and its bound comes on
 /// top. Inputs of each step are what the device held before it, so that errors do not add up.
-fn each_step_agrees_with_twin_and_oracle(rule: &str) {
+fn each_step_agrees_with_reference_and_oracle(rule: &str) {
     let gpu = device::gpu();
     for case in cases_of(rule) {
         for len in LENGTHS {
             let layout = Layout::flat(len).unwrap();
             let mut params = random(1, len);
             let mut trainer = Trainer::new(gpu, case.builder.clone(), &layout, &params);
-            let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
+            let mut reference = case.builder.clone().build_cpu(&layout).unwrap();
             let names = case.oracle.state_names();
             assert_eq!(trainer.optimizer.state_names(), names, "{}", case.name);
-            start(&names, &trainer, &mut twin, len);
+            start(&names, &trainer, &mut reference, len);
             for t in 1..=case.steps {
                 let mut grads = random(100 + t, len);
                 // A zero gradient must leave Lion where it is on fresh states, and is of no average's sign later.
                 grads.iter_mut().skip(t as usize - 1).step_by(7).for_each(|grad| *grad = 0.0);
                 let old_states: Vec<Vec<f32>> = names.iter().map(|name| trainer.state(name)).collect();
-                let mut twin_params = params.clone();
+                let mut reference_params = params.clone();
                 let stats = trainer.step(&grads);
-                assert_same_decision(&stats, &twin.step(&mut twin_params, &grads).unwrap());
+                assert_same_decision(&stats, &reference.step(&mut reference_params, &grads).unwrap());
                 assert_eq!(stats.step, t);
 
                 let new_params = trainer.params();
@@ -469,24 +469,24 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
                     let error = ulps(new_params[i], exact, scale) - ulps(0.0, of_scalars, scale);
                     let allowed = error <= 4.0 || off(exact) <= bound();
                     assert!(allowed, "{at}: {} for {exact}, {error:.1} ULP", new_params[i]);
-                    let from_twin = ulps(new_params[i], twin_params[i].into(), scale);
-                    let allowed = from_twin <= 4.0 || off(twin_params[i].into()) <= 2.0 * bound();
-                    assert!(allowed, "{at}: {} and its twin {}", new_params[i], twin_params[i]);
+                    let from_reference = ulps(new_params[i], reference_params[i].into(), scale);
+                    let allowed = from_reference <= 4.0 || off(reference_params[i].into()) <= 2.0 * bound();
+                    assert!(allowed, "{at}: {} and its reference {}", new_params[i], reference_params[i]);
                     for (s, name) in names.iter().enumerate() {
                         let scale = exact_state[s].abs().max(old_states[s][i].abs().into());
                         let got = new_states[s][i];
                         let error = ulps(got, exact_state[s], scale);
                         let allowed = if *name == "acc_delta" { SQUARED_STEP } else { 4.0 };
                         assert!(error <= allowed, "{at}, {name}: {got} for {}, {error:.1} ULP", exact_state[s]);
-                        let from_twin = ulps(got, twin.state(name).unwrap()[i].into(), scale);
-                        assert!(from_twin <= allowed, "{at}, {name}: {got} and its twin");
+                        let from_reference = ulps(got, reference.state(name).unwrap()[i].into(), scale);
+                        assert!(from_reference <= allowed, "{at}, {name}: {got} and its reference");
                     }
                     let hardly = ulps(params[i], exact, old) <= 1.0;
                     assert!(grads[i] == 0.0 || hardly || new_params[i] != params[i], "{at} did not move");
                 }
                 params = new_params[..len].to_vec();
                 for (name, state) in names.iter().zip(&new_states) {
-                    twin.state_mut(name).unwrap().copy_from_slice(state);
+                    reference.state_mut(name).unwrap().copy_from_slice(state);
                 }
             }
         }
@@ -501,13 +501,13 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
         let layout = Layout::flat(LEN).unwrap();
         let params = random(1, LEN);
         let mut trainer = Trainer::new(gpu, case.builder.clone(), &layout, &params);
-        let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
-        let mut twin_params = params.clone();
+        let mut reference = case.builder.clone().build_cpu(&layout).unwrap();
+        let mut reference_params = params.clone();
         let mut exact: Vec<f64> = params.iter().map(|&param| param.into()).collect();
         let names = case.oracle.state_names();
-        start(&names, &trainer, &mut twin, LEN);
+        start(&names, &trainer, &mut reference, LEN);
         let initial = |name: &str, i: usize| match name {
-            "z" | "hessian" => twin.state(name).unwrap()[i].into(),
+            "z" | "hessian" => reference.state(name).unwrap()[i].into(),
             _ => case.oracle.initial_state(),
         };
         let initials = |i| names.iter().map(|name| initial(name, i)).collect();
@@ -515,13 +515,13 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
         for t in 1..=1000 {
             let grads = random(t, LEN);
             trainer.step(&grads);
-            twin.step(&mut twin_params, &grads).unwrap();
+            reference.step(&mut reference_params, &grads).unwrap();
             let step = StepScalars { t, lr: case.lr, weight_decay: case.weight_decay, ..StepScalars::default() };
             for i in 0..LEN {
                 exact[i] = case.oracle.update(&step, exact[i], case.sign * f64::from(grads[i]), &mut states[i]);
             }
         }
-        for (engine, got) in [("device", trainer.params()), ("CPU", twin_params)] {
+        for (engine, got) in [("device", trainer.params()), ("CPU", reference_params)] {
             let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
             let difference = norm(&mut got.iter().zip(&exact).map(|(&got, exact)| f64::from(got) - exact));
             let error = difference / norm(&mut exact.iter().copied());
@@ -530,7 +530,7 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
     }
 }
 
-/// NaN, infinities, subnormals and both zeros in each of parameter, gradient and states: the device and its twin
+/// NaN, infinities, subnormals and both zeros in each of parameter, gradient and states: the device and its reference
 /// agree on what they become, up to the payload of NaN, and to a device that takes subnormals for 0, or some of them.
 fn special_values_take_the_same_way_on_both_engines(rule: &str) {
     let gpu = device::gpu();
@@ -556,15 +556,15 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
             set_state(gpu, &trainer.optimizer, name, &state(s));
         }
         trainer.step(&stream(1));
-        let twin = |seen: fn(f32) -> f32| {
+        let reference = |seen: fn(f32) -> f32| {
             let seen = |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(seen).collect() };
-            let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
+            let mut reference = case.builder.clone().build_cpu(&layout).unwrap();
             for (s, name) in names.iter().enumerate() {
-                twin.state_mut(name).unwrap().copy_from_slice(&seen(state(s)));
+                reference.state_mut(name).unwrap().copy_from_slice(&seen(state(s)));
             }
             let mut params = seen(stream(0));
-            twin.step(&mut params, &seen(stream(1))).unwrap();
-            cpu_bits(&twin, &params).into_iter().map(f32::from_bits).collect::<Vec<_>>()
+            reference.step(&mut params, &seen(stream(1))).unwrap();
+            cpu_bits(&reference, &params).into_iter().map(f32::from_bits).collect::<Vec<_>>()
         };
         let agree = |got: f32, expected: f32| {
             if expected.is_nan() || expected.is_infinite() {
@@ -573,7 +573,7 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
             // What a rule makes of numbers may be subnormal, and flushed where it goes on with it.
             (got - expected).abs() <= 4.0 * f32::EPSILON * expected.abs() + f32::MIN_POSITIVE * 1024.0
         };
-        let (kept, flushed) = (twin(|x| x), twin(|x| if x.is_subnormal() { 0.0 } else { x }));
+        let (kept, flushed) = (reference(|x| x), reference(|x| if x.is_subnormal() { 0.0 } else { x }));
         for (i, got) in trainer.bits().into_iter().map(f32::from_bits).enumerate() {
             let at = format!("{}, stream {}, element {}", case.name, i / len, i % len);
             let expected = [kept[i], flushed[i]];
@@ -594,11 +594,11 @@ fn schedule_free_weights_go_by_the_largest_learning_rate_so_far() {
         let rule = ScheduleFreeSgd::default().with_momentum(0.5).with_weight_lr_power(power);
         let builder = Optimizer::builder(rule).schedule(schedule);
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
-        let (mut twin, mut twin_params) = (builder.build_cpu(&layout).unwrap(), [0.0]);
+        let (mut reference, mut reference_params) = (builder.build_cpu(&layout).unwrap(), [0.0]);
         for expected in expected {
             trainer.step(&[-1.0]);
-            twin.step(&mut twin_params, &[-1.0]).unwrap();
-            for param in [trainer.params()[0], twin_params[0]] {
+            reference.step(&mut reference_params, &[-1.0]).unwrap();
+            for param in [trainer.params()[0], reference_params[0]] {
                 assert!(ulps(param, expected, expected) <= 4.0, "{param} for {expected}");
             }
         }
@@ -612,10 +612,10 @@ fn sophia_g_does_not_clip_what_is_below_its_eps() {
     let rule = Sophia::default().with_lr(1.0).with_betas((0.875, 0.9375)).with_weight_decay(0.0);
     let builder = Optimizer::builder(rule.with_curvature(Curvature::SampledLabels { rho: 0.125, bs: 6.0 }));
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
-    let mut twin_params = [0.0];
+    let mut reference_params = [0.0];
     trainer.step(&[4e-15]);
-    builder.build_cpu(&layout).unwrap().step(&mut twin_params, &[4e-15]).unwrap();
-    for param in [trainer.params()[0], twin_params[0]] {
+    builder.build_cpu(&layout).unwrap().step(&mut reference_params, &[4e-15]).unwrap();
+    for param in [trainer.params()[0], reference_params[0]] {
         assert!(ulps(param, -0.5, 0.5) <= 4.0, "{param}");
     }
 }
@@ -629,10 +629,10 @@ fn a_centered_rmsprop_takes_no_root_of_a_rounding_error() {
     let layout = Layout::flat(LEN).unwrap();
     let (mut params, grads) = (vec![1.0; LEN], random(1, LEN));
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
-    let mut twin = builder.build_cpu(&layout).unwrap();
+    let mut reference = builder.build_cpu(&layout).unwrap();
     for _ in 0..200 {
         trainer.step(&grads);
-        twin.step(&mut params, &grads).unwrap();
+        reference.step(&mut params, &grads).unwrap();
     }
     assert!(params.iter().chain(&trainer.params()).all(|param| param.is_finite() && *param != 1.0));
 }

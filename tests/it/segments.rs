@@ -86,8 +86,8 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
             let params: Vec<f32> = (0..layout.len()).map(value).collect();
             let grads = params.clone();
             let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
-            let mut twin = optimizer.build_cpu(&layout).unwrap();
-            let mut twin_params = params.clone();
+            let mut reference = optimizer.build_cpu(&layout).unwrap();
+            let mut reference_params = params.clone();
 
             // Tensors of each segment.
             let size = if by == ReduceBy::All { SIZES.len() } else { 1 };
@@ -100,7 +100,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                         tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(TensorInfo::range).collect();
                     let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment] - 1.0).sum();
                     let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
-                    // What has no live element keeps its state.
+                    // What has no active element keeps its state.
                     if !elements.is_empty() {
                         kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
                     }
@@ -110,26 +110,26 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                     }
                 }
                 trainer.step(&grads);
-                twin.step(&mut twin_params, &grads).unwrap();
+                reference.step(&mut reference_params, &grads).unwrap();
                 let (got, got_sums) = (trainer.params(), trainer.state("sum"));
                 for (got, expected) in [
                     (&got[..], &expected),
                     (&got_sums, &sums),
-                    (&twin_params, &expected),
-                    (twin.state("sum").unwrap(), &sums),
+                    (&reference_params, &expected),
+                    (reference.state("sum").unwrap(), &sums),
                 ] {
                     let wrong = got.iter().zip(expected).position(|(got, expected)| got != expected);
                     assert_eq!(wrong, None, "{by:?}, packed {packed}, step {t}");
                 }
                 let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
                 assert!(tensors.chunks(4).map(|row| row[0]).eq(kept.iter().copied()), "{tensors:?} for {kept:?}");
-                assert!(twin.tensor_states().map(|row| row[0]).eq(kept.iter().copied()));
+                assert!(reference.tensor_states().map(|row| row[0]).eq(kept.iter().copied()));
             }
         }
     }
 }
 
-/// One element, the last of its chunk; and more items than a workgroup has lanes.
+/// One element, the last of its chunk; and more segments than a workgroup has lanes.
 #[test]
 fn tensors_of_one_item_and_of_many_are_summed_whole() {
     for len in [1, 257 * 8192 + 5] {
@@ -138,11 +138,11 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
         let (mut params, grads) = (vec![1.0; len], vec![0.0; len]);
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
         trainer.step(&grads);
-        let mut twin = optimizer.build_cpu(&layout).unwrap();
-        twin.step(&mut params, &grads).unwrap();
+        let mut reference = optimizer.build_cpu(&layout).unwrap();
+        reference.step(&mut params, &grads).unwrap();
         // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
         let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
-        for got in [trainer.state("sum"), twin.state("sum").unwrap().to_vec()] {
+        for got in [trainer.state("sum"), reference.state("sum").unwrap().to_vec()] {
             assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
         }
     }
@@ -158,12 +158,12 @@ fn sums_have_the_same_bits_on_both_engines() {
         let optimizer = Optimizer::builder(Sums { by }).group("frozen", GroupOptions::default().frozen());
         let (mut params, grads) = (random(seed, layout.len()), random(seed + 10, layout.len()));
         let mut trainer = Trainer::new(device::gpu(), optimizer.clone(), &layout, &params);
-        let mut twin = optimizer.build_cpu(&layout).unwrap();
+        let mut reference = optimizer.build_cpu(&layout).unwrap();
         trainer.step(&grads);
-        twin.step(&mut params, &grads).unwrap();
+        reference.step(&mut params, &grads).unwrap();
         let what = format!("{by:?}, seed {seed}");
-        assert_same_bits(&trainer.state("sum"), twin.state("sum").unwrap(), &what);
+        assert_same_bits(&trainer.state("sum"), reference.state("sum").unwrap(), &what);
         let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
-        assert_same_bits(&tensors, &twin.tensor_states().flatten().collect::<Vec<_>>(), &what);
+        assert_same_bits(&tensors, &reference.tensor_states().flatten().collect::<Vec<_>>(), &what);
     }
 }

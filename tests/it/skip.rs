@@ -17,22 +17,22 @@ fn a_skipped_step_leaves_every_byte_unchanged() {
         for bad in BAD {
             for at in [0, len / 2, len - 1] {
                 let mut trainer = Trainer::new(device::gpu(), clipped(), &layout, &random(1, len));
-                let mut twin = clipped().build_cpu(&layout).unwrap();
-                let mut twin_params = random(1, len);
+                let mut reference = clipped().build_cpu(&layout).unwrap();
+                let mut reference_params = random(1, len);
                 trainer.step(&random(2, len));
-                twin.step(&mut twin_params, &random(2, len)).unwrap();
-                let (before, twin_before) = (trainer.bits(), cpu_bits(&twin, &twin_params));
+                reference.step(&mut reference_params, &random(2, len)).unwrap();
+                let (before, reference_before) = (trainer.bits(), cpu_bits(&reference, &reference_params));
                 let mut grads = random(3, len);
                 grads[at] = bad;
                 let stats = trainer.step(&grads);
                 assert_eq!(trainer.bits(), before, "{bad} at {at} of {len}");
-                assert_same_decision(&stats, &twin.step(&mut twin_params, &grads).unwrap());
-                assert_eq!(cpu_bits(&twin, &twin_params), twin_before, "{bad} at {at} of {len}");
+                assert_same_decision(&stats, &reference.step(&mut reference_params, &grads).unwrap());
+                assert_eq!(cpu_bits(&reference, &reference_params), reference_before, "{bad} at {at} of {len}");
                 let Stats { step, skipped, first_nonfinite, .. } = stats;
                 assert_eq!((step, skipped, first_nonfinite), (1, 1, Some(at as u64)));
 
                 let stats = trainer.step(&random(4, len));
-                assert_same_decision(&stats, &twin.step(&mut twin_params, &random(4, len)).unwrap());
+                assert_same_decision(&stats, &reference.step(&mut reference_params, &random(4, len)).unwrap());
                 assert_eq!((stats.step, stats.skipped, stats.first_nonfinite), (2, 1, None));
                 assert_ne!(trainer.bits(), before);
             }
@@ -66,15 +66,15 @@ fn stop_refuses_every_later_step_until_resumed() {
     let layout = Layout::flat(10).unwrap();
     let builder = clipped().on_nonfinite(NonFinite::Stop);
     let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[1.0; 10]);
-    let mut twin = builder.build_cpu(&layout).unwrap();
-    let mut twin_params = [1.0; 10];
+    let mut reference = builder.build_cpu(&layout).unwrap();
+    let mut reference_params = [1.0; 10];
     let mut both = |trainer: &mut Trainer<'_>, resume: bool, grads: &[f32]| {
         if resume {
             trainer.optimizer.resume();
-            twin.resume();
+            reference.resume();
         }
         let stats = trainer.step(grads);
-        assert_same_decision(&stats, &twin.step(&mut twin_params, grads).unwrap());
+        assert_same_decision(&stats, &reference.step(&mut reference_params, grads).unwrap());
         stats
     };
     let mut bad = [1.0; 10];
@@ -100,15 +100,15 @@ fn propagate_updates_and_still_names_the_first_bad_gradient() {
             grads[1201] = bad;
             grads[1999] = bad;
             let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; 2000]);
-            let mut twin = builder.clone().build_cpu(&layout).unwrap();
-            let mut twin_params = [1.0; 2000];
+            let mut reference = builder.clone().build_cpu(&layout).unwrap();
+            let mut reference_params = [1.0; 2000];
             let stats = trainer.step(&grads);
-            let twin_stats = twin.step(&mut twin_params, &grads).unwrap();
-            assert_same_decision(&stats, &twin_stats);
+            let reference_stats = reference.step(&mut reference_params, &grads).unwrap();
+            assert_same_decision(&stats, &reference_stats);
             assert_eq!((stats.step, stats.skipped, stats.first_nonfinite), (1, 0, Some(1201)));
             let params = trainer.params();
             assert!(!params[1201].is_finite());
-            assert!(!twin_params[1201].is_finite());
+            assert!(!reference_params[1201].is_finite());
             if clip {
                 // torch: an infinite norm makes every other gradient 0, a NaN one makes everything NaN.
                 assert_eq!(params[0].is_nan(), bad.is_nan());
@@ -124,7 +124,7 @@ fn propagate_updates_and_still_names_the_first_bad_gradient() {
     }
 }
 
-/// Padding lies between, and blocks of 64 elements have other live elements than those before them.
+/// Padding lies between, and blocks of 64 elements have other active elements than those before them.
 #[test]
 fn the_first_bad_gradient_is_named_behind_padding() {
     let layout = Layout::builder().tensor("a", &[70]).tensor("b", &[1900]).group("slow").build().unwrap();
@@ -138,8 +138,8 @@ fn the_first_bad_gradient_is_named_behind_padding() {
             grads[layout.len() - 1] = f32::NAN;
             let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &random(2, layout.len()));
             assert_eq!(trainer.step(&grads).first_nonfinite, Some(first as u64));
-            let mut twin = builder.clone().build_cpu(&layout).unwrap();
-            let stats = twin.step(&mut random(2, layout.len()), &grads).unwrap();
+            let mut reference = builder.clone().build_cpu(&layout).unwrap();
+            let stats = reference.step(&mut random(2, layout.len()), &grads).unwrap();
             assert_eq!(stats.first_nonfinite, Some(first as u64));
         }
     }

@@ -206,7 +206,7 @@ fn a_cycled_momentum_and_the_powers_of_its_betas_are_restored() {
     }
 }
 
-/// The first gradient that is not finite is looked for in the block that a bare step leaves beside its own.
+/// The first gradient that is not finite is looked for in the block that a single-pass step leaves beside its own.
 #[test]
 fn a_bare_step_starts_looking_for_bad_gradients_anew() {
     let mut trainer = Trainer::new(device::gpu(), rule("sgd"), &layout(), &random(1, LEN));
@@ -322,8 +322,8 @@ fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     let mut trainer = Trainer::new(gpu, rule("adam"), &layout(), &random(1, LEN));
     let mut recorded = encoder(gpu);
     let own = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
-    let twin = Trainer::new(gpu, rule("adam"), &layout(), &random(2, LEN));
-    let foreign = twin.optimizer.snapshot(&mut recorded, &twin.params).unwrap();
+    let reference = Trainer::new(gpu, rule("adam"), &layout(), &random(2, LEN));
+    let foreign = reference.optimizer.snapshot(&mut recorded, &reference.params).unwrap();
     gpu.queue.submit([recorded.finish()]);
     trainer.optimizer.set_lr(0.5).unwrap();
     Trainer::step(&mut trainer, &random(3, LEN));

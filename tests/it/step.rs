@@ -1,4 +1,4 @@
-//! What the harness records around a rule: counting, order, groups, statistics.
+//! What the crate records around a rule: counting, order, groups, statistics.
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, assert_same_decision, device, encoder, finish, step_in_parts, storage};
@@ -163,15 +163,15 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
         let builder = clip.into_iter().fold(builder.clone(), |builder, max| builder.clip(Clip::global_norm(max)));
         let params = random(1, len);
         let mut grads = random(2, len);
-        let live = |i: usize| owner(i).is_some();
-        let norm = global_norm(&(0..len).map(|i| if live(i) { grads[i] } else { 0.0 }).collect::<Vec<_>>());
-        // What is not live is not looked at either.
-        (0..len).filter(|&i| !live(i)).for_each(|i| grads[i] = f32::NAN);
+        let active = |i: usize| owner(i).is_some();
+        let norm = global_norm(&(0..len).map(|i| if active(i) { grads[i] } else { 0.0 }).collect::<Vec<_>>());
+        // What is not active is not looked at either.
+        (0..len).filter(|&i| !active(i)).for_each(|i| grads[i] = f32::NAN);
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), layout, &params);
-        let mut twin = builder.clone().build_cpu(layout).unwrap();
-        let mut twin_params = params.clone();
+        let mut reference = builder.clone().build_cpu(layout).unwrap();
+        let mut reference_params = params.clone();
         let stats = trainer.step(&grads);
-        assert_same_decision(&stats, &twin.step(&mut twin_params, &grads).unwrap());
+        assert_same_decision(&stats, &reference.step(&mut reference_params, &grads).unwrap());
         assert_eq!((stats.step, stats.first_nonfinite), (1, None));
         assert_eq!(stats.grad_norm.is_some(), clip.is_some());
         if let Some(measured) = stats.grad_norm {
@@ -179,7 +179,7 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
         }
         let engines = [
             ("device", trainer.params(), trainer.state("momentum_buffer")),
-            ("CPU", twin_params, twin.state("momentum_buffer").unwrap().to_vec()),
+            ("CPU", reference_params, reference.state("momentum_buffer").unwrap().to_vec()),
         ];
         for (engine, updated, buffer) in engines {
             for i in 0..len {
@@ -225,8 +225,8 @@ fn a_bare_step_may_run_after_one_that_was_decided_on() {
     let nan = device::upload(gpu, &[1.0, f32::NAN, 1.0, 1.0]);
     let spoiled = device::upload(gpu, &[0.0; 4]);
     trainer.optimizer.step(&mut bad, &spoiled, &nan).unwrap();
-    let mut bare: Vec<_> = (0..2).map(|_| encoder(gpu)).collect();
-    for encoder in &mut bare {
+    let mut single_pass: Vec<_> = (0..2).map(|_| encoder(gpu)).collect();
+    for encoder in &mut single_pass {
         trainer.optimizer.step(encoder, &trainer.params, &trainer.grads).unwrap();
     }
     trainer.optimizer.set_grad_scale(1.0).unwrap();
@@ -234,7 +234,7 @@ fn a_bare_step_may_run_after_one_that_was_decided_on() {
     trainer.optimizer.step(&mut decided, &trainer.params, &trainer.grads).unwrap();
     gpu.queue.write_buffer(&trainer.grads, 0, bytemuck::cast_slice(&[0.25f32; 4]));
     let mut stats = vec![finish(gpu, &trainer.optimizer, decided)];
-    stats.extend(bare.into_iter().map(|encoder| finish(gpu, &trainer.optimizer, encoder)));
+    stats.extend(single_pass.into_iter().map(|encoder| finish(gpu, &trainer.optimizer, encoder)));
     assert_eq!(stats.iter().map(|stats| stats.step).collect::<Vec<_>>(), [1, 2, 3]);
     // With a constant gradient and exact corrections each step moves by lr.
     assert_relative_eq!(trainer.params()[0], -3.0, max_relative = 1e-5);
@@ -242,7 +242,7 @@ fn a_bare_step_may_run_after_one_that_was_decided_on() {
     assert_eq!(trainer.step(&[0.25; 4]).first_nonfinite, None);
 }
 
-/// Whichever of the two words for it a bare step has written: a step that was decided on clears both.
+/// Whichever of the two words for it a single-pass step has written: a step that was decided on clears both.
 #[test]
 fn a_bad_gradient_of_a_bare_step_is_forgotten_after_a_step_that_was_decided_on() {
     let gpu = device::gpu();
@@ -259,10 +259,10 @@ fn a_bad_gradient_of_a_bare_step_is_forgotten_after_a_step_that_was_decided_on()
         for _ in 0..steps_before {
             trainer.step(&[1.0; 4]);
         }
-        let (spoiled, bare) = (record(&mut trainer, Some(&bad)), record(&mut trainer, None));
+        let (spoiled, single_pass) = (record(&mut trainer, Some(&bad)), record(&mut trainer, None));
         trainer.optimizer.set_grad_scale(1.0).unwrap();
         let decided = record(&mut trainer, None);
-        let stats = [spoiled, decided, bare].map(|encoder| finish(gpu, &trainer.optimizer, encoder));
+        let stats = [spoiled, decided, single_pass].map(|encoder| finish(gpu, &trainer.optimizer, encoder));
         assert_eq!(stats.map(|stats| stats.first_nonfinite), [Some(1), None, None], "after {steps_before} steps");
         // Nor is the norm that the decision was made on passed on.
         assert_eq!(stats.map(|stats| stats.grad_norm.is_some()), [false, true, false]);
@@ -282,27 +282,27 @@ fn bare_steps_name_the_bad_gradients_of_their_own_and_count_on() {
     }
     // Recorded before the scale makes the other skip, and run after it.
     let mut trainer = Trainer::new(gpu, builder, &layout, &[0.0; 4]);
-    let mut bare = encoder(gpu);
-    trainer.optimizer.step(&mut bare, &trainer.params, &trainer.grads).unwrap();
+    let mut single_pass = encoder(gpu);
+    trainer.optimizer.step(&mut single_pass, &trainer.params, &trainer.grads).unwrap();
     trainer.optimizer.set_grad_scale(1.0).unwrap();
     assert_eq!(trainer.step(&[f32::NAN; 4]).skipped, 1);
-    let stats = finish(gpu, &trainer.optimizer, bare);
+    let stats = finish(gpu, &trainer.optimizer, single_pass);
     assert_eq!((stats.step, stats.skipped), (1, 1));
 }
 
 #[test]
 fn scalars_are_carried_on_by_either_kind_of_step() {
     let layout = Layout::flat(4).unwrap();
-    let bare = Optimizer::builder(NAdam::default());
-    let decided = bare.clone().clip(Clip::global_norm(f64::INFINITY));
-    let [bare, decided] = [bare, decided].map(|builder| {
+    let single_pass = Optimizer::builder(NAdam::default());
+    let decided = single_pass.clone().clip(Clip::global_norm(f64::INFINITY));
+    let [single_pass, decided] = [single_pass, decided].map(|builder| {
         let mut trainer = Trainer::new(device::gpu(), builder, &layout, &[0.5; 4]);
         for t in 0..5 {
             trainer.step(&random(t, 4));
         }
         trainer.bits()
     });
-    assert_eq!(bare, decided);
+    assert_eq!(single_pass, decided);
 }
 
 #[test]
@@ -343,14 +343,14 @@ fn bias_corrections_reach_the_update_over_many_steps() {
         clipped().on_nonfinite(NonFinite::Propagate),
     ] {
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0; 4]);
-        let mut twin = builder.build_cpu(&layout).unwrap();
-        let mut twin_params = [0.0; 4];
+        let mut reference = builder.build_cpu(&layout).unwrap();
+        let mut reference_params = [0.0; 4];
         for _ in 0..40 {
             trainer.step(&[0.25; 4]);
-            twin.step(&mut twin_params, &[0.25; 4]).unwrap();
+            reference.step(&mut reference_params, &[0.25; 4]).unwrap();
         }
-        for (got, twin) in trainer.params().into_iter().zip(twin_params) {
-            assert_relative_eq!(got, twin, max_relative = 1e-6);
+        for (got, reference) in trainer.params().into_iter().zip(reference_params) {
+            assert_relative_eq!(got, reference, max_relative = 1e-6);
         }
     }
     let mut trainer = Trainer::new(

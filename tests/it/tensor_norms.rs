@@ -1,4 +1,4 @@
-//! Rules with sums over tensors, on layouts of many tensors: against oracle and twin, and the promises of the harness.
+//! Rules with sums over tensors, on layouts of many tensors: against oracle and reference, and the promises of every rule.
 //!
 //! # Bounds
 //! As in `tests/it/golden.rs`: the oracle is evaluated with [`Rounded`], from what the device held before the
@@ -139,7 +139,7 @@ fn grouped(builder: &OptimizerBuilder) -> OptimizerBuilder {
     builder.group("frozen", GroupOptions::default().frozen())
 }
 
-/// Rate, decay and whether it is live, of one element.
+/// Rate, decay and whether it is active, of one element.
 fn options(case: &Case, layout: &Layout, tensor: usize, element: usize) -> (StepScalars, bool) {
     let in_range = tensor == 6 && (7..12_000).contains(&(element - layout.tensors()[6].range().start));
     let lr = if tensor == 4 { 4.0 * case.lr } else { case.lr };
@@ -147,7 +147,7 @@ fn options(case: &Case, layout: &Layout, tensor: usize, element: usize) -> (Step
     (StepScalars { t: 0, lr, weight_decay, measured: Vec::new() }, tensor != 7 && !in_range)
 }
 
-/// One step of the oracle: what each live element becomes, by its number.
+/// One step of the oracle: what each active element becomes, by its number.
 fn exact_step(
     case: &Case,
     layout: &Layout,
@@ -159,14 +159,14 @@ fn exact_step(
     let mut updated = Vec::new();
     for segment in segments(case, layout) {
         let elements = segment.flat_map(|i| layout.tensors()[i].range().map(move |element| (i, element)));
-        let live = elements.filter_map(|(i, element)| {
-            let (scalars, live) = options(case, layout, i, element);
-            live.then_some((element, StepScalars { t, ..scalars }))
+        let active = elements.filter_map(|(i, element)| {
+            let (scalars, active) = options(case, layout, i, element);
+            active.then_some((element, StepScalars { t, ..scalars }))
         });
-        let live: Vec<(usize, StepScalars)> = live.collect();
-        let terms = live.iter().map(|(e, step)| case.oracle.measure(step, params[*e], grads[*e], &states[*e]));
+        let active: Vec<(usize, StepScalars)> = active.collect();
+        let terms = active.iter().map(|(e, step)| case.oracle.measure(step, params[*e], grads[*e], &states[*e]));
         let measured = measured(terms);
-        for (e, step) in live {
+        for (e, step) in active {
             let step = StepScalars { measured: measured.clone(), ..step };
             updated.push((e, case.oracle.update_rounded(&step, params[e], grads[e], &mut states[e])));
         }
@@ -191,7 +191,7 @@ fn rule_of(case: &Case) -> &'static str {
 }
 
 tests_of! {
-    [each_step_agrees_with_twin_and_oracle a_thousand_steps_stay_with_the_oracle]
+    [each_step_agrees_with_reference_and_oracle a_thousand_steps_stay_with_the_oracle]
     lamb lars novograd prodigy stable_adamw
 }
 
@@ -202,7 +202,7 @@ fn every_case_is_tested_and_every_rule_has_cases() {
     assert!(RULES.iter().all(|rule| tested.contains(rule)), "{tested:?}");
 }
 
-fn each_step_agrees_with_twin_and_oracle(rule: &str) {
+fn each_step_agrees_with_reference_and_oracle(rule: &str) {
     let gpu = device::gpu();
     for case in cases().into_iter().filter(|case| rule_of(case) == rule) {
         for packed in [false, true] {
@@ -211,15 +211,15 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
             let builder = grouped(&case.builder);
             let mut params = random(1, len);
             let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
-            let mut twin = builder.build_cpu(&layout).unwrap();
+            let mut reference = builder.build_cpu(&layout).unwrap();
             let names = case.oracle.state_names();
             assert_eq!(trainer.optimizer.state_names(), names, "{}", case.name);
             // What the oracle keeps of a tensor is carried on; everything else is what the device holds.
             let mut states = vec![vec![Rounded::exact(0.0); case.oracle.state_count()]; len];
             for t in 1..=4 {
                 let grads = gradients(100 + t, len);
-                let mut twin_params = params.clone();
-                assert_same_decision(&trainer.step(&grads), &twin.step(&mut twin_params, &grads).unwrap());
+                let mut reference_params = params.clone();
+                assert_same_decision(&trainer.step(&grads), &reference.step(&mut reference_params, &grads).unwrap());
                 let updated =
                     exact_step(&case, &layout, t, &exact(&params, 1.0), &exact(&grads, case.sign), &mut states);
                 let (new_params, mut moved) = (trainer.params(), 0);
@@ -228,14 +228,15 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
                 for (e, exact) in updated {
                     untouched[e] = false;
                     let at = format!("{}, packed {packed}, step {t}, element {e}", case.name);
-                    for (engine, got) in [("device", new_params[e]), ("CPU", twin_params[e])] {
+                    for (engine, got) in [("device", new_params[e]), ("CPU", reference_params[e])] {
                         let error = (f64::from(got) - exact.value).abs();
                         assert!(error <= exact.error, "{at} on the {engine}: {got:e}, not {exact:?}, off by {error:e}");
                     }
                     moved += usize::from((exact.value - f64::from(params[e])).abs() > 100.0 * exact.error);
                     for (s, name) in names.iter().enumerate() {
                         let exact = states[e][s];
-                        for (engine, got) in [("device", new_states[s][e]), ("CPU", twin.state(name).unwrap()[e])] {
+                        for (engine, got) in [("device", new_states[s][e]), ("CPU", reference.state(name).unwrap()[e])]
+                        {
                             let error = (f64::from(got) - exact.value).abs();
                             assert!(error <= exact.error, "{at}, {name} on the {engine}: {got:e}, not {exact:?}");
                         }
@@ -244,12 +245,12 @@ fn each_step_agrees_with_twin_and_oracle(rule: &str) {
                 }
                 assert!(moved > len / 4, "{}: only {moved} of {len} clearly moved", case.name);
                 for e in (0..len).filter(|&e| untouched[e]) {
-                    let now = [new_params[e], twin_params[e]].map(f32::to_bits);
+                    let now = [new_params[e], reference_params[e]].map(f32::to_bits);
                     assert_eq!(now, [params[e].to_bits(); 2], "element {e} is frozen or padding");
                 }
                 params = new_params[..len].to_vec();
                 for (name, state) in names.iter().zip(&new_states) {
-                    twin.state_mut(name).unwrap().copy_from_slice(state);
+                    reference.state_mut(name).unwrap().copy_from_slice(state);
                 }
             }
         }
@@ -264,8 +265,8 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
     for case in cases_with(0.25).into_iter().filter(|case| rule_of(case) == rule) {
         let params = random(1, len);
         let mut trainer = Trainer::new(gpu, case.builder.clone(), &layout, &params);
-        let mut twin = case.builder.clone().build_cpu(&layout).unwrap();
-        let mut twin_params = params.clone();
+        let mut reference = case.builder.clone().build_cpu(&layout).unwrap();
+        let mut reference_params = params.clone();
         // Without the errors, which f64 does not have.
         let exactly = |value: Rounded| Rounded { error: 0.0, ..value };
         let mut expected = exact(&params, 1.0);
@@ -273,7 +274,7 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
         for t in 1..=1000 {
             let grads = random(t, len);
             trainer.step(&grads);
-            twin.step(&mut twin_params, &grads).unwrap();
+            reference.step(&mut reference_params, &grads).unwrap();
             for segment in segments(&case, &layout) {
                 let elements =
                     layout.tensors()[segment.start].range().start..layout.tensors()[segment.end - 1].range().end;
@@ -290,7 +291,7 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
                 }
             }
         }
-        for (engine, got) in [("device", trainer.params()), ("CPU", twin_params)] {
+        for (engine, got) in [("device", trainer.params()), ("CPU", reference_params)] {
             let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
             let difference = norm(&mut got.iter().zip(&expected).map(|(&got, exact)| f64::from(got) - exact.value));
             let error = difference / norm(&mut expected.iter().map(|exact| exact.value));
@@ -424,17 +425,17 @@ fn a_nan_stays_in_its_tensor() {
         let params = random(1, layout.len());
         let mut clean = Trainer::new(gpu, builder.clone(), &layout, &params);
         let mut bad = Trainer::new(gpu, builder.clone(), &layout, &params);
-        let mut twin = builder.build_cpu(&layout).unwrap();
-        let mut twin_params = params.clone();
+        let mut reference = builder.build_cpu(&layout).unwrap();
+        let mut reference_params = params.clone();
         let mut grads = gradients(2, layout.len());
         clean.step(&grads);
         let tensor = layout.tensor("4").unwrap().range();
         grads[tensor.start + 5] = f32::NAN;
         assert_eq!(bad.step(&grads).step, 1);
-        twin.step(&mut twin_params, &grads).unwrap();
+        reference.step(&mut reference_params, &grads).unwrap();
         for (e, (clean, bad)) in clean.params().into_iter().zip(bad.params()).enumerate() {
             if tensor.contains(&e) {
-                assert!(bad.is_nan() && twin_params[e].is_nan(), "{}, element {e}: {bad}", case.name);
+                assert!(bad.is_nan() && reference_params[e].is_nan(), "{}, element {e}: {bad}", case.name);
             } else {
                 assert_eq!(clean.to_bits(), bad.to_bits(), "{}, element {e}", case.name);
             }

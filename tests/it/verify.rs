@@ -27,11 +27,13 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
 fn momentum(
     update: impl Fn(f32, f32, f32, f32, f32, f32) -> (f32, f32) + Send + Sync + 'static,
 ) -> impl Rule + 'static {
-    let twin = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &StepScalars| {
+    let reference = move |param, grad, [buffer]: [f32; 1], [momentum]: [f32; 1], step: &StepScalars| {
         let (param, buffer) = update(momentum, step.lr, step.weight_decay, param, grad, buffer);
         (param, [buffer])
     };
-    CustomRule::new("momentum", ["buffer"], [("momentum", 0.9)], MOMENTUM, twin).with_lr(0.1).with_weight_decay(0.01)
+    CustomRule::new("momentum", ["buffer"], [("momentum", 0.9)], MOMENTUM, reference)
+        .with_lr(0.1)
+        .with_weight_decay(0.01)
 }
 
 fn mismatch(rule: impl Rule + 'static) -> (String, u32, String) {

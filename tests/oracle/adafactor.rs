@@ -32,7 +32,7 @@ fn sum(terms: impl Iterator<Item = Rounded>) -> Rounded {
 
 impl AdafactorOracle {
     /// The power is a series, off by 5 ULP, times up to six rounded powers; that to 0 is 1.
-    fn settle(&self, t: u64, factors: &mut Vec<Rounded>, means: impl Iterator<Item = Rounded>) {
+    fn update_tensor_state(&self, t: u64, factors: &mut Vec<Rounded>, means: impl Iterator<Item = Rounded>) {
         let weight =
             Rounded::of_step((t as f64).powf(self.beta2_decay), if self.beta2_decay == 0.0 { 0.0 } else { 12.0 });
         let means: Vec<Rounded> = means.collect();
@@ -99,7 +99,7 @@ impl Oracle for AdafactorOracle {
         let (rows, columns) = match *shape {
             [.., rows, columns] if rows.min(columns) >= self.optax.unwrap_or(0) => (rows, columns),
             _ => {
-                self.settle(t, variance, squares.into_iter().map(with_eps));
+                self.update_tensor_state(t, variance, squares.into_iter().map(with_eps));
                 return variance.clone();
             }
         };
@@ -107,12 +107,16 @@ impl Oracle for AdafactorOracle {
         let mean = |terms: &mut dyn Iterator<Item = usize>, of: usize| {
             with_eps(sum(terms.map(|element| squares[element])) / Rounded::exact(of as f64))
         };
-        self.settle(t, row_var, (0..matrices * rows).map(|r| mean(&mut (r * columns..(r + 1) * columns), columns)));
+        self.update_tensor_state(
+            t,
+            row_var,
+            (0..matrices * rows).map(|r| mean(&mut (r * columns..(r + 1) * columns), columns)),
+        );
         let column = |c: usize| {
             let first = c / columns * rows * columns + c % columns;
             mean(&mut (0..rows).map(|r| first + r * columns), rows)
         };
-        self.settle(t, col_var, (0..matrices * columns).map(column));
+        self.update_tensor_state(t, col_var, (0..matrices * columns).map(column));
         let means = row_var.chunks(rows.max(1)).map(|of| sum(of.iter().copied()) / Rounded::exact(rows as f64));
         let means: Vec<Rounded> = means.map(|mean| if self.optax.is_some() { mean } else { mean.max(eps) }).collect();
         let element = |e: usize| {

@@ -52,7 +52,7 @@ impl ProdigyOracle {
         Accumulated { d, dlr, grad, s, to_start: state[3] - param, weight }
     }
 
-    fn settle<N: Real>(&self, step: &StepScalars, state: &mut [N]) {
+    fn update_tensor_state<N: Real>(&self, step: &StepScalars, state: &mut [N]) {
         let (d, d_max) = (state[4], state[5]);
         let numerator = N::average(self.beta3(), state[6], N::constant(0.0)) + N::measured(step.measured[0]);
         let d_hat = N::constant(self.d_coef) * numerator / N::measured(step.measured[1]);
@@ -78,7 +78,7 @@ impl ProdigyOracle {
         if step.measured[1].value == 0.0 {
             return param;
         }
-        self.settle(step, state);
+        self.update_tensor_state(step, state);
         let decay = if self.decouple { step.weight_decay } else { 0.0 };
         let decayed = if decay == 0.0 { param } else { param - dlr * N::constant(decay) * param };
         decayed - dlr * (state[0] / (state[1].sqrt() + state[4] * N::constant(self.eps)))

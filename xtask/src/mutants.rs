@@ -39,7 +39,7 @@ const RULES: [&str; 2] = ["rules", "tensor_norms"];
 
 /// The modules that most often notice for their time, first. All others follow in the order of their names, unit tests
 /// last.
-const FIRST: [&str; 9] = ["step", "clip", "skip", "passes", "custom_rule", "buffers", "norm", "rules", "golden"];
+const FIRST: [&str; 9] = ["step", "clip", "skip", "auxiliary", "custom_rule", "buffers", "norm", "rules", "golden"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -73,10 +73,10 @@ impl Seen<'_> {
     }
 
     fn check_live(&self, layout: &Layout, stats: &Stats) {
-        let live: Vec<usize> = groups(layout).into_iter().flat_map(|(_, elements)| elements).collect();
+        let active: Vec<usize> = groups(layout).into_iter().flat_map(|(_, elements)| elements).collect();
         let Stats { grad_norm, param_norm, update_norm, update_ratio, .. } = *stats;
         let norms = [grad_norm, param_norm, update_norm, update_ratio];
-        self.check(&live, norms.map(|norm| norm.expect("an observed step")));
+        self.check(&active, norms.map(|norm| norm.expect("a sampled step")));
     }
 
     fn check_all(&self, layout: &Layout, stats: &Stats, of_groups: &[GroupStats]) {
@@ -129,7 +129,7 @@ fn the_norms_of_every_rule_are_those_of_what_it_did() {
     }
 }
 
-/// Bare steps, those that `finish` decides on, cycled betas and schedules of groups.
+/// Single-pass steps, those that `finish` decides on, cycled betas and schedules of groups.
 #[test]
 fn the_norms_of_every_kind_of_step_are_those_of_what_it_did() {
     let layout = layout();
@@ -156,7 +156,7 @@ fn the_clipped_fraction_is_the_share_of_clipped_elements() {
     let layout = layout();
     let grads = random(20, layout.len());
     let groups = groups(&layout);
-    let live: usize = groups.iter().map(|(_, elements)| elements.len()).sum();
+    let active: usize = groups.iter().map(|(_, elements)| elements.len()).sum();
     let sgd = Optimizer::builder(Sgd::default());
     let cases: [(Clip, IsClipped); 5] = [
         (Clip::value(0.25), |grad, _| grad.abs() > 0.25),
@@ -175,7 +175,7 @@ fn the_clipped_fraction_is_the_share_of_clipped_elements() {
                 assert_eq!(group.clipped_fraction, (own as f64 / elements.len() as f64) as f32, "{clip:?} {name:?}");
                 clipped += own;
             }
-            assert_eq!(stats.clipped_fraction, Some((clipped as f64 / live as f64) as f32), "{clip:?}");
+            assert_eq!(stats.clipped_fraction, Some((clipped as f64 / active as f64) as f32), "{clip:?}");
         }
     }
 }
@@ -235,29 +235,29 @@ fn other_rules_count_nothing() {
     }
 }
 
-/// Some steps are bare and some are not then, and yet all do what they did without a history.
+/// Some steps are single-pass and some are not then, and yet all do what they did without a history.
 #[test]
 fn observing_some_steps_changes_none() {
     let layout = layout();
     let adamw = Optimizer::builder(AdamW::default()).schedule(Schedule::warmup_cosine(1e-2, 3, 10));
     for builder in [adamw.clone(), adamw.clip(Clip::global_norm(1.0)), Optimizer::builder(Prodigy::default())] {
         let params = random(7, layout.len());
-        let observed = builder.clone().history(HistoryOptions::steps(5).with_norms_every(3));
+        let sampled = builder.clone().history(HistoryOptions::steps(5).with_norms_every(3));
         let mut plain = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
-        let mut trainer = Trainer::new(device::gpu(), observed.clone(), &layout, &params);
+        let mut trainer = Trainer::new(device::gpu(), sampled.clone(), &layout, &params);
         let (mut cpu_params, mut cpu) = (params.clone(), builder.build_cpu(&layout).unwrap());
-        let (mut observed_params, mut observed_cpu) = (params, observed.build_cpu(&layout).unwrap());
+        let (mut sampled_params, mut sampled_cpu) = (params, sampled.build_cpu(&layout).unwrap());
         for step in 0..8 {
             let grads = random(20 + step, layout.len());
             plain.step(&grads);
             cpu.step(&mut cpu_params, &grads).unwrap();
-            let stats = [trainer.step(&grads), observed_cpu.step(&mut observed_params, &grads).unwrap()];
+            let stats = [trainer.step(&grads), sampled_cpu.step(&mut sampled_params, &grads).unwrap()];
             assert_eq!(stats.map(|stats| stats.param_norm.is_some()), [step % 3 == 0; 2]);
-            assert!(trainer.bits() == plain.bits() && observed_params == cpu_params, "step {step}");
+            assert!(trainer.bits() == plain.bits() && sampled_params == cpu_params, "step {step}");
         }
-        for history in [trainer.history(), observed_cpu.history().unwrap()] {
-            let observed: Vec<bool> = history.steps.iter().map(|stats| stats.update_norm.is_some()).collect();
-            assert_eq!(observed, [true, false, false, true, false]);
+        for history in [trainer.history(), sampled_cpu.history().unwrap()] {
+            let sampled: Vec<bool> = history.steps.iter().map(|stats| stats.update_norm.is_some()).collect();
+            assert_eq!(sampled, [true, false, false, true, false]);
             assert_eq!(history.groups, []);
         }
     }

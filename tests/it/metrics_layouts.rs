@@ -84,7 +84,7 @@ fn adaptive_clipping_clips_the_share_of_units_beyond_their_limit() {
     }
 }
 
-/// More items than a workgroup has lanes, those of each group between those of the other.
+/// More segments than a workgroup has lanes, those of each group between those of the other.
 #[test]
 fn many_small_tensors_are_all_in_the_norms_of_their_groups() {
     const TENSORS: usize = 1_001;

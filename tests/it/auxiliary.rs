@@ -30,9 +30,9 @@ fn an_estimate_of_the_hessian_changes_the_hessian_alone() {
             .group("still", GroupOptions::default().frozen());
         let mut params = random(1, LEN);
         let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
-        let mut twin = builder.build_cpu(&layout).unwrap();
+        let mut reference = builder.build_cpu(&layout).unwrap();
         trainer.step(&random(2, LEN));
-        twin.step(&mut params, &random(2, LEN)).unwrap();
+        reference.step(&mut params, &random(2, LEN)).unwrap();
         let (before, exp_avg, lr) =
             (trainer.params(), trainer.state("exp_avg"), trainer.optimizer.lr().expect("a rate"));
         let oracle = SophiaOracle { betas, curvature: expected };
@@ -44,8 +44,8 @@ fn an_estimate_of_the_hessian_changes_the_hessian_alone() {
             trainer.optimizer.update_hessian(&mut encoder, &trainer.params, &buffer).unwrap();
             let stats = finish(gpu, &trainer.optimizer, encoder);
             assert_eq!((stats.step, stats.skipped), (1, 0));
-            twin.update_hessian(&mut params, &estimate).unwrap();
-            let (got, of_twin) = (trainer.state("hessian"), twin.state("hessian").unwrap());
+            reference.update_hessian(&mut params, &estimate).unwrap();
+            let (got, of_reference) = (trainer.state("hessian"), reference.state("hessian").unwrap());
             for i in 0..LEN {
                 let old = states[i][1];
                 if !(100..103).contains(&i) {
@@ -54,13 +54,17 @@ fn an_estimate_of_the_hessian_changes_the_hessian_alone() {
                 let exact = states[i][1];
                 let scale = exact.abs().max(old.abs());
                 assert!(ulps(got[i], exact, scale) <= 4.0, "element {i}: {} for {exact}", got[i]);
-                assert!(ulps(of_twin[i], exact, scale) <= 4.0, "element {i}, CPU: {} for {exact}", of_twin[i]);
+                assert!(
+                    ulps(of_reference[i], exact, scale) <= 4.0,
+                    "element {i}, CPU: {} for {exact}",
+                    of_reference[i]
+                );
             }
         }
         assert_same_bits(&trainer.params(), &before, "params");
         assert_same_bits(&trainer.state("exp_avg"), &exp_avg, "exp_avg");
-        let lrs = [trainer.optimizer.lr(), twin.lr()].map(|lr| lr.expect("a rate"));
-        assert_eq!((lrs, twin.stats().step), ([lr; 2], 1));
+        let lrs = [trainer.optimizer.lr(), reference.lr()].map(|lr| lr.expect("a rate"));
+        assert_eq!((lrs, reference.stats().step), ([lr; 2], 1));
         assert!(states.iter().filter(|state| state[1] != 0.0).count() > LEN / 2);
     }
 }
@@ -87,20 +91,20 @@ fn evaluation_gives_back_the_training_parameters_to_the_bit() {
         params[..6].copy_from_slice(&[f32::NAN, f32::INFINITY, -0.0, 1e-40, f32::from_bits(0x7fc0_1234), 1e38]);
         let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &params);
         let mut unswitched = Trainer::new(gpu, builder.clone(), &layout, &params);
-        let mut twin = builder.build_cpu(&layout).unwrap();
+        let mut reference = builder.build_cpu(&layout).unwrap();
         for t in 0..4 {
             let training = trainer.params();
             let mut encoder = encoder(gpu);
             trainer.optimizer.eval(&mut encoder, &trainer.params).unwrap();
             gpu.queue.submit([encoder.finish()]);
-            let of_twin = params.clone();
-            twin.eval(&mut params).unwrap();
+            let of_reference = params.clone();
+            reference.eval(&mut params).unwrap();
             let (got, z) = (trainer.params(), trainer.state("z"));
             if t == 0 {
                 assert_same_bits(&got[6..], &training[6..], "before the first step all sequences are one");
             }
             let of_engines =
-                [("device", &got, &training, &z[..]), ("CPU", &params, &of_twin, twin.state("z").unwrap())];
+                [("device", &got, &training, &z[..]), ("CPU", &params, &of_reference, reference.state("z").unwrap())];
             for (engine, got, training, z) in of_engines {
                 for i in 6..LEN {
                     let (param, state) = (Rounded::exact(training[i].into()), [Rounded::exact(z[i].into())]);
@@ -118,14 +122,14 @@ fn evaluation_gives_back_the_training_parameters_to_the_bit() {
             // A second time changes nothing.
             trainer.optimizer.train(&mut encoder, &trainer.params).unwrap();
             gpu.queue.submit([encoder.finish()]);
-            twin.train(&mut params).unwrap();
-            twin.train(&mut params).unwrap();
+            reference.train(&mut params).unwrap();
+            reference.train(&mut params).unwrap();
             assert_same_bits(&trainer.params(), &training, "back in training");
-            assert_same_bits(&params, &of_twin, "back in training on the CPU");
+            assert_same_bits(&params, &of_reference, "back in training on the CPU");
             let grads = random(10 + t, LEN);
             trainer.step(&grads);
             unswitched.step(&grads);
-            twin.step(&mut params, &grads).unwrap();
+            reference.step(&mut params, &grads).unwrap();
         }
         assert_same_bits(&trainer.params(), &unswitched.params(), "with and without evaluation");
     }
@@ -174,17 +178,17 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
     let gpu = device::gpu();
     let (builder, _) = rules_with_evaluation().into_iter().next().unwrap();
     let layout = Layout::flat(4).unwrap();
-    let mut twin = builder.clone().build_cpu(&layout).unwrap();
+    let mut reference = builder.clone().build_cpu(&layout).unwrap();
     let mut params = [1.0; 4];
     let mut trainer = Trainer::new(gpu, builder, &layout, &params);
     let mut encoder = encoder(gpu);
     trainer.optimizer.eval(&mut encoder, &trainer.params).unwrap();
-    twin.eval(&mut params).unwrap();
+    reference.eval(&mut params).unwrap();
     let refused = [
         ("eval", trainer.optimizer.eval(&mut encoder, &trainer.params)),
         ("step", trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads)),
-        ("eval", twin.eval(&mut params)),
-        ("step", twin.step(&mut params, &[1.0; 4]).map(drop)),
+        ("eval", reference.eval(&mut params)),
+        ("step", reference.step(&mut params, &[1.0; 4]).map(drop)),
     ];
     for (name, result) in refused {
         let error = result.expect_err(name);
@@ -193,8 +197,8 @@ fn a_step_or_a_second_eval_is_refused_while_evaluating() {
     }
     trainer.optimizer.train(&mut encoder, &trainer.params).unwrap();
     trainer.optimizer.step(&mut encoder, &trainer.params, &trainer.grads).unwrap();
-    twin.train(&mut params).unwrap();
-    assert_eq!(twin.step(&mut params, &[1.0; 4]).unwrap().step, 1);
+    reference.train(&mut params).unwrap();
+    assert_eq!(reference.step(&mut params, &[1.0; 4]).unwrap().step, 1);
     assert_eq!(finish(gpu, &trainer.optimizer, encoder).step, 1);
 }
 
@@ -251,7 +255,7 @@ impl AuxiliaryUpdates for Told {
     }
 }
 
-/// Bare steps and those with a norm leave a pass what they had themselves.
+/// Single-pass steps and those with a norm leave a pass what they had themselves.
 #[test]
 fn a_pass_sees_the_scalars_of_the_last_step() {
     let gpu = device::gpu();
@@ -260,17 +264,17 @@ fn a_pass_sees_the_scalars_of_the_last_step() {
     let corrections = |t: i32| [0.5f32, 0.25, 0.75, 0.875].map(|beta| 1.0 - beta.powi(t));
     for builder in [Optimizer::builder(Told), Optimizer::builder(Told).clip(Clip::global_norm(1.0))] {
         let mut trainer = Trainer::new(gpu, builder.clone(), &layout, &[0.0; 4]);
-        let (mut twin, mut params) = (builder.build_cpu(&layout).unwrap(), [0.0; 4]);
+        let (mut reference, mut params) = (builder.build_cpu(&layout).unwrap(), [0.0; 4]);
         for t in 1..=5 {
             trainer.step(&[1.0; 4]);
-            twin.step(&mut params, &[1.0; 4]).unwrap();
+            reference.step(&mut params, &[1.0; 4]).unwrap();
             assert_eq!((&trainer.params()[..], params), (&corrections(t)[..], corrections(t)), "step {t}");
             for (pass, expected) in [("scalars", scalars(t)), ("corrections", corrections(t))] {
                 let mut encoder = encoder(gpu);
                 let (params_buffer, grads) = (&trainer.params, &trainer.grads);
                 trainer.optimizer.auxiliary_update(pass, &mut encoder, params_buffer, grads).unwrap();
                 finish(gpu, &trainer.optimizer, encoder);
-                twin.auxiliary_update(pass, &mut params, &[0.0; 4]).unwrap();
+                reference.auxiliary_update(pass, &mut params, &[0.0; 4]).unwrap();
                 assert_eq!((&trainer.params()[..], params), (&expected[..], expected), "{pass} after step {t}");
             }
         }
