@@ -13,6 +13,7 @@ use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::storage::Dtype;
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
@@ -136,7 +137,7 @@ impl Optimizer {
     }
 
     /// Compiles the kernels, and binds these buffers, for steps and auxiliary updates: the first step then takes no longer
-    /// than the others.
+    /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded.
     ///
     /// # Errors
     /// Those of [`Optimizer::step`] that concern the buffers.
@@ -148,7 +149,10 @@ impl Optimizer {
         let (params, grads) = (params.into(), grads.into());
         let next = self.plan.next_kind();
         // Last the kind of the next step, which is then the first of those kept.
-        let kinds = self.plan.kinds().into_iter().filter(|&kind| kind != next && self.plan.may_follow(kind));
+        // The input of an auxiliary update is f32: gradients of another format cannot stand in for it.
+        let fits = |kind: StepKind| kind.is_step() || self.plan.grad_dtype == Dtype::F32;
+        let follows = |kind: StepKind| kind != next && self.plan.may_follow(kind) && fits(kind);
+        let kinds = self.plan.kinds().into_iter().filter(|&kind| follows(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
             self.bind(params, grads, kind)?;
         }

@@ -8,7 +8,7 @@ use crate::storage::Dtype;
 /// The parameters or the gradients of all tensors: one buffer, one slice, or a list of slices in the layout's order.
 ///
 /// - A whole buffer or a single slice holds the layout's elements, padding included: [`Layout::len`](crate::Layout::len)
-///   of them, or [`Layout::buffer_size`](crate::Layout::buffer_size) bytes.
+///   of them, or [`Layout::buffer_size_of`](crate::Layout::buffer_size_of) bytes.
 /// - The slices of a list hold together either all elements with the padding, cut anywhere, or all elements without it: a
 ///   buffer per tensor, each of the tensor's own length.
 #[derive(Debug, Clone, Copy)]

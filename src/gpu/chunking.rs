@@ -281,7 +281,8 @@ impl NormChunks {
                     return Err(Error::Unsupported {
                         what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
                         with: "sums over all gradients (clipping, a finite check)".to_owned(),
-                        remedy: "cut at even elements, use a layout with padding, or pass one buffer",
+                        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a \
+                                 slice per tensor of a layout with padding does",
                     });
                 }
                 plan.copies.push(copy);

@@ -41,7 +41,9 @@ impl Pipelines {
     pub(crate) fn new(shared: &SharedPipelines, plan: &StepPlan) -> Result<Self, Error> {
         let mut storage_buffers = 0;
         for pass in shader::all_passes(plan) {
-            for variant in Variant::of(pass).into_iter().filter(|variant| variant.is_met(&plan.groups)) {
+            // Partial sums of factors search whatever the groups are.
+            let runs = |variant: &Variant| pass == Pass::FactorPartials || variant.is_met(&plan.groups);
+            for variant in Variant::of(pass).into_iter().filter(runs) {
                 let (_, reflection) = validated(shared, plan, pass, variant)?;
                 storage_buffers = storage_buffers.max(reflection.storage_buffers());
             }

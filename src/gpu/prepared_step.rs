@@ -64,7 +64,7 @@ impl PreparedStep {
         let keys = [key(params), key(grads)];
         let params = params.ranges("params", Dtype::F32, space)?;
         let grads = grads.ranges("grads", grad_dtype, space)?;
-        check_aliases(&params, &grads, &resources.states)?;
+        check_aliases(&params, &grads, resources)?;
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.is_decided() {
             let scratch = |size| {
@@ -250,14 +250,14 @@ pub(crate) fn decide_bind_group(
 }
 
 /// Refuses buffers in two roles: wgpu tracks hazards per whole buffer.
-fn check_aliases(params: &[BufferRange], grads: &[BufferRange], states: &[Vec<BufferRange>]) -> Result<(), Error> {
-    let buffers = |ranges: &mut dyn Iterator<Item = &BufferRange>| {
-        let mut buffers: Vec<Buffer> = ranges.map(|range| range.buffer.clone()).collect();
+fn check_aliases(params: &[BufferRange], grads: &[BufferRange], resources: &Resources) -> Result<(), Error> {
+    let sorted = |buffers: &mut dyn Iterator<Item = &Buffer>| {
+        let mut buffers: Vec<Buffer> = buffers.cloned().collect();
         buffers.sort();
         buffers
     };
-    let written = buffers(&mut params.iter());
-    let own = buffers(&mut states.iter().flatten());
+    let written = sorted(&mut params.iter().map(|range| &range.buffer));
+    let own = sorted(&mut resources.persistent_buffers());
     let shares =
         |ranges: &[BufferRange], with: &[Buffer]| ranges.iter().any(|range| with.binary_search(&range.buffer).is_ok());
     for (ranges, with, first, second) in [

@@ -1,5 +1,6 @@
 use super::{ReduceBy, Reduction, Rule, ScalarState, TensorState};
 use crate::Error;
+use crate::storage::Dtype;
 
 /// States that kernels have bindings for, beside parameters and gradients.
 const MAX_STATES: usize = 10;
@@ -12,6 +13,9 @@ const MAX_PACKED: usize = 4;
 pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
     let spec = rule.spec();
     let problem = |problem: String| Err(Error::RuleInterface { rule: spec.name.to_string(), problem });
+    if let Some(state) = spec.states.iter().find(|state| state.dtype != Dtype::F32) {
+        return problem(format!("the state {:?} is {:?}; states are f32", state.name, state.dtype));
+    }
     let states: Vec<&str> = spec.states.iter().map(|state| &*state.name).collect();
     let hyperparameters: Vec<&str> = spec.hyperparameters.iter().map(|(name, _)| &**name).collect();
     let scalars = names(rule.scalar_state().map(ScalarState::initial_scalars));

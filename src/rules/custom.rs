@@ -9,6 +9,44 @@ use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
 /// `N` states and `H` hyperparameters. The closure takes parameter, gradient, states, hyperparameters and the step, and
 /// returns the new parameter and states. [`OptimizerBuilder::verify`](crate::OptimizerBuilder::verify) compares
 /// the two functions.
+///
+/// ```
+/// use wgpu_optim::{Clip, CustomRule, Error, Gpu, Layout, Optimizer};
+///
+/// // AddSign (arXiv 1709.07417) doubles the update where gradient and running average agree in sign.
+/// let add_sign = CustomRule::new(
+///     "add_sign",
+///     ["exp_avg"],
+///     [("beta", 0.9), ("one_minus_beta", 0.1)],
+///     "import package::rule::math::{sign_of};
+///
+///     fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
+///         var updated = old;
+///         updated.exp_avg = hyper.beta * old.exp_avg + hyper.one_minus_beta * grad;
+///         let agreement = 1.0 + sign_of(grad) * sign_of(updated.exp_avg);
+///         updated.param = old.param - step.lr * (agreement * grad);
+///         return updated;
+///     }",
+///     |param, grad, [exp_avg], [beta, one_minus_beta], step| {
+///         let exp_avg = beta * exp_avg + one_minus_beta * grad;
+///         let sign_of = |value: f32| if value == 0.0 { 0.0 } else { value.signum() };
+///         let agreement = 1.0 + sign_of(grad) * sign_of(exp_avg);
+///         (param - step.lr * (agreement * grad), [exp_avg])
+///     },
+/// )
+/// .with_lr(0.25);
+///
+/// let builder = Optimizer::builder(add_sign).clip(Clip::global_norm(1.0));
+/// match pollster::block_on(Gpu::new()) {
+///     Ok(gpu) => builder.verify(&gpu)?,
+///     Err(Error::NoAdapter { .. }) => println!("no device: nothing compared"),
+///     Err(error) => return Err(error),
+/// }
+/// let mut params = [1.0, 2.0];
+/// builder.build_cpu(&Layout::flat(2)?)?.step(&mut params, &[0.5, 0.0])?;
+/// assert_eq!(params, [0.75, 2.0]);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct CustomRule<const N: usize, const H: usize, F> {
     name: String,
     states: [&'static str; N],

@@ -1,15 +1,19 @@
 //! Generates `docs/rules.md` from the registry.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use naga::{Block, Expression, Function, Handle, Module, Statement};
+
 use super::declare::Declared;
 use super::*;
-use crate::gpu::shader::Variant;
+use crate::gpu::shader::{self, Variant};
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::rule::{ReduceBy, Reduction, StateSpec};
+use crate::storage::Access;
 use crate::{Clip, Layout};
 
 const INTRODUCTION: &str = "\
@@ -44,6 +48,35 @@ A pass is one kernel. It takes one dispatch per chunk, or one dispatch in all wh
 |---|---|
 ";
 
+const COST: &str = "
+## Capabilities and cost
+
+- *Capabilities*: what the rule requests beside its states. *Momentum cycles*: `OneCycle` and `Cyclic` schedules may cycle it.
+- *Passes*: kernels of a step, without clipping and with clipping by global norm.
+- *Bytes moved*: per parameter and step, for f32 gradients and the default options, with the maximum where options add states.
+  Every read or write of a number is 4 bytes. Tables of sums and factors are not counted.
+
+| rule | capabilities | passes | clipped | bytes moved | clipped |
+|---|---|---|---|---|---|
+";
+
+const CUSTOM: &str = "
+## Custom rules
+
+A custom rule consists of names, numbers, one WGSL function over four elements and the same function in Rust for one. Clipping,
+schedules, groups, skipping and statistics apply to it. A mistake in the WGSL is an error that shows the line. `verify` compares
+both functions on a device.
+
+```rust
+";
+
+const CUSTOM_END: &str = "```
+
+Bias corrections, sums, factors, scalar state and checks of hyperparameters require the trait
+[`Rule`](https://docs.rs/wgpu-optim/latest/wgpu_optim/rule/trait.Rule.html), as in
+[`examples/custom_rule`](../examples/custom_rule/src/main.rs).
+";
+
 #[test]
 fn docs_list_the_rules() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md");
@@ -67,15 +100,145 @@ fn docs_list_the_rules() {
 
 fn document() -> String {
     let mut rows = String::new();
-    let mut presets = String::new();
+    let (mut presets, mut costs) = (String::new(), String::new());
     macro_rules! add {
         ($($module:ident: $($Rule:ident),+;)*) => {
-            $($(add_rule::<$Rule>(stringify!($Rule), &mut rows, &mut presets);)+)*
+            $($(
+                add_rule::<$Rule>(stringify!($Rule), &mut rows, &mut presets);
+                add_cost::<$Rule>(stringify!($Rule), &mut costs);
+            )+)*
         };
     }
     registry::for_each_rule!(add);
     let header = "\n| rule | source | options | state | bytes |\n|---|---|---|---|---|\n";
-    format!("{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{}", passes())
+    let (passes, example) = (passes(), example());
+    format!("{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{passes}{COST}{costs}{CUSTOM}{example}{CUSTOM_END}")
+}
+
+/// The doctest of [`CustomRule`], without the lines that rustdoc hides.
+fn example() -> String {
+    let lines = include_str!("custom.rs").lines().map(|line| line.strip_prefix("/// ").unwrap_or(line));
+    let mut lines = lines.skip_while(|line| *line != "```").skip(1).take_while(|line| *line != "```");
+    let shown = lines.by_ref().filter(|line| !line.starts_with("# ")).map(|line| if line == "///" { "" } else { line });
+    shown.fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn link(name: &str) -> String {
+    format!("[`{name}`](https://docs.rs/wgpu-optim/latest/wgpu_optim/struct.{name}.html)")
+}
+
+fn add_cost<R: Declared>(name: &str, costs: &mut String) {
+    let rule = R::default();
+    let mut capabilities = Vec::new();
+    if let Some(reduction) = rule.reduction() {
+        let scope = match reduction.by() {
+            ReduceBy::Tensor => "sums by tensor",
+            ReduceBy::Unit => "sums by unit",
+            ReduceBy::Group => "sums by group",
+            ReduceBy::All => "sums over all elements",
+        };
+        capabilities.push(scope.to_owned());
+        capabilities.extend(reduction.tensor_state().map(|_| "tensor state".to_owned()));
+    }
+    capabilities.extend(rule.scalar_state().map(|_| "scalar state".to_owned()));
+    capabilities.extend(rule.factored().map(|_| "factors".to_owned()));
+    capabilities.extend(rule.metric().map(|_| "metric".to_owned()));
+    let auxiliary = rule.auxiliary_updates().map(|updates| updates.auxiliary_names());
+    capabilities.extend(auxiliary.map(|names| format!("auxiliary updates `{}`", names.join("`, `"))));
+    capabilities.extend(rule.with_cycled_momentum(0.5).map(|_| "momentum cycles".to_owned()));
+    write!(costs, "| {} | {} ", link(name), capabilities.join(", ")).unwrap();
+    let mut moved = String::new();
+    for clip in [None, Some(Clip::global_norm(1.0))] {
+        let plan_of = |rule: R| {
+            let settings = PlanSettings { clip, ..PlanSettings::new(Arc::new(rule)) };
+            StepPlan::new(&settings, &Layout::flat(1).unwrap()).unwrap()
+        };
+        let plan = plan_of(R::default());
+        write!(costs, "| {} ", plan.passes(plan.next_kind()).count()).unwrap();
+        let least = bytes_moved(&plan);
+        let most = R::variants().into_iter().map(|rule| bytes_moved(&plan_of(rule))).max().unwrap();
+        let bytes = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        write!(moved, "| {bytes} ").unwrap();
+    }
+    writeln!(costs, "{moved}|").unwrap();
+}
+
+/// Bytes that the passes of the next step read and write per parameter.
+fn bytes_moved(plan: &StepPlan) -> u64 {
+    let streams = plan.streams();
+    let bytes = |pass| {
+        let of =
+            |name: &str| streams.iter().find(|stream| stream.name == name).map_or(0, |stream| stream.dtype.bytes(1));
+        match pass {
+            Pass::GlobalNorm => of("grad"),
+            // Once for its row, once for its column.
+            Pass::FactorPartials => 2 * of("grad"),
+            Pass::SegmentReduce => terms_read(plan).iter().map(|name| of(name)).sum(),
+            Pass::Update | Pass::UpdateSinglePass => {
+                let accesses = |access| if access == Access::ReadWrite { 2 } else { 1 };
+                streams.iter().map(|stream| accesses(stream.access) * stream.dtype.bytes(1)).sum()
+            }
+            Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate => 0,
+            Pass::MetricsReduce | Pass::MetricsTotal | Pass::AuxiliaryUpdate(_) => {
+                unreachable!("no pass of plain steps")
+            }
+        }
+    };
+    plan.passes(plan.next_kind()).map(bytes).sum()
+}
+
+/// The streams that `terms` reads. The kernel loads the others too, but compilers drop those loads.
+fn terms_read(plan: &StepPlan) -> BTreeSet<String> {
+    let composed = shader::kernel(plan, Pass::SegmentReduce, Variant::FIXED).unwrap();
+    let module = naga::front::wgsl::parse_str(&composed.source).unwrap();
+    let terms = module.functions.iter().find(|(_, function)| function.name.as_deref() == Some("terms")).unwrap().0;
+    let mut read = BTreeSet::new();
+    for (number, stream) in [(0, None), (1, Some("grad"))] {
+        add_reads(&module, terms, number, stream, &mut read);
+    }
+    read
+}
+
+/// Adds what a function reads of an argument: the argument as a whole, named `stream`, or fields of an element.
+fn add_reads(
+    module: &Module,
+    function: Handle<Function>,
+    number: usize,
+    stream: Option<&str>,
+    read: &mut BTreeSet<String>,
+) {
+    let function = &module.functions[function];
+    let is_argument = |handle: Handle<Expression>| matches!(function.expressions[handle], Expression::FunctionArgument(argument) if argument as usize == number);
+    let calls = calls(&function.body);
+    if let Some(stream) = stream {
+        let is_used = function.expressions.iter().any(|(handle, _)| is_argument(handle));
+        read.extend(is_used.then(|| stream.to_owned()));
+        return;
+    }
+    let naga::TypeInner::Struct { members, .. } = &module.types[function.arguments[number].ty].inner else { return };
+    for (_, expression) in function.expressions.iter() {
+        if let Expression::AccessIndex { base, index } = *expression {
+            read.extend(is_argument(base).then(|| members[index as usize].name.clone().unwrap()));
+        }
+    }
+    for (called, arguments) in calls {
+        for (number, _) in arguments.iter().enumerate().filter(|(_, argument)| is_argument(**argument)) {
+            add_reads(module, called, number, None, read);
+        }
+    }
+}
+
+/// The calls in a block and in those within it.
+fn calls(block: &Block) -> Vec<(Handle<Function>, &[Handle<Expression>])> {
+    let inner = block.iter().map(|statement| match statement {
+        Statement::Call { function, arguments, .. } => vec![(*function, &arguments[..])],
+        Statement::Block(block) => calls(block),
+        Statement::If { accept, reject, .. } => [calls(accept), calls(reject)].concat(),
+        Statement::Loop { body, continuing, .. } => [calls(body), calls(continuing)].concat(),
+        Statement::Switch { cases, .. } => cases.iter().flat_map(|case| calls(&case.body)).collect(),
+        _ => Vec::new(),
+    });
+    inner.flatten().collect()
 }
 
 fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
@@ -87,7 +250,7 @@ fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
     let is_possible = |name: &str| specs.iter().any(|spec| spec.present_states().any(|state| state.name == name));
     let states: Vec<_> = rule.spec().states.into_iter().filter(|state| is_possible(&state.name)).collect();
     let (state, bytes) = (state(&rule, &states), bytes(&rule, &states));
-    writeln!(rows, "| `{name}` | {} | {} | {state} | {bytes} |", R::SOURCE, options.join(", ")).unwrap();
+    writeln!(rows, "| {} | {} | {} | {state} | {bytes} |", link(name), R::SOURCE, options.join(", ")).unwrap();
     for (preset, difference, _) in R::PRESETS {
         writeln!(presets, "| `{name}::{preset}()` | {difference} |").unwrap();
     }

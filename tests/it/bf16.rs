@@ -225,3 +225,33 @@ fn what_cannot_be_read_is_refused() {
     let refused = step(&narrow.clone().clip(Clip::global_norm(1.0)), (&by_tensor).into()).unwrap_err();
     assert!(matches!(refused, Error::Unsupported { .. }) && refused.to_string().contains("element 3"), "{refused}");
 }
+
+/// Tensors that begin in the middle of four elements, in buffers of their own, where sums read from before the binding on.
+#[test]
+fn sums_begin_where_a_tensor_begins() {
+    let gpu = device::gpu();
+    let layout =
+        Layout::builder().tensor("a", &[8_194]).tensor("b", &[8_198]).tensor("c", &[70]).packed().build().unwrap();
+    let (start, narrow) = (random(1, layout.len()), gradients(2, layout.len()));
+    let wide = device::upload(gpu, &bf16::widen(&narrow));
+    let buffers: Vec<Buffer> =
+        layout.tensors().iter().map(|tensor| bf16::upload(gpu, &narrow[tensor.range()])).collect();
+    for (name, ungrouped) in
+        [("sums", Optimizer::builder(Lamb::default())), ("factors", Optimizer::builder(Adafactor::torch()))]
+    {
+        let params = || device::upload(gpu, &start);
+        let expected = train(ungrouped.clone(), &layout, &params(), false, |_| vec![wide.slice(..)]);
+        let slices = |_| buffers.iter().map(|buffer| buffer.slice(..)).collect();
+        assert_same(&train(ungrouped.grad_dtype(Dtype::Bf16), &layout, &params(), false, slices), &expected, name);
+    }
+}
+
+#[test]
+fn steps_are_prepared_where_auxiliary_updates_take_f32() {
+    let (gpu, layout) = (device::gpu(), layout(Layout::builder()));
+    let builder = Optimizer::builder(Sophia::default()).grad_dtype(Dtype::Bf16);
+    let mut optimizer = device::build(gpu, builder, &layout).unwrap();
+    let params = device::upload(gpu, &random(1, layout.len()));
+    let grads = bf16::upload(gpu, &gradients(2, layout.len()));
+    optimizer.prepare(&params, &grads).unwrap();
+}

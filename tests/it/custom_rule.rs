@@ -199,6 +199,9 @@ fn an_interface_that_cannot_be_composed_is_refused() {
         ("speed", Odd { wgsl: fast("@id(3) override speed: f32;"), constants: vec![("speed", 1.0)], ..odd() }),
         ("override", Odd { wgsl: fast("override speed: u32;"), constants: vec![("speed", -1.0)], ..odd() }),
         ("own", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> own: array<u32>;"), ..odd() }),
+        ("my_words", Odd { wgsl: with("@group(0) @binding(30) var<storage, read> my_words: array<u32>;"), ..odd() }),
+        ("norms", Odd { wgsl: with("@group(2) @binding(0) var<storage, read> norms: array<u32>;"), ..odd() }),
+        ("entry point", Odd { wgsl: with("@compute @workgroup_size(1) fn other() {}"), ..odd() }),
     ];
     for (name, rule) in spoiled {
         let error = build(rule).unwrap_err();

@@ -7,23 +7,6 @@ use naga::{ShaderStage, front::wgsl};
 use super::compose::Composed;
 use super::reflect::Reflection;
 
-/// Names of the kernels' bound variables. A rule must not declare bindings.
-const RESOURCES: [&str; 13] = [
-    "chunk",
-    "control",
-    "groups",
-    "tile_sums",
-    "block",
-    "grad_scale",
-    "next",
-    "norms",
-    "segments",
-    "factors",
-    "metric_table",
-    "uniforms",
-    "powers",
-];
-
 /// The interface of a valid kernel.
 ///
 /// # Errors
@@ -42,13 +25,17 @@ pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Resu
         let line = error.location(source).map(|location| location.line_number);
         error.emit_to_string_with_path(source, &path(line))
     })?;
-    let reflection = Reflection::new(&module, &info);
-    let is_known = |name: &str| RESOURCES.contains(&name) || name.ends_with("_words");
-    let bound = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some());
-    let mut names = bound.map(|(_, variable)| variable.name.as_deref().unwrap_or_default());
-    if let Some(name) = names.find(|name| !is_known(name)) {
-        return Err(format!("it binds {name:?}; a rule reads everything from its arguments"));
+    if module.entry_points.len() != 1 {
+        return Err("it declares an entry point; a rule has functions only".to_owned());
     }
+    for (handle, variable) in module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()) {
+        let line = module.global_variables.get_span(handle).location(source).line_number;
+        if composed.place(line as usize).0 == "rule" {
+            let name = variable.name.as_deref().unwrap_or_default();
+            return Err(format!("it binds {name:?}; a rule reads everything from its arguments"));
+        }
+    }
+    let reflection = Reflection::new(&module, &info);
     let declared = constants.iter().filter(|(name, _)| reflection.overrides.contains(name));
     let values = declared.map(|(name, value)| (name.clone(), *value)).collect();
     for entry in &module.entry_points {
