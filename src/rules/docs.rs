@@ -12,7 +12,7 @@ use super::*;
 use crate::gpu::shader::{self, Variant};
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::rule::{ReduceBy, Reduction, StateSpec};
+use crate::rule::{AuxiliaryUpdates, ReduceBy, Reduction, StateSpec};
 use crate::storage::Access;
 use crate::{Clip, Layout};
 
@@ -143,7 +143,7 @@ fn add_cost<R: Declared>(name: &str, costs: &mut String) {
     capabilities.extend(rule.scalar_state().map(|_| "scalar state".to_owned()));
     capabilities.extend(rule.factored().map(|_| "factors".to_owned()));
     capabilities.extend(rule.metric().map(|_| "metric".to_owned()));
-    let auxiliary = rule.auxiliary_updates().map(|updates| updates.auxiliary_names());
+    let auxiliary = rule.auxiliary_updates().map(AuxiliaryUpdates::auxiliary_names);
     capabilities.extend(auxiliary.map(|names| format!("auxiliary updates `{}`", names.join("`, `"))));
     capabilities.extend(rule.with_cycled_momentum(0.5).map(|_| "momentum cycles".to_owned()));
     write!(costs, "| {} | {} ", link(name), capabilities.join(", ")).unwrap();
