@@ -13,9 +13,9 @@ rule! {
     /// `param -= lr/(1 - β₁ᵗ) · exp_avg · r·√(1 - β₂ᵗ)/(√exp_avg_sq + eps)` with
     /// `r² = (ρ - 4)(ρ - 2)ρ∞ / ((ρ∞ - 4)(ρ∞ - 2)ρ)`; else `param -= lr/(1 - β₁ᵗ) · exp_avg`.
     ///
-    /// ρ comes from the device's t without cancellation: within 4 ULP while `-t·ln β₂ ≤ 2`, 9 ULP after that, for
-    /// operations as exact as WGSL requires. Optax ([`RAdam::optax`]) rectifies from `ρ ≥ 5` on, which no usual β₂
-    /// meets exactly.
+    /// ρ is computed from the device's t without cancellation. Its error is at most 4 ULP while `-t·ln β₂ ≤ 2` and 9
+    /// ULP later, if operations are as exact as WGSL requires. optax ([`RAdam::optax`]) also rectifies at `ρ = 5`,
+    /// which no usual β₂ gives exactly.
     ///
     /// State: 8 bytes per parameter (`exp_avg`, `exp_avg_sq`).
     RAdam = "radam" from "torch.optim" {
@@ -54,7 +54,7 @@ impl RAdam {
 
     fn hyper(&self) -> Hyper {
         let (beta1, beta2) = self.betas;
-        // β₂ = 0 has no logarithm. At 100, as at infinity, βᵗ vanishes beside 1.
+        // ln 0 is -∞. With -ln β₂ = 100, as with ∞, 1 - β₂ᵗ rounds to 1.
         let minus_ln_beta2 = -beta2.ln().max(-100.0);
         let rho_inf = 2.0 / (1.0 - beta2) - 1.0;
         Hyper {
@@ -67,7 +67,7 @@ impl RAdam {
             minus_ln_beta2: minus_ln_beta2 as f32,
             rho_inf: rho_inf as f32,
             rho_offset: (rho_inf - 2.0 / minus_ln_beta2) as f32,
-            // ρ is below ρ∞: with a ρ∞ up to 5 no step is rectified.
+            // ρ < ρ∞: if ρ∞ ≤ 5, no step is rectified.
             rect_scale: if rho_inf > 5.0 { (rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0))) as f32 } else { 0.0 },
         }
     }
@@ -88,16 +88,17 @@ struct Hyper {
 
 /// ρ: `sma_length` of the WGSL.
 ///
-/// With u = 2⁻²⁴, the series: x is within 2u, `x·series` ≤ 0.32 within 8u of itself. The bracket, at least 0.68, is
-/// within 5u, the omitted terms included, and ρ within 8u. Beyond x = 2: 1 - βᵗ is within 5u, `root` within
-/// 5u(e^{x/2} - 1) + u of itself, the subtrahend within 10u(e^{x/2} - 1) + 14u. The subtrahend is at most x/(eˣ - 1) of
-/// ρ∞. The worst case is x = 2: 0.46 · 31.2u + 2.5u = 17u of ρ.
+/// Bounds of the relative errors, with u = 2⁻²⁴:
+/// - x ≤ 2, by the series: x 2u; `x·series`, at most 0.32, 8u; the bracket, at least 0.68, 5u with the omitted terms;
+///   ρ 8u.
+/// - x > 2: 1 - βᵗ 5u; `root` 5u(e^{x/2} - 1) + u; the subtrahend 10u(e^{x/2} - 1) + 14u. The subtrahend is at most
+///   x/(eˣ - 1) of ρ∞. The worst case is x = 2, where the error of ρ is 0.46 · 31.2u + 2.5u = 17u.
 fn sma_length(hyper: &Hyper, step: &StepScalars) -> f32 {
     let t = step.t as f32;
     let x = t * hyper.minus_ln_beta2;
     if x <= 2.0 {
         let x2 = x * x;
-        // 9.6e-10 is 691 / 653837184000 less the terms omitted at x = 2.
+        // 9.6e-10: 691 / 653837184000, reduced by the omitted terms at x = 2.
         let end = 1.0 / 23_950_080.0 - x2 * 9.6e-10;
         let middle = 1.0 / 15_120.0 - x2 * (1.0 / 604_800.0 - x2 * end);
         let series = 1.0 / 6.0 - x2 * (1.0 / 360.0 - x2 * middle);
@@ -130,7 +131,7 @@ impl Rule for RAdam {
                 ("decoupled_weight_decay", self.decoupled_weight_decay),
                 ("corrected_root", self.corrected_root),
             ])
-            // The third is for √β₂ᵗ.
+            // The third: `sma_length` reads √β₂ᵗ.
             .with_bias_corrected([self.betas.0, self.betas.1, self.betas.1.sqrt()])
     }
     fn validate(&self) -> Result<(), Error> {
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
     use crate::kernels::bias_correction::BiasPowers;
 
-    /// ρ + 1 is twice the mean of 1, 2, … t weighted by 1, β₂, … β₂ᵗ⁻¹: nothing cancels.
+    /// ρ + 1 is twice the mean of 1, …, t with weights 1, β₂, …, β₂ᵗ⁻¹. All terms are positive: nothing cancels.
     fn exact_lengths(beta2: f64) -> impl Iterator<Item = f64> {
         let (mut power, mut weights, mut sum) = (1.0, 0.0, 0.0);
         (1..).map(move |t| {

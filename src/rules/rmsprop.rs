@@ -8,8 +8,8 @@ rule! {
     /// RMSprop (Tieleman & Hinton 2012, lecture 6.5 of their course), as `torch.optim.RMSprop`.
     ///
     /// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
-    /// `param -= lr·grad / (√square_avg + eps)`. Centered (Graves 2013, arXiv 1308.0850), the root is that of
-    /// `max(square_avg - grad_avg², 0)`. PyTorch has no maximum, and rounding can lead to NaN there. With momentum
+    /// `param -= lr·grad / (√square_avg + eps)`. If centered (Graves 2013, arXiv 1308.0850), the root is
+    /// `√max(square_avg - grad_avg², 0)`. PyTorch omits the maximum, and there rounding can produce NaN. With momentum:
     /// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
     ///
     /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
@@ -47,8 +47,8 @@ rule! {
 }
 
 impl RmsProp {
-    /// `optax.rmsprop`: alpha 0.9, eps inside the root, and the learning rate in the momentum buffer (whose sign in
-    /// optax is the opposite). optax has no default learning rate; this keeps the default.
+    /// `optax.rmsprop`: alpha 0.9, eps inside the root, and the learning rate in the momentum buffer. optax's buffer
+    /// has the opposite sign. optax has no default learning rate; this keeps the default.
     pub fn optax() -> Self {
         Self { alpha: 0.9, eps_in_root: true, lr_in_buffer: true, ..Self::default() }
     }
@@ -184,7 +184,7 @@ fn rmsprop(
     (param - change(decayed / avg), new_square_avg)
 }
 
-/// The second moment with `centered` of the WGSL.
+/// The second moment if `centered`, as in the WGSL.
 #[inline(always)]
 fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f32 {
     *grad_avg = hyper.alpha * *grad_avg + hyper.one_minus_alpha * grad;
@@ -192,7 +192,7 @@ fn centered(grad_avg: &mut f32, square_avg: f32, grad: f32, hyper: &Hyper) -> f3
     if variance < 0.0 { 0.0 } else { variance }
 }
 
-/// The change with `has_momentum` of the WGSL.
+/// The change if `has_momentum`, as in the WGSL.
 #[inline(always)]
 fn momentum(momentum_buffer: &mut f32, direction: f32, hyper: &Hyper, step: &StepScalars) -> f32 {
     if hyper.lr_in_buffer {

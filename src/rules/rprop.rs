@@ -6,11 +6,11 @@ use crate::error::{check, is_rate};
 use crate::rule::{Elements, Rule, RuleSpec, StepScalars, sign_of};
 
 rule! {
-    /// Rprop (Riedmiller & Braun 1993, IEEE International Conference on Neural Networks; without weight backtracking), as
-    /// `torch.optim.Rprop`: uses only the signs of gradients, which should be those of the whole data set.
+    /// Rprop (Riedmiller & Braun 1993, IEEE International Conference on Neural Networks; without weight backtracking),
+    /// as `torch.optim.Rprop`. It uses only the signs of gradients: compute them from the whole data set.
     ///
-    /// Same sign as in the step before: `step_size *= etas.1`, clamped to `step_sizes`. Opposite sign:
-    /// `step_size *= etas.0`, clamped, and `grad = 0`. Then `param -= sign(grad)·step_size`.
+    /// If the gradient has the same sign as in the previous step: `step_size *= etas.1`, clamped to `step_sizes`.
+    /// Opposite sign: `step_size *= etas.0`, clamped, and `grad = 0`. Then `param -= sign(grad)·step_size`.
     ///
     /// As in PyTorch, the learning rate, scaled by the group, is the `step_size` before the first applied step. Later
     /// learning rates and weight decays of groups have no effect.

@@ -8,17 +8,17 @@ use crate::rule::{AuxiliaryUpdates, Elements, Rule, RuleSpec, ScalarState, State
 rule! {
     /// Schedule-free SGD (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.SGDScheduleFree` 1.4.
     ///
-    /// Training parameters are the sequence y. With `c = weightₜ/Σweight` and `weightₜ = tʳ·lr_maxᵖ`:
+    /// The training parameters are the sequence y. With `c = weightₜ/Σweight` and `weightₜ = tʳ·lr_maxᵖ`:
     /// `grad += weight_decay·y`; `y = (1 - c)·y + c·z - lr·(1 - momentum·(1 - c))·grad`; `z -= lr·grad`.
     ///
-    /// [`Optimizer::eval`](crate::Optimizer::eval) replaces them by the averages x, to evaluate and to save.
-    /// [`Optimizer::train`](crate::Optimizer::train) restores their bits. Set `warmup_steps` instead of a schedule.
+    /// [`Optimizer::eval`](crate::Optimizer::eval) replaces y by the averages x, for evaluation and saving.
+    /// [`Optimizer::train`](crate::Optimizer::train) restores y bit for bit. Set `warmup_steps` instead of a schedule.
     ///
     /// State: 4 bytes per parameter (`z`), and from the first `eval` 4 more (the training parameters).
     ScheduleFreeSgd = "schedule_free_sgd" from "schedulefree" {
         /// Learning rate; default 1.
         lr: f64 = 1.0, with_lr;
-        /// Momentum, greater than 0 and less than 1: the share of x in y, beside z; default 0.9.
+        /// Momentum, greater than 0 and less than 1: `y = momentum·x + (1 - momentum)·z`; default 0.9.
         momentum: f64 = 0.9, with_momentum;
         /// L2 weight decay of y; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
@@ -38,8 +38,8 @@ rule! {
 rule! {
     /// Schedule-free AdamW (Defazio et al. 2024, arXiv 2405.15682), as `schedulefree.AdamWScheduleFree` 1.4.
     ///
-    /// As [`ScheduleFreeSgd`] with `betas.0` as the momentum, and with `grad/(√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` in place of
-    /// the gradient.
+    /// As [`ScheduleFreeSgd`] with `betas.0` as the momentum, and with `grad/(√(exp_avg_sq/(1 - β₂ᵗ)) + eps)` in place
+    /// of the gradient.
     ///
     /// State: 8 bytes per parameter (`z`, `exp_avg_sq`), and from the first `eval` 4 more (the training parameters).
     ScheduleFreeAdamW = "schedule_free_adamw" from "schedulefree" {
@@ -141,7 +141,7 @@ impl Rule for ScheduleFreeAdamW {
     }
 }
 
-/// Scalar state and `eval`, alike for both rules but for the number of states.
+/// Scalar state and `eval` of a rule. Here, the two rules differ only in the number of states.
 macro_rules! averaging {
     ($Rule:ident, [$($state:ident),*]) => {
         impl ScalarState for $Rule {
@@ -171,7 +171,7 @@ macro_rules! averaging {
 averaging!(ScheduleFreeSgd, []);
 averaging!(ScheduleFreeAdamW, [exp_avg_sq]);
 
-/// The sequences of both rules, without the gradient.
+/// The updates of x, y and z that both rules share, without the gradient.
 struct Averaging {
     beta: f32,
     one_minus_beta: f32,
@@ -193,7 +193,7 @@ impl Averaging {
         }
     }
 
-    /// Refuses options out of range; `name` is that of `beta`.
+    /// Returns an error for options out of range. `name` is the option that `beta` comes from.
     fn validate(owner: &str, name: &'static str, beta: f64, r: f64, weight_lr_power: f64) -> Result<(), Error> {
         let inside = beta > 0.0 && (beta as f32) < 1.0 && ((1.0 / beta) as f32).is_finite();
         check(inside, owner, name, beta, "greater than 0, less than 1 (in f32)")?;

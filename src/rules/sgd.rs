@@ -45,7 +45,7 @@ rule! {
 }
 
 impl Sgd {
-    /// `keras.optimizers.SGD`: learning rate 1e-2, inside the momentum buffer (whose sign in Keras is the opposite).
+    /// `keras.optimizers.SGD`: learning rate 1e-2, inside the momentum buffer. Keras's buffer has the opposite sign.
     /// Weight decay is decoupled in Keras, L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-2, lr_in_buffer: true, ..Self::default() }

@@ -15,7 +15,7 @@ rule! {
     ///
     /// Pass an estimate of the Hessian to [`Optimizer::update_hessian`](crate::Optimizer::update_hessian) every few
     /// steps (in the paper 10): `hessian = β₂·hessian + (1 - β₂)·estimate`. Before the first estimate, `hessian` is 0
-    /// and every update ±lr.
+    /// and every update is ±lr.
     ///
     /// State: 8 bytes per parameter (`exp_avg`, `hessian`). Metric ([`Stats::rule_metric`](crate::Stats::rule_metric)):
     /// the win rate, the share of elements that are not clipped.
@@ -28,7 +28,7 @@ rule! {
         curvature: Curvature = Curvature::SampledLabels { rho: 0.04, bs: 5_120.0 }, with_curvature;
         /// Decoupled weight decay; default 0.1 (Sophia-H: 1e-4).
         weight_decay: f64 = 0.1, with_weight_decay;
-        /// Ascend, without negating estimates; default false.
+        /// Ascend: gradients are negated, estimates are not; default false.
         maximize: bool = false, with_maximize;
     }
     presets {}

@@ -8,15 +8,16 @@ rule! {
     /// `StableAdamW` (Wortsman et al. 2023, arXiv 2304.13013), as optimi's: AdamW with Adafactor's update clipping. It
     /// divides the learning rate of a tensor whose gradients exceed their running averages.
     ///
-    /// `root = √(exp_avg_sq/(1 - β₂ᵗ))` with the average of this step; `rms = √mean((grad/max(root, eps))²)` over the
-    /// tensor; `lr /= max(1, rms)`; `param *= 1 - lr·weight_decay`;
+    /// `root = √(exp_avg_sq/(1 - β₂ᵗ))`, after the update of `exp_avg_sq`; `rms = √mean((grad/max(root, eps))²)` over
+    /// the tensor; `lr /= max(1, rms)`; `param *= 1 - lr·weight_decay`;
     /// `param -= lr/(1 - β₁ᵗ) · exp_avg / (root + eps)`. Frozen elements do not count in the mean.
     ///
     /// # Differences
     /// - optimi stores averages with bias correction. The states here are [`AdamW`](crate::AdamW)'s, without it.
-    /// - optimi computes `grad²/max(root², eps²)`, the same number. The root keeps small `eps` out of underflow.
+    /// - optimi computes `grad²/max(root², eps²)`, the same number. With the root, the square of a small `eps`
+    ///   cannot underflow.
     /// - optimi ignores an RMS of NaN. Here the whole tensor becomes NaN.
-    /// - The authors' code, `StableAdamWUnfused`, decays by the learning rate before the division. Its defaults are a
+    /// - The authors' code, `StableAdamWUnfused`, decays by the undivided learning rate. Its defaults are a learning
     ///   rate of 2e-3 and a weight decay of 0.2.
     /// - optimi's `decouple_lr` and `kahan_sum` are missing.
     ///
@@ -28,7 +29,7 @@ rule! {
         betas: (f64, f64) = (0.9, 0.99), with_betas;
         /// Minimum of the root in the RMS, and added to the denominator; default 1e-6.
         eps: f64 = 1e-6, with_eps;
-        /// Decoupled weight decay, by the divided learning rate; default 1e-2.
+        /// Decoupled weight decay, multiplied by the divided learning rate; default 1e-2.
         weight_decay: f64 = 1e-2, with_weight_decay;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;

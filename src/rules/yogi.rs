@@ -6,7 +6,7 @@ use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, 
 
 rule! {
     /// Yogi (Zaheer et al. 2018, "Adaptive Methods for Nonconvex Optimization", `NeurIPS`), as `optax.yogi`: Adam whose
-    /// second moment moves by a share of grad², whatever the distance.
+    /// second moment changes by `(1 - β₂)·grad²`, however far it is from grad².
     ///
     /// `exp_avg_sq -= (1 - β₂)·sign(exp_avg_sq - grad²)·grad²`;
     /// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√(exp_avg_sq/(1 - β₂ᵗ)) + eps)`. As in optax, both averages start at

@@ -114,7 +114,7 @@ impl Equations {
 
     pub(super) fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         let (hyper, constants) = (self.hyper(), self.constants());
-        // The loops of PyTorch's rules are faster with constants that the compiler sees.
+        // PyTorch's rules run faster with compile-time constants.
         if constants == Constants::torch(true, self.amsgrad) {
             self.each(elements, step, hyper, || const { Constants::torch(true, false) });
         } else if constants == Constants::torch(false, self.amsgrad) {
@@ -124,7 +124,7 @@ impl Equations {
         }
     }
 
-    /// `constants` returns the constants, `amsgrad` aside.
+    /// `constants` returns the constants. Its `amsgrad` is ignored.
     fn each(&self, elements: Elements<'_>, step: &StepScalars, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
         // A copy cannot alias the stores of the loop.
         let step = *step;
@@ -214,7 +214,7 @@ fn adam(
         }
         denom = (moment + hyper.eps_root).sqrt() + hyper.eps;
     } else {
-        // One division of scalars in place of one per element.
+        // One scalar division instead of one per element.
         denom = moment.sqrt() * (1.0 / step.bias_correction[1].sqrt()) + hyper.eps;
     }
     let mut change = step_size * (new_exp_avg / denom);
