@@ -6,6 +6,7 @@ mod snapshot;
 
 pub use snapshot::CpuSnapshot;
 
+use crate::error::WITH_PADDING;
 use crate::factors::NAMES;
 use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::bias_correction::BiasPowers;
@@ -84,7 +85,7 @@ struct SampledMetrics {
     sums: Vec<MetricSums>,
 }
 
-/// What the passes of one step hand on to each other.
+/// Results of the passes of one step, for later passes.
 struct StepProgress {
     context: StepContext,
     tile_sums: Vec<ScaledSum>,
@@ -333,8 +334,10 @@ impl CpuOptimizer {
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
         let (expected, actual) = (self.plan.len as u64, actual as u64);
-        let remedy = " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding";
-        if expected == actual { Ok(()) } else { Err(Error::LengthMismatch { what, expected, actual, remedy }) }
+        if expected == actual {
+            return Ok(());
+        }
+        Err(Error::LengthMismatch { what, expected, actual, remedy: WITH_PADDING })
     }
 }
 

@@ -75,7 +75,7 @@ pub enum Error {
         what: String,
         /// The other, and why.
         with: String,
-        /// What to do.
+        /// Advice.
         remedy: &'static str,
     },
     /// A hyperparameter lies outside its range.
@@ -111,7 +111,7 @@ pub enum Error {
         expected: u64,
         /// Elements given.
         actual: u64,
-        /// What to do.
+        /// Advice.
         remedy: &'static str,
     },
     /// The buffer of a gradient scale is too small.
@@ -312,6 +312,10 @@ pub(crate) fn check(ok: bool, owner: &str, name: &'static str, value: f64, allow
     }
     Err(Error::Hyperparameter { owner: owner.to_owned(), name, value, allowed })
 }
+
+/// The remedy of a wrong length, where padding counts.
+pub(crate) const WITH_PADDING: &str =
+    " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding";
 
 /// Whether a value is a learning rate, a decay or a scale in f32: 0 or greater, finite.
 pub(crate) fn is_rate(value: f64) -> bool {

@@ -214,7 +214,7 @@ mod tests {
         let ranges = NAMES.map(|name| factors.range(name).unwrap());
         assert_eq!(ranges, [0..143, 143..251, 251..257]);
         assert_eq!((factors.matrices, factors.partials, factors.lines), (3, 6 + 100 + 5 + 140 + 16 + 1, 257));
-        // Of the tensors in the range, and of no other that begins or ends there.
+        // Partials of the tensors in the range, and of no other that begins or ends there.
         for (range, partials) in [(0..300, 0..106), (299..301, 0..111), (305..866, 111..268), (864..865, 111..267)] {
             assert_eq!(factors.partials_in(range), partials);
         }

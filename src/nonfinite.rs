@@ -1,4 +1,4 @@
-/// What a step does when a gradient is NaN or infinite.
+/// The reaction of a step to a gradient that is NaN or infinite.
 ///
 /// Default: [`NonFinite::Skip`] for steps that compute the norm anyway (clipping by norms, a gradient scale, a rule with
 /// sums), [`NonFinite::Propagate`] for single-pass steps.

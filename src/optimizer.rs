@@ -58,7 +58,7 @@ pub struct Optimizer {
     decide: Vec<(Buffer, BindGroup)>,
     /// Prepared steps, the last used first.
     prepared: Vec<PreparedStep>,
-    /// How many of each kind are kept.
+    /// Maximum prepared steps of each kind.
     max_prepared: usize,
     /// The copy that `eval` makes for `train`; empty before the first.
     training_params: Vec<BufferRange>,
@@ -183,8 +183,7 @@ impl Optimizer {
         if kind.is_decided() {
             self.bind_decide()?;
         }
-        if let Some(known) = self.prepared.iter().position(|step| step.is_for(params, grads, kind)) {
-            self.prepared[..=known].rotate_right(1);
+        if move_to_front(&mut self.prepared, |step| step.is_for(params, grads, kind)) {
             return Ok(());
         }
         let context = StepContext {
@@ -206,8 +205,7 @@ impl Optimizer {
 
     /// Puts the bind group of `decide` for the present gradient scale first.
     fn bind_decide(&mut self) -> Result<(), Error> {
-        if let Some(known) = self.decide.iter().position(|(scale, _)| *scale == self.grad_scale) {
-            self.decide[..=known].rotate_right(1);
+        if move_to_front(&mut self.decide, |(scale, _)| *scale == self.grad_scale) {
             return Ok(());
         }
         let kernel = self.pipelines.get(&self.plan, Pass::Decide, Variant::FIXED)?;
@@ -316,4 +314,13 @@ impl Optimizer {
         let state = self.plan.rule.spec().present_states().position(|state| state.name == name)?;
         Some(self.resources.states[state].iter().map(BufferRange::slice).collect())
     }
+}
+
+/// Moves the first match to the front, as the last used. Returns whether there is one.
+fn move_to_front<T>(entries: &mut [T], matches: impl FnMut(&T) -> bool) -> bool {
+    let found = entries.iter().position(matches);
+    if let Some(found) = found {
+        entries[..=found].rotate_right(1);
+    }
+    found.is_some()
 }

@@ -84,7 +84,7 @@ pub(crate) struct StepPlan {
 struct NormClip {
     order: NormOrder,
     /// Whether the norm is computed whatever else the step does.
-    measures: bool,
+    is_computed: bool,
     /// The maximum norm, or the fraction of the percentile; `None` clips nothing.
     limit: Option<f32>,
     exact: bool,
@@ -179,12 +179,12 @@ impl StepPlan {
     }
 
     /// Whether the step computes the norm whatever the policy for non-finite gradients.
-    fn measures_norm(&self) -> bool {
-        self.segments.is_some() || self.clip.measures || self.is_scaled
+    fn computes_norm(&self) -> bool {
+        self.segments.is_some() || self.clip.is_computed || self.is_scaled
     }
 
     fn on_nonfinite(&self) -> NonFinite {
-        self.on_nonfinite.unwrap_or(if self.measures_norm() { NonFinite::Skip } else { NonFinite::Propagate })
+        self.on_nonfinite.unwrap_or(if self.computes_norm() { NonFinite::Skip } else { NonFinite::Propagate })
     }
 
     /// The kind of the next step.
@@ -200,7 +200,7 @@ impl StepPlan {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
         let corrects_anew = self.cycles_momentum && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
-        self.len == 0 || self.measures_norm() || checks || corrects_anew
+        self.len == 0 || self.computes_norm() || checks || corrects_anew
     }
 
     /// All kinds of step that may be recorded. Setting a gradient scale turns single-pass steps into decided steps.
@@ -326,12 +326,12 @@ impl StepPlan {
 fn split_clip(clip: Option<Clip>) -> (NormClip, Option<ClipValue>, Option<ClipSegment>) {
     let norm = |norm_type, limit, exact, window| NormClip {
         order: NormOrder::new(norm_type),
-        measures: true,
+        is_computed: true,
         limit,
         exact,
         window,
     };
-    let none = NormClip { measures: false, ..norm(2.0, None, false, None) };
+    let none = NormClip { is_computed: false, ..norm(2.0, None, false, None) };
     match clip {
         Some(Clip::GlobalNorm(clip)) => {
             let limit = clip.max_norm.is_finite().then_some((clip.max_norm as f32).min(f32::MAX));

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use crate::layout::{Member, TensorInfo};
 use crate::rule::ReduceBy;
-use crate::tile::TILE_LEN;
+use crate::tile::{TILE_LEN, split_at_multiples};
 use crate::{Error, Layout};
 
 /// The elements of one segment in one tile: what one workgroup sums.
@@ -81,12 +81,12 @@ impl Segments {
     /// Adds elements to a segment. Calls must be in ascending order of elements.
     fn add(&mut self, segment: usize, elements: Range<usize>) {
         let first = self.parts.len();
-        let mut start = elements.start;
-        while start < elements.end {
-            let end = elements.end.min((start / TILE_LEN + 1) * TILE_LEN);
-            self.parts.push(SegmentPart { start: start as u32, end: end as u32, segment: segment as u32 });
-            start = end;
-        }
+        let part = |part: Range<usize>| SegmentPart {
+            start: part.start as u32,
+            end: part.end as u32,
+            segment: segment as u32,
+        };
+        self.parts.extend(split_at_multiples(elements.start, elements.end, TILE_LEN).map(part));
         if self.ranges.len() <= segment {
             self.ranges.resize(segment + 1, first..first);
         }

@@ -1,4 +1,4 @@
-//! How numbers lie in memory: one file per format. Only this folder tells words from numbers.
+//! Storage formats of numbers, a file each. Only this folder tells words from numbers.
 
 mod bf16;
 mod f32;
@@ -74,6 +74,9 @@ pub(crate) fn module(path: &str) -> Option<&'static str> {
     Dtype::ALL.into_iter().map(Dtype::format).find(|format| format.name() == name).map(Format::wgsl)
 }
 
+/// Maximum streams of a kernel, the length of `shifts` in `shaders/device/chunk.wgsl`.
+pub(crate) const MAX_STREAMS: usize = 12;
+
 /// A stream of numbers that kernels bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamSpec {
@@ -83,7 +86,7 @@ pub(crate) struct StreamSpec {
     pub(crate) access: Access,
 }
 
-/// What kernels do with a stream.
+/// Access of kernels to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -101,7 +104,7 @@ pub enum HostSlice<'a> {
 }
 
 impl<'a> HostSlice<'a> {
-    /// How many numbers.
+    /// The number of numbers.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),

@@ -4,7 +4,7 @@ use crate::Error;
 /// Scales the gradients of each group of the layout by `min(1, max_norm / (norm + 1e-6))`, with the Euclidean norm of the
 /// group: PyTorch's `clip_grad_norm_`, called for each. The elements without a group are one more.
 ///
-/// Four more dispatches; 12 more bytes per parameter, and 4 per state. Not for rules with sums of their own
+/// Four more dispatches; 12 more bytes per parameter. Not for rules with sums of their own
 /// ([`Rule::reduction`](crate::Rule::reduction)). A gradient scale below 1 that takes a gradient beyond f32 makes it
 /// infinite.
 #[derive(Debug, Clone, Copy, PartialEq)]

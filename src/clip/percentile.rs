@@ -13,7 +13,7 @@ const MAX_WINDOW: u32 = 4096;
 pub struct Percentile {
     /// 0 to 100, interpolated as `numpy.percentile`; 10 in the paper.
     pub percentile: f64,
-    /// How many norms, from 1 to 4,096; default 100.
+    /// Number of norms, from 1 to 4,096; default 100.
     #[cfg_attr(feature = "serde", serde(default = "default_window"))]
     pub window: u32,
     /// As [`GlobalNorm::norm_type`](super::GlobalNorm::norm_type); default 2.
@@ -30,7 +30,7 @@ fn default_window() -> u32 {
 }
 
 impl Percentile {
-    /// Of the last 100 Euclidean norms.
+    /// By the last 100 Euclidean norms.
     pub fn new(percentile: f64) -> Self {
         Self { percentile, window: DEFAULT_WINDOW, norm_type: 2.0, exact: false }
     }

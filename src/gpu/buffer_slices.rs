@@ -3,6 +3,7 @@ use std::ops::Range;
 use wgpu::{Buffer, BufferSlice, BufferUsages};
 
 use crate::Error;
+use crate::error::WITH_PADDING;
 use crate::storage::Dtype;
 
 /// The parameters or the gradients of all tensors: one buffer, one slice, or a list of slices in the layout's order.
@@ -150,7 +151,7 @@ impl<'a> BufferSlices<'a> {
                 " with padding: pass all of them, or one slice per tensor of its own length; `LayoutBuilder::packed` \
                  makes a layout without padding"
             } else {
-                " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding"
+                WITH_PADDING
             };
             return Err(Error::LengthMismatch { what, expected: space.len, actual: given, remedy });
         };

@@ -3,9 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::buffer_slices::BufferRange;
-use super::shader::{GroupLookup, MAX_STREAMS, Variant};
+use super::shader::{GroupLookup, Variant};
 use crate::Error;
 use crate::groups::{BLOCK_LEN, GroupSpan, GroupTable};
+use crate::storage::MAX_STREAMS;
 use crate::tile::TILE_LEN;
 
 const TILE: u64 = TILE_LEN as u64;

@@ -1,7 +1,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline};
+use wgpu::{
+    BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, BufferBindingType,
+    ComputePipeline,
+};
 
 use super::chunking::MIN_GRID;
 use super::resources::check_limit;
@@ -24,6 +27,24 @@ pub(crate) struct Kernel {
     pub(crate) reads_uniforms: bool,
 }
 
+impl Kernel {
+    /// Binds the resource of each variable of bind group 0, by the variable's name.
+    pub(crate) fn bind_group<'a>(
+        &self,
+        device: &wgpu::Device,
+        label: &str,
+        resource: impl Fn(&str) -> Option<BindingResource<'a>>,
+    ) -> BindGroup {
+        let entry = |binding: &Binding| {
+            let resource = resource(&binding.name)?;
+            Some(BindGroupEntry { binding: binding.number, resource })
+        };
+        let entries: Vec<_> = self.bindings.iter().filter_map(entry).collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
+        device.create_bind_group(&descriptor)
+    }
+}
+
 /// The kernels of one optimizer, each compiled on first use unless another optimizer has it already.
 #[derive(Debug)]
 pub(crate) struct Pipelines {
@@ -41,9 +62,7 @@ impl Pipelines {
     pub(crate) fn new(shared: &SharedPipelines, plan: &StepPlan) -> Result<Self, Error> {
         let mut storage_buffers = 0;
         for pass in shader::all_passes(plan) {
-            // Partial sums of factors search whatever the groups are.
-            let runs = |variant: &Variant| pass == Pass::FactorPartials || variant.is_met(&plan.groups);
-            for variant in Variant::of(pass).into_iter().filter(runs) {
+            for variant in Variant::met(pass, &plan.groups) {
                 let (_, reflection) = validated(shared, plan, pass, variant)?;
                 storage_buffers = storage_buffers.max(reflection.storage_buffers());
             }

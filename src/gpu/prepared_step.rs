@@ -1,6 +1,6 @@
 //! The dispatches of a step over one set of buffers: planned, checked and bound once, then recorded as often as needed.
 
-use wgpu::{BindGroup, BindGroupEntry, Buffer, BufferUsages, ComputePipeline};
+use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
@@ -159,8 +159,7 @@ fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) ->
         end_partial: partials.end as u32,
         ..chunk.uniform(&plan.groups)
     };
-    let variant = Variant { aligned: false, ..chunk.variant(&plan.groups) };
-    let variant = Variant { group_lookup: GroupLookup::Search, ..variant };
+    let variant = Variant { aligned: false, group_lookup: GroupLookup::Search, ..chunk.variant(&plan.groups) };
     let grid = limits.capped_grid((partials.len() as u64).div_ceil(u64::from(WORKGROUP_SIZE)));
     Work { chunk: Some((chunk, uniform)), variant, grid }
 }
@@ -210,20 +209,10 @@ impl StepContext<'_> {
             let bound = work.chunk.as_ref()?.0.stream(number);
             Some(buffer_binding(&bound.buffer, bound.offset, bound.size))
         };
-        let entries: Vec<_> = kernel
-            .bindings
-            .iter()
-            .filter_map(|binding| {
-                let resource = match binding.name.as_str() {
-                    "chunk" => Some(buffer_binding(uniforms, offset, size_of::<ChunkUniform>() as u64)),
-                    name => stream(name).or_else(|| self.resources.binding(name)),
-                };
-                Some(BindGroupEntry { binding: binding.number, resource: resource? })
-            })
-            .collect();
-        let label = Some("wgpu-optim chunk");
-        let descriptor = wgpu::BindGroupDescriptor { label, layout: &kernel.layout, entries: &entries };
-        self.device.create_bind_group(&descriptor)
+        kernel.bind_group(self.device, "wgpu-optim chunk", |name| match name {
+            "chunk" => Some(buffer_binding(uniforms, offset, size_of::<ChunkUniform>() as u64)),
+            name => stream(name).or_else(|| self.resources.binding(name)),
+        })
     }
 }
 
@@ -234,19 +223,10 @@ pub(crate) fn decide_bind_group(
     resources: &Resources,
     grad_scale: &Buffer,
 ) -> BindGroup {
-    let entries: Vec<_> = kernel
-        .bindings
-        .iter()
-        .filter_map(|binding| {
-            let resource = match binding.name.as_str() {
-                "grad_scale" => Some(buffer_binding(grad_scale, 0, 4)),
-                name => resources.binding(name),
-            };
-            Some(BindGroupEntry { binding: binding.number, resource: resource? })
-        })
-        .collect();
-    let label = Some("wgpu-optim decide");
-    device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &kernel.layout, entries: &entries })
+    kernel.bind_group(device, "wgpu-optim decide", |name| match name {
+        "grad_scale" => Some(buffer_binding(grad_scale, 0, 4)),
+        name => resources.binding(name),
+    })
 }
 
 /// Refuses buffers in two roles: wgpu tracks hazards per whole buffer.

@@ -6,7 +6,7 @@ mod modules;
 mod reflect;
 mod validate;
 
-pub(crate) use codegen::{MAX_STREAMS, bound_streams};
+pub(crate) use codegen::bound_streams;
 pub(crate) use modules::{GroupLookup, Variant};
 pub(crate) use reflect::{Binding, Reflection};
 pub(crate) use validate::validate;

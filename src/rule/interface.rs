@@ -1,9 +1,9 @@
 use super::{ReduceBy, Reduction, Rule, ScalarState, TensorState};
 use crate::Error;
-use crate::storage::Dtype;
+use crate::storage::{Dtype, MAX_STREAMS};
 
 /// States that kernels have bindings for, beside parameters and gradients.
-const MAX_STATES: usize = 10;
+const MAX_STATES: usize = MAX_STREAMS - 2;
 /// Hyperparameters that the uniforms of a step have room for, those of transforms included.
 const MAX_HYPERPARAMETERS: usize = 60;
 /// Components of a vector.

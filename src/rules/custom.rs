@@ -1,7 +1,8 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
-use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
+use crate::rule::{Elements, Rule, RuleSpec, StepScalars};
 
 /// A rule in a few lines: names, numbers, one WGSL function, and its CPU reference as a closure. Rules with bias
 /// corrections, capabilities or checks of hyperparameters implement [`Rule`].
@@ -48,14 +49,12 @@ use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
 /// # Ok::<(), Error>(())
 /// ```
 pub struct CustomRule<const N: usize, const H: usize, F> {
-    name: String,
-    states: [&'static str; N],
-    hyperparameters: [(&'static str, f32); H],
+    spec: RuleSpec,
+    /// Values of the spec's hyperparameters, for `update`.
+    hyperparameters: [f32; H],
     wgsl: String,
     update: F,
-    lr: f64,
-    weight_decay: f64,
-    maximize: bool,
+    states: PhantomData<[f32; N]>,
 }
 
 impl<const N: usize, const H: usize, F> CustomRule<N, H, F>
@@ -72,38 +71,36 @@ where
         update: F,
     ) -> Self {
         let hyperparameters = hyperparameters.map(|(name, value)| (name, value as f32));
-        let (name, wgsl) = (name.into(), wgsl.into());
-        Self { name, states, hyperparameters, wgsl, update, lr: 1e-3, weight_decay: 0.0, maximize: false }
+        let spec = RuleSpec::new(name.into(), 1e-3).with_states(states).with_hyperparameters(hyperparameters);
+        let hyperparameters = hyperparameters.map(|(_, value)| value);
+        Self { spec, hyperparameters, wgsl: wgsl.into(), update, states: PhantomData }
     }
 
     /// Sets the learning rate.
     #[must_use]
     pub fn with_lr(mut self, lr: f64) -> Self {
-        self.lr = lr;
+        self.spec.lr = lr;
         self
     }
 
     /// Sets the weight decay. The rule reads it as `step.weight_decay` and applies it.
     #[must_use]
     pub fn with_weight_decay(mut self, weight_decay: f64) -> Self {
-        self.weight_decay = weight_decay;
+        self.spec.weight_decay = weight_decay;
         self
     }
 
     /// Sets whether the step ascends.
     #[must_use]
     pub fn with_maximize(mut self, maximize: bool) -> Self {
-        self.maximize = maximize;
+        self.spec.maximize = maximize;
         self
     }
 }
 
 impl<const N: usize, const H: usize, F> fmt::Debug for CustomRule<N, H, F> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rule = formatter.debug_struct("CustomRule");
-        rule.field("name", &self.name).field("states", &self.states).field("hyperparameters", &self.hyperparameters);
-        rule.field("lr", &self.lr).field("weight_decay", &self.weight_decay).field("maximize", &self.maximize);
-        rule.finish_non_exhaustive()
+        formatter.debug_struct("CustomRule").field("spec", &self.spec).finish_non_exhaustive()
     }
 }
 
@@ -112,20 +109,15 @@ where
     F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync,
 {
     fn spec(&self) -> RuleSpec {
-        RuleSpec::new(self.name.clone(), self.lr)
-            .with_weight_decay(self.weight_decay)
-            .with_maximize(self.maximize)
-            .with_states(self.states.map(StateSpec::new))
-            .with_hyperparameters(self.hyperparameters)
+        self.spec.clone()
     }
     fn wgsl(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.wgsl)
     }
     fn update(&self, elements: Elements<'_>, step: &StepScalars) {
-        let hyperparameters = self.hyperparameters.map(|(_, value)| value);
         elements.each(
             #[inline(always)]
-            move |param, grad, states| (self.update)(param, grad, states, hyperparameters, step),
+            move |param, grad, states| (self.update)(param, grad, states, self.hyperparameters, step),
         );
     }
 }

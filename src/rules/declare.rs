@@ -4,7 +4,7 @@ use crate::rule::Rule;
 #[cfg(any(test, feature = "serde"))]
 pub(crate) type Preset<R> = (&'static str, &'static str, fn() -> R);
 
-/// What the registry reads of a rule; [`rule!`](super::declare::rule) implements it.
+/// The registry's view of a rule; [`rule!`](super::declare::rule) implements it.
 pub(crate) trait Declared: Rule + Default + Clone + PartialEq + 'static {
     /// Name in configuration files and error messages.
     const NAME: &'static str;

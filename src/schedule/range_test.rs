@@ -1,7 +1,7 @@
 use super::kind::{Named, kind};
 use crate::Error;
 
-/// How the learning rate of a [`RangeTest`] rises: torch-lr-finder's `step_mode`.
+/// Growth of the learning rate of a [`RangeTest`]: torch-lr-finder's `step_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum StepMode {
@@ -119,7 +119,7 @@ pub struct LrCurve {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrSuggestions {
-    /// Where the slope of the loss over log(lr) is minimal: fastai's `steep`.
+    /// The rate at which the slope of the loss over log(lr) is minimal: fastai's `steep`.
     pub steepest: f64,
     /// Near the middle of the longest decreasing subsequence of the losses: fastai's `valley`, its default.
     pub valley: f64,

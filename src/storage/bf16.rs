@@ -21,8 +21,8 @@ impl Format for Bf16 {
         format!("bf16_bits({quad})")
     }
     fn load_each(&self, words: &str, at: &str) -> String {
-        // Where a chunk begins within four elements, the first of them lie before the binding and `at` has wrapped around:
-        // the sum wraps back before it is divided.
+        // A chunk may begin within four elements. The first of them then lie before the binding, and `at` has wrapped
+        // around: the sum wraps back before it is divided.
         let word = |offset| format!("{words}[({at} + {offset}u) / 2u]");
         format!("bf16_window_bits(vec3<u32>({}, {}, {}), {at})", word(0), word(2), word(4))
     }

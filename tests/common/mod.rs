@@ -1,4 +1,4 @@
-//! What the tests share: a device, buffers on it, and an optimizer with its buffers.
+//! Shared by the tests: a device, buffers on it, and an optimizer with its buffers.
 
 pub mod bf16;
 pub mod by_hand;

@@ -11,7 +11,7 @@ pub struct Case {
     /// File and case, as in `adamw/clip`.
     pub name: String,
     pub rule: String,
-    /// How the engines are given the gradients: files whose names end in `_bf16` hold numbers that bf16 can store.
+    /// Format of the gradients: files whose names end in `_bf16` hold numbers that bf16 can store.
     pub grad_dtype: Dtype,
     /// Hyperparameters under PyTorch's names; those left out have the framework's defaults.
     options: Value,

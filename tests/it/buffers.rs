@@ -32,7 +32,7 @@ fn a_buffer_per_tensor_needs_no_padding() {
     assert!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>() < layout.len(), "the layout pads");
     let lamb = Optimizer::builder(Lamb::default()).clip(Clip::global_norm(0.5));
     for builder in builders().into_iter().chain([lamb]) {
-        // Where no tensor lies, the flat buffers hold 0.
+        // Padding holds 0.
         let flat = |seed: u64| {
             let (values, mut flat) = (random(seed, layout.len()), vec![0.0; layout.len()]);
             for range in &ranges {

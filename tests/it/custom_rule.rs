@@ -141,7 +141,7 @@ fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
         let message = error.to_string();
         assert!(message.contains("\"odd\"") && message.contains(names) && message.contains(line), "{message}");
     }
-    // What the kernel of the update calls its own.
+    // A name that the kernel of the update declares.
     let taken = format!("fn update_elements(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();
     let error = build(Odd { wgsl: taken, ..odd() }).unwrap_err();
     assert!(matches!(&error, Error::Shader { message, .. } if message.contains("update_elements")), "{error}");
@@ -212,10 +212,9 @@ fn an_interface_that_cannot_be_composed_is_refused() {
     let arity = build(with_states(&["a"])).unwrap_err();
     assert!(matches!(arity, Error::RuleInterface { .. }) && arity.to_string().contains("takes 0 states"), "{arity}");
     assert!(matches!(build(Odd { betas: vec![1.0], ..odd() }), Err(Error::Hyperparameter { .. })));
-    // With parameters and gradients more than the eight buffers that wgpu's default limits allow.
-    let seven = with_states(&["a", "b", "c", "d", "e", "f", "g"]);
-    let refused = build(seven).unwrap_err();
-    assert!(matches!(refused, Error::DeviceLimit { available: 8, .. }), "{refused}");
+    // Parameters, gradients, six states and the next control block: wgpu's default limits allow eight buffers.
+    let refused = build(with_states(&["a", "b", "c", "d", "e", "f"])).unwrap_err();
+    assert!(matches!(refused, Error::DeviceLimit { required: 9, available: 8, .. }), "{refused}");
     build(odd()).unwrap();
 }
 

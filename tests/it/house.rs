@@ -79,7 +79,7 @@ fn first_segments(imports: &str) -> Vec<String> {
     names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
-/// What follows `crate::` in a source, up to the end of the path; of a list in braces every name.
+/// Names that follow `crate::` in a source: one per path, and each of a list in braces.
 fn imports(code: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in code.match_indices("crate::") {

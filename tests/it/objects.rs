@@ -1,4 +1,4 @@
-//! What a step over known buffers creates: nothing. And what is compiled before it.
+//! A step over known buffers creates no wgpu object; `prepare` compiles before it.
 
 use wgpu_optim::wgpu::{self, Buffer, CommandEncoder};
 use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sophia};
@@ -32,7 +32,7 @@ fn gpu() -> Gpu {
     device_with(|_| {})
 }
 
-/// How many objects more there are after `record` than before. Nothing that it used is freed in between: the encoder holds it.
+/// Objects after `record` minus those before. The encoder holds all that it used: nothing is freed in between.
 fn created(gpu: &Gpu, record: impl FnOnce(&mut CommandEncoder)) -> [isize; 5] {
     gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let (before, mut encoder) = (objects(gpu), encoder(gpu));

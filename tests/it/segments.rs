@@ -100,7 +100,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                         tensors.iter().filter(|tensor| tensor.group().is_none()).flat_map(TensorInfo::range).collect();
                     let sum_params: f32 = elements.iter().map(|&e| expected[e] + kept[segment] - 1.0).sum();
                     let sum_grads: f32 = elements.iter().map(|&e| grads[e]).sum();
-                    // What has no active element keeps its state.
+                    // A tensor without an active element keeps its state.
                     if !elements.is_empty() {
                         kept[segment] = 2.0 * kept[segment] + t as f32 + 16.0 + sum_grads;
                     }

@@ -1,4 +1,4 @@
-//! What the crate records around a rule: counting, order, groups, statistics.
+//! The step around a rule: counting, order, groups, statistics.
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, assert_same_decision, device, encoder, finish, step_in_parts, storage};
@@ -165,7 +165,7 @@ fn groups_are_kept_apart<'a>(layout: &'a Layout, group_of: impl Fn(usize, Option
         let mut grads = random(2, len);
         let active = |i: usize| owner(i).is_some();
         let norm = global_norm(&(0..len).map(|i| if active(i) { grads[i] } else { 0.0 }).collect::<Vec<_>>());
-        // What is not active is not looked at either.
+        // Gradients that are not active are not looked at either.
         (0..len).filter(|&i| !active(i)).for_each(|i| grads[i] = f32::NAN);
         let mut trainer = Trainer::new(device::gpu(), builder.clone(), layout, &params);
         let mut reference = builder.clone().build_cpu(layout).unwrap();

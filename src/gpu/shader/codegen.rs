@@ -6,12 +6,10 @@ use std::fmt::Write;
 use super::modules::Variant;
 use crate::plan::{Pass, StepPlan};
 use crate::rule::Reduction;
-use crate::storage::{Access, Dtype, StreamSpec};
+use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};
 
-/// Binding of the first stream.
+/// Binding of the first stream. The tables of segments and of factors follow the last.
 const STREAM_BINDING: usize = 4;
-/// Streams that a chunk has shifts for.
-pub(crate) const MAX_STREAMS: usize = 12;
 
 /// The types that a rule's functions name.
 pub(super) fn interface(plan: &StepPlan) -> String {
@@ -167,15 +165,15 @@ fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
 
 /// The table of segments.
 pub(super) fn segment_table(writes: bool) -> String {
-    table("segments", 16, "vec4<u32>", writes)
+    table("segments", STREAM_BINDING + MAX_STREAMS, "vec4<u32>", writes)
 }
 
 /// The table of factors.
 pub(super) fn factor_table(writes: bool) -> String {
-    table("factors", 17, "u32", writes)
+    table("factors", STREAM_BINDING + MAX_STREAMS + 1, "u32", writes)
 }
 
-fn table(name: &str, binding: u32, element: &str, writes: bool) -> String {
+fn table(name: &str, binding: usize, element: &str, writes: bool) -> String {
     let mode = if writes { "read_write" } else { "read" };
     format!("@group(0) @binding({binding}) var<storage, {mode}> {name}: array<{element}>;\n")
 }

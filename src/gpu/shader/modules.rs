@@ -88,7 +88,7 @@ pub(crate) struct Variant {
     pub(crate) group_lookup: GroupLookup,
 }
 
-/// How a kernel finds the options of elements. The names are those of the files in `shaders/device/group_lookup`.
+/// Lookup of the options of elements. Each variant is a file in `shaders/device/group_lookup`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum GroupLookup {
     /// The chunk lies in one active span: it holds the options.
@@ -136,14 +136,17 @@ impl Variant {
         lookups.iter().flat_map(of_lookup).collect()
     }
 
-    /// Whether a chunk of an optimizer with these groups may take the variant.
-    pub(crate) fn is_met(self, groups: &GroupTable) -> bool {
-        match self.group_lookup {
+    /// The variants that an optimizer with these groups may dispatch.
+    pub(crate) fn met(pass: Pass, groups: &GroupTable) -> Vec<Self> {
+        let mut variants = Self::of(pass);
+        variants.retain(|variant| match variant.group_lookup {
             GroupLookup::Uniform => true,
             GroupLookup::Padded => groups.has_blocks() && groups.only_options().is_some(),
             GroupLookup::Block => groups.has_blocks() && groups.only_options().is_none(),
-            GroupLookup::Search => !groups.is_one_span(),
-        }
+            // Partials search, whatever the groups are.
+            GroupLookup::Search => pass == Pass::FactorPartials || !groups.is_one_span(),
+        });
+        variants
     }
 
     /// Short text for labels: `unaligned, shifted, search`.

@@ -24,7 +24,7 @@ pub(crate) struct Binding {
 }
 
 impl Reflection {
-    /// Of the only entry point of a module.
+    /// Reflects the only entry point of a module.
     pub(crate) fn new(module: &Module, info: &ModuleInfo) -> Self {
         let entry = info.get_entry_point(0);
         let used = module.global_variables.iter().filter(|(handle, _)| !entry[*handle].is_empty());

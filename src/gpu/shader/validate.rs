@@ -25,9 +25,9 @@ pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Resu
         let line = error.location(source).map(|location| location.line_number);
         error.emit_to_string_with_path(source, &path(line))
     })?;
-    if module.entry_points.len() != 1 {
+    let [entry] = &module.entry_points[..] else {
         return Err("it declares an entry point; a rule has functions only".to_owned());
-    }
+    };
     for (handle, variable) in module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()) {
         let line = module.global_variables.get_span(handle).location(source).line_number;
         if composed.place(line as usize).0 == "rule" {
@@ -38,9 +38,7 @@ pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Resu
     let reflection = Reflection::new(&module, &info);
     let declared = constants.iter().filter(|(name, _)| reflection.overrides.contains(name));
     let values = declared.map(|(name, value)| (name.clone(), *value)).collect();
-    for entry in &module.entry_points {
-        process_overrides(&module, &info, Some((ShaderStage::Compute, &entry.name)), &values)
-            .map_err(|error| format!("an `override` has no usable value in RuleSpec::constants: {error}"))?;
-    }
+    process_overrides(&module, &info, Some((ShaderStage::Compute, &entry.name)), &values)
+        .map_err(|error| format!("an `override` has no usable value in RuleSpec::constants: {error}"))?;
     Ok(reflection)
 }
