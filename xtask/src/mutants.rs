@@ -34,11 +34,33 @@ use wgsl::Shader;
 /// tests.
 const VALIDATION: &str = "shaders";
 
-/// Their tests of a rule have the rule's name.
-const RULES: [&str; 2] = ["rules", "tensor_norms"];
+/// Modules whose tests of a rule have the rule's name. These tests run before all others of a rule's shader.
+const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
-/// The modules that most often notice for their time, first. All others follow in the order of their names, unit tests
-/// last.
+/// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
+const MODULES: [(&[&str], &[&str]); 16] = [
+    (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
+    (&["rules/prodigy"], &["prodigy"]),
+    (&["rules/sophia", "rules/schedule_free"], &["rules", "auxiliary"]),
+    (&["rules/lamb", "rules/lars", "rules/novograd", "rules/stable_adamw"], &["tensor_norms"]),
+    (&["rules/", "rule/"], &["rules"]),
+    (&["storage/bf16"], &["bf16"]),
+    (
+        &["transform/", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
+        &["clip", "metrics", "metrics_layouts"],
+    ),
+    (&["kernels/segment_", "segments", "device/segment_values"], &["segments", "tensor_norms", "clip"]),
+    (&["kernels/part_sums", "device/workgroup_sum"], &["segments", "tensor_norms", "metrics"]),
+    (&["kernels/metric", "device/stub/metric"], &["metrics", "metrics_layouts"]),
+    (&["kernels/global_norm", "kernels/scaled_sum", "kernels/norm_order"], &["norm", "clip"]),
+    (&["device/workgroup_scaled_sum"], &["norm", "clip"]),
+    (&["kernels/decide", "kernels/control", "kernels/bias_correction"], &["step", "skip", "clip"]),
+    (&["kernels/auxiliary_update"], &["auxiliary"]),
+    (&["device/group_lookup/", "device/step_uniforms/by_group"], &["group_schedules", "step"]),
+    (&["kernels/update", "storage/f32", "device/"], &["step", "buffers"]),
+];
+
+/// The modules that run next: those that notice most for their time. All others follow by name, unit tests last.
 const FIRST: [&str; 9] = ["step", "clip", "skip", "auxiliary", "custom_rule", "buffers", "norm", "rules", "golden"];
 
 #[derive(clap::Args)]
@@ -119,7 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         for mutant in to_check {
             report.add(mutant, Outcome::NotRun);
         }
-        print!("{}", report.table());
+        print!("{}\n{}", report.table(), report.summary());
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -196,19 +218,29 @@ fn stages(tree: &Path, file: &str, chosen: &[String]) -> Vec<Stage> {
     let names = sources.filter(|path| path.extension().is_some_and(|it| it == "rs"));
     let names = names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string()));
     let mut names: Vec<_> = names.filter(|name| name != "main").collect();
-    let rank = |name: &String| match FIRST.iter().position(|first| first == name) {
-        _ if name == VALIDATION => 0,
-        Some(position) => position + 1,
-        None => FIRST.len() + 1,
-    };
+    let order: Vec<_> = [VALIDATION].iter().chain(modules_of(file)).chain(&FIRST).collect();
+    let rank = |name: &String| order.iter().position(|first| **first == name).unwrap_or(order.len());
     names.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
     let is_chosen = |name: &String| chosen.is_empty() || name == VALIDATION || chosen.contains(name);
     let tests = names.into_iter().filter(is_chosen).map(Stage::Test);
     tests.chain(chosen.is_empty().then_some(Stage::Lib)).collect()
 }
 
+/// The row of [`MODULES`] for a shader.
+fn row_of(file: &str) -> Option<usize> {
+    let path = file.strip_prefix("shaders/")?;
+    MODULES.iter().position(|(prefixes, _)| prefixes.iter().any(|prefix| path.starts_with(prefix)))
+}
+
+/// The modules that run first for a shader.
+fn modules_of(file: &str) -> &'static [&'static str] {
+    row_of(file).map_or(&[], |row| MODULES[row].1)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -226,15 +258,40 @@ mod tests {
         let excuse = |mutant: &Mutant| (mutant.line, mutant.excuse.as_ref().map(Excuse::to_string));
         let excuses: Vec<_> = mutants.iter().map(excuse).collect();
         let text = |text: &str| Some(text.to_string());
-        assert_eq!(excuses, [(2, text("equivalent: b is a")), (3, text("undetected: a race")), (4, None)]);
+        assert_eq!(excuses, [(2, text("equivalent: b is a")), (3, text("undetected here: a race")), (4, None)]);
     }
 
     #[test]
     fn every_module_with_a_rank_exists() {
-        for module in [VALIDATION].iter().chain(&RULES).chain(&FIRST) {
+        let mapped = MODULES.iter().flat_map(|(_, modules)| *modules);
+        for module in [VALIDATION].iter().chain(&RULES).chain(&FIRST).chain(mapped) {
             let path = repository().join("tests/it").join(module).with_extension("rs");
             assert!(path.is_file(), "{} is missing", path.display());
         }
+    }
+
+    #[test]
+    fn every_shader_has_modules_and_every_prefix_shaders() {
+        let mut used: HashSet<&str> = HashSet::new();
+        let files = tree::files_below(&repository().join("shaders"));
+        for path in files.iter().filter(|path| path.extension().is_some_and(|it| it == "wgsl")) {
+            let file = path.strip_prefix(repository()).expect("a file below it").to_str().expect("UTF-8");
+            let file = file.replace('\\', "/");
+            let row = row_of(&file).unwrap_or_else(|| panic!("{file} has no row in MODULES"));
+            used.extend(MODULES[row].0.iter().copied().filter(|prefix| file["shaders/".len()..].starts_with(prefix)));
+        }
+        for prefix in MODULES.iter().flat_map(|(prefixes, _)| *prefixes) {
+            assert!(used.contains(prefix), "no shader belongs to {prefix}");
+        }
+    }
+
+    #[test]
+    fn a_shaders_own_modules_run_after_the_validation_and_before_all_others() {
+        let first = |file: &str| stages(&repository(), file, &[])[..3].iter().map(Stage::to_string).collect::<Vec<_>>();
+        let path = |name: &str| format!("tests/it/{name}.rs");
+        assert_eq!(first("shaders/storage/bf16.wgsl"), ["shaders", "bf16", "step"].map(path));
+        assert_eq!(first("shaders/kernels/global_norm.wgsl"), ["shaders", "norm", "clip"].map(path));
+        assert_eq!(stages(&repository(), "shaders/factors.wgsl", &[]).last(), Some(&Stage::Lib));
     }
 
     #[test]

@@ -111,9 +111,8 @@ impl<'a> Worker<'a> {
             usize::MAX - noticed
         });
         let all = stages.into_iter().map(|stage| (stage, ""));
-        // A rule's own tests before all others but the validation; they have its name.
-        let name = Path::new(&mutant.file).components().nth(2).map(|part| part.as_os_str().to_string_lossy());
-        let name = name.as_deref().map(|name| name.trim_end_matches(".wgsl"));
+        // Runs a rule's own tests before all others but the validation.
+        let name = mutant.file.strip_prefix("shaders/rules/").and_then(|name| name.strip_suffix(".wgsl"));
         let of_rules = |stage: &Stage| RULES.iter().any(|rules| *stage == Stage::Test((*rules).to_string()));
         let own = mutant.stages.iter().filter(|stage| of_rules(stage)).filter_map(|stage| Some((stage, name?)));
         let (validation, others): (Vec<_>, Vec<_>) = all.partition(|(stage, _)| is_validation(stage));

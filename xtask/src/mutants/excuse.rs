@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `equivalent`: the results stay the same on every device. `undetected`: a fault that the driver or the tests hide, such
-//! as a race. The scope lists operators, replaced texts, replacements, or parts of the broken line such as `lane <= count`.
+//! as a race; reports say `undetected here`. The scope lists operators, replaced texts, replacements, or parts of the broken line such as `lane <= count`.
 //! Without a scope, the excuse covers every breakage of the line.
 
 use std::fmt;
@@ -25,14 +25,24 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Self; 2] = [Self::Equivalent, Self::Undetected];
+    pub(crate) const ALL: [Self; 2] = [Self::Equivalent, Self::Undetected];
 
-    /// The first word of the comment.
-    pub(crate) fn name(self) -> &'static str {
+    /// First word of the comment.
+    fn keyword(self) -> &'static str {
         match self {
             Self::Equivalent => "equivalent",
             Self::Undetected => "undetected",
         }
+    }
+}
+
+/// Name in reports.
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Equivalent => "equivalent",
+            Self::Undetected => "undetected here",
+        })
     }
 }
 
@@ -47,7 +57,7 @@ pub(crate) struct Excuse {
 
 impl fmt::Display for Excuse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.verdict.name(), self.reason)
+        write!(formatter, "{}: {}", self.verdict, self.reason)
     }
 }
 
@@ -71,13 +81,13 @@ pub(crate) fn line_of(source: &str, offset: usize) -> usize {
 
 /// Every excuse in a shader; an error begins with the line of one that gives no reason.
 pub(crate) fn excuses(shader: &Shader) -> Result<Vec<Excuse>, String> {
-    let verdict = |text: &str| Verdict::ALL.into_iter().find(|verdict| text.trim().starts_with(verdict.name()));
+    let verdict = |text: &str| Verdict::ALL.into_iter().find(|verdict| text.trim().starts_with(verdict.keyword()));
     let comments = shader.line_comments.iter().filter_map(|&(at, text)| Some((at, text.trim(), verdict(text)?)));
     let parsed = comments.map(|(at, text, verdict)| {
-        let (own_line, name) = (line_of(shader.source, at), verdict.name());
-        parse(&text[name.len()..])
+        let (own_line, keyword) = (line_of(shader.source, at), verdict.keyword());
+        parse(&text[keyword.len()..])
             .map(|(scope, reason)| Excuse { line: line_it_speaks_of(shader, at, own_line), verdict, scope, reason })
-            .ok_or_else(|| format!("{own_line}: write `// {name}: reason` or `// {name}(scope): reason`"))
+            .ok_or_else(|| format!("{own_line}: write `// {keyword}: reason` or `// {keyword}(scope): reason`"))
     });
     parsed.collect()
 }
@@ -154,7 +164,7 @@ mod tests {
         let source = "fn f() {\n // undetected(delete): a race\n // equivalent(sign): b is 0\n a = -b;\n}";
         let excuses = excuses(&Shader::parse(source)).expect("well-formed excuses");
         let told: Vec<_> = excuses.iter().map(|excuse| (excuse.line, excuse.to_string())).collect();
-        assert_eq!(told, [(4, "undetected: a race".to_string()), (4, "equivalent: b is 0".to_string())]);
+        assert_eq!(told, [(4, "undetected here: a race".to_string()), (4, "equivalent: b is 0".to_string())]);
         assert_eq!(excused(source), ["delete: ", "sign: "]);
     }
 

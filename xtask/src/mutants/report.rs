@@ -73,27 +73,43 @@ impl Report {
         })
     }
 
+    /// Counts, then the survivors, then the excused breakages of each verdict.
     pub(crate) fn summary(&self) -> String {
         let count = |test: fn(&Outcome) -> bool| self.rows.iter().filter(|(_, outcome)| test(outcome)).count();
+        let excused = Verdict::ALL.map(|verdict| format!("{} {verdict}", self.excused(verdict).count()));
         let mut summary = format!(
-            "{} breakages: {} noticed, {} invalid, {} equivalent, {} undetected, {} survived, {} undecided\n",
+            "{} breakages: {} noticed, {} invalid, {}, {} survived, {} undecided, {} not run\n",
             self.rows.len(),
             count(|outcome| matches!(outcome, Outcome::Noticed(_))),
             count(|outcome| *outcome == Outcome::Invalid),
-            count(|outcome| is_excused(outcome, Verdict::Equivalent)),
-            count(|outcome| is_excused(outcome, Verdict::Undetected)),
+            excused.join(", "),
             count(|outcome| *outcome == Outcome::Survived),
             count(|outcome| matches!(outcome, Outcome::Undecided(_))),
+            count(|outcome| *outcome == Outcome::NotRun),
         );
+        // Writing to a String cannot fail.
         for (mutant, outcome) in self.unnoticed() {
             writeln!(summary, "{outcome}: {}", place(mutant)).ok();
         }
+        for verdict in Verdict::ALL {
+            let mut lines = self.excused(verdict).peekable();
+            if lines.peek().is_some() {
+                writeln!(summary, "\n{verdict}:").ok();
+            }
+            for (mutant, reason) in lines {
+                writeln!(summary, "  {}\n    {reason}", place(mutant)).ok();
+            }
+        }
         summary
     }
-}
 
-fn is_excused(outcome: &Outcome, verdict: Verdict) -> bool {
-    matches!(outcome, Outcome::Excused(excuse) if excuse.verdict == verdict)
+    /// Breakages excused by that verdict, with reasons.
+    fn excused(&self, verdict: Verdict) -> impl Iterator<Item = (&Mutant, &str)> {
+        self.rows.iter().filter_map(move |(mutant, outcome)| match outcome {
+            Outcome::Excused(excuse) if excuse.verdict == verdict => Some((mutant, excuse.reason.as_str())),
+            _ => None,
+        })
+    }
 }
 
 /// Where and what, in one line.
@@ -162,31 +178,50 @@ mod tests {
         );
     }
 
+    /// The first breakage is equivalent, the second undetected, the third survived.
+    fn report() -> Report {
+        let source = "fn f() {\n    // equivalent: c is 0\n    // undetected: a race\n    a = b - c;\n}";
+        let excuses = excuses(&Shader::parse(source)).expect("well-formed excuses").into_iter().map(Outcome::Excused);
+        let mut report = Report::new();
+        let mutants = mutants("fn f() {\n    a = b - c;\n    d = e;\n}");
+        for (mutant, outcome) in mutants.into_iter().zip(excuses.chain([Outcome::Survived])) {
+            report.add(mutant, outcome);
+        }
+        report
+    }
+
+    /// The lines of the summary below a heading.
+    fn listed(heading: &str) -> Vec<String> {
+        let summary = report().summary();
+        let lines = summary.lines().skip_while(|line| *line != heading).skip(1);
+        lines.take_while(|line| line.starts_with("  ")).map(str::to_string).collect()
+    }
+
+    #[test]
+    fn equivalent_breakages_are_listed_apart() {
+        assert_eq!(listed("equivalent:"), ["  shaders/a.wgsl:2 drop: a = b - c; → a = b;", "    c is 0"]);
+    }
+
+    #[test]
+    fn undetected_breakages_are_listed_apart() {
+        assert_eq!(listed("undetected here:"), ["  shaders/a.wgsl:2 sign: a = b - c; → a = b + c;", "    a race"]);
+    }
+
     #[test]
     fn the_summary_names_the_survivors_and_counts_the_rest() {
-        let source = "fn f() {\n    // equivalent: c is 0\n    // undetected: a race\n    a = b - c;\n}";
-        let [equivalent, undetected] =
-            <[Excuse; 2]>::try_from(excuses(&Shader::parse(source)).expect("well-formed excuses")).expect("two");
+        let mut report = report();
         let mutants = mutants("fn f() {\n    a = b - c;\n}");
-        let mut report = Report::new();
-        let outcomes = [
-            Outcome::Excused(equivalent),
-            Outcome::Excused(undetected.clone()),
-            Outcome::Excused(undetected),
-            Outcome::Undecided("killed".into()),
-            Outcome::Survived,
-            Outcome::Noticed("tests/it/rules.rs: lion".into()),
-        ];
-        for outcome in outcomes {
+        let noticed = Outcome::Noticed("tests/it/rules.rs: lion".into());
+        for outcome in [Outcome::Undecided("killed".into()), noticed, Outcome::Invalid, Outcome::NotRun] {
             report.add(mutants[1].clone(), outcome);
         }
-        let summary = report.summary();
-        let counts = "6 breakages: 1 noticed, 0 invalid, 1 equivalent, 2 undetected, 1 survived, 1 undecided\n";
+        let (summary, table) = (report.summary(), report.table());
+        let counts =
+            "7 breakages: 1 noticed, 1 invalid, 1 equivalent, 1 undetected here, 1 survived, 1 undecided, 1 not run\n";
         assert!(summary.starts_with(counts), "{summary}");
-        assert!(summary.contains("SURVIVED: shaders/a.wgsl:2 sign: a = b - c; → a = b + c;"), "{summary}");
+        assert!(summary.contains("\nSURVIVED: shaders/a.wgsl:2 delete: d = e; → (nothing)\n"), "{summary}");
         assert_eq!(report.unnoticed().count(), 2);
-        let table = report.table();
-        for outcome in ["equivalent: c is 0", "undetected: a race", "SURVIVED"] {
+        for outcome in ["equivalent: c is 0", "undetected here: a race", "SURVIVED"] {
             assert!(table.contains(outcome), "{table}");
         }
     }
