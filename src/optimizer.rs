@@ -120,7 +120,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
-    /// [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
+    /// [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for bf16
+    /// gradients whose slices begin at odd elements while the step sums over all of them, and those of
     /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
         &mut self,
@@ -140,7 +141,7 @@ impl Optimizer {
     /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`] that concern the buffers.
+    /// The errors of [`Optimizer::step`] about buffers.
     pub fn prepare<'a>(
         &mut self,
         params: impl Into<BufferSlices<'a>>,

@@ -57,7 +57,7 @@ pub(crate) struct StepPlan {
     /// The segments of the rule's sums, if it has any.
     pub(crate) segments: Option<Segments>,
     pub(crate) factors: Option<Factors>,
-    /// Which steps are sampled, if any.
+    /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
     /// Elements of the flat space.
     pub(crate) len: usize,
@@ -316,7 +316,7 @@ impl StepPlan {
         Ok(StepHead {
             lr,
             inv_scale: sign / self.grad_scale,
-            max_norm: self.clip.limit.unwrap_or(f32::MAX),
+            clip_limit: self.clip.limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact,
         })
     }

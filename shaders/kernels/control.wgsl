@@ -37,8 +37,8 @@ struct StepHead {
     lr: f32,
     // 1 / gradient scale; negative to maximize.
     inv_scale: f32,
-    // The maximum norm, or the percentile as a fraction.
-    max_norm: f32,
+    // The maximum norm; for clipping at a percentile, the fraction.
+    clip_limit: f32,
     flags: u32,
 }
 

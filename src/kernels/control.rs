@@ -61,7 +61,8 @@ impl ControlBlock {
 pub(crate) struct StepHead {
     pub(crate) lr: f32,
     pub(crate) inv_scale: f32,
-    pub(crate) max_norm: f32,
+    /// Maximum norm; for clipping at a percentile, the fraction.
+    pub(crate) clip_limit: f32,
     pub(crate) flags: u32,
 }
 

@@ -32,7 +32,7 @@ rule! {
     /// All numbers are f32. At `d` = 1e-6 a parameter of 1 moves by some tens of its last digit. The first estimates of
     /// `d` are then good to a few percent; later ones compensate.
     ///
-    /// Where `d·grad` is below 3e-18, `exp_avg_sq` underflows (at β₂ = 0.999). `eps` then replaces it, if it is well
+    /// `exp_avg_sq` underflows (at β₂ = 0.999) for `d·grad` below 3e-18. `eps` then replaces it, if it is well
     /// above 1e-19/`d`. An applied gradient that is not finite fixes `d` from then on.
     ///
     /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`,

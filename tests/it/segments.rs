@@ -1,4 +1,4 @@
-//! What a rule from outside the crate gets of sums over tensors and of states of tensors.
+//! Sums over tensors and states of tensors, in a rule from outside the crate.
 
 use std::borrow::Cow;
 
@@ -140,7 +140,7 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
         trainer.step(&grads);
         let mut reference = optimizer.build_cpu(&layout).unwrap();
         reference.step(&mut params, &grads).unwrap();
-        // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
+        // Each parameter adds 1, the old state, 5, and 1 - 2, below 2^24; the tensor adds its new state.
         let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
         for got in [trainer.state("sum"), reference.state("sum").unwrap().to_vec()] {
             assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);

@@ -221,7 +221,7 @@ fn only_uniforms(
     }
 }
 
-/// What the function was called with whose result an expression is; none but of calls beyond all branches.
+/// The arguments of the call whose result an expression is. `None` for calls within a branch.
 fn arguments_of(
     block: &naga::Block,
     expression: naga::Handle<naga::Expression>,
@@ -233,7 +233,7 @@ fn arguments_of(
     })
 }
 
-/// What a chain of members in a uniform, or in an argument that all invocations have alike, is called.
+/// The path of a chain of members in a uniform, or in an argument that is equal in all invocations.
 fn uniform_path(
     module: &naga::Module,
     function: &naga::Function,
