@@ -7,10 +7,12 @@ mod encode;
 mod kernel;
 mod pipelines;
 mod prepared_step;
+mod recorded_calls;
 mod resources;
 pub(crate) mod shader;
 mod shared_pipelines;
 mod step_uniforms;
+mod submission;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
@@ -18,6 +20,8 @@ pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges}
 pub(crate) use encode::encode;
 pub(crate) use pipelines::Pipelines;
 pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group};
+pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use resources::{Resources, check_limit, init_buffer, state_ranges};
 pub use shared_pipelines::SharedPipelines;
 pub(crate) use step_uniforms::StepUniforms;
+pub(crate) use submission::Submission;

@@ -14,6 +14,8 @@ pub(crate) const CLIP: u32 = 1;
 pub(crate) const SKIP: u32 = 2;
 pub(crate) const STOP: u32 = 4;
 pub(crate) const EXACT: u32 = 8;
+/// The program gave the states: no step is the first.
+pub(crate) const GIVEN_STATES: u32 = 16;
 
 /// `ControlBlock` of the WGSL, field by field.
 #[repr(C)]

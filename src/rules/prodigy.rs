@@ -108,7 +108,7 @@ impl Prodigy {
 
 /// `first_param` of the WGSL.
 fn first_param(param: f32, p0: f32, step: &StepScalars) -> f32 {
-    if step.t == 1 { param } else { p0 }
+    if step.is_first { param } else { p0 }
 }
 
 impl Rule for Prodigy {
@@ -218,7 +218,7 @@ impl TensorState for Prodigy {
         let d0 = self.d0 as f32;
         vec![("d", d0), ("d_max", d0), ("d_numerator", 0.0), ("previous_d", d0)]
     }
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], _: u32) {
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], _: u32, _: bool) {
         let [old_d, old_d_max, old_d_numerator, _] = *state;
         let [numerator, s_norm, ..] = sums;
         let remaining = lerp(old_d_numerator, 0.0, self.beta_of_sums() as f32, (1.0 - self.beta_of_sums()) as f32);

@@ -27,7 +27,7 @@ impl Rule for Sums {
             return SegmentSums(old.param + step.tensor_state.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
         }
         fn update_tensor_state(
-            old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
+            old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32, is_first: bool,
         ) -> TensorState {
             return TensorState(hyper.two * old.kept + f32(t) + lr + sums.grads);
         }
@@ -62,7 +62,7 @@ impl TensorState for Sums {
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
         vec![("kept", 5.0)]
     }
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, _: [f32; 4], t: u32, _: bool) {
         state[0] = 2.0 * state[0] + t as f32 + lr + sums[1];
     }
 }

@@ -143,19 +143,21 @@ fn branches_on_the_step_are_found() {
 }
 
 /// Uniforms that differ from step to step, and the names of arguments with such values.
-const CHANGING: [&str; 12] = [
+const CHANGING: [&str; 14] = [
     "control",
     "uniforms.head.lr",
     "uniforms.head.inv_scale",
-    "uniforms.head.max_norm",
+    "uniforms.head.clip_limit",
     "uniforms.group_lrs",
     "step.t",
+    "step.is_first",
     "step.bias_correction",
     "step.scalar_state",
     "context",
     // Arguments of a rule's `update_scalars` and `update_tensor_state`.
     "lr",
     "t",
+    "is_first",
     "bias_correction",
 ];
 
