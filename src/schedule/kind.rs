@@ -68,6 +68,7 @@ macro_rules! kind {
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+        #[non_exhaustive]
         pub struct $Kind {
             $($(#[$doc])* $(#[cfg_attr(feature = "serde", serde(rename = $key))])? pub $field: $type,)*
             $($($(#[$option_doc])* $(#[cfg_attr(feature = "serde", serde(rename = $option_key))])?

@@ -1,5 +1,6 @@
-//! The repository's chores: `cargo xtask test`, `cargo xtask mutants` and `cargo xtask gallery`.
+//! The repository's chores: `cargo xtask test`, `mutants`, `gallery` and `api`.
 
+mod api;
 mod gallery;
 mod mutants;
 mod test;
@@ -30,6 +31,12 @@ enum Chore {
     Mutants(mutants::Options),
     /// Draw the pictures of the READMEs anew
     Gallery,
+    /// List the public surface in docs/api.txt
+    Api {
+        /// Fail if the listing in the tree differs, and write nothing
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -37,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
         Chore::Mutants(options) => mutants::run(&options),
         Chore::Gallery => gallery::run(),
+        Chore::Api { check } => api::run(check),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");
