@@ -332,9 +332,18 @@ fn a_useless_gradient_scale_is_refused() {
     let layout = Layout::flat(4).unwrap();
     let mut gpu = Optimizer::builder(Sgd::default()).build(&device, &queue, &layout).unwrap();
     let mut cpu = Optimizer::builder(Sgd::default()).build_cpu(&layout).unwrap();
-    for scale in [0.0, -2.0, f32::NAN, f32::INFINITY, 1e-40, f32::MAX] {
-        refused!(gpu.set_grad_scale(scale), Error::Hyperparameter { .. });
-        refused!(cpu.set_grad_scale(scale), Error::Hyperparameter { .. });
+    // 5e-39 is subnormal, and its inverse is normal.
+    for scale in [0.0, -2.0, f32::NAN, f32::INFINITY, 1e-40, 5e-39, 8.6e37, f32::MAX] {
+        for message in [
+            refused!(gpu.set_grad_scale(scale), Error::Hyperparameter { .. }),
+            refused!(cpu.set_grad_scale(scale), Error::Hyperparameter { .. }),
+        ] {
+            assert_says(&message, &["1.2e-38 to 8.5e37", "positive and normal in f32, with a normal inverse"]);
+        }
+    }
+    for scale in [f32::MIN_POSITIVE, 8.5e37] {
+        gpu.set_grad_scale(scale).unwrap();
+        cpu.set_grad_scale(scale).unwrap();
     }
     let gpu_of = |usage, size| {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
