@@ -21,6 +21,7 @@ macro_rules! config {
         /// A rule from a configuration file: `{"name": "adamw", "lr": 0.001, "betas": [0.9, 0.999]}`.
         ///
         /// Keys are the rule's fields, PyTorch's keywords where PyTorch has the rule; missing ones have the rule's defaults.
+        /// Floats that JSON lacks are `"inf"`, `"-inf"` and `"nan"`.
         /// With `"convention": "keras"` the defaults are those of [`AdamW::keras`], and so for every rule with that preset;
         /// `"torch"` means the rule's own. Errors on an unknown name, key or convention list what is allowed.
         ///

@@ -11,6 +11,9 @@ pub enum StepMode {
     Linear,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(StepMode);
+
 kind! {
     /// Smith's learning rate range test (arXiv 1506.01186), fastai's `lr_find`: records the loss while the learning
     /// rate rises at each step.
@@ -100,10 +103,13 @@ impl RangeTest {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrPoint {
     /// The step's learning rate.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub lr: f64,
     /// The loss that `train_step` returned.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub loss: f64,
     /// Running average of the losses so far, bias-corrected.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub smooth_loss: f64,
 }
 
@@ -125,10 +131,13 @@ pub struct LrCurve {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrSuggestions {
     /// The rate at which the slope of the loss over log(lr) is minimal: fastai's `steep`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub steepest: f64,
     /// Near the middle of the longest decreasing subsequence of the losses: fastai's `valley`, its default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub valley: f64,
     /// A tenth of the learning rate with the minimum loss: fastai's `minimum`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub minimum: f64,
 }
 

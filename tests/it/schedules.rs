@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wgpu_optim::schedule::{Chained, Constant, Cosine, Cyclic, OneCycle, PiecewiseConstant, ReduceLROnPlateau};
-use wgpu_optim::schedule::{Sequential, Warmup, WarmupType};
+use wgpu_optim::schedule::{Chained, Constant, Cosine, Cyclic, OneCycle, PiecewiseConstant, PlateauMode};
+use wgpu_optim::schedule::{ReduceLROnPlateau, Sequential, Warmup, WarmupType};
 use wgpu_optim::{Error, Layout, Optimizer, Schedule, Sgd};
 
 #[derive(Deserialize)]
@@ -103,6 +103,21 @@ fn a_plateau_reduces_when_pytorch_does_also_from_a_file_in_between() {
             let saved = serde_json::to_string(&plateau).expect(&what);
             plateau = serde_json::from_str(&saved).expect(&saved);
         }
+    }
+}
+
+#[test]
+fn a_plateau_remembers_an_infinite_best_from_a_file() {
+    for (mode, best, written) in
+        [(PlateauMode::Max, f64::INFINITY, "inf"), (PlateauMode::Min, f64::NEG_INFINITY, "-inf")]
+    {
+        let mut plateau = ReduceLROnPlateau::new(1.0).with_mode(mode).with_patience(0);
+        assert_eq!(plateau.step(best).unwrap(), 1.0);
+        let saved = serde_json::to_value(&plateau).unwrap();
+        assert_eq!(saved["best"], written);
+        let mut loaded: ReduceLROnPlateau = serde_json::from_value(saved).unwrap();
+        assert_eq!(loaded, plateau);
+        assert_eq!(loaded.step(0.5).unwrap(), 0.1);
     }
 }
 
