@@ -7,6 +7,7 @@ mod snapshot;
 pub use snapshot::CpuSnapshot;
 
 use crate::error::WITH_PADDING;
+use crate::factors::FactorValues;
 use crate::factors::NAMES;
 use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::bias_correction::BiasPowers;
@@ -14,7 +15,7 @@ use crate::kernels::control::{ControlBlock, NONE, StepHead};
 use crate::kernels::decide::decide;
 use crate::kernels::factor_partials::factor_partials;
 use crate::kernels::factor_row_mean::factor_row_mean;
-use crate::kernels::factor_update::{FactorValues, factor_update};
+use crate::kernels::factor_update::factor_update;
 use crate::kernels::global_norm::global_norm;
 use crate::kernels::metric_sums::MetricSums;
 use crate::kernels::metrics_reduce::metrics_reduce;
@@ -26,7 +27,7 @@ use crate::kernels::segment_reduce::segment_reduce;
 use crate::kernels::segment_update::segment_update;
 use crate::kernels::update::update;
 use crate::kernels::update_elements::{ElementTables, SegmentRow, Shard, StepContext};
-use crate::kernels::update_single_pass;
+use crate::kernels::update_single_pass::update_single_pass;
 use crate::metrics::{GroupStats, History, HostHistory, Stats};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::rule::four;
@@ -234,8 +235,7 @@ impl CpuOptimizer {
                 });
             }
             Pass::UpdateSinglePass => {
-                update_single_pass::count(&mut state.control, head, powers, rule);
-                let context = StepContext::new(&state.control, head.lr, [head.inv_scale, 1.0]);
+                let context = update_single_pass(&mut state.control, head, powers, rule);
                 let len = MIN_SHARD_LEN.max(shard_len(plan));
                 let findings = map_shards(plan, state, params, len, false, |tables, shard| {
                     update(rule, tables, &context, grads, shard)

@@ -1,8 +1,12 @@
+mod values;
+
 use std::ops::Range;
 
 use crate::groups::GroupTable;
 use crate::rule::Rule;
 use crate::{Error, Layout};
+
+pub(crate) use values::FactorValues;
 
 /// Names of the factored states, in their order.
 pub(crate) const NAMES: [&str; 3] = ["row_var", "col_var", "variance"];

@@ -4,6 +4,7 @@ mod adapter;
 mod buffer_slices;
 mod chunking;
 mod encode;
+mod kernel;
 mod pipelines;
 mod prepared_step;
 mod resources;

@@ -3,6 +3,7 @@
 #[cfg(feature = "serde")]
 mod csv_json;
 pub mod history;
+mod history_options;
 mod readback;
 mod sampler;
 mod stats;
@@ -10,8 +11,9 @@ mod stats;
 mod tensorboard;
 
 pub(crate) use history::{DeviceHistory, HostHistory};
-pub use history::{GroupStats, History, HistoryOptions};
+pub use history::{History, ReadbackHistory};
+pub use history_options::HistoryOptions;
+pub use readback::Readback;
 pub(crate) use readback::StagingPool;
-pub use readback::{Readback, ReadbackHistory, ReadbackStats};
 pub(crate) use sampler::{MetricsSampler, RecordDecoder};
-pub use stats::Stats;
+pub use stats::{GroupStats, ReadbackStats, Stats};

@@ -2,6 +2,9 @@
 
 mod bf16;
 mod f32;
+mod format;
+
+use format::Format;
 
 /// Bits of an f32 without its sign.
 pub(crate) const ABSOLUTE: u32 = 0x7fff_ffff;
@@ -39,33 +42,6 @@ impl Dtype {
             Self::Bf16 => &bf16::Bf16,
         }
     }
-}
-
-/// The shader side of a storage format: its WGSL module, and expressions over the module's functions.
-pub(crate) trait Format {
-    /// Name of the module in `shaders/storage`.
-    fn name(&self) -> &'static str;
-
-    /// Text of the module.
-    fn wgsl(&self) -> &'static str;
-
-    /// Functions that the expressions call.
-    fn functions(&self) -> &'static [&'static str];
-
-    /// Type of the words of four numbers.
-    fn quad_type(&self) -> &'static str;
-
-    /// The f32 bits of the four numbers whose words `quad` is.
-    fn load_quad(&self, quad: &str) -> String;
-
-    /// The f32 bits of the four numbers from element `at` on of `words`, an array of u32.
-    fn load_each(&self, words: &str, at: &str) -> String;
-
-    /// Statement that stores four numbers as `quad`, given their f32 `bits`. `None` for formats that kernels only read.
-    fn store_quad(&self, quad: &str) -> Option<String>;
-
-    /// Statements that store the active ones of four numbers from element `at` on, given `bits` and `is_active`.
-    fn store_each(&self, words: &str, at: &str) -> Option<String>;
 }
 
 /// The text of a format's module, by its path below `shaders/`.
@@ -138,8 +114,7 @@ impl<'a> HostSlice<'a> {
         match self {
             Self::F32(values) => &values[range],
             Self::Bf16(values) => {
-                scratch.clear();
-                scratch.extend(values[range].iter().map(|&number| bf16::widen(number)));
+                bf16::load(&values[range], scratch);
                 scratch
             }
         }

@@ -121,7 +121,7 @@ impl TransformedRule {
 
     pub(crate) fn update(&self, elements: Elements<'_>, step: &StepScalars) {
         match &self.clip_segment {
-            Some(clip) => self.rule.update(elements.with_clip_factors(clip.factors(step.sums)), step),
+            Some(clip) => self.rule.update(elements.with_clip_factors(clip.clip_factors(step.sums)), step),
             None => self.rule.update(elements, step),
         }
     }
@@ -130,7 +130,7 @@ impl TransformedRule {
     pub(crate) fn metric_of(&self, elements: Terms<'_>, step: &StepScalars) {
         let Some(metric) = self.rule.metric() else { return };
         match &self.clip_segment {
-            Some(clip) => metric.metric(elements.with_clip_factors(clip.factors(step.sums)), step),
+            Some(clip) => metric.metric(elements.with_clip_factors(clip.clip_factors(step.sums)), step),
             None => metric.metric(elements, step),
         }
     }

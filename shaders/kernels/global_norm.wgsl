@@ -11,6 +11,7 @@ import package::device::workgroup_scaled_sum::{workgroup_sum};
 import package::kernels::control::{INFINITE, NONE, first_nonfinite};
 import package::kernels::norm_order::{power_of_two, summands};
 import package::kernels::scaled_sum::{ScaledSum, combine};
+import package::tile::{TILE_LEN};
 import group_lookup::{BlockOptions};
 import streams::{load_grad};
 
@@ -66,7 +67,7 @@ fn global_norm(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = workgroup.y * grid.x + workgroup.x;
-    let element = tile * 8192u + lane / 8u * 1024u + lane % 8u * 4u;
+    let element = tile * TILE_LEN + lane / 8u * 1024u + lane % 8u * 4u;
     var sum = sum_rows(element);
     sum = combine(sum, sum_rows(element + 256u));
     sum = combine(sum, sum_rows(element + 512u));
@@ -81,8 +82,8 @@ fn global_norm(
     }
     sum = workgroup_sum(sum, lane);
     // The grid may have more workgroups than the chunk has tiles.
-    // undetected(<=, 8191u, && tile * 8192u < chunk.length): the next chunk overwrites it; lavapipe discards the rest
-    if lane == 0u && tile * 8192u < chunk.length {
-        tile_sums[chunk.start / 8192u + tile] = sum;
+    // undetected(<=, && tile * TILE_LEN < chunk.length): the next chunk overwrites it; lavapipe discards the rest
+    if lane == 0u && tile * TILE_LEN < chunk.length {
+        tile_sums[chunk.start / TILE_LEN + tile] = sum;
     }
 }

@@ -8,6 +8,7 @@ import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::device::quad_options::{QuadOptions};
 import package::rule::step::{StepScalars};
+import package::tile::{TILE_LEN};
 import factored_variance::{with_variance};
 import group_lookup::{block_options_at, quad_options_at};
 import interface::{Element, unpack_scalar_state};
@@ -34,7 +35,7 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
     let exists = (control.apply != 0u) & (number < part_count()) & (part.x < chunk.start + chunk.length);
     var sums = LaneSums();
     if exists {
-        let tile = part.x / 8192u * 8192u;
+        let tile = part.x / TILE_LEN * TILE_LEN;
         // equivalent(<=): no part has elements in a ninth row
         for (var i = 0u; i < 8u; i++) {
             let index = tile + lane / 8u * 256u + i * 32u + lane % 8u * 4u;

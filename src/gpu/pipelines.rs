@@ -1,49 +1,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wgpu::{
-    BindGroup, BindGroupEntry, BindGroupLayout, BindGroupLayoutEntry, BindingResource, BindingType, BufferBindingType,
-    ComputePipeline,
-};
+use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType};
 
 use super::chunking::MIN_GRID;
+use super::kernel::{Kernel, KernelKey};
 use super::resources::check_limit;
-use super::shader::{self, Binding, Reflection, Variant};
-use super::shared_pipelines::{KernelKey, SharedPipelines};
+use super::shader::{self, Reflection, Variant};
+use super::shared_pipelines::SharedPipelines;
 use crate::Error;
 use crate::plan::{Pass, StepPlan};
 
 /// Maximum invocations of a workgroup.
 pub(crate) const WORKGROUP_SIZE: u32 = 256;
-
-/// A compiled kernel, and what it binds.
-#[derive(Debug)]
-pub(crate) struct Kernel {
-    pub(crate) pipeline: ComputePipeline,
-    /// Layout of bind group 0.
-    pub(crate) layout: BindGroupLayout,
-    pub(crate) bindings: Vec<Binding>,
-    /// Whether it binds the uniforms of the step as bind group 1.
-    pub(crate) reads_uniforms: bool,
-}
-
-impl Kernel {
-    /// Binds the resource of each variable of bind group 0, by the variable's name.
-    pub(crate) fn bind_group<'a>(
-        &self,
-        device: &wgpu::Device,
-        label: &str,
-        resource: impl Fn(&str) -> Option<BindingResource<'a>>,
-    ) -> BindGroup {
-        let entry = |binding: &Binding| {
-            let resource = resource(&binding.name)?;
-            Some(BindGroupEntry { binding: binding.number, resource })
-        };
-        let entries: Vec<_> = self.bindings.iter().filter_map(entry).collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
-        device.create_bind_group(&descriptor)
-    }
-}
 
 /// The kernels of one optimizer, each compiled on first use unless another optimizer has it already.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
-use super::pipelines::{Kernel, Pipelines, WORKGROUP_SIZE};
+use super::kernel::Kernel;
+use super::pipelines::{Pipelines, WORKGROUP_SIZE};
 use super::resources::{Resources, buffer_binding, init_buffer};
 use super::shader::{GroupLookup, Variant, bound_streams};
 use crate::Error;

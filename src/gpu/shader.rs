@@ -4,12 +4,15 @@ mod codegen;
 mod compose;
 mod modules;
 mod reflect;
+mod scan;
 mod validate;
+mod variant;
 
 pub(crate) use codegen::bound_streams;
-pub(crate) use modules::{GroupLookup, Variant};
+
 pub(crate) use reflect::{Binding, Reflection};
 pub(crate) use validate::validate;
+pub(crate) use variant::{GroupLookup, Variant};
 
 use std::sync::Arc;
 
@@ -25,12 +28,13 @@ use compose::Composed;
 /// [`Error::Shader`] for an import or a name of the rule's WGSL.
 pub(crate) fn kernel(plan: &StepPlan, pass: Pass, variant: Variant) -> Result<Composed, Error> {
     let seams = modules::seams(plan, pass, variant);
-    compose::compose(&format!("kernels/{}", pass.name()), &seams).map_err(|message| shader_error(plan, message))
+    compose::compose(&format!("kernels/{}", pass.name()), &seams, modules::file)
+        .map_err(|message| shader_error(plan, message))
 }
 
 /// The `override` constants that a module declares.
 pub(crate) fn overrides(wgsl: &str) -> Vec<String> {
-    let declared = compose::declarations(wgsl).into_iter();
+    let declared = scan::declarations(wgsl).into_iter();
     declared.filter(|(keyword, ..)| *keyword == "override").map(|(.., name)| name).collect()
 }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::pipelines::Kernel;
+use super::kernel::{Kernel, KernelKey};
 use super::shader::Reflection;
 
 /// Kernels, each compiled once, by the first thread that asks for it.
@@ -33,13 +33,6 @@ pub struct SharedPipelines {
     compiled: Arc<Mutex<Compiled>>,
     /// Interfaces of valid kernels.
     validated: Arc<Mutex<HashMap<KernelKey, Arc<Reflection>>>>,
-}
-
-/// Identity of a kernel: all that compiles to its code. Constants are compared by their bits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct KernelKey {
-    pub(crate) source: String,
-    pub(crate) constants: Vec<(String, u64)>,
 }
 
 impl fmt::Debug for SharedPipelines {

@@ -2,9 +2,9 @@
 
 use super::bias_correction::BiasPowers;
 use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
-use super::norm_order::NormOrder;
+use super::norm_order::{NormOrder, power_of_two};
 use super::percentile::Norms;
-use super::scaled_sum::{ScaledSum, power_of_two};
+use super::scaled_sum::ScaledSum;
 use crate::storage::INFINITE;
 use crate::tile::workgroup_sum;
 use crate::transform::TransformedRule;
@@ -64,7 +64,7 @@ pub(crate) fn decide(
         grad_norm = f32::from_bits(total.max_bits);
     }
     let counts = block.stopped == 0;
-    let max_norm = norms.map_or(head.max_norm, |norms| norms.max_norm(head.max_norm, grad_norm, counts));
+    let max_norm = norms.map_or(head.max_norm, |norms| norms.max_norm_of(head.max_norm, grad_norm, counts));
     block.lr = head.lr;
     block.grad_norm = grad_norm;
     block.findings = NORM_MEASURED;

@@ -1,10 +1,9 @@
 //! Sums of squared gradients over each row and column. The device stores partials of 64 elements and adds them in
 //! `factor_update`; here each line's partials are added at once, in the same order.
 
-use super::factor_update::FactorValues;
 use super::part_sums::StepInputs;
 use super::update_elements::StepContext;
-use crate::factors::{Axis, Factors, PARTIAL_LEN};
+use crate::factors::{Axis, FactorValues, Factors, PARTIAL_LEN};
 use crate::parallel;
 
 /// Number of consecutive partials that are summed before their sum is added to the total: limits rounding error.

@@ -1,7 +1,6 @@
 //! The mean over the row factors of each matrix.
 
-use super::factor_update::FactorValues;
-use crate::factors::Factors;
+use crate::factors::{FactorValues, Factors};
 use crate::tile::{add, workgroup_sum};
 use crate::transform::TransformedRule;
 

@@ -1,8 +1,8 @@
 //! The norm of all gradients and their finite check: one sum per tile.
 
 use super::control::NONE;
-use super::norm_order::NormOrder;
-use super::scaled_sum::{ScaledSum, power_of_two};
+use super::norm_order::{NormOrder, power_of_two};
+use super::scaled_sum::ScaledSum;
 use crate::groups::GroupTable;
 use crate::simd::vectorized;
 use crate::storage::{ABSOLUTE, INFINITE};

@@ -1,7 +1,5 @@
 //! The p-norm: p = 1, 2, infinity, or any other from 1 to 32.
 
-use super::scaled_sum::power_of_two;
-
 /// The order of the global norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum NormOrder {
@@ -63,4 +61,9 @@ impl NormOrder {
             Self::P(p) => sum.powf(1.0 / p),
         }
     }
+}
+
+/// 2^exponent, and 0 below the normal range.
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((exponent + 127).clamp(0, 254) as u32) << 23)
 }

@@ -1,8 +1,7 @@
 //! Sums over segment parts, shared by `segment_reduce` and `metrics_reduce`.
 
-use super::factor_update::FactorValues;
 use super::update_elements::{SegmentRow, StepContext};
-use crate::factors::Factors;
+use crate::factors::{FactorValues, Factors};
 use crate::groups::GroupTable;
 use crate::rule::SpanView;
 use crate::segments::SegmentPart;

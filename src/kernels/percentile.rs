@@ -16,7 +16,7 @@ impl Norms {
     }
 
     /// `max_norm_of` of the WGSL: stores a norm if it `counts`; returns the norm below which `fraction` of the stored ones lie.
-    pub(crate) fn max_norm(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
+    pub(crate) fn max_norm_of(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
         let window = self.norms.len();
         if counts && grad_norm.to_bits() < INFINITE {
             self.norms[self.count % window] = grad_norm.to_bits();

@@ -1,9 +1,8 @@
 //! Unscales and clips gradients, applies the rule to each span, and checks for non-finite gradients.
 
 use super::control::{ControlBlock, NONE};
-use super::factor_update::FactorValues;
 use crate::Error;
-use crate::factors::Factors;
+use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupSpan, GroupTable};
 use crate::rule::{Elements, Grads, Report, StepScalars};
 use crate::storage::{ABSOLUTE, HostSlice, INFINITE};

@@ -1,11 +1,17 @@
-//! The single-pass step: advances the step counter, then updates all elements.
+//! The whole step in one dispatch: advances the step counter, then updates all elements.
 
 use super::bias_correction::BiasPowers;
 use super::control::{ControlBlock, NONE, StepHead};
+use super::update_elements::StepContext;
 use crate::transform::TransformedRule;
 
-/// Counts the step.
-pub(crate) fn count(block: &mut ControlBlock, head: &StepHead, powers: &BiasPowers, rule: &TransformedRule) {
+/// Counts the step. Returns the context for the update of its elements, which follows.
+pub(crate) fn update_single_pass(
+    block: &mut ControlBlock,
+    head: &StepHead,
+    powers: &BiasPowers,
+    rule: &TransformedRule,
+) -> StepContext {
     block.bias_correction = block.upcoming_bias_correction;
     block.upcoming_bias_correction = powers.bias_correction(block.step + 2);
     block.step += 1;
@@ -13,4 +19,5 @@ pub(crate) fn count(block: &mut ControlBlock, head: &StepHead, powers: &BiasPowe
     block.findings = 0;
     block.first_nonfinite = [NONE; 2];
     rule.update_scalars(&mut block.scalar_state, head.lr, block.bias_correction, block.step);
+    StepContext::new(block, head.lr, [head.inv_scale, 1.0])
 }

@@ -7,7 +7,6 @@ use std::task::{Context, Poll, Waker};
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
-use super::{History, Stats};
 use crate::Error;
 
 /// Free staging buffers of one size, for reuse.
@@ -25,11 +24,6 @@ impl StagingPool {
 
 /// Resolves to `None` if the encoder was dropped.
 type Mapped = Pin<Box<dyn Future<Output = Option<Result<(), wgpu::BufferAsyncError>>> + Send>>;
-
-/// A readback of the statistics of one step.
-pub type ReadbackStats = Readback<Stats>;
-/// A readback of the statistics of recent steps.
-pub type ReadbackHistory = Readback<History>;
 
 /// Turns the bytes of a readback into its value.
 type Decode<T> = Arc<dyn Fn(&[u8]) -> T + Send + Sync>;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::history::{GroupStats, HistoryOptions};
-use super::stats::Stats;
+use super::history_options::HistoryOptions;
+use super::stats::{GroupStats, Stats};
 use crate::Layout;
 use crate::groups::GroupTable;
 use crate::kernels::control::ControlBlock;

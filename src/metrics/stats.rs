@@ -1,3 +1,4 @@
+use super::readback::Readback;
 use crate::kernels::control::{ControlBlock, INVALID_SCALE, NONE, NORM_MEASURED};
 
 /// The statistics of one executed step, applied or skipped.
@@ -80,4 +81,38 @@ impl Stats {
             rule_metric: None,
         }
     }
+}
+
+/// A readback of the statistics of one step.
+pub type ReadbackStats = Readback<Stats>;
+
+/// The statistics of one group in one sampled step.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct GroupStats {
+    /// Name of the group; `None` for the elements without a group.
+    pub group: Option<String>,
+    /// Steps applied so far.
+    pub step: u64,
+    /// Euclidean norm of the active gradients, after the gradient scale and before clipping, from an f32 sum of squares
+    /// as for [`Stats::param_norm`]. With clipping by global norm, it is the norm of the clipped gradients divided by
+    /// `clip_coef`: NaN if `clip_coef` is 0 or NaN. This field and all below are 0 for a frozen group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+    pub grad_norm: f32,
+    /// [`Stats::param_norm`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+    pub param_norm: f32,
+    /// [`Stats::update_norm`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+    pub update_norm: f32,
+    /// [`Stats::update_ratio`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+    pub update_ratio: f32,
+    /// [`Stats::clipped_fraction`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+    pub clipped_fraction: f32,
+    /// [`Stats::rule_metric`] of the group.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
+    pub rule_metric: Option<f32>,
 }

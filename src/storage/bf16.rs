@@ -1,6 +1,6 @@
 //! bf16 numbers: the upper half of an f32, two to a word, the first in the lower half. Kernels read them and do not write them.
 
-use super::Format;
+use super::format::Format;
 
 pub(crate) struct Bf16;
 
@@ -34,8 +34,14 @@ impl Format for Bf16 {
     }
 }
 
-/// The f32 of the same value.
+/// Replaces `values` by the f32 of the same values.
+pub(crate) fn load(numbers: &[half::bf16], values: &mut Vec<f32>) {
+    values.clear();
+    values.extend(numbers.iter().map(|&number| f32::from_bits(bf16_bits(number))));
+}
+
+/// The bits of the f32 of the same value.
 #[inline(always)]
-pub(crate) fn widen(number: half::bf16) -> f32 {
-    f32::from_bits(u32::from(number.to_bits()) << 16)
+fn bf16_bits(number: half::bf16) -> u32 {
+    u32::from(number.to_bits()) << 16
 }

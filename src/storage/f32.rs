@@ -1,6 +1,6 @@
 //! f32 numbers: one word each, with the bits as they are.
 
-use super::Format;
+use super::format::Format;
 
 pub(crate) struct F32;
 

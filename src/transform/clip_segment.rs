@@ -42,7 +42,7 @@ impl ClipSegment {
     }
 
     /// `clip_factors` of the WGSL.
-    pub(crate) fn factors(&self, [small, middle, large, param]: [f32; 4]) -> [f32; 2] {
+    pub(crate) fn clip_factors(&self, [small, middle, large, param]: [f32; 4]) -> [f32; 2] {
         let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
         if sums > INFINITE {
             return [f32::from_bits(sums), 1.0];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::modules::Variant;
+use super::variant::Variant;
 use crate::plan::{Pass, StepPlan};
 use crate::rule::Reduction;
 use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};

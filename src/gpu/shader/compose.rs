@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::modules::file;
+use super::scan::{declarations, without_comments};
 
 /// The module of an import name that is not a path: a chosen file, or generated text.
 #[derive(Debug, Clone)]
@@ -32,11 +32,16 @@ impl Composed {
     }
 }
 
-/// Composes the kernel whose module is the file `kernel`; imports find it as `kernel` too.
+/// Composes the kernel whose module is the file `kernel`; imports find it as `kernel` too. `file` returns the text of a file
+/// by its path.
 ///
 /// # Errors
 /// The place of an import or a declaration, and what is wrong with it.
-pub(crate) fn compose(kernel: &str, seams: &HashMap<&'static str, Seam>) -> Result<Composed, String> {
+pub(crate) fn compose(
+    kernel: &str,
+    seams: &HashMap<&'static str, Seam>,
+    file: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Composed, String> {
     // The path of a file, or the name of a seam with generated text.
     let canonical = |name: &str| match seams.get(name) {
         Some(Seam::File(path)) => format!("package::{}", path.replace('/', "::")),
@@ -91,91 +96,36 @@ pub(crate) fn compose(kernel: &str, seams: &HashMap<&'static str, Seam>) -> Resu
     Ok(composed)
 }
 
+/// `import module::{items};`, and its line.
 struct Import {
     line: usize,
     module: String,
     items: Vec<String>,
 }
 
-/// The imports of a module, and its text with blank lines in their place.
+/// The imports at the top of a module, and its text with blank lines in their place.
 fn split_imports(text: &str) -> Result<(Vec<Import>, String), (usize, String)> {
-    let (mut imports, mut body) = (Vec::new(), String::new());
-    let mut statement: Option<(usize, String)> = None;
-    for (line, content) in (1..).zip(text.lines()) {
-        let code = content.split("//").next().unwrap_or_default().trim();
-        if statement.is_none() && !code.starts_with("import ") {
-            body.push_str(content);
-            body.push('\n');
-            continue;
-        }
-        body.push('\n');
-        let (start, so_far) = statement.get_or_insert((line, String::new()));
-        so_far.push_str(code);
-        if code.ends_with(';') {
-            let problem = || (*start, "an import reads `import package::module::{item, item};`".to_owned());
-            let path = so_far["import ".len()..].trim_end_matches(';');
-            let (module, items) = path.rsplit_once("::").ok_or_else(problem)?;
-            let items = items.trim_matches(['{', '}']).split(',').map(|item| item.trim().to_owned());
-            let items = items.filter(|item| !item.is_empty()).collect();
-            imports.push(Import { line: *start, module: module.trim().to_owned(), items });
-            statement = None;
-        }
+    let (code, mut imports, mut end) = (without_comments(text), Vec::new(), 0);
+    while let Some(import) = code[end..].trim_start().strip_prefix("import ") {
+        let line = 1 + code[..code.len() - import.len()].matches('\n').count();
+        let (path, rest) =
+            import.split_once(';').ok_or((line, "the import does not end; add `;` after it".to_owned()))?;
+        let (module, items) = path
+            .rsplit_once("::")
+            .ok_or((line, "an import reads `import package::module::{item, item};`".to_owned()))?;
+        let items = items.trim().trim_matches(['{', '}']).split(',').map(|item| item.trim().to_owned());
+        let items = items.filter(|item| !item.is_empty()).collect();
+        imports.push(Import { line, module: module.trim().to_owned(), items });
+        end = code.len() - rest.len();
     }
-    match statement {
-        Some((line, _)) => Err((line, "the import does not end; add `;` after it".to_owned())),
-        None => Ok((imports, body)),
-    }
-}
-
-/// The declarations of a module: keyword, line, name.
-pub(crate) fn declarations(body: &str) -> Vec<(&'static str, usize, String)> {
-    const KEYWORDS: [&str; 6] = ["fn", "struct", "const", "override", "var", "alias"];
-    let (mut found, mut depth, mut keyword) = (Vec::new(), 0, None);
-    // Inside `<storage, read_write>` between `var` and its name.
-    let mut in_template = false;
-    for (line, content) in (1..).zip(body.lines()) {
-        let code = content.split("//").next().unwrap_or_default();
-        for token in tokens(code) {
-            match token {
-                "{" | "(" => depth += 1,
-                "}" | ")" => depth -= 1,
-                _ if depth > 0 => {}
-                "<" if keyword == Some("var") => in_template = true,
-                ">" if in_template => in_template = false,
-                _ if in_template => {}
-                token => match keyword.take() {
-                    Some(keyword) => found.push((keyword, line, token.to_owned())),
-                    None => keyword = KEYWORDS.into_iter().find(|known| *known == token),
-                },
-            }
-        }
-    }
-    found
-}
-
-/// Identifiers, numbers, and single characters of anything else.
-fn tokens(code: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let words = code.split_inclusive(move |c: char| !is_word(c));
-    words.flat_map(move |word| {
-        let end = word.trim_end_matches(|c: char| !is_word(c)).len();
-        [&word[..end], &word[end..]].into_iter().filter(|token| !token.trim().is_empty())
-    })
+    let blank_lines = text[..end].matches('\n').collect::<String>();
+    Ok((imports, blank_lines + &text[end..]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::modules::files;
+    use super::super::modules::file;
     use super::*;
-
-    #[test]
-    fn declarations_are_found_however_they_are_formatted() {
-        let source = "@group(0) @binding(1) var<storage, read_write> a: array<u32>;\nconst B = 1 < 2;\n  struct C {\n    \
-                      fn_like: u32,\n  }\n@compute @workgroup_size(1) fn\n  d(x: vec4<f32>) -> f32 { let e = 1; return 1.0; }\n\
-                      override f: bool;\nalias G = vec4<f32>; // const comment: u32";
-        let names: Vec<_> = declarations(source).into_iter().map(|(.., name)| name).collect();
-        assert_eq!(names, ["a", "B", "C", "d", "f", "G"]);
-    }
 
     /// Composes a kernel that imports `rule`.
     fn compose_with(rule: &str) -> Result<Composed, String> {
@@ -185,7 +135,7 @@ mod tests {
         let interface = "struct Element { x: u32 }\nstruct Hyper { x: u32 }\nstruct ScalarState { x: u32 }\n\
                          struct SegmentSums { x: u32 }\nstruct TensorState { x: u32 }\n";
         seams.insert("interface", Seam::Text(interface.to_owned()));
-        compose("device/apply_rule", &seams)
+        compose("device/apply_rule", &seams, file)
     }
 
     #[test]
@@ -207,35 +157,15 @@ mod tests {
             ("\nimport package::rule::math::{lrp};\nfn rule() {}", "rule:2: package::rule::math declares no `lrp`"),
             ("import lerp;", "rule:1: an import reads"),
             ("import package::rule::math::{lerp}", "rule:1: the import does not end"),
+            (
+                "/* import x::{y};\n*/ import package::rule::math::{lrp};\nfn rule() {}",
+                "rule:2: package::rule::math declares",
+            ),
             ("fn rule() {}\n\nfn apply() {}", "rule:3: `apply` is declared by package::device::apply_rule too"),
             ("fn other() {}", "package::device::apply_rule:6: rule declares no `rule`"),
         ] {
             let message = compose_with(rule).unwrap_err();
             assert!(message.contains(expected), "{message}");
         }
-    }
-
-    #[test]
-    fn every_file_is_listed_and_finds_what_it_imports() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-        let mut folders = vec![root.clone()];
-        let mut found = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let name = path.strip_prefix(&root).unwrap().with_extension("");
-                    found.push(name.to_str().unwrap().replace('\\', "/"));
-                }
-            }
-        }
-        // Rules and storage formats hold their own files.
-        found.retain(|name| !name.starts_with("rules/") && !name.starts_with("storage/"));
-        found.sort();
-        let mut listed: Vec<_> = files().iter().map(|(name, _)| (*name).to_owned()).collect();
-        listed.sort();
-        assert_eq!(listed, found);
     }
 }
