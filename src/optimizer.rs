@@ -1,5 +1,7 @@
 mod auxiliary;
 mod snapshot;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod step_count;
 
 use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 
