@@ -5,8 +5,11 @@ use wgpu::Limits;
 use super::shader::Reflection;
 use crate::Error;
 
-/// What kernels need of the device: name of the limit, need of one kernel, the device's value.
-const KERNEL_LIMITS: [(&str, fn(&Reflection) -> u32, fn(&Limits) -> u32); 8] = [
+/// Name of a limit, need of one kernel, the device's value.
+type KernelLimit = (&'static str, fn(&Reflection) -> u32, fn(&Limits) -> u32);
+
+/// What kernels need of the device.
+const KERNEL_LIMITS: [KernelLimit; 8] = [
     ("max_bind_groups", Reflection::bind_groups, |limits| limits.max_bind_groups),
     ("max_bindings_per_bind_group", Reflection::binding_numbers, |limits| limits.max_bindings_per_bind_group),
     ("max_dynamic_uniform_buffers_per_pipeline_layout", Reflection::dynamic_uniform_buffers, |limits| {

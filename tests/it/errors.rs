@@ -529,7 +529,7 @@ fn the_limits_that_errors_name_suffice() {
         let mut values = [1; 8];
         let set_all = |values: [u32; 8]| {
             move |of_device: &mut wgpu::Limits| {
-                limits.iter().zip(values).for_each(|((_, set), value)| set(of_device, value))
+                limits.iter().zip(values).for_each(|((_, set), value)| set(of_device, value));
             }
         };
         while let Err(error) = record_all(builder.clone(), &layout, set_all(values)) {
