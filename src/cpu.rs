@@ -1,6 +1,7 @@
 //! The step on the CPU: for machines without a GPU, and what tests compare the device with.
 
 mod auxiliary;
+mod given_states;
 mod memory;
 mod snapshot;
 
@@ -150,7 +151,7 @@ impl CpuOptimizer {
     /// Runs the passes of a step.
     fn run(&mut self, kind: StepKind, head: &StepHead, params: &mut [f32], grads: HostSlice<'_>) {
         let mut progress = StepProgress {
-            context: StepContext::new(&self.state.control, head.lr, [1.0; 2]),
+            context: StepContext::new(&self.state.control, head, [1.0; 2], 0),
             tile_sums: Vec::new(),
             part_sums: Vec::new(),
             metric_part_sums: Vec::new(),
@@ -186,7 +187,7 @@ impl CpuOptimizer {
             Pass::Decide => {
                 let norms = state.norms.as_mut();
                 decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, head, powers, rule);
-                progress.context = StepContext::new(&state.control, head.lr, state.control.grad_factors);
+                progress.context = StepContext::new(&state.control, head, state.control.grad_factors, 1);
             }
             Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
                 let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
@@ -318,8 +319,8 @@ impl CpuOptimizer {
         self.state.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
     }
 
-    /// As [`CpuOptimizer::state`], to change it. Writing states does not restore an optimizer: step counter, bias
-    /// corrections and schedule are not among them.
+    /// As [`CpuOptimizer::state`], to change it. Writing states does not restore an optimizer:
+    /// [`CpuOptimizer::set_applied_steps`] sets step counter, bias corrections and schedule.
     pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         let range = self.factor_range(name);
         if let (Some(factors), Some(range)) = (&mut self.state.factors, range) {

@@ -114,6 +114,16 @@ pub enum Error {
         /// Advice.
         remedy: &'static str,
     },
+    /// A list of states has another length than the optimizer.
+    #[error("{actual} {what} were given; the optimizer has {expected}")]
+    StateCount {
+        /// `scalar states` or `tensor states`.
+        what: &'static str,
+        /// Count of the optimizer.
+        expected: usize,
+        /// Count given.
+        actual: usize,
+    },
     /// The buffer of a gradient scale is too small.
     #[error("the buffer of the gradient scale has {actual} bytes; it holds one f32: 4 bytes or more are needed")]
     GradScaleTooSmall {
@@ -230,6 +240,11 @@ pub enum Error {
     /// The snapshot is of another optimizer.
     #[error("the snapshot is of another optimizer; restore it into the one that made it")]
     ForeignSnapshot,
+    /// The encoder of the snapshot was dropped.
+    #[error(
+        "the snapshot was not taken: its encoder was dropped; submit the encoder of `snapshot`, then call `restore`"
+    )]
+    SnapshotDropped,
     /// The WGSL of a rule does not compile.
     #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
     Shader {

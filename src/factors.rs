@@ -32,7 +32,7 @@ pub(crate) struct Axis {
     pub(crate) active: Active,
 }
 
-/// Which elements of a tensor are active.
+/// The active elements of a tensor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Active {
     /// None: the tensor's factors stay unchanged.

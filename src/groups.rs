@@ -78,8 +78,9 @@ impl GroupOptions {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GroupSpan {
     pub(crate) end: u32,
-    /// Or, if any group has a schedule, the number of the learning rate in [`GroupTable::lrs`].
-    pub(crate) lr_scale: f32,
+    /// Scale of the optimizer's learning rate. If any group has a schedule: number of the learning rate in
+    /// [`GroupTable::lrs`].
+    pub(crate) lr_selector: f32,
     pub(crate) weight_decay: f32,
     /// Number of the segment; 0 without a reduction; `None` for frozen elements and padding.
     pub(crate) segment: Option<u32>,
@@ -129,7 +130,7 @@ impl GroupTable {
         }
         let any_schedule = of_group.iter().any(|group| group.schedule.is_some());
         let mut scheduled: Vec<(Option<Schedule>, f32)> = Vec::new();
-        let mut lr_scale = |group: &GroupOptions| {
+        let mut lr_selector = |group: &GroupOptions| {
             let scale = without_sign_of_zero(group.lr_scale);
             if !any_schedule {
                 return scale;
@@ -152,13 +153,13 @@ impl GroupTable {
             };
             let active = !gap && !group.frozen;
             // A frozen span needs no learning rate.
-            let lr_scale = lr_scale(if active { group } else { &ungrouped });
+            let lr_selector = lr_selector(if active { group } else { &ungrouped });
             loop {
                 let start = spans.last().map_or(0, |last| last.end);
                 let part = parts.get(parts.partition_point(|part| part.end <= start)).filter(|_| active);
                 let next = GroupSpan {
                     end: part.map_or(u32::MAX, |part| part.end).min(span.end as u32),
-                    lr_scale,
+                    lr_selector,
                     weight_decay: without_sign_of_zero(group.weight_decay.unwrap_or(weight_decay)),
                     segment: active.then_some(part.map_or(0, |part| part.segment)),
                 };
@@ -201,7 +202,7 @@ impl GroupTable {
 
     /// The learning rate of a span: `lr_of` of the WGSL. The optimizer's is `lr`.
     pub(crate) fn lr(&self, span: &GroupSpan, lr: f32) -> f32 {
-        if self.lrs.is_empty() { lr * span.lr_scale } else { self.lrs[span.lr_scale as usize] }
+        if self.lrs.is_empty() { lr * span.lr_selector } else { self.lrs[span.lr_selector as usize] }
     }
 
     /// The segments that have active elements.
@@ -262,8 +263,8 @@ impl GroupTable {
         }
         words[0] = words.len() as u32;
         for span in &self.spans {
-            let (lr_scale, weight_decay) = (span.lr_scale.to_bits(), span.weight_decay.to_bits());
-            words.extend([span.end, lr_scale, weight_decay, span.segment.map_or(0, |segment| segment + 1)]);
+            let (lr_selector, weight_decay) = (span.lr_selector.to_bits(), span.weight_decay.to_bits());
+            words.extend([span.end, lr_selector, weight_decay, span.segment.map_or(0, |segment| segment + 1)]);
         }
         words
     }
@@ -366,6 +367,6 @@ mod tests {
         let options = GroupOptions::default().with_lr_scale(-0.0).with_weight_decay(-0.0);
         let table = table(Layout::builder().tensor("a", &[10]).group("a"), &[("a", options)]);
         let span = table.only_options().unwrap();
-        assert_eq!((span.lr_scale.to_bits(), span.weight_decay.to_bits()), (0, 0));
+        assert_eq!((span.lr_selector.to_bits(), span.weight_decay.to_bits()), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The CPU reference of each kernel, and the structs that both engines share. Files and functions have the names of
+//! The CPU reference of each kernel, and the structs that both engines share. Files and passes have the names of
 //! those in `shaders/kernels`.
 
 pub(crate) mod auxiliary_update;

@@ -1,15 +1,15 @@
 mod auxiliary;
+mod given_states;
 mod snapshot;
-#[cfg(all(test, not(target_arch = "wasm32")))]
-mod step_count;
+mod undo;
 
 use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, Resources, SharedPipelines, StepContext,
-    StepUniforms, check_limit, decide_bind_group,
+    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, SharedPipelines,
+    StepContext, StepUniforms, check_limit, decide_bind_group,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
@@ -64,6 +64,7 @@ pub struct Optimizer {
     max_prepared: usize,
     /// The copy that `eval` makes for `train`; empty before the first.
     training_params: Vec<BufferRange>,
+    calls: RecordedCalls,
     staging: StagingPool,
     history: Option<DeviceHistory>,
 }
@@ -103,6 +104,7 @@ impl Optimizer {
             prepared: Vec::new(),
             max_prepared,
             training_params: Vec::new(),
+            calls: RecordedCalls::default(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
         })
@@ -122,7 +124,8 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
-    /// [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], and those of
+    /// [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for bf16
+    /// gradients whose slices begin at odd elements while the step sums over all of them, and those of
     /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
         &mut self,
@@ -130,6 +133,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         self.plan.check_training("step")?;
         let kind = self.plan.next_kind();
         self.bind(params.into(), grads.into(), kind)?;
@@ -142,12 +146,13 @@ impl Optimizer {
     /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`] that concern the buffers.
+    /// The errors of [`Optimizer::step`] about buffers.
     pub fn prepare<'a>(
         &mut self,
         params: impl Into<BufferSlices<'a>>,
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         let (params, grads) = (params.into(), grads.into());
         let next = self.plan.next_kind();
         // Last the kind of the next step, which is then the first of those kept.
@@ -251,7 +256,8 @@ impl Optimizer {
     /// # Errors
     /// Those of [`Schedule::lr`](crate::Schedule::lr).
     pub fn lr(&self) -> Result<f64, Error> {
-        self.plan.lr()
+        let state = self.host_state().plan;
+        state.schedule.value(state.recorded)
     }
 
     /// Replaces the schedule by one learning rate from the next recorded step on, as assigning a parameter group's `lr`
@@ -306,7 +312,8 @@ impl Optimizer {
     /// `COPY_DST` and `STORAGE` usage. A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has
     /// them, in the layout's order; no slice if no tensor has.
     ///
-    /// Writing states does not restore an optimizer: step counter, bias corrections and schedule are not among them.
+    /// Writing states does not restore an optimizer: [`Optimizer::set_applied_steps`] sets step counter, bias corrections and
+    /// schedule.
     pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
         let factors = self.plan.factors.as_ref().and_then(|factors| factors.bytes(name));
         if let (Some(table), Some(bytes)) = (&self.resources.factors, factors) {

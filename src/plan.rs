@@ -11,7 +11,7 @@ pub(crate) use state::PlanState;
 use crate::error::check;
 use crate::factors::Factors;
 use crate::groups::GroupTable;
-use crate::kernels::control::{CLIP, EXACT, SKIP, STOP, StepHead};
+use crate::kernels::control::{CLIP, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
@@ -57,22 +57,24 @@ pub(crate) struct StepPlan {
     /// The segments of the rule's sums, if it has any.
     pub(crate) segments: Option<Segments>,
     pub(crate) factors: Option<Factors>,
-    /// Which steps are sampled, if any.
+    /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
     /// Elements of the flat space.
     pub(crate) len: usize,
     pub(crate) grad_dtype: Dtype,
     schedule: Schedule,
-    /// Whether the schedule cycles the rule's momentum.
-    cycles_momentum: bool,
     clip: NormClip,
     on_nonfinite: Option<NonFinite>,
     /// Whether a gradient scale was ever set: then every step checks for non-finite gradients.
     is_scaled: bool,
     grad_scale: f32,
     max_consecutive_skips: u32,
-    /// Steps recorded so far.
+    /// Steps recorded so far: the position in the schedule.
     pub(crate) recorded: u64,
+    /// The momentum that the schedule set last, if it cycles.
+    momentum: Option<f64>,
+    /// Whether the program gave the states.
+    has_given_states: bool,
     /// Whether the parameters are those for evaluation; steps are refused then.
     pub(crate) evaluating: bool,
     /// Identity of the optimizer, for its snapshots.
@@ -130,13 +132,14 @@ impl StepPlan {
             len: layout.len(),
             grad_dtype: settings.grad_dtype,
             schedule,
-            cycles_momentum: momentum.is_some(),
             clip,
             on_nonfinite: settings.on_nonfinite,
             is_scaled: false,
             grad_scale: 1.0,
             max_consecutive_skips: max_skips,
             recorded: 0,
+            momentum,
+            has_given_states: false,
             evaluating: false,
             owner: Arc::default(),
         })
@@ -153,6 +156,26 @@ impl StepPlan {
         schedule.validate()?;
         self.schedule = schedule;
         Ok(())
+    }
+
+    /// Continues at a position in the schedule, from states that the program gives. Returns the position as the number of
+    /// applied steps.
+    pub(crate) fn set_applied_steps(&mut self, steps: u64) -> Result<u32, Error> {
+        // The next step's bias correction and that of the one after it count to two more.
+        let allowed = "0 to 4294967293";
+        let is_counted = steps <= u64::from(u32::MAX - 2);
+        check(is_counted, "optimizer", "applied_steps", steps as f64, allowed)?;
+        self.recorded = steps;
+        self.has_given_states = true;
+        Ok(steps as u32)
+    }
+
+    pub(crate) fn check_scalar_states(&self, actual: usize) -> Result<(), Error> {
+        check_count("scalar states", self.rule.initial_scalars().len(), actual)
+    }
+
+    pub(crate) fn check_tensor_states(&self, actual: usize) -> Result<(), Error> {
+        check_count("tensor states", self.segments.as_ref().map_or(0, Segments::count), actual)
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
@@ -200,7 +223,7 @@ impl StepPlan {
     /// Whether steps without metrics need a decision.
     fn decides(&self) -> bool {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
-        let corrects_anew = self.cycles_momentum && !self.rule.spec().bias_corrected.is_empty();
+        let corrects_anew = self.cycles_momentum() && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
         self.len == 0 || self.computes_norm() || checks || corrects_anew
     }
@@ -270,7 +293,7 @@ impl StepPlan {
     }
 
     pub(crate) fn cycles_momentum(&self) -> bool {
-        self.cycles_momentum
+        self.momentum.is_some()
     }
 
     /// Refuses calls that need training parameters between `eval` and `train`.
@@ -300,11 +323,17 @@ impl StepPlan {
         self.head(self.recorded).or_else(|_| self.head(self.recorded.saturating_sub(1)))
     }
 
+    fn set_momentum(&mut self, momentum: f64) -> Result<(), Error> {
+        self.rule = self.rule.with_cycled_momentum(momentum)?;
+        self.momentum = Some(momentum);
+        Ok(())
+    }
+
     /// The scalars of a step. Sets the rule's momentum and the groups' learning rates.
     fn head(&mut self, step: u64) -> Result<StepHead, Error> {
         let lr = self.schedule.value(step)? as f32;
         if let Some(momentum) = self.schedule.momentum_value(step)? {
-            self.rule = self.rule.with_cycled_momentum(momentum)?;
+            self.set_momentum(momentum)?;
         }
         self.groups.set_lrs(lr, step)?;
         let sign = if self.rule.spec().maximize { -1.0 } else { 1.0 };
@@ -315,13 +344,18 @@ impl StepPlan {
         };
         let clip = if self.clip.limit.is_some() { CLIP } else { 0 };
         let exact = if self.clip.exact { EXACT } else { 0 };
+        let given = if self.has_given_states { GIVEN_STATES } else { 0 };
         Ok(StepHead {
             lr,
             inv_scale: sign / self.grad_scale,
-            max_norm: self.clip.limit.unwrap_or(f32::MAX),
-            flags: policy | clip | exact,
+            clip_limit: self.clip.limit.unwrap_or(f32::MAX),
+            flags: policy | clip | exact | given,
         })
     }
+}
+
+fn check_count(what: &'static str, expected: usize, actual: usize) -> Result<(), Error> {
+    if actual == expected { Ok(()) } else { Err(Error::StateCount { what, expected, actual }) }
 }
 
 /// Splits a clip into clipping by one norm, by value, and by segment norms.

@@ -9,7 +9,7 @@ struct Chunk {
     // Index of the first segment part in the chunk.
     first_part: u32,
     // The options of all active elements, if they are equal: see group_lookup/uniform.wgsl and padded.wgsl.
-    lr_scale: f32,
+    lr_selector: f32,
     weight_decay: f32,
     segment: u32,
     // Index in the group table of the chunk's first block word: see group_lookup/block.wgsl.

@@ -3,7 +3,7 @@
 struct QuadOptions {
     // False for frozen elements, for padding, and past the chunk's end.
     is_active: vec4<bool>,
-    lr_scale: vec4<f32>,
+    lr_selector: vec4<f32>,
     weight_decay: vec4<f32>,
     // Index of the segment; undefined where inactive.
     segment: vec4<u32>,

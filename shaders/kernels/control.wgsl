@@ -37,8 +37,8 @@ struct StepHead {
     lr: f32,
     // 1 / gradient scale; negative to maximize.
     inv_scale: f32,
-    // The maximum norm, or the percentile as a fraction.
-    max_norm: f32,
+    // The maximum norm; for clipping at a percentile, the fraction.
+    clip_limit: f32,
     flags: u32,
 }
 
@@ -46,6 +46,8 @@ const CLIP: u32 = 1u;
 const SKIP: u32 = 2u;
 const STOP: u32 = 4u;
 const EXACT: u32 = 8u;
+// The program gave the states: no step is the first.
+const GIVEN_STATES: u32 = 16u;
 const NORM_MEASURED: u32 = 1u;
 const INVALID_SCALE: u32 = 2u;
 const NONE: u32 = 0xffffffffu;

@@ -7,6 +7,7 @@
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::device::quad_options::{QuadOptions};
+import package::kernels::control::{GIVEN_STATES};
 import package::rule::step::{StepScalars};
 import package::tile::{TILE_LEN};
 import factored_variance::{with_variance};
@@ -53,6 +54,7 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
                 options.weight_decay,
                 control.bias_correction,
                 control.step,
+                (control.step == 1u) & ((uniforms.head.flags & GIVEN_STATES) == 0u),
                 unpack_scalar_state(control.scalar_state),
                 segment_sums_of(options.segment),
                 tensor_state_of(options.segment),

@@ -30,7 +30,7 @@ fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
     workgroupBarrier();
     let count = min(norms[0], window);
     // Wraps around if there is no norm; the loop below is then empty.
-    let position = uniforms.head.max_norm * f32(count - 1u);
+    let position = uniforms.head.clip_limit * f32(count - 1u);
     let below = u32(position);
     for (var i = lane; i < count; i += LANES) {
         let norm = norms[1u + i];

@@ -20,6 +20,8 @@ struct StepContext {
     // Unscale and clip: every gradient is multiplied by x, then by y.
     grad_factors: vec2<f32>,
     t: u32,
+    // Whether no step was applied before this one.
+    is_initial: bool,
     bias_correction: vec4<f32>,
     scalar_state: ScalarState,
 }
@@ -38,6 +40,7 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
         options.weight_decay,
         context.bias_correction,
         context.t,
+        context.is_initial & ((uniforms.head.flags & GIVEN_STATES) == 0u),
         context.scalar_state,
         segment_sums_of(options.segment),
         tensor_state_of(options.segment),

@@ -13,6 +13,8 @@ struct StepScalars {
     bias_correction: vec4<f32>,
     // Number of applied steps, this step included: 1 in the first step.
     t: u32,
+    // Whether the states hold their initial values: no step was applied, and the program gave none.
+    is_first: bool,
     scalar_state: ScalarState,
     // Sums over each element's segment, and the state of its tensor.
     sums: SegmentSums,

@@ -21,7 +21,7 @@ override cautious_weight_decay: bool;
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
-    let diff = select(grad + old.neg_pre_grad, vec4<f32>(0.0), step.t == 1u);
+    let diff = select(grad + old.neg_pre_grad, vec4<f32>(0.0), step.is_first);
     updated.exp_avg = lerp(old.exp_avg, grad, hyper.beta1, hyper.one_minus_beta1);
     updated.exp_avg_diff = lerp(old.exp_avg_diff, diff, hyper.beta2, hyper.one_minus_beta2);
     let lookahead = grad + hyper.diff_weight * diff;

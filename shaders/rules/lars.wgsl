@@ -45,7 +45,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
         lr_outside = vec4<f32>(1.0);
     }
     let averaged = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * scaled;
-    updated.momentum_buffer = select(averaged, scaled, step.t == 1u);
+    updated.momentum_buffer = select(averaged, scaled, step.is_first);
     var direction = updated.momentum_buffer;
     if nesterov {
         direction = scaled + hyper.momentum * updated.momentum_buffer;

@@ -19,10 +19,11 @@ fn update_tensor_state(
     hyper: Hyper,
     bias_correction: vec4<f32>,
     t: u32,
+    is_first: bool,
 ) -> TensorState {
     var updated = old;
     let averaged = lerp(old.exp_avg_sq, sums.grad_sq, hyper.beta2, hyper.one_minus_beta2);
-    updated.exp_avg_sq = select(averaged, sums.grad_sq, t == 1u);
+    updated.exp_avg_sq = select(averaged, sums.grad_sq, is_first);
     return updated;
 }
 

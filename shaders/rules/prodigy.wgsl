@@ -33,7 +33,7 @@ fn adapted_lr(d: vec4<f32>, step: StepScalars) -> vec4<f32> {
 }
 
 fn first_param(old: Element, step: StepScalars) -> vec4<f32> {
-    return select(old.p0, old.param, step.t == 1u);
+    return select(old.p0, old.param, step.is_first);
 }
 
 fn weighted_sum(s: vec4<f32>, decayed: vec4<f32>, d: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<f32> {
@@ -61,6 +61,7 @@ fn update_tensor_state(
     hyper: Hyper,
     bias_correction: vec4<f32>,
     t: u32,
+    is_first: bool,
 ) -> TensorState {
     var updated = old;
     let remaining = lerp(old.d_numerator, vec4<f32>(0.0), hyper.beta3, hyper.one_minus_beta3);

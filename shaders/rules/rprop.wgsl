@@ -12,7 +12,7 @@ import interface::{Element, Hyper};
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
-    let step_size = select(old.step_size, step.lr, step.t == 1u);
+    let step_size = select(old.step_size, step.lr, step.is_first);
     // Multiplies signs: the product of the numbers could underflow.
     let agreement = sign_of(grad) * sign_of(old.prev);
     var eta = select(vec4<f32>(1.0), vec4<f32>(hyper.eta_plus), agreement > vec4<f32>(0.0));

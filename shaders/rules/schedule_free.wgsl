@@ -38,7 +38,7 @@ fn update_scalars(old: ScalarState, lr: f32, hyper: Hyper, bias_correction: vec4
 
 fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {
     var updated = old;
-    updated.z = select(old.z, old.param, step.t == 1u);
+    updated.z = select(old.z, old.param, step.is_first);
     let lr = step.lr * step.scalar_state.warmup;
     var direction = grad;
     if normalized {
@@ -58,6 +58,6 @@ fn eval(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     var updated = old;
     // Before the first step all sequences are equal, and z is 0.
     let evaluated = old.param - hyper.eval_share * (old.z - old.param);
-    updated.param = select(old.param, evaluated, step.t > 0u);
+    updated.param = select(evaluated, old.param, step.is_first);
     return updated;
 }

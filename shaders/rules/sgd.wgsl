@@ -29,7 +29,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
     }
     updated.momentum_buffer = hyper.momentum * old.momentum_buffer + hyper.one_minus_dampening * share;
     if !dampen_first_step {
-        updated.momentum_buffer = select(updated.momentum_buffer, share, step.t == 1u);
+        updated.momentum_buffer = select(updated.momentum_buffer, share, step.is_first);
     }
     var direction = updated.momentum_buffer;
     if nesterov {

@@ -32,7 +32,7 @@ impl CpuOptimizer {
         self.plan.check_own(&snapshot.plan)?;
         self.check_len("params", params.len())?;
         params.copy_from_slice(&snapshot.params);
-        self.plan.set_state(&snapshot.plan);
+        self.plan.set_state(&snapshot.plan)?;
         self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         self.state = snapshot.state.clone();
         Ok(())

@@ -83,7 +83,7 @@ pub(crate) struct ChunkUniform {
     pub(crate) length: u32,
     pub(crate) first: u32,
     pub(crate) first_part: u32,
-    pub(crate) lr_scale: f32,
+    pub(crate) lr_selector: f32,
     pub(crate) weight_decay: f32,
     pub(crate) segment: u32,
     pub(crate) first_block: u32,
@@ -134,7 +134,7 @@ impl Chunk {
         ChunkUniform {
             start: self.start as u32,
             length: self.len as u32,
-            lr_scale: span.map_or(0.0, |span| span.lr_scale),
+            lr_selector: span.map_or(0.0, |span| span.lr_selector),
             weight_decay: span.map_or(0.0, |span| span.weight_decay),
             segment: span.and_then(|span| span.segment).unwrap_or_default(),
             first_block: groups.first_block(),

@@ -14,6 +14,8 @@ pub(crate) const CLIP: u32 = 1;
 pub(crate) const SKIP: u32 = 2;
 pub(crate) const STOP: u32 = 4;
 pub(crate) const EXACT: u32 = 8;
+/// The program gave the states: no step is the first.
+pub(crate) const GIVEN_STATES: u32 = 16;
 
 /// `ControlBlock` of the WGSL, field by field.
 #[repr(C)]
@@ -61,7 +63,8 @@ impl ControlBlock {
 pub(crate) struct StepHead {
     pub(crate) lr: f32,
     pub(crate) inv_scale: f32,
-    pub(crate) max_norm: f32,
+    /// Maximum norm; for clipping at a percentile, the fraction.
+    pub(crate) clip_limit: f32,
     pub(crate) flags: u32,
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn decide(
         grad_norm = f32::from_bits(total.max_bits);
     }
     let counts = block.stopped == 0;
-    let max_norm = norms.map_or(head.max_norm, |norms| norms.max_norm_of(head.max_norm, grad_norm, counts));
+    let max_norm = norms.map_or(head.clip_limit, |norms| norms.max_norm_of(head.clip_limit, grad_norm, counts));
     block.lr = head.lr;
     block.grad_norm = grad_norm;
     block.findings = NORM_MEASURED;

@@ -15,7 +15,7 @@ impl Norms {
         Self { count: 0, norms: vec![0; window as usize] }
     }
 
-    /// `max_norm_of` of the WGSL: stores a norm if it `counts`; returns the norm below which `fraction` of the stored ones lie.
+    /// Stores a norm if it `counts`; returns the norm below which `fraction` of the stored ones lie.
     pub(crate) fn max_norm_of(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
         let window = self.norms.len();
         if counts && grad_norm.to_bits() < INFINITE {

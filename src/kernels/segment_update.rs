@@ -25,7 +25,7 @@ pub(crate) fn segment_update(
     }
     row.sums = sum_of_parts(sums);
     if let Some(tensor_state) = rule.tensor_state() {
-        let StepContext { lr, bias_correction, t, .. } = *context;
-        tensor_state.update_tensor_state(&mut row.state, row.sums, lr, bias_correction, t);
+        let StepContext { lr, bias_correction, t, is_first, .. } = *context;
+        tensor_state.update_tensor_state(&mut row.state, row.sums, lr, bias_correction, t, is_first);
     }
 }

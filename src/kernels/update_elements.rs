@@ -1,6 +1,6 @@
 //! Unscales and clips gradients, applies the rule to each span, and checks for non-finite gradients.
 
-use super::control::{ControlBlock, NONE};
+use super::control::{ControlBlock, GIVEN_STATES, NONE, StepHead};
 use crate::Error;
 use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupSpan, GroupTable};
@@ -29,14 +29,16 @@ pub(crate) struct StepContext {
     pub(crate) clip_value: f32,
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
+    pub(crate) is_first: bool,
     pub(crate) scalar_state: [f32; 4],
 }
 
 impl StepContext {
-    /// The step that the control block counts.
-    pub(crate) fn new(control: &ControlBlock, lr: f32, grad_factors: [f32; 2]) -> Self {
+    /// The step that the control block counts. `first` is its number if no step was applied before.
+    pub(crate) fn new(control: &ControlBlock, head: &StepHead, grad_factors: [f32; 2], first: u32) -> Self {
         let ControlBlock { clip_value, bias_correction, step, scalar_state, .. } = *control;
-        Self { lr, grad_factors, clip_value, bias_correction, t: step, scalar_state }
+        let is_first = step == first && head.flags & GIVEN_STATES == 0;
+        Self { lr: head.lr, grad_factors, clip_value, bias_correction, t: step, is_first, scalar_state }
     }
 
     pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
@@ -50,6 +52,7 @@ impl StepContext {
             weight_decay: span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
+            is_first: self.is_first,
             scalar_state: self.scalar_state,
             sums: segment.sums,
             tensor_state: segment.state,
@@ -129,6 +132,7 @@ pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
         clip_value: f32::INFINITY,
         bias_correction: [1.0; 4],
         t: 1,
+        is_first: true,
         scalar_state: [0.0; 4],
     };
     let step = StepScalars {
@@ -136,6 +140,7 @@ pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
         weight_decay: 0.0,
         bias_correction: [1.0; 4],
         t: 1,
+        is_first: true,
         scalar_state: [0.0; 4],
         sums: [0.0; 4],
         tensor_state: [0.0; 4],

@@ -19,5 +19,5 @@ pub(crate) fn update_single_pass(
     block.findings = 0;
     block.first_nonfinite = [NONE; 2];
     rule.update_scalars(&mut block.scalar_state, head.lr, block.bias_correction, block.step);
-    StepContext::new(block, head.lr, [head.inv_scale, 1.0])
+    StepContext::new(block, head, [head.inv_scale, 1.0], 1)
 }

@@ -1,7 +1,7 @@
 use crate::Error;
 use crate::error::check;
 
-/// Which statistics of recent steps an optimizer stores.
+/// Options of an optimizer's history: the steps that it stores, and their metrics.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct HistoryOptions {

@@ -21,6 +21,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         input: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         let kind = StepKind::Auxiliary(self.plan.auxiliary(name)?);
         self.bind(params.into(), input.into(), kind)?;
         let head = self.plan.auxiliary_head()?;
@@ -48,13 +49,15 @@ impl Optimizer {
     /// ([`ScheduleFreeSgd`](crate::ScheduleFreeSgd), [`ScheduleFreeAdamW`](crate::ScheduleFreeAdamW)). `params` becomes
     /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (4 bytes per parameter, from
     /// the first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
-    /// before those of later steps.
+    /// before those of later steps. A dropped encoder
+    /// leaves the mode as it was.
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
     /// twice, [`Error::MissingUsage`] unless `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of
     /// [`Optimizer::step`]; nothing was recorded then.
     pub fn eval<'a>(&mut self, encoder: &mut CommandEncoder, params: impl Into<BufferSlices<'a>>) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         let kind = StepKind::Auxiliary(self.plan.auxiliary("eval")?);
         self.plan.check_training("eval")?;
         let params = params.into();
@@ -69,7 +72,9 @@ impl Optimizer {
         let head = self.plan.auxiliary_head()?;
         copy_ranges(encoder, &ranges, &kept);
         self.encode(encoder, head);
+        let before = self.host_state();
         self.plan.evaluating = true;
+        self.remember_call(encoder, before);
         Ok(())
     }
 
@@ -83,18 +88,20 @@ impl Optimizer {
         encoder: &mut CommandEncoder,
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         self.plan.auxiliary("eval")?;
         let ranges = self.copyable(params.into(), EVAL_COPIES)?;
         if self.plan.evaluating {
             copy_ranges(encoder, &self.training_params, &ranges);
+            let before = self.host_state();
             self.plan.evaluating = false;
+            self.remember_call(encoder, before);
         }
         Ok(())
     }
 
     /// The tensor state of each segment ([`TensorState`](crate::rule::TensorState)), four f32 each in the layout's order
-    /// (see [`ReduceBy`](crate::rule::ReduceBy)), with `COPY_SRC`, `COPY_DST` and `STORAGE` usage; `None` for rules without
-    /// sums.
+    /// (see [`ReduceBy`](crate::rule::ReduceBy)), with `COPY_SRC` usage; `None` for rules without sums.
     pub fn tensor_states(&self) -> Option<BufferSlice<'_>> {
         let (buffer, segments) = (self.resources.segments.as_ref()?, self.plan.segments.as_ref()?);
         Some(buffer.slice(segments.state_bytes()))

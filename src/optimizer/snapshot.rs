@@ -1,8 +1,7 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, copy_ranges, state_ranges};
-use crate::plan::PlanState;
+use crate::gpu::{BufferRange, HostState, Submission, copy_ranges, state_ranges};
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{BufferSlices, Error};
 
@@ -11,8 +10,8 @@ const SNAPSHOT_COPIES: &str = ", because `snapshot` copies the parameters and `r
 /// Parameters and optimizer at the time of [`Optimizer::snapshot`], in buffers of their own on the device.
 #[derive(Debug)]
 pub struct Snapshot {
-    plan: PlanState,
-    grad_scale: Buffer,
+    host: HostState,
+    submission: Submission,
     params: Vec<BufferRange>,
     buffers: Vec<Buffer>,
 }
@@ -43,15 +42,17 @@ impl Optimizer {
             encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
             copy
         };
-        let buffers = self.persistent_buffers(self.plan.evaluating).map(copy).collect();
-        Ok(Snapshot { plan: self.plan.state(), grad_scale: self.grad_scale.clone(), params, buffers })
+        let host = self.host_state();
+        let buffers = self.persistent_buffers(host.plan.evaluating).map(copy).collect();
+        Ok(Snapshot { host, submission: Submission::of(encoder), params, buffers })
     }
 
     /// Records copies back from a snapshot, which stays usable. The next step has the bits of the one that would have
     /// followed [`Optimizer::snapshot`]. As a step, it takes effect in the order of submission.
     ///
     /// # Errors
-    /// [`Error::ForeignSnapshot`] for a snapshot of another optimizer, and those of [`Optimizer::snapshot`]; nothing was
+    /// [`Error::ForeignSnapshot`] for a snapshot of another optimizer, [`Error::SnapshotDropped`] for one whose encoder was
+    /// dropped, and those of [`Optimizer::snapshot`]; nothing was
     /// recorded and nothing has changed then.
     pub fn restore<'a>(
         &mut self,
@@ -59,14 +60,19 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
-        self.plan.check_own(&snapshot.plan)?;
+        self.plan.check_own(&snapshot.host.plan)?;
+        if snapshot.submission.was_dropped() {
+            return Err(Error::SnapshotDropped);
+        }
+        self.undo_dropped_calls()?;
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         copy_ranges(encoder, &snapshot.params, &ranges);
-        for (buffer, copy) in self.persistent_buffers(snapshot.plan.evaluating).zip(&snapshot.buffers) {
+        for (buffer, copy) in self.persistent_buffers(snapshot.host.plan.evaluating).zip(&snapshot.buffers) {
             encoder.copy_buffer_to_buffer(copy, 0, buffer, 0, buffer.size());
         }
-        self.plan.set_state(&snapshot.plan);
-        self.grad_scale.clone_from(&snapshot.grad_scale);
+        let before = self.host_state();
+        self.set_host_state(snapshot.host.clone())?;
+        self.remember_call(encoder, before);
         Ok(())
     }
 

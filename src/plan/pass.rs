@@ -1,6 +1,7 @@
 use std::fmt;
 
-/// One kernel of a step. Its name is that of the WGSL file, of the entry point, of the label, and of the CPU function.
+/// One kernel of a step. Its name is that of the files in `shaders/kernels` and `src/kernels`, of the entry point, of the
+/// CPU function, and of the label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(clippy::enum_variant_names, reason = "passes are named as their kernels")]
 pub(crate) enum Pass {

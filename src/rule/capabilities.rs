@@ -46,14 +46,23 @@ pub trait Reduction {
 ///
 /// The WGSL reads them as `step.tensor_state` and defines
 /// `fn update_tensor_state(old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>,
-/// t: u32) -> TensorState`, once per segment and applied step, with equal numbers in all four lanes. `terms` finds the
+/// t: u32, is_first: bool) -> TensorState`, once per segment and applied step, with equal numbers in all four lanes. `terms` finds the
 /// state of the step before, `rule` the updated one.
 pub trait TensorState {
     /// Names of the numbers with their values before the first step, at most four.
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)>;
 
-    /// The CPU reference of `update_tensor_state`. `lr` is the schedule's, without group scales.
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, bias_correction: [f32; 4], t: u32);
+    /// The CPU reference of `update_tensor_state`. `lr` is the schedule's, without group scales; `is_first` is
+    /// [`StepScalars::is_first`](super::StepScalars::is_first).
+    fn update_tensor_state(
+        &self,
+        state: &mut [f32; 4],
+        sums: [f32; 4],
+        lr: f32,
+        bias_correction: [f32; 4],
+        t: u32,
+        is_first: bool,
+    );
 }
 
 /// Running means of squared gradients as factors, in place of a state per element: one per row and per column of a

@@ -10,6 +10,9 @@ pub struct StepScalars {
     pub bias_correction: [f32; 4],
     /// Number of applied steps, this step included: 1 in the first step.
     pub t: u32,
+    /// Whether the states hold their initial values: no step was applied, and the program gave none
+    /// ([`Optimizer::set_applied_steps`](crate::Optimizer::set_applied_steps)).
+    pub is_first: bool,
     /// The scalar state, in the order of [`ScalarState::initial_scalars`](super::ScalarState::initial_scalars).
     pub scalar_state: [f32; 4],
     /// Sums over the elements' segment, in the order of [`Reduction::sums`](super::Reduction::sums).

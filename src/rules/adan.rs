@@ -94,7 +94,7 @@ impl Rule for Adan {
             #[inline(always)]
             move |param, grad, [exp_avg, exp_avg_diff, exp_avg_sq, neg_pre_grad]| {
                 let mut diff = grad + neg_pre_grad;
-                if step.t == 1 {
+                if step.is_first {
                     diff = 0.0;
                 }
                 let new_exp_avg = lerp(exp_avg, grad, beta1, one_minus_beta1);

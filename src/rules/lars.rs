@@ -157,7 +157,7 @@ impl Rule for Lars {
                     lr_outside = 1.0;
                 }
                 let averaged = momentum * momentum_buffer + one_minus_dampening * scaled;
-                let new_momentum_buffer = if step.t == 1 { scaled } else { averaged };
+                let new_momentum_buffer = if step.is_first { scaled } else { averaged };
                 let mut direction = new_momentum_buffer;
                 if rule.nesterov {
                     direction = scaled + momentum * new_momentum_buffer;

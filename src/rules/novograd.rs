@@ -108,10 +108,10 @@ impl TensorState for NovoGrad {
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
         vec![("exp_avg_sq", 0.0)]
     }
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], t: u32) {
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], _: u32, is_first: bool) {
         let [exp_avg_sq, ..] = state;
         let (beta2, one_minus_beta2) = (self.betas.1 as f32, (1.0 - self.betas.1) as f32);
         let averaged = lerp(*exp_avg_sq, sums[0], beta2, one_minus_beta2);
-        *exp_avg_sq = if t == 1 { sums[0] } else { averaged };
+        *exp_avg_sq = if is_first { sums[0] } else { averaged };
     }
 }

@@ -32,7 +32,7 @@ rule! {
     /// All numbers are f32. At `d` = 1e-6 a parameter of 1 moves by some tens of its last digit. The first estimates of
     /// `d` are then good to a few percent; later ones compensate.
     ///
-    /// Where `d·grad` is below 3e-18, `exp_avg_sq` underflows (at β₂ = 0.999). `eps` then replaces it, if it is well
+    /// `exp_avg_sq` underflows (at β₂ = 0.999) for `d·grad` below 3e-18. `eps` then replaces it, if it is well
     /// above 1e-19/`d`. An applied gradient that is not finite fixes `d` from then on.
     ///
     /// State: 16 bytes per parameter (`exp_avg`, `exp_avg_sq`, `s`, `p0`), and 16 bytes in all: `d`, `d_max`,
@@ -108,7 +108,7 @@ impl Prodigy {
 
 /// `first_param` of the WGSL.
 fn first_param(param: f32, p0: f32, step: &StepScalars) -> f32 {
-    if step.t == 1 { param } else { p0 }
+    if step.is_first { param } else { p0 }
 }
 
 impl Rule for Prodigy {
@@ -218,7 +218,7 @@ impl TensorState for Prodigy {
         let d0 = self.d0 as f32;
         vec![("d", d0), ("d_max", d0), ("d_numerator", 0.0), ("previous_d", d0)]
     }
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], _: u32) {
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], _: f32, _: [f32; 4], _: u32, _: bool) {
         let [old_d, old_d_max, old_d_numerator, _] = *state;
         let [numerator, s_norm, ..] = sums;
         let remaining = lerp(old_d_numerator, 0.0, self.beta_of_sums() as f32, (1.0 - self.beta_of_sums()) as f32);

@@ -205,7 +205,8 @@ mod tests {
                 let bias_correction = powers.bias_correction(t);
                 let zeros = [0.0; 4];
                 let (lr, weight_decay, scalar_state, sums, tensor_state) = (0.0, 0.0, zeros, zeros, zeros);
-                let step = StepScalars { lr, weight_decay, bias_correction, t, scalar_state, sums, tensor_state };
+                let is_first = t == 1;
+                let step = StepScalars { lr, weight_decay, bias_correction, t, is_first, scalar_state, sums, tensor_state };
                 let got = sma_length(&hyper, &step);
                 let bound = if f64::from(t) * -beta2.ln() <= 2.0 { 8.0 } else { 18.0 } / f64::from(1 << 24);
                 assert!((f64::from(got) - exact).abs() <= bound * exact, "beta {beta2}, t {t}: {got} for {exact}");

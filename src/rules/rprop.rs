@@ -60,7 +60,7 @@ impl Rule for Rprop {
             #[inline(always)]
             move |param, grad, [prev, step_size]| {
                 let mut new_step_size = step_size;
-                if step.t == 1 {
+                if step.is_first {
                     new_step_size = step.lr;
                 }
                 let agreement = sign_of(grad) * sign_of(prev);

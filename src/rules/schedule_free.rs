@@ -248,7 +248,7 @@ impl Averaging {
     #[inline(always)]
     fn update(&self, param: f32, z: f32, step: &StepScalars, gradient: impl FnOnce() -> f32) -> (f32, f32) {
         let [_, _, average_share, warmup] = step.scalar_state;
-        let z = if step.t == 1 { param } else { z };
+        let z = if step.is_first { param } else { z };
         let lr = step.lr * warmup;
         let decayed = gradient() + step.weight_decay * param;
         let grad_share = self.one_minus_beta + self.beta * average_share;
@@ -258,6 +258,6 @@ impl Averaging {
 
     #[inline(always)]
     fn eval(&self, param: f32, z: f32, step: &StepScalars) -> f32 {
-        if step.t > 0 { param - self.eval_share * (z - param) } else { param }
+        if step.is_first { param } else { param - self.eval_share * (z - param) }
     }
 }

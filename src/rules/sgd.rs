@@ -113,7 +113,7 @@ impl Rule for Sgd {
                     share = step.lr * decayed;
                 }
                 let mut new_momentum_buffer = momentum * momentum_buffer + one_minus_dampening * share;
-                if !dampen_first_step && step.t == 1 {
+                if !dampen_first_step && step.is_first {
                     new_momentum_buffer = share;
                 }
                 let mut direction = new_momentum_buffer;

@@ -29,7 +29,7 @@ kind! {
         end_lr: f64 = 10.0, with_end_lr;
         /// Steps, 2 or more (default 100); suggestions need about 20.
         num_iter: u64 = 100, with_num_iter;
-        /// How the learning rate rises (default [`StepMode::Exp`]).
+        /// Shape of the rise (default [`StepMode::Exp`]).
         step_mode: StepMode = StepMode::Exp, with_step_mode;
         /// Decay of the running average of the loss, 0 to below 1 (default 0.98).
         beta: f64 = 0.98, with_beta;

@@ -27,7 +27,7 @@ kind! {
         /// Steps of the warm-up; 0 for no warm-up.
         warmup_steps: u64,
         ..
-        /// How the factor rises (default [`WarmupType::Linear`]).
+        /// Shape of the rise (default [`WarmupType::Linear`]).
         warmup_type: WarmupType = WarmupType::Linear, with_warmup_type;
         /// Factor of step 0 (default 0; [`WarmupType::Constant`] requires a factor above 0).
         start_factor: f64 = 0.0, with_start_factor;

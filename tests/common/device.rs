@@ -35,12 +35,12 @@ pub fn upload(gpu: &Gpu, values: &[f32]) -> Buffer {
     buffer
 }
 
-/// What `buffer` holds after everything submitted so far.
+/// The contents of `buffer` after all submissions so far.
 pub fn download(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
     download_slice(gpu, buffer.slice(..))
 }
 
-/// What a part of a buffer holds after everything submitted so far.
+/// The contents of a part of a buffer after all submissions so far.
 pub fn download_slice(gpu: &Gpu, slice: BufferSlice<'_>) -> Vec<f32> {
     let size = slice.size();
     let staging = gpu.device.create_buffer(&BufferDescriptor {

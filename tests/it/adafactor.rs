@@ -32,7 +32,7 @@ const NO_DECAY: usize = 3;
 const FAST: usize = 5;
 const FROZEN: usize = 10;
 const LONG: usize = 11;
-/// Of the sixth tensor and of the long vector.
+/// Elements of the sixth tensor and of the long vector.
 const FROZEN_ELEMENTS: std::ops::Range<usize> = 77..4_000;
 
 struct Case {
@@ -198,7 +198,7 @@ fn each_step_agrees_with_reference_and_oracle() {
     }
 }
 
-/// How many factors a tensor has under each name.
+/// The number of a tensor's factors under each name.
 fn factors_of(shape: &[usize], least: usize) -> [usize; 3] {
     let elements = shape.iter().product::<usize>();
     match *shape {
@@ -386,7 +386,7 @@ fn the_sum_of_a_long_row_keeps_its_digits() {
     }
 }
 
-/// What is not a number reaches its whole matrix through the mean of the rows, and nothing else.
+/// A NaN reaches its whole matrix through the mean of the rows, and nothing else.
 #[test]
 fn a_nan_stays_in_its_tensor() {
     let (gpu, layout) = (device::gpu(), layout(true));

@@ -1,4 +1,4 @@
-//! What some rules do between steps: Hessian estimates, and the switch to evaluation parameters and back.
+//! Auxiliary updates: Hessian estimates, and the switch to evaluation parameters and back.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Where parameters and gradients may lie: one buffer or many, aligned or not, whole or in chunks.
+//! Places of parameters and gradients: one buffer or many, aligned or not, whole or in chunks.
 
 use crate::common::numbers::{assert_same_bits, random};
 use crate::common::{Trainer, device, device_with, encoder, finish, state, storage};

@@ -201,7 +201,7 @@ struct Reference {
 
 struct Case {
     clip: Clip,
-    /// What is left of the gradients of each step.
+    /// The clipped gradients of each step.
     clipped: Vec<Vec<f64>>,
     norms: Option<Vec<f64>>,
 }
@@ -260,7 +260,7 @@ fn gradients_are_clipped_as_other_frameworks_clip_them() {
     }
 }
 
-/// What is measured of gradients far from 1, by norms of every order, on both engines.
+/// Norms of every order of gradients far from 1, on both engines.
 #[test]
 fn norms_of_every_order_neither_overflow_nor_vanish() {
     const LEN: usize = 20_003;

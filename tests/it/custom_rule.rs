@@ -106,7 +106,7 @@ impl TensorState for Odd {
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
         self.tensor_states.clone()
     }
-    fn update_tensor_state(&self, _: &mut [f32; 4], _: [f32; 4], _: f32, _: [f32; 4], _: u32) {}
+    fn update_tensor_state(&self, _: &mut [f32; 4], _: [f32; 4], _: f32, _: [f32; 4], _: u32, _: bool) {}
 }
 
 fn build(rule: Odd) -> Result<Optimizer, Error> {

@@ -461,7 +461,7 @@ fn devices_without_the_needed_limits_are_refused() {
         ("max_compute_workgroup_storage_size", |limits| limits.max_compute_workgroup_storage_size = 1024),
         ("max_compute_workgroups_per_dimension", |limits| limits.max_compute_workgroups_per_dimension = 2),
         ("max_storage_buffer_binding_size", |limits| limits.max_storage_buffer_binding_size = 16 << 10),
-        // That of the powers of the betas; and the buffer of slots that hold such powers.
+        // The powers of the betas exceed this binding, and the buffer of uniforms the next limit.
         ("max_uniform_buffer_binding_size", |limits| limits.max_uniform_buffer_binding_size = 2 << 10),
         ("max_buffer_size", |limits| limits.max_buffer_size = 256 << 10),
     ];

@@ -2,7 +2,7 @@
 //! Keras and others in float64 (`tests/golden`).
 //!
 //! # Bounds
-//! Where the frameworks compute in f64 the crate rounds to f32. How far that may carry it is not measured but counted:
+//! The frameworks compute in f64, the crate rounds to f32. The bound of the difference is counted, not measured:
 //! the oracle is evaluated with [`Rounded`], in which each operation passes the errors of its operands
 //! on and adds its own rounding as the WGSL specification allows it (half an ULP, 2.5 for a division, 4.5 for a square
 //! root), each hyperparameter is rounded once, 1 - βᵗ is good to 2.5 ULP, the gradient norm to 1e-6, and a subnormal
@@ -25,9 +25,9 @@ use cases::Case;
 use engines::{Cpu, Device, Engine};
 use replay::{CLIP_ERROR, NORM_ERROR, Replay, replay};
 
-/// Of the parameter vector after many steps.
+/// Error of the parameter vector after many steps.
 const VECTOR_ERROR: f64 = 1e-5;
-/// Between the oracles and the frameworks, both in f64.
+/// Error between the oracles and the frameworks, both in f64.
 const ORACLE_ERROR: f64 = 1e-12;
 const RULES: [&str; 47] = [
     "sgd",
@@ -518,7 +518,7 @@ fn statistics_agree(case: &Case, engine: &mut dyn Engine, bounds: &Replay, step:
         "{what}: norm measured"
     );
     if let Some(norm) = stats.grad_norm {
-        // Where the framework has no norm to compare with, nothing was clipped, and the oracle's serves.
+        // A case without the framework's norm clips nothing. The oracle's norm serves.
         let expected = case.grad_norm.as_ref().map_or(bounds.grad_norm[step], |norms| norms[step]);
         let error = (f64::from(norm) - expected).abs();
         assert!(

@@ -24,7 +24,7 @@ fn layout(empty: LayoutBuilder) -> Layout {
     builder.build().unwrap()
 }
 
-/// Where each tensor begins, and the end of all.
+/// The start of each tensor, and the end of all.
 fn cuts(layout: &Layout) -> Vec<usize> {
     layout.tensors().iter().map(|tensor| tensor.range().start).chain([layout.len()]).collect()
 }

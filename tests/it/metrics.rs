@@ -28,7 +28,7 @@ fn layout() -> Layout {
     layout.packed().build().unwrap()
 }
 
-/// What the layout calls the groups that are not frozen, and which elements are in them.
+/// Names of the groups that are not frozen, and their elements.
 fn groups(layout: &Layout) -> [(Option<&'static str>, Vec<usize>); 3] {
     let range = |tensor: usize| layout.tensors()[tensor].range();
     [

@@ -5,7 +5,7 @@ use crate::common::{Trainer, device, device_with};
 use wgpu_optim::history::{GroupStats, History, HistoryOptions};
 use wgpu_optim::{AdamW, Adan, Clip, Lamb, Layout, LayoutBuilder, Optimizer, OptimizerBuilder, Sgd};
 
-/// What both engines keep of one step.
+/// The history of one step on both engines.
 fn histories(builder: &OptimizerBuilder, layout: &Layout, params: &[f32], grads: &[f32]) -> [History; 2] {
     let builder = builder.clone().history(HistoryOptions::steps(1).with_norms_every(1).per_group());
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), layout, params);
@@ -94,7 +94,7 @@ fn many_small_tensors_are_all_in_the_norms_of_their_groups() {
     }
     let layout = layout.packed().build().unwrap();
     let mut grads = random(20, TENSORS);
-    // What has the largest value that is left is not clipped.
+    // Gradients equal to the bound are not clipped.
     grads[..2].copy_from_slice(&[0.25, -0.25]);
     let sgd = Optimizer::builder(Sgd::default()).clip(Clip::value(0.25));
     for history in histories(&sgd, &layout, &[2.0; TENSORS], &grads) {

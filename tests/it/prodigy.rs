@@ -1,4 +1,4 @@
-//! What Prodigy's estimate of the distance does and does not do, on device and CPU engine.
+//! Prodigy's estimate of the distance, on device and CPU engine.
 
 use crate::common::{Trainer, assert_same_decision, device};
 use wgpu_optim::{CpuOptimizer, GroupOptions, Layout, NonFinite, Optimizer, Prodigy};

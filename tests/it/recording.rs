@@ -1,4 +1,4 @@
-//! What recording a step costs the host beyond wgpu's own passes; `benches/step.rs` has the time.
+//! The host's cost of recording a step beyond wgpu's own passes. `benches/step.rs` measures its time.
 
 use crate::common::by_hand::{ByHand, buffer, layout, noop};
 use crate::common::{self, device};

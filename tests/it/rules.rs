@@ -27,7 +27,7 @@ struct Case {
     lr: f64,
     weight_decay: f64,
     sign: f64,
-    /// Of the test that looks at each step.
+    /// Steps of the test that looks at each step.
     steps: u64,
 }
 
@@ -450,14 +450,14 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
                     let grad = case.sign * f64::from(grads[i]);
                     let exact = case.oracle.update(&step, old, grad, &mut exact_state);
                     let at = format!("{}, {len} elements, step {t}, element {i}", case.name);
-                    // Where the terms of a running average cancel, its 4 ULP of the largest term are more of what is
-                    // left, and of Δp in proportion.
+                    // If the terms of a running average cancel, its 4 ULP of the largest term are a larger share of
+                    // the rest, and so is the error of Δp.
                     let cancelled = |s: usize| (f64::from(old_states[s][i]) / exact_state[s]).abs();
                     let amplified = (0..names.len()).map(cancelled).filter(|x| x.is_finite()).fold(1.0, f64::max);
                     let largest_term = case.oracle.largest_term(&step, old, grad, &exact_state);
                     let scale = old.abs().max((exact - old).abs() * amplified).max(largest_term);
-                    // Where terms of the update cancel, or a rule has more roundings than 4 ULP hold, what counts is
-                    // the bound for WGSL's operations, from the same equation.
+                    // If terms of the update cancel, or a rule has more roundings than 4 ULP hold, the bound comes
+                    // from the same equation with the errors of WGSL's operations.
                     let bound = || {
                         let exact = |value: f32| Rounded::exact(value.into());
                         let mut states: Vec<Rounded> = old_states.iter().map(|state| exact(state[i])).collect();
@@ -570,7 +570,7 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
             if expected.is_nan() || expected.is_infinite() {
                 return got.is_nan() == expected.is_nan() && got.is_infinite() == expected.is_infinite();
             }
-            // What a rule makes of numbers may be subnormal, and flushed where it goes on with it.
+            // Intermediate values of a rule may be subnormal, and a device may flush them.
             (got - expected).abs() <= 4.0 * f32::EPSILON * expected.abs() + f32::MIN_POSITIVE * 1024.0
         };
         let (kept, flushed) = (reference(|x| x), reference(|x| if x.is_subnormal() { 0.0 } else { x }));

@@ -1,4 +1,4 @@
-//! What a rule from outside the crate gets of sums over tensors and of states of tensors.
+//! Sums over tensors and states of tensors, in a rule from outside the crate.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ impl Rule for Sums {
             return SegmentSums(old.param + step.tensor_state.kept, grad, vec4<f32>(1.0), vec4<f32>(-2.0));
         }
         fn update_tensor_state(
-            old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32,
+            old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>, t: u32, is_first: bool,
         ) -> TensorState {
             return TensorState(hyper.two * old.kept + f32(t) + lr + sums.grads);
         }
@@ -62,7 +62,7 @@ impl TensorState for Sums {
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)> {
         vec![("kept", 5.0)]
     }
-    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, _: [f32; 4], t: u32) {
+    fn update_tensor_state(&self, state: &mut [f32; 4], sums: [f32; 4], lr: f32, _: [f32; 4], t: u32, _: bool) {
         state[0] = 2.0 * state[0] + t as f32 + lr + sums[1];
     }
 }
@@ -140,7 +140,7 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
         trainer.step(&grads);
         let mut reference = optimizer.build_cpu(&layout).unwrap();
         reference.step(&mut params, &grads).unwrap();
-        // Of each parameter 1, what was kept, 5, and 1 - 2, below 2^24; then what is kept now.
+        // Each parameter adds 1, the old state, 5, and 1 - 2, below 2^24; the tensor adds its new state.
         let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
         for got in [trainer.state("sum"), reference.state("sum").unwrap().to_vec()] {
             assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);

@@ -143,19 +143,21 @@ fn branches_on_the_step_are_found() {
 }
 
 /// Uniforms that differ from step to step, and the names of arguments with such values.
-const CHANGING: [&str; 12] = [
+const CHANGING: [&str; 14] = [
     "control",
     "uniforms.head.lr",
     "uniforms.head.inv_scale",
-    "uniforms.head.max_norm",
+    "uniforms.head.clip_limit",
     "uniforms.group_lrs",
     "step.t",
+    "step.is_first",
     "step.bias_correction",
     "step.scalar_state",
     "context",
     // Arguments of a rule's `update_scalars` and `update_tensor_state`.
     "lr",
     "t",
+    "is_first",
     "bias_correction",
 ];
 
@@ -221,7 +223,7 @@ fn only_uniforms(
     }
 }
 
-/// What the function was called with whose result an expression is; none but of calls beyond all branches.
+/// The arguments of the call whose result an expression is. `None` for calls within a branch.
 fn arguments_of(
     block: &naga::Block,
     expression: naga::Handle<naga::Expression>,
@@ -233,7 +235,7 @@ fn arguments_of(
     })
 }
 
-/// What a chain of members in a uniform, or in an argument that all invocations have alike, is called.
+/// The path of a chain of members in a uniform, or in an argument that is equal in all invocations.
 fn uniform_path(
     module: &naga::Module,
     function: &naga::Function,

@@ -214,7 +214,7 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
             let mut reference = builder.build_cpu(&layout).unwrap();
             let names = case.oracle.state_names();
             assert_eq!(trainer.optimizer.state_names(), names, "{}", case.name);
-            // What the oracle keeps of a tensor is carried on; everything else is what the device holds.
+            // The oracle carries its tensor states on. Everything else comes from the device.
             let mut states = vec![vec![Rounded::exact(0.0); case.oracle.state_count()]; len];
             for t in 1..=4 {
                 let grads = gradients(100 + t, len);

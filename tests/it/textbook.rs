@@ -95,7 +95,7 @@ fn adagrad_learns_rare_features_that_gradient_descent_does_not() {
     assert!(common < 0.1 && rare < 0.2, "{common}, {rare}");
 }
 
-/// What is left of two weights of 1 whose gradients have mean 0 and sizes 100 and 0.1.
+/// Two decayed weights that began at 1. Their gradients have mean 0 and sizes 100 and 0.1.
 fn decayed(builder: &OptimizerBuilder) -> [f32; 2] {
     let grad = |step: u32, _: &[f32]| {
         let sign = [1.0, -1.0][step as usize % 2];

@@ -160,7 +160,7 @@ fn factors_are_compared_too() {
 fn every_rule_of_the_crate_passes() {
     for name in wgpu_optim::RuleConfig::NAMES {
         let rule: wgpu_optim::RuleConfig = serde_json::from_value(serde_json::json!({ "name": name })).unwrap();
-        // What surrounds the rule takes no part.
+        // The schedule takes no part: `verify` tests the rule alone.
         let builder = rule.builder().schedule(Schedule::constant(0.5));
         builder.verify(device::gpu()).unwrap_or_else(|error| panic!("{error}"));
     }

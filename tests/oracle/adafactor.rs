@@ -13,7 +13,7 @@ pub struct AdafactorOracle {
 /// The names of the factors.
 pub const FACTORS: [&str; 3] = ["row_var", "col_var", "variance"];
 
-/// What is kept of one tensor, under [`FACTORS`]; empty before the first step.
+/// The factors of one tensor, named by [`FACTORS`]. Empty before the first step.
 #[derive(Clone, Default)]
 pub struct Factors(pub [Vec<Rounded>; 3]);
 
@@ -42,7 +42,7 @@ impl AdafactorOracle {
                 *factor = (Rounded::exact(1.0) - weight) * *factor + weight * mean;
                 continue;
             }
-            // What errors they bring shrinks with the exact average; to it come those of the step from the factor.
+            // The errors of the operands shrink with the exact average. The roundings of the step add to them.
             let distance = Rounded::exact((mean.value - factor.value).abs() + mean.error + factor.error);
             let step = weight * distance.with_ulps(0.5);
             let brought = (1.0 - weight.value) * factor.error + weight.value * mean.error;

@@ -1,4 +1,4 @@
-//! What an oracle knows of whole steps, beside what it is given of elements.
+//! Values of whole steps that an oracle needs beside those of elements.
 
 use std::cell::RefCell;
 

@@ -29,7 +29,7 @@ pub use schedule_free::{Averaging, ScheduleFreeOracle};
 pub use sophia::{Curvature, SophiaOracle};
 pub use stable_adamw::StableAdamWOracle;
 
-/// What a step brings to every element.
+/// Values of a step that all elements share.
 #[derive(Clone, Default)]
 pub struct StepScalars {
     /// Applied steps, this one included: 1 in the first.
@@ -44,7 +44,7 @@ pub trait Oracle {
     /// PyTorch's names, in the order of `update`'s `state`.
     fn state_names(&self) -> Vec<&'static str>;
 
-    /// What every state starts at.
+    /// Initial value of every state.
     fn initial_state(&self) -> f64 {
         0.0
     }
@@ -82,8 +82,8 @@ pub trait Oracle {
         0.0
     }
 
-    /// How far the new parameter may be off because scalars of the whole step, which the device carries from step to
-    /// step, are themselves rounded. `state` is the new one. Default: there are none.
+    /// Error of the new parameter from rounded scalars that the device carries from step to step. `state` is the new
+    /// one. Default: 0, for rules without such scalars.
     fn scalar_error(&self, _step: &StepScalars, _param: f64, _grad: f64, _state: &[f64]) -> f64 {
         0.0
     }
@@ -403,7 +403,7 @@ impl Real for Rounded {
         Self { value: f64::bias_correction(beta, t), error: 0.0 }.with_ulps(2.5)
     }
 
-    /// What errors the operands bring shrinks with the exact average; to it come those of the step from `old`.
+    /// The errors of the operands shrink with the exact average. The roundings of the step from `old` add to them.
     fn average(beta: f64, old: Self, value: Self) -> Self {
         let weight = 1.0 - beta;
         if beta < 0.5 {
@@ -454,7 +454,7 @@ impl Real for Rounded {
     }
 
     fn clamp_to_one(self) -> Self {
-        // What surely lies outside is ±1 without error; nothing can be off by more than the whole interval.
+        // A value outside with certainty becomes ±1 without error. No error exceeds the whole interval.
         let outside = self.value.abs() - self.error >= 1.0;
         Self { value: self.value.clamp_to_one(), error: if outside { 0.0 } else { self.error.min(2.0) } }
     }

@@ -2,7 +2,7 @@ use super::adam::agree;
 use super::history::History;
 use super::{Oracle, Real, Rounded, StepScalars};
 
-/// What frameworks and papers do otherwise.
+/// The conventions of frameworks and papers.
 #[derive(Clone, Copy, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct NAdamOptions {
@@ -26,7 +26,7 @@ pub struct NAdamOracle {
     rounded: History<Momentum<Rounded>>,
 }
 
-/// Of one step: the product of all momenta, and what multiplies gradient and running average.
+/// Factors of one step: the product of all momenta, and those of gradient and running average.
 #[derive(Clone, Copy)]
 struct Momentum<N> {
     product: N,

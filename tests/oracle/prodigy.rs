@@ -14,7 +14,7 @@ pub struct ProdigyOracle {
     pub growth_rate: Option<f64>,
 }
 
-/// Of all there is before the estimate of d changes.
+/// The values before the estimate of d changes.
 struct Accumulated<N> {
     d: N,
     dlr: N,

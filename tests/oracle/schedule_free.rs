@@ -22,7 +22,7 @@ pub struct Averaging {
 pub struct Weights {
     lr_max: f64,
     sum: f64,
-    /// What multiplies the learning rate, and z in the average.
+    /// Factor of the learning rate, and share of z in the average.
     warmup: f64,
     share: f64,
 }

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     pub(crate) max_steps: Option<u64>,
 
-    /// Where the curves are drawn, as SVG [default: `mlp_mnist.svg`, in `target` where there is one]. Needs the feature
+    /// File of the curves, as SVG [default: `mlp_mnist.svg`, in `target` where there is one]. Needs the feature
     /// `plot`.
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Where the digits come from: IDX files in a folder, a download, or the built-in generator.
+//! Sources of the digits: IDX files in a folder, a download, or the built-in generator.
 
 pub mod digits;
 #[cfg(feature = "download")]

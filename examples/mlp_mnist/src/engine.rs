@@ -1,4 +1,4 @@
-//! What the training loop asks of a device.
+//! The training loop's interface to a device.
 
 use wgpu_optim::Stats;
 

@@ -176,7 +176,7 @@ impl GpuEngine {
         Ok(())
     }
 
-    /// What the optimizer has kept of its steps, once all of them have run.
+    /// The optimizer's history after all steps.
     pub fn history(&self) -> Result<History> {
         let mut encoder = self.encoder();
         let history = self.optimizer.history(&mut encoder)?;

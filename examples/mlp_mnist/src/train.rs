@@ -13,7 +13,7 @@ use mlp_mnist::engine::{Batches, Engine, Report, Score};
 /// Steps from one report to the next.
 const REPORT_EVERY: u64 = 10;
 
-/// How long and in which order to train.
+/// Length and order of the training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) batches: Batches,
@@ -37,7 +37,7 @@ impl Plan {
     }
 }
 
-/// What the curves show.
+/// The values of the curves.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) train: Vec<TrainPoint>,

@@ -1,4 +1,4 @@
-//! What a step costs beside what its bytes cost: see the README of this package.
+//! The time of a step beside the time of its bytes: see the README of this package.
 //!
 //! `cargo run --release -p throughput -- --help`
 

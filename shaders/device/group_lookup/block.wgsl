@@ -10,7 +10,7 @@ import package::device::quad_options::{QuadOptions, active_of_block};
 
 struct Block {
     active_count: u32,
-    lr_scale: f32,
+    lr_selector: f32,
     weight_decay: f32,
     segment: u32,
 }
@@ -43,7 +43,7 @@ fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadO
     let is_next = index / 64u != block_options.number;
     return QuadOptions(
         active_of_block(index, select(block.active_count, next.active_count, is_next), count),
-        vec4<f32>(select(block.lr_scale, next.lr_scale, is_next)),
+        vec4<f32>(select(block.lr_selector, next.lr_selector, is_next)),
         vec4<f32>(select(block.weight_decay, next.weight_decay, is_next)),
         vec4<u32>(select(block.segment, next.segment, is_next)),
     );

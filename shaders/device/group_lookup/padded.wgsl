@@ -23,7 +23,7 @@ fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadO
     let active_count = select(block_options.active_counts.x, block_options.active_counts.y, index / 64u != block_options.number);
     return QuadOptions(
         active_of_block(index, active_count, count),
-        vec4<f32>(chunk.lr_scale),
+        vec4<f32>(chunk.lr_selector),
         vec4<f32>(chunk.weight_decay),
         vec4<u32>(chunk.segment),
     );

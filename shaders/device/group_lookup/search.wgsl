@@ -55,11 +55,11 @@ fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadO
     let span2 = following_span(span1, index + 2u, exists.z);
     let span3 = following_span(span2, index + 3u, exists.w);
     let segment = vec4<u32>(groups[span0 + 3u], groups[span1 + 3u], groups[span2 + 3u], groups[span3 + 3u]);
-    let lr_scale = vec4<u32>(groups[span0 + 1u], groups[span1 + 1u], groups[span2 + 1u], groups[span3 + 1u]);
+    let lr_selector = vec4<u32>(groups[span0 + 1u], groups[span1 + 1u], groups[span2 + 1u], groups[span3 + 1u]);
     let weight_decay = vec4<u32>(groups[span0 + 2u], groups[span1 + 2u], groups[span2 + 2u], groups[span3 + 2u]);
     return QuadOptions(
         (segment != vec4<u32>(0u)) & exists,
-        bitcast<vec4<f32>>(lr_scale),
+        bitcast<vec4<f32>>(lr_selector),
         bitcast<vec4<f32>>(weight_decay),
         segment - vec4<u32>(1u),
     );

@@ -14,7 +14,7 @@ fn block_options_at(index: u32) -> BlockOptions {
 fn quad_options_at(block_options: BlockOptions, index: u32, count: u32) -> QuadOptions {
     return QuadOptions(
         first_of_quad(count),
-        vec4<f32>(chunk.lr_scale),
+        vec4<f32>(chunk.lr_selector),
         vec4<f32>(chunk.weight_decay),
         vec4<u32>(chunk.segment),
     );

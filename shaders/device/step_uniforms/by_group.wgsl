@@ -1,4 +1,4 @@
-// Uniforms of one recorded step, for groups with separate schedules. `lr_scale` of an element is the index of its
+// Uniforms of one recorded step, for groups with separate schedules. `lr_selector` of an element is the index of its
 // group's learning rate in `group_lrs`, which includes the group's scale.
 
 import package::device::quad_options::{QuadOptions};
@@ -19,6 +19,6 @@ fn group_lr(number: f32) -> f32 {
 }
 
 fn lr_of(options: QuadOptions) -> vec4<f32> {
-    let number = options.lr_scale;
+    let number = options.lr_selector;
     return vec4<f32>(group_lr(number.x), group_lr(number.y), group_lr(number.z), group_lr(number.w));
 }

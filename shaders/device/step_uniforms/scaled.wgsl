@@ -12,5 +12,5 @@ struct StepUniforms {
 @group(1) @binding(0) var<uniform> uniforms: StepUniforms;
 
 fn lr_of(options: QuadOptions) -> vec4<f32> {
-    return uniforms.head.lr * options.lr_scale;
+    return uniforms.head.lr * options.lr_selector;
 }

@@ -9,6 +9,7 @@ fn update_tensor_state(
     hyper: Hyper,
     bias_correction: vec4<f32>,
     t: u32,
+    is_first: bool,
 ) -> TensorState {
     return old;
 }

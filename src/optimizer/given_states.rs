@@ -1,0 +1,71 @@
+//! States that the program gives, and the number of steps applied to them.
+
+use std::mem::offset_of;
+
+use wgpu::BufferSlice;
+
+use super::Optimizer;
+use crate::Error;
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::{ControlBlock, NONE};
+
+impl Optimizer {
+    /// Continues from states that the program gives, after `steps` applied steps (up to 4,294,967,293). Takes effect with
+    /// the next submission, for steps recorded from now on.
+    ///
+    /// The schedule continues at that position, and the next step is number `steps + 1`. It treats the states as given:
+    /// even with `steps` 0 it is no first step, which would set SGD's momentum buffer to the gradient. Write the states
+    /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
+    /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for more steps; nothing has changed then.
+    pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
+        let steps = self.plan.set_applied_steps(steps)?;
+        let powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
+        let control = &self.resources.control;
+        let write = |buffer, offset: usize, bytes: &[u8]| self.queue.write_buffer(buffer, offset as u64, bytes);
+        let corrections = [powers.bias_correction(steps), powers.bias_correction(steps + 1)];
+        write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
+        write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
+        // A step expects the word of its parity to be free.
+        for buffer in [control, &self.resources.next] {
+            write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));
+        }
+        Ok(())
+    }
+
+    /// The numbers that the rule stores once, as f32 in the order of
+    /// [`ScalarState::initial_scalars`](crate::rule::ScalarState::initial_scalars), with `COPY_SRC` usage; `None` for rules
+    /// without such numbers.
+    pub fn scalar_states(&self) -> Option<BufferSlice<'_>> {
+        let bytes = 4 * self.plan.rule.initial_scalars().len() as u64;
+        let start = offset_of!(ControlBlock, scalar_state) as u64;
+        (bytes > 0).then(|| self.resources.control.slice(start..start + bytes))
+    }
+
+    /// Sets the numbers that the rule stores once, from the next submission on.
+    ///
+    /// # Errors
+    /// [`Error::StateCount`] for another count than the rule's; nothing has changed then.
+    pub fn set_scalar_states(&mut self, values: &[f32]) -> Result<(), Error> {
+        self.plan.check_scalar_states(values.len())?;
+        let offset = offset_of!(ControlBlock, scalar_state) as u64;
+        self.queue.write_buffer(&self.resources.control, offset, bytemuck::cast_slice(values));
+        Ok(())
+    }
+
+    /// Sets the tensor state of each segment, in the order of [`Optimizer::tensor_states`], from the next submission on.
+    ///
+    /// # Errors
+    /// [`Error::StateCount`] for another count than that of the segments; nothing has changed then.
+    pub fn set_tensor_states(&mut self, values: &[[f32; 4]]) -> Result<(), Error> {
+        self.plan.check_tensor_states(values.len())?;
+        if let Some(states) = self.tensor_states() {
+            self.queue.write_buffer(states.buffer(), states.offset(), bytemuck::cast_slice(values));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Encoders that are dropped: a dropped call is a call not made.
+
+use crate::common::numbers::random;
+use crate::common::{Trainer, device, encoder};
+use wgpu_optim::schedule::OneCycle;
+use wgpu_optim::wgpu::CommandEncoder;
+use wgpu_optim::{Error, Layout, Optimizer, OptimizerBuilder, ScheduleFreeSgd, Sgd};
+
+const LEN: usize = 300;
+
+fn trainer(builder: OptimizerBuilder) -> Trainer<'static> {
+    Trainer::new(device::gpu(), builder, &Layout::flat(LEN).unwrap(), &random(1, LEN))
+}
+
+/// Drops an encoder, or the command buffer of it.
+fn drops() -> [fn(CommandEncoder); 2] {
+    [drop, |encoder| drop(encoder.finish())]
+}
+
+#[test]
+fn a_dropped_eval_leaves_training_parameters() {
+    for drop_it in drops() {
+        let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+        trainer.step(&random(2, LEN));
+        let before = trainer.bits();
+        let mut dropped = encoder(trainer.gpu);
+        trainer.optimizer.eval(&mut dropped, &trainer.params).unwrap();
+        drop_it(dropped);
+        let mut recorded = encoder(trainer.gpu);
+        trainer.optimizer.train(&mut recorded, &trainer.params).unwrap();
+        trainer.gpu.queue.submit([recorded.finish()]);
+        assert!(trainer.bits() == before);
+        assert_eq!(trainer.step(&random(3, LEN)).step, 2);
+    }
+}
+
+#[test]
+fn a_dropped_train_leaves_evaluation_parameters() {
+    for drop_it in drops() {
+        let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+        trainer.step(&random(2, LEN));
+        trainer.step(&random(3, LEN));
+        let before = trainer.bits();
+        let mut recorded = encoder(trainer.gpu);
+        trainer.optimizer.eval(&mut recorded, &trainer.params).unwrap();
+        trainer.gpu.queue.submit([recorded.finish()]);
+        assert!(trainer.bits() != before);
+        let mut dropped = encoder(trainer.gpu);
+        trainer.optimizer.train(&mut dropped, &trainer.params).unwrap();
+        drop_it(dropped);
+        let mut recorded = encoder(trainer.gpu);
+        let refused = trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads);
+        assert!(matches!(refused, Err(Error::EvaluationMode { call: "step" })), "{refused:?}");
+        trainer.optimizer.train(&mut recorded, &trainer.params).unwrap();
+        trainer.gpu.queue.submit([recorded.finish()]);
+        assert!(trainer.bits() == before);
+    }
+}
+
+/// All calls lie in one encoder, and the mode is that from before them.
+#[test]
+fn dropped_calls_are_undone_in_reverse() {
+    let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+    let mut recorded = encoder(trainer.gpu);
+    trainer.optimizer.eval(&mut recorded, &trainer.params).unwrap();
+    trainer.gpu.queue.submit([recorded.finish()]);
+    let mut dropped = encoder(trainer.gpu);
+    trainer.optimizer.train(&mut dropped, &trainer.params).unwrap();
+    trainer.optimizer.eval(&mut dropped, &trainer.params).unwrap();
+    trainer.optimizer.train(&mut dropped, &trainer.params).unwrap();
+    drop(dropped);
+    let mut recorded = encoder(trainer.gpu);
+    let refused = trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads);
+    assert!(matches!(refused, Err(Error::EvaluationMode { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_dropped_snapshot_is_refused() {
+    for drop_it in drops() {
+        let mut trainer = trainer(Optimizer::builder(Sgd::default().with_momentum(0.9)));
+        trainer.step(&random(2, LEN));
+        let before = trainer.bits();
+        let mut dropped = encoder(trainer.gpu);
+        let snapshot = trainer.optimizer.snapshot(&mut dropped, &trainer.params).unwrap();
+        drop_it(dropped);
+        let mut recorded = encoder(trainer.gpu);
+        let refused = trainer.optimizer.restore(&mut recorded, &trainer.params, &snapshot);
+        assert!(matches!(refused, Err(Error::SnapshotDropped)), "{refused:?}");
+        trainer.gpu.queue.submit([recorded.finish()]);
+        assert!(trainer.bits() == before);
+    }
+}
+
+#[test]
+fn a_dropped_restore_changes_nothing() {
+    for drop_it in drops() {
+        let builder = Optimizer::builder(Sgd::default()).schedule(OneCycle::new(1.0, 10));
+        let (mut trained, mut untouched) = (trainer(builder.clone()), trainer(builder));
+        trained.optimizer.set_grad_scale(0.5).unwrap();
+        untouched.optimizer.set_grad_scale(0.5).unwrap();
+        let mut recorded = encoder(trained.gpu);
+        let snapshot = trained.optimizer.snapshot(&mut recorded, &trained.params).unwrap();
+        trained.gpu.queue.submit([recorded.finish()]);
+        for seed in 0..3 {
+            trained.step(&random(seed, LEN));
+            untouched.step(&random(seed, LEN));
+        }
+        trained.optimizer.set_grad_scale(0.25).unwrap();
+        untouched.optimizer.set_grad_scale(0.25).unwrap();
+        let mut dropped = encoder(trained.gpu);
+        trained.optimizer.restore(&mut dropped, &trained.params, &snapshot).unwrap();
+        drop_it(dropped);
+        assert_eq!(trained.optimizer.lr().unwrap(), untouched.optimizer.lr().unwrap());
+        for seed in 3..5 {
+            trained.step(&random(seed, LEN));
+            untouched.step(&random(seed, LEN));
+            assert!(trained.bits() == untouched.bits(), "step {seed}");
+        }
+    }
+}
