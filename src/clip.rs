@@ -3,8 +3,6 @@
 mod adaptive;
 mod global_norm;
 mod group_norm;
-#[cfg(feature = "serde")]
-mod infinite;
 mod percentile;
 mod value;
 

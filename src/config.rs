@@ -21,8 +21,13 @@ macro_rules! config {
         /// A rule from a configuration file: `{"name": "adamw", "lr": 0.001, "betas": [0.9, 0.999]}`.
         ///
         /// Keys are the rule's fields, PyTorch's keywords where PyTorch has the rule; missing ones have the rule's defaults.
+        /// Floats that JSON lacks are `"inf"`, `"-inf"` and `"nan"`.
         /// With `"convention": "keras"` the defaults are those of [`AdamW::keras`], and so for every rule with that preset;
         /// `"torch"` means the rule's own. Errors on an unknown name, key or convention list what is allowed.
+        ///
+        /// A dump of PyTorch's `optimizer.param_groups[0]` with a `name` is a configuration too. Ignored, because they
+        /// change no number: `params`, `param_names`, `foreach`, `fused`, `capturable`, `differentiable`, and
+        /// `initial_lr`. Beside `initial_lr`, the learning rates and momenta of `OneCycleLR` and `CyclicLR` are ignored.
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub enum RuleConfig {
@@ -50,7 +55,8 @@ macro_rules! config {
                 }
             }
 
-            fn from_fields(name: &str, fields: Map<String, Value>) -> Result<Self, String> {
+            fn from_fields(name: &str, mut fields: Map<String, Value>) -> Result<Self, String> {
+                remove_torch_keys(name, &mut fields)?;
                 match name {
                     $($($Rule::NAME => read($Rule::NAME, fields, $Rule::PRESETS).map(Self::$Rule),)+)*
                     unknown => Err(format!("unknown rule {unknown:?}, expected one of {:?}", Self::NAMES)),
@@ -77,6 +83,24 @@ impl<'de> Deserialize<'de> for RuleConfig {
         let name = name.as_str().ok_or_else(|| D::Error::custom(format!("the name {name} is not a string")))?;
         Self::from_fields(name, fields).map_err(D::Error::custom)
     }
+}
+
+/// Removes the keys of PyTorch's parameter groups that change no number of the rule.
+fn remove_torch_keys(name: &str, fields: &mut Map<String, Value>) -> Result<(), String> {
+    let is_scheduled = fields.contains_key("initial_lr");
+    // The schedulers' own keys. `max_lr` of a rule has another meaning.
+    let scheduler = ["initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"];
+    let group = ["params", "param_names", "foreach", "fused", "capturable", "differentiable"];
+    for key in scheduler.iter().filter(|_| is_scheduled).chain(&group) {
+        fields.remove(*key);
+    }
+    if name == AdamW::NAME {
+        let decoupled = fields.remove("decoupled_weight_decay").unwrap_or(Value::Bool(true));
+        if decoupled != Value::Bool(true) {
+            return Err(format!("adamw: decoupled_weight_decay is {decoupled}; allowed: true, or the rule \"adam\""));
+        }
+    }
+    Ok(())
 }
 
 /// A rule from its fields, those of its convention in place of missing ones.
@@ -140,6 +164,46 @@ mod tests {
         for_each_rule!(check_presets);
         let text = r#"{"name": "adamw", "eps": 0.5, "convention": "keras", "amsgrad": true}"#;
         assert_eq!(read(text), Ok(RuleConfig::AdamW(AdamW::keras().with_eps(0.5).with_amsgrad(true))));
+    }
+
+    /// No rule has an option that a dump's keys would hide.
+    #[test]
+    fn no_rule_has_a_key_of_torch_that_is_ignored() {
+        macro_rules! check_keys {
+            ($($module:ident: $($Rule:ident),+;)*) => {
+                $($(
+                    for option in $Rule::OPTIONS {
+                        let mut fields = Map::from_iter([((*option).to_owned(), Value::Bool(true))]);
+                        remove_torch_keys($Rule::NAME, &mut fields).expect(option);
+                        assert!(fields.contains_key(*option), "{}: {option}", $Rule::NAME);
+                    }
+                )+)*
+            };
+        }
+        for_each_rule!(check_keys);
+    }
+
+    #[test]
+    fn a_dump_without_a_scheduler_keeps_unknown_learning_rates() {
+        for key in ["min_lr", "max_momentum", "base_momentum"] {
+            let message = read(&format!(r#"{{"name": "adamw", "{key}": 0.5}}"#)).unwrap_err();
+            assert!(message.contains(key), "{message}");
+        }
+        let rule = read(r#"{"name": "adamw", "max_lr": 0.5}"#);
+        assert_eq!(rule, Ok(RuleConfig::AdamW(AdamW::default().with_max_lr(Some(0.5)))));
+        let dump = r#"{"name": "adamw", "max_lr": 0.5, "min_lr": 0.25, "initial_lr": 0.25, "max_momentum": 0.95}"#;
+        assert_eq!(read(dump), Ok(RuleConfig::AdamW(AdamW::default())));
+    }
+
+    #[test]
+    fn adamw_is_always_decoupled() {
+        for (value, ok) in [("true", true), ("false", false), ("1", false)] {
+            let rule = read(&format!(r#"{{"name": "adamw", "decoupled_weight_decay": {value}}}"#));
+            match rule {
+                Ok(rule) => assert!(ok && rule == RuleConfig::AdamW(AdamW::default())),
+                Err(message) => assert!(!ok && message.contains("decoupled_weight_decay"), "{message}"),
+            }
+        }
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl CpuOptimizer {
     /// Divides all gradients by `scale` from the next step on. Default 1.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] unless the scale is positive and finite, and so is its inverse.
+    /// [`Error::Hyperparameter`] unless the scale is positive and normal, and so is its inverse.
     pub fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
         self.plan.set_grad_scale(scale)
     }

@@ -9,7 +9,9 @@ use crate::{Error, Layout, Schedule};
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GroupOptions {
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub(crate) lr_scale: f64,
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub(crate) weight_decay: Option<f64>,
     pub(crate) frozen: bool,
     pub(crate) schedule: Option<Schedule>,

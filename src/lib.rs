@@ -16,6 +16,8 @@ mod kernels;
 mod layout;
 mod metrics;
 mod nonfinite;
+#[cfg(feature = "serde")]
+mod number;
 mod optimizer;
 mod parallel;
 mod plan;

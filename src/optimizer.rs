@@ -23,7 +23,7 @@ pub use snapshot::Snapshot;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum GradScale<'a> {
-    /// A positive value with a normal f32 inverse.
+    /// A positive normal value with a normal f32 inverse.
     Value(f32),
     /// The first f32 of a buffer with `STORAGE` usage, read when the step executes.
     Buffer(&'a Buffer),
@@ -275,7 +275,7 @@ impl Optimizer {
     /// A value creates no wgpu object; neither does a buffer among those used last.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a value that is not positive or has no normal inverse; [`Error::MissingUsage`],
+    /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse; [`Error::MissingUsage`],
     /// [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
         match scale.into() {

@@ -180,7 +180,9 @@ impl StepPlan {
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
         let is_invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
-        check(is_invertible, "gradient scale", "grad_scale", scale.into(), "positive, with a normal f32 inverse")?;
+        // Devices may flush subnormal scales and inverses.
+        let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
+        check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)?;
         self.grad_scale = scale;
         self.is_scaled = true;
         Ok(())

@@ -32,7 +32,7 @@ macro_rules! schedules {
         /// The step is the number of earlier calls of `step`, skipped steps included, as in PyTorch and optax. Each
         /// kind is a struct that converts into a schedule with `into()`. Its fields have PyTorch's names where PyTorch
         /// has the schedule. In configuration files: `{"name": "step", "lr": 0.1, "step_size": 30}`; fields with a
-        /// default are optional. Printed: `step(lr=0.1, step_size=30, gamma=0.1)`.
+        /// default are optional, and floats that JSON lacks are `"inf"`, `"-inf"` and `"nan"`. Printed: `step(lr=0.1, step_size=30, gamma=0.1)`.
         ///
         /// ```
         /// use wgpu_optim::Schedule;
@@ -127,6 +127,9 @@ schedules! {
     Chained = "chained",
     Lambda = "lambda" skip_deserializing,
 }
+
+#[cfg(feature = "serde")]
+crate::number::as_is!(Schedule, Box<Schedule>);
 
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,9 +13,10 @@ const DEFAULT_EPS: f64 = 1e-3;
 #[non_exhaustive]
 pub struct Adaptive {
     /// Maximum ratio of the norms, a normal number in f32; 0.01 in the paper.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub clip_factor: f64,
     /// Minimum norm of parameters, so that they can leave 0; default 1e-3.
-    #[cfg_attr(feature = "serde", serde(default = "default_eps"))]
+    #[cfg_attr(feature = "serde", serde(default = "default_eps", with = "crate::number"))]
     pub eps: f64,
     /// By norms of whole tensors; default false.
     #[cfg_attr(feature = "serde", serde(default))]

@@ -9,11 +9,11 @@ use crate::error::check;
 #[non_exhaustive]
 pub struct GlobalNorm {
     /// Maximum norm, a normal number in f32; infinity computes the norm and clips nothing.
-    #[cfg_attr(feature = "serde", serde(with = "super::infinite"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub max_norm: f64,
     /// Order of the norm: 1, 2, infinity for the largest absolute value, or any p from 1 to 32 for `(Σ|g|ᵖ)^(1/p)`;
     /// default 2.
-    #[cfg_attr(feature = "serde", serde(default = "super::euclidean", with = "super::infinite"))]
+    #[cfg_attr(feature = "serde", serde(default = "super::euclidean", with = "crate::number"))]
     pub norm_type: f64,
     /// Scale by `max_norm / norm` if the norm exceeds `max_norm`, without PyTorch's 1e-6, as optax's
     /// `clip_by_global_norm`; default false.

@@ -12,6 +12,7 @@ use crate::Error;
 #[non_exhaustive]
 pub struct GroupNorm {
     /// Maximum norm of each group, a normal number in f32.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub max_norm: f64,
     /// As [`GlobalNorm::exact`](super::GlobalNorm::exact); default false.
     #[cfg_attr(feature = "serde", serde(default))]

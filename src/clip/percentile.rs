@@ -12,12 +12,13 @@ const MAX_WINDOW: u32 = 4096;
 #[non_exhaustive]
 pub struct Percentile {
     /// 0 to 100, interpolated as `numpy.percentile`; 10 in the paper.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub percentile: f64,
     /// Number of norms, from 1 to 4,096; default 100.
     #[cfg_attr(feature = "serde", serde(default = "default_window"))]
     pub window: u32,
     /// As [`GlobalNorm::norm_type`](super::GlobalNorm::norm_type); default 2.
-    #[cfg_attr(feature = "serde", serde(default = "super::euclidean", with = "super::infinite"))]
+    #[cfg_attr(feature = "serde", serde(default = "super::euclidean", with = "crate::number"))]
     pub norm_type: f64,
     /// As [`GlobalNorm::exact`](super::GlobalNorm::exact); default false.
     #[cfg_attr(feature = "serde", serde(default))]

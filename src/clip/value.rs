@@ -8,6 +8,7 @@ use crate::Error;
 #[non_exhaustive]
 pub struct Value {
     /// Maximum absolute value, a normal number in f32.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub clip_value: f64,
 }
 

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::buffer_slices::BufferRange;
+use super::limits::check_limit;
 use super::shader::{GroupLookup, Variant};
 use crate::Error;
 use crate::groups::{BLOCK_LEN, GroupSpan, GroupTable};
@@ -33,7 +34,8 @@ pub(crate) struct ChunkLimits {
 impl ChunkLimits {
     pub(crate) fn new(limits: &wgpu::Limits) -> Self {
         Self {
-            binding: limits.max_storage_buffer_binding_size,
+            // A scratch buffer is as long as its binding.
+            binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             alignment: limits.min_storage_buffer_offset_alignment.into(),
             workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         }
@@ -51,14 +53,25 @@ impl ChunkLimits {
     }
 
     /// A grid of at least `workgroups`, fewer than one row more.
-    pub(crate) fn grid(&self, workgroups: u64) -> [u32; 2] {
+    ///
+    /// # Errors
+    /// [`Error::DeviceLimit`].
+    pub(crate) fn grid(&self, workgroups: u64) -> Result<[u32; 2], Error> {
+        let root = workgroups.isqrt();
+        let required = root + u64::from(root * root < workgroups);
+        check_limit("max_compute_workgroups_per_dimension", required, self.workgroups_per_dimension.into())?;
+        Ok(self.rows(workgroups))
+    }
+
+    /// `workgroups` in rows of equal length.
+    fn rows(&self, workgroups: u64) -> [u32; 2] {
         let rows = workgroups.div_ceil(self.workgroups_per_dimension.into()).max(1);
         [workgroups.div_ceil(rows) as u32, rows as u32]
     }
 
     /// As `grid`, for kernels whose lanes loop if the device's maximum grid has too few.
     pub(crate) fn capped_grid(&self, workgroups: u64) -> [u32; 2] {
-        self.grid(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
+        self.rows(workgroups.min(u64::from(self.workgroups_per_dimension).saturating_pow(2)))
     }
 }
 

@@ -5,7 +5,7 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 
 use super::chunking::MIN_GRID;
 use super::kernel::{Kernel, KernelKey};
-use super::resources::check_limit;
+use super::limits::{check_kernels, check_limit};
 use super::shader::{self, Reflection, Variant};
 use super::shared_pipelines::SharedPipelines;
 use crate::Error;
@@ -29,24 +29,18 @@ impl Pipelines {
     /// # Errors
     /// [`Error::Shader`], [`Error::DeviceLimit`].
     pub(crate) fn new(shared: &SharedPipelines, plan: &StepPlan) -> Result<Self, Error> {
-        let mut storage_buffers = 0;
+        let mut kernels = Vec::new();
         for pass in shader::all_passes(plan) {
             for variant in Variant::met(pass, &plan.groups) {
                 let (_, reflection) = validated(shared, plan, pass, variant)?;
-                storage_buffers = storage_buffers.max(reflection.storage_buffers());
+                kernels.push(reflection);
             }
         }
         check_constants(plan)?;
         let limits = shared.device.limits();
-        for (limit, required, available) in [
-            ("max_storage_buffers_per_shader_stage", storage_buffers, limits.max_storage_buffers_per_shader_stage),
-            ("max_compute_invocations_per_workgroup", WORKGROUP_SIZE, limits.max_compute_invocations_per_workgroup),
-            ("max_compute_workgroup_size_x", WORKGROUP_SIZE, limits.max_compute_workgroup_size_x),
-            ("max_compute_workgroup_storage_size", WORKGROUP_SIZE * 16, limits.max_compute_workgroup_storage_size),
-            ("max_compute_workgroups_per_dimension", MIN_GRID, limits.max_compute_workgroups_per_dimension),
-        ] {
-            check_limit(limit, required.into(), available.into())?;
-        }
+        check_kernels(&kernels, &limits)?;
+        let workgroups = limits.max_compute_workgroups_per_dimension;
+        check_limit("max_compute_workgroups_per_dimension", MIN_GRID.into(), workgroups.into())?;
         let uniform = |binding| (binding, BufferBindingType::Uniform);
         let uniforms_layout = bind_group_layout(&shared.device, &[uniform(0), uniform(1)], true);
         Ok(Self { shared: shared.clone(), uniforms_layout, compiled: HashMap::new() })

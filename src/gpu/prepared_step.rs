@@ -5,6 +5,7 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
+use super::limits::check_limit;
 use super::pipelines::{Pipelines, WORKGROUP_SIZE};
 use super::resources::{Resources, buffer_binding, init_buffer};
 use super::shader::{GroupLookup, Variant, bound_streams};
@@ -89,7 +90,7 @@ impl PreparedStep {
         for pass in plan.passes(kind) {
             let chunks = if pass == Pass::GlobalNorm { &norm.chunks } else { &chunks };
             let work = work_of(pass, plan, chunks, &limits)?;
-            let uniforms = chunk_uniforms(device, &work);
+            let uniforms = chunk_uniforms(device, &work)?;
             for (i, work) in work.iter().enumerate() {
                 dispatches.push(context.dispatch(pass, work, (&uniforms, i as u64 * CHUNK_STRIDE))?);
             }
@@ -117,14 +118,14 @@ struct Work<'a> {
 /// The dispatches of a pass.
 fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkLimits) -> Result<Vec<Work<'a>>, Error> {
     let lanes = u64::from(WORKGROUP_SIZE);
-    let once = |grid| Ok(vec![Work { chunk: None, variant: Variant::FIXED, grid }]);
+    let once = |grid| vec![Work { chunk: None, variant: Variant::FIXED, grid }];
     let over_chunks = |workgroups: &dyn Fn(&Chunk) -> u64| {
         let work = |(i, chunk): (usize, &'a Chunk)| {
             let uniform = ChunkUniform { first: (i == 0).into(), ..chunk.uniform(&plan.groups) };
             let variant = chunk.variant(&plan.groups);
-            Work { chunk: Some((chunk, uniform)), variant, grid: limits.grid(workgroups(chunk)) }
+            Ok(Work { chunk: Some((chunk, uniform)), variant, grid: limits.grid(workgroups(chunk))? })
         };
-        Ok(chunks.iter().enumerate().map(work).collect())
+        chunks.iter().enumerate().map(work).collect()
     };
     let sampler = plan.sampler.as_ref().map(|sampler| &sampler.segments);
     let segments =
@@ -132,19 +133,19 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
     let factors = plan.factors.as_ref();
     match pass {
         Pass::GlobalNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
-        Pass::Decide => once([1, 1]),
+        Pass::Decide => Ok(once([1, 1])),
         Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);
-            once(limits.capped_grid(lines.div_ceil(lanes)))
+            Ok(once(limits.capped_grid(lines.div_ceil(lanes))))
         }
-        Pass::FactorRowMean => once(limits.grid(factors.map_or(0, |factors| factors.matrices as u64))),
+        Pass::FactorRowMean => Ok(once(limits.grid(factors.map_or(0, |factors| factors.matrices as u64))?)),
         Pass::SegmentReduce | Pass::MetricsReduce => {
             let work = chunks.iter().filter_map(|chunk| parts_work(plan, segments?, chunk, limits).transpose());
             work.collect()
         }
         Pass::SegmentUpdate | Pass::MetricsTotal => {
-            once(limits.grid(segments.map_or(0, |segments| segments.count() as u64)))
+            Ok(once(limits.grid(segments.map_or(0, |segments| segments.count() as u64))?))
         }
         Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => {
             over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN))
@@ -178,19 +179,20 @@ fn parts_work<'a>(
     let variant = chunk.variant(&plan.groups);
     // The kernel reads four elements as they lie in the flat space, wherever the chunk begins.
     let variant = Variant { aligned: variant.aligned && chunk.start.is_multiple_of(4), ..variant };
-    let grid = limits.grid((end - first) as u64);
+    let grid = limits.grid((end - first) as u64)?;
     Ok((first < end).then_some(Work { chunk: Some((chunk, uniform)), variant, grid }))
 }
 
 /// The uniforms of the chunks, [`CHUNK_STRIDE`] bytes apart.
-fn chunk_uniforms(device: &wgpu::Device, work: &[Work<'_>]) -> Buffer {
+fn chunk_uniforms(device: &wgpu::Device, work: &[Work<'_>]) -> Result<Buffer, Error> {
     let mut words = vec![0u32; work.len().max(1) * CHUNK_STRIDE as usize / 4];
+    check_limit("max_buffer_size", words.len() as u64 * 4, device.limits().max_buffer_size)?;
     for (slot, work) in words.chunks_exact_mut(CHUNK_STRIDE as usize / 4).zip(work) {
         if let Some((_, uniform)) = &work.chunk {
             slot[..size_of::<ChunkUniform>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
         }
     }
-    init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &words)
+    Ok(init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &words))
 }
 
 impl StepContext<'_> {

@@ -4,6 +4,7 @@ use wgpu::{BindingResource, Buffer, BufferBinding, BufferUsages};
 
 use super::buffer_slices::BufferRange;
 use super::chunking::{ChunkLimits, tile_count};
+use super::limits::check_limit;
 use crate::Error;
 use crate::factors::Factors;
 use crate::kernels::bias_correction::BiasPowers;
@@ -36,8 +37,9 @@ impl Resources {
     /// [`Error::DeviceLimit`].
     pub(crate) fn new(device: &wgpu::Device, plan: &mut StepPlan) -> Result<Self, Error> {
         let limits = ChunkLimits::new(&device.limits());
-        let max_buffer_size = device.limits().max_buffer_size;
-        check_limit("max_storage_buffer_binding_size", limits.min_binding(), limits.binding)?;
+        let (max_binding, max_buffer_size) =
+            (device.limits().max_storage_buffer_binding_size, device.limits().max_buffer_size);
+        check_limit("max_storage_buffer_binding_size", limits.min_binding(), max_binding)?;
         check_limit("max_buffer_size", limits.min_binding(), max_buffer_size)?;
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
@@ -46,13 +48,13 @@ impl Resources {
         let len = plan.len as u64;
         // An empty flat space has one tile sum, which reports no finding.
         let tile_sums = [0, 0, 0, NONE].repeat(tile_count(len) as usize);
-        let groups = plan.groups.words_within(limits.binding.min(max_buffer_size));
+        let groups = plan.groups.words_within(limits.binding);
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
         let metric_table = plan.sampler.as_ref().map(|sampler| sampler.words());
         let tables = [Some(&tile_sums), Some(&groups), segments.as_ref(), factors.as_ref(), metric_table.as_ref()];
         for words in tables.into_iter().flatten() {
-            check_limit("max_storage_buffer_binding_size", words.len() as u64 * 4, limits.binding)?;
+            check_limit("max_storage_buffer_binding_size", words.len() as u64 * 4, max_binding)?;
             check_limit("max_buffer_size", words.len() as u64 * 4, max_buffer_size)?;
         }
         let constant = |label, words: &[u32]| init_buffer(device, label, BufferUsages::STORAGE, words);
@@ -104,10 +106,6 @@ impl Resources {
             _ => return None,
         })
     }
-}
-
-pub(crate) fn check_limit(limit: &'static str, required: u64, available: u64) -> Result<(), Error> {
-    if available >= required { Ok(()) } else { Err(Error::DeviceLimit { limit, required, available }) }
 }
 
 /// A buffer that begins with `words`.

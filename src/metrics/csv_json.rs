@@ -1,5 +1,6 @@
 /// Writes the rows of a [`History`](super::History) (its steps or its groups) as CSV: a header line with the field
-/// names, then one line per row. Missing values are empty fields. Without rows, writes nothing.
+/// names, then one line per row. Missing values are empty fields, non-finite numbers `inf`, `-inf` and `nan`. Without rows,
+/// writes nothing.
 ///
 /// # Errors
 /// I/O errors of the writer.
@@ -12,7 +13,7 @@ pub fn write_csv(rows: &[impl serde::Serialize], writer: impl std::io::Write) ->
 }
 
 /// Writes the rows of a [`History`](super::History) (its steps or its groups) as JSON objects, one per line. Missing values
-/// and non-finite numbers are `null`.
+/// are `null`, non-finite numbers the strings `"inf"`, `"-inf"` and `"nan"`.
 ///
 /// # Errors
 /// I/O errors of the writer.

@@ -16,12 +16,15 @@ pub struct Stats {
     /// [`OptimizerBuilder::max_consecutive_skips`](crate::OptimizerBuilder::max_consecutive_skips).
     pub too_many_skips: bool,
     /// Learning rate of the step.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub lr: f32,
     /// Norm of all active gradients, after the gradient scale and before clipping, with the order
     /// [`GlobalNorm::norm_type`](crate::clip::GlobalNorm::norm_type) (default: Euclidean). `None` in a single-pass step.
     /// NaN or infinite if a gradient is; infinite if the norm exceeds f32.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub grad_norm: Option<f32>,
     /// Coefficient of clipping by global norm, from 0 to 1; 1 without that clipping.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub clip_coef: f32,
     /// Whether the gradient scale was invalid: not a positive normal f32 with a normal inverse. The step is then
     /// treated like a step with a non-finite gradient.
@@ -33,16 +36,21 @@ pub struct Stats {
     /// Euclidean norm of the active parameters before the step. This field and all below are `None` unless the step was
     /// applied and sampled ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every)).
     /// Norms are f32 sums of squares: values above about 1e19 make them infinite, values below about 1e-19 add nothing.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub param_norm: Option<f32>,
     /// Euclidean norm of the change of the active parameters, weight decay included. Whether the change is rounded to
     /// f32 before it is squared depends on the shader compiler.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub update_norm: Option<f32>,
     /// `update_norm / param_norm`; 0 if `update_norm` is 0, infinite if only `param_norm` is 0.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub update_ratio: Option<f32>,
     /// Fraction of the active elements whose gradient was clipped, from 0 to 1. With clipping by global norm: 0 or 1.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub clipped_fraction: Option<f32>,
     /// Fraction of the active elements for which the rule's [`Metric`](crate::rule::Metric) holds, from 0 to 1:
     /// [`Sophia`](crate::Sophia)'s win rate, [`Lion`](crate::Lion)'s sign agreement. `None` for rules without a metric.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub rule_metric: Option<f32>,
 }
 
@@ -90,15 +98,21 @@ pub struct GroupStats {
     /// Euclidean norm of the active gradients, after the gradient scale and before clipping, from an f32 sum of squares
     /// as for [`Stats::param_norm`]. With clipping by global norm, it is the norm of the clipped gradients divided by
     /// `clip_coef`: NaN if `clip_coef` is 0 or NaN. This field and all below are 0 for a frozen group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub grad_norm: f32,
     /// [`Stats::param_norm`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub param_norm: f32,
     /// [`Stats::update_norm`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub update_norm: f32,
     /// [`Stats::update_ratio`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub update_ratio: f32,
     /// [`Stats::clipped_fraction`] of the group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub clipped_fraction: f32,
     /// [`Stats::rule_metric`] of the group.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub rule_metric: Option<f32>,
 }

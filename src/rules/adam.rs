@@ -9,7 +9,8 @@ use crate::Error;
 use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
 
 rule! {
-    /// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2).
+    /// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2)
+    /// unless decoupled.
     ///
     /// `param -= lr/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq/√(1 - β₂ᵗ) + eps)`. Other frameworks' denominators are options;
     /// [`Adam::optax`] and [`Adam::keras`] set them.
@@ -28,8 +29,10 @@ rule! {
         /// `lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ) · exp_avg / (√exp_avg_sq + eps)`. Excludes `eps_root` and `corrected_max`;
         /// default false.
         eps_hat: bool = false, with_eps_hat;
-        /// L2 weight decay, added to the gradient; default 0.
+        /// Weight decay, added to the gradient (L2) unless decoupled; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
+        /// Decoupled weight decay: the numbers of [`AdamW`]; default false.
+        decoupled_weight_decay: bool = false, with_decoupled_weight_decay;
         /// AMSGrad (Reddi et al. 2018, arXiv 1904.09237): divide by the maximum of `exp_avg_sq` over all steps; default
         /// false.
         amsgrad: bool = false, with_amsgrad;
@@ -50,6 +53,7 @@ rule! {
         Self::optax().with_amsgrad(true),
         Self::keras(),
         Self::default().with_cautious(true),
+        Self::default().with_decoupled_weight_decay(true),
     }
 }
 
@@ -79,7 +83,7 @@ impl Adam {
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
             cautious: self.cautious,
-            decay: None,
+            decay: self.decoupled_weight_decay.then_some(Decay { after: false, max_lr: None, cautious: false }),
         }
     }
 }

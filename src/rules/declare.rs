@@ -41,7 +41,12 @@ macro_rules! rule {
         #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
         #[allow(clippy::struct_excessive_bools, reason = "each is an option of a framework, under its name")]
         pub struct $Rule {
-            $($(#[$doc])* $(#[cfg_attr(feature = "serde", serde(rename = $key))])? pub $field: $type,)*
+            $(
+                $(#[$doc])*
+                #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+                $(#[cfg_attr(feature = "serde", serde(rename = $key))])?
+                pub $field: $type,
+            )*
         }
 
         impl Default for $Rule {

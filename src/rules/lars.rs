@@ -91,6 +91,9 @@ pub enum LarsEquations {
     Optax,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(LarsEquations);
+
 impl Rule for Lars {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)

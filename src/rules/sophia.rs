@@ -45,18 +45,25 @@ pub enum Curvature {
     /// sampled from the output of the model. The rule squares it.
     SampledLabels {
         /// ρ. A larger ρ clips fewer elements.
+        #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
         rho: f64,
         /// Number of samples in the batch (for language models: tokens).
+        #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
         bs: f64,
     },
     /// Sophia-H, Hutchinson's estimator. Each estimate is `u ⊙ (Hessian·u)` for a random `u` of mean 0 and variance 1.
     Hutchinson {
         /// γ. A larger γ clips fewer elements.
+        #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
         gamma: f64,
         /// Minimum of `gamma·hessian`, greater than 0. Estimates may be negative.
+        #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
         eps: f64,
     },
 }
+
+#[cfg(feature = "serde")]
+crate::number::as_is!(Curvature);
 
 impl Sophia {
     /// Sophia-H with the defaults of `optax.contrib.sophia`: γ 0.01, eps 1e-8, weight decay 1e-4. optax updates the

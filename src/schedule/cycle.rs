@@ -11,6 +11,9 @@ pub enum AnnealStrategy {
     Linear,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(AnnealStrategy);
+
 kind! {
     /// PyTorch's `OneCycleLR` (Smith and Topin, arXiv 1708.07120): rises from `max_lr/div_factor` to `max_lr`, then
     /// falls to `max_lr/div_factor/final_div_factor` at step `total_steps - 1`. Steps after `total_steps` are errors.
@@ -107,6 +110,9 @@ pub enum CyclicMode {
     /// Multiplied by `gammaˢᵗᵉᵖ`.
     ExpRange,
 }
+
+#[cfg(feature = "serde")]
+crate::number::as_is!(CyclicMode);
 
 kind! {
     /// PyTorch's `CyclicLR` (Smith, arXiv 1506.01186): repeats a linear rise from `base_lr` to `max_lr` over

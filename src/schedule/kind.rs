@@ -70,9 +70,18 @@ macro_rules! kind {
         #[cfg_attr(feature = "serde", derive(serde::Serialize))]
         #[non_exhaustive]
         pub struct $Kind {
-            $($(#[$doc])* $(#[cfg_attr(feature = "serde", serde(rename = $key))])? pub $field: $type,)*
-            $($($(#[$option_doc])* $(#[cfg_attr(feature = "serde", serde(rename = $option_key))])?
-            pub $option: $option_type,)*)?
+            $(
+                $(#[$doc])*
+                #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+                $(#[cfg_attr(feature = "serde", serde(rename = $key))])?
+                pub $field: $type,
+            )*
+            $($(
+                $(#[$option_doc])*
+                #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
+                $(#[cfg_attr(feature = "serde", serde(rename = $option_key))])?
+                pub $option: $option_type,
+            )*)?
         }
 
         impl Named for $Kind {
@@ -111,8 +120,12 @@ macro_rules! kind {
             #[derive(serde::Deserialize)]
             #[serde(deny_unknown_fields)]
             struct Given {
-                $($(#[serde(rename = $key)])? $field: $type,)*
-                $($($(#[serde(rename = $option_key)])? $option: Option<$option_type>,)*)?
+                $(#[serde(with = "crate::number")] $(#[serde(rename = $key)])? $field: $type,)*
+                $($(
+                    #[serde(default, with = "crate::number")]
+                    $(#[serde(rename = $option_key)])?
+                    $option: Option<$option_type>,
+                )*)?
             }
 
             impl<'de> serde::Deserialize<'de> for $Kind {

@@ -33,6 +33,9 @@ pub enum InterpolateType {
     Cosine,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(InterpolateType);
+
 kind! {
     /// optax's `piecewise_interpolate_schedule`: at each boundary, `init_value` times all scales so far. Interpolates
     /// between boundaries; constant after the last one.

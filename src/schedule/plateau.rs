@@ -11,6 +11,9 @@ pub enum PlateauMode {
     Max,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(PlateauMode);
+
 /// The unit of `threshold`: PyTorch's `threshold_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -21,12 +24,15 @@ pub enum ThresholdMode {
     Abs,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(ThresholdMode);
+
 kind! {
     /// PyTorch's `ReduceLROnPlateau`: multiplies the learning rate by `factor` when a metric has not improved for more
     /// than `patience` calls of [`step`](Self::step).
     ///
     /// It is not a [`Schedule`](crate::Schedule), because it depends on a metric. Call it once per epoch and pass the
-    /// result to the optimizer's `set_lr`. Serialization includes its state.
+    /// result to the optimizer's `set_lr`. Serialization includes its state; an infinite `best` is `"inf"` or `"-inf"`.
     ///
     /// ```
     /// use wgpu_optim::{Layout, Optimizer, Sgd, schedule::ReduceLROnPlateau};

@@ -11,6 +11,9 @@ pub enum StepMode {
     Linear,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(StepMode);
+
 kind! {
     /// Smith's learning rate range test (arXiv 1506.01186), fastai's `lr_find`: records the loss while the learning
     /// rate rises at each step.
@@ -55,14 +58,16 @@ impl RangeTest {
         self.validate()?;
         let mut points = Vec::new();
         let (mut average, mut best) = (0.0, f64::INFINITY);
+        let mut ended_nonfinite = false;
         for iteration in 0..self.num_iter {
             let lr = self.lr(iteration);
             let loss = train_step(lr)?;
-            if !loss.is_finite() {
-                break;
-            }
             average = loss + self.beta * (average - loss);
             let smooth_loss = average / (1.0 - self.beta.powf((iteration + 1) as f64));
+            ended_nonfinite = !smooth_loss.is_finite();
+            if ended_nonfinite {
+                break;
+            }
             points.push(LrPoint { lr, loss, smooth_loss });
             best = smooth_loss.min(best);
             // The threshold is diverge_th * best for positive losses; it also exceeds `best` for negative ones.
@@ -70,7 +75,7 @@ impl RangeTest {
                 break;
             }
         }
-        Ok(LrCurve { num_iter: self.num_iter, points })
+        Ok(LrCurve { num_iter: self.num_iter, points, ended_nonfinite })
     }
 
     fn lr(&self, iteration: u64) -> f64 {
@@ -98,10 +103,13 @@ impl RangeTest {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrPoint {
     /// The step's learning rate.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub lr: f64,
     /// The loss that `train_step` returned.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub loss: f64,
     /// Running average of the losses so far, bias-corrected.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub smooth_loss: f64,
 }
 
@@ -111,8 +119,11 @@ pub struct LrPoint {
 pub struct LrCurve {
     /// [`RangeTest::num_iter`].
     pub num_iter: u64,
-    /// The steps with a finite loss, in order: fewer than `num_iter` if the loss diverged.
+    /// The steps with a finite loss and average, in order: fewer than `num_iter` if the loss diverged.
     pub points: Vec<LrPoint>,
+    /// Whether a loss, or the running average, that was not finite ended the test. Default false in files.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub ended_nonfinite: bool,
 }
 
 /// Learning rates that fastai's suggestion functions return.
@@ -120,18 +131,23 @@ pub struct LrCurve {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LrSuggestions {
     /// The rate at which the slope of the loss over log(lr) is minimal: fastai's `steep`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub steepest: f64,
     /// Near the middle of the longest decreasing subsequence of the losses: fastai's `valley`, its default.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub valley: f64,
     /// A tenth of the learning rate with the minimum loss: fastai's `minimum`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub minimum: f64,
 }
 
 impl LrCurve {
     /// The suggestions of fastai's `lr_find`, from the averaged losses without the first tenth of `num_iter` steps and
-    /// without the last five points. `None` if fewer than two points remain.
+    /// without the last five steps. After a non-finite loss, the last steps are those of `num_iter`: fastai continues
+    /// there and omits the non-finite averages. `None` if fewer than two points remain.
     pub fn suggestions(&self) -> Option<LrSuggestions> {
-        let end = self.points.len().saturating_sub(5);
+        let steps = if self.ended_nonfinite { self.num_iter as usize } else { self.points.len() };
+        let end = steps.saturating_sub(5).min(self.points.len());
         let points = self.points.get(self.num_iter as usize / 10..end)?;
         let slope = |i: usize| {
             let [before, after] = [points[i], points[i + 1]];

@@ -14,6 +14,9 @@ pub enum WarmupType {
     Constant,
 }
 
+#[cfg(feature = "serde")]
+crate::number::as_is!(WarmupType);
+
 kind! {
     /// A warm-up before any schedule: multiplies the schedule's first learning rate by a factor that rises from
     /// `start_factor` to 1 over `warmup_steps` steps. Then the schedule begins at its step 0. Equals PyTorch's
@@ -69,6 +72,9 @@ pub enum DecayType {
     #[cfg_attr(feature = "serde", serde(rename = "1-sqrt"))]
     OneMinusSqrt,
 }
+
+#[cfg(feature = "serde")]
+crate::number::as_is!(DecayType);
 
 kind! {
     /// Warm-up, stable, decay: Hugging Face's `get_wsd_schedule`. Rises linearly from `min_lr` to `lr`, stays at `lr`,

@@ -115,6 +115,17 @@ fn build(rule: Odd) -> Result<Optimizer, Error> {
 }
 
 #[test]
+fn directives_of_the_language_itself_compile() {
+    let requires = "requires readonly_and_readwrite_storage_textures, pointer_composite_access;";
+    for directive in ["diagnostic(off, derivative_uniformity);", requires] {
+        let rule = Odd { wgsl: format!("{directive}\n{IDENTITY}").leak(), ..odd() };
+        let layout = Layout::flat(4).unwrap();
+        let mut trainer = Trainer::new(device::gpu(), Optimizer::builder(rule), &layout, &[1.0; 4]);
+        assert_eq!(trainer.step(&[0.5; 4]).step, 1, "{directive}");
+    }
+}
+
+#[test]
 fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
     let mistakes = [
         (
@@ -129,17 +140,17 @@ fn a_mistake_in_the_wgsl_is_an_error_that_shows_the_line() {
         ),
         ("fn rule(old: Element { return old; }", "", "1"),
         ("// nothing", "rule", ""),
-        (
-            "fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element { return hyper.beta; }",
-            "beta",
-            "1",
-        ),
     ];
     for (wgsl, names, line) in mistakes {
         let error = build(Odd { wgsl, ..odd() }).expect_err(wgsl);
         assert!(matches!(error, Error::Shader { .. }), "{error:?}");
         let message = error.to_string();
         assert!(message.contains("\"odd\"") && message.contains(names) && message.contains(line), "{message}");
+    }
+    // Extensions of features that no device of this crate requests.
+    for directive in ["enable f16;", "enable dual_source_blending;", "requires imaginary;"] {
+        let error = build(Odd { wgsl: format!("{directive}\n{IDENTITY}").leak(), ..odd() }).expect_err(directive);
+        assert!(matches!(&error, Error::Shader { message, .. } if message.contains("rule.wgsl:1")), "{error}");
     }
     // A name that the kernel of the update declares.
     let taken = format!("fn update_elements(x: f32) -> f32 {{ return x; }}\n{IDENTITY}").leak();

@@ -3,13 +3,14 @@
 
 use crate::common::{device, storage};
 use wgpu_optim::clip::{Adaptive, GlobalNorm, Percentile};
+use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::schedule::OneCycle;
 use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, BufferSlices, Clip, Curvature, Error,
-    Gpu, GroupOptions, Lamb, Lars, Layout, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd, Sophia, StableAdamW,
-    Yogi,
+    Gpu, GroupOptions, Lamb, Lars, Layout, LayoutBuilder, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer,
+    OptimizerBuilder, Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
+    Sophia, StableAdamW, Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
@@ -332,9 +333,18 @@ fn a_useless_gradient_scale_is_refused() {
     let layout = Layout::flat(4).unwrap();
     let mut gpu = Optimizer::builder(Sgd::default()).build(&device, &queue, &layout).unwrap();
     let mut cpu = Optimizer::builder(Sgd::default()).build_cpu(&layout).unwrap();
-    for scale in [0.0, -2.0, f32::NAN, f32::INFINITY, 1e-40, f32::MAX] {
-        refused!(gpu.set_grad_scale(scale), Error::Hyperparameter { .. });
-        refused!(cpu.set_grad_scale(scale), Error::Hyperparameter { .. });
+    // 5e-39 is subnormal, and its inverse is normal.
+    for scale in [0.0, -2.0, f32::NAN, f32::INFINITY, 1e-40, 5e-39, 8.6e37, f32::MAX] {
+        for message in [
+            refused!(gpu.set_grad_scale(scale), Error::Hyperparameter { .. }),
+            refused!(cpu.set_grad_scale(scale), Error::Hyperparameter { .. }),
+        ] {
+            assert_says(&message, &["1.2e-38 to 8.5e37", "positive and normal in f32, with a normal inverse"]);
+        }
+    }
+    for scale in [f32::MIN_POSITIVE, 8.5e37] {
+        gpu.set_grad_scale(scale).unwrap();
+        cpu.set_grad_scale(scale).unwrap();
     }
     let gpu_of = |usage, size| {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
@@ -461,6 +471,133 @@ fn devices_without_the_needed_limits_are_refused() {
             Optimizer::builder(AdamW::default()).on_nonfinite(NonFinite::Skip).schedule(OneCycle::new(0.1, 10));
         let message = refused!(builder.build(&device, &queue, &layout), Error::DeviceLimit { .. });
         assert_says(&message, &[name, "required_limits"]);
+    }
+}
+
+/// Builds, prepares and records two steps and the auxiliary updates on a device of wgpu's that panics where it refuses.
+fn record_all(builder: OptimizerBuilder, layout: &Layout, change: impl FnOnce(&mut wgpu::Limits)) -> Result<(), Error> {
+    let (device, queue) = noop(change);
+    let mut optimizer = builder.build(&device, &queue, layout)?;
+    let buffer = || {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let size = 4 * layout.len() as u64;
+        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
+    let (params, grads) = (buffer(), buffer());
+    let mut encoder = device.create_command_encoder(&CommandEncoderDescriptor::default());
+    let mut recorded = || {
+        optimizer.prepare(&params, &grads)?;
+        optimizer.step(&mut encoder, &params, &grads)?;
+        optimizer.step(&mut encoder, &params, &grads)?;
+        let result = optimizer.update_hessian(&mut encoder, &params, &grads);
+        assert!(matches!(result, Ok(()) | Err(Error::UnknownAuxiliaryUpdate { .. })), "{result:?}");
+        let result = optimizer.eval(&mut encoder, &params);
+        assert!(matches!(result, Ok(()) | Err(Error::UnknownAuxiliaryUpdate { .. })), "{result:?}");
+        Ok(())
+    };
+    let result = recorded();
+    queue.submit([encoder.finish()]);
+    result
+}
+
+/// Limits of 1, each raised to what the error says, until the optimizer builds. All kinds of steps then run.
+#[test]
+fn the_limits_that_errors_name_suffice() {
+    type Set = fn(&mut wgpu::Limits, u32);
+    let limits: [(&str, Set); 8] = [
+        ("max_bind_groups", |limits, value| limits.max_bind_groups = value),
+        ("max_bindings_per_bind_group", |limits, value| limits.max_bindings_per_bind_group = value),
+        ("max_dynamic_uniform_buffers_per_pipeline_layout", |limits, value| {
+            limits.max_dynamic_uniform_buffers_per_pipeline_layout = value;
+        }),
+        ("max_uniform_buffers_per_shader_stage", |limits, value| limits.max_uniform_buffers_per_shader_stage = value),
+        ("max_storage_buffers_per_shader_stage", |limits, value| limits.max_storage_buffers_per_shader_stage = value),
+        ("max_compute_invocations_per_workgroup", |limits, value| limits.max_compute_invocations_per_workgroup = value),
+        ("max_compute_workgroup_size_x", |limits, value| limits.max_compute_workgroup_size_x = value),
+        ("max_compute_workgroup_storage_size", |limits, value| limits.max_compute_workgroup_storage_size = value),
+    ];
+    let layout = Layout::builder().tensor("w", &[40, 30]).tensor("b", &[9]).group("b").build().unwrap();
+    let norms = HistoryOptions::steps(2).with_norms_every(1);
+    // Together they run every pass; one-cycle binds the powers of the betas anew for each step.
+    let one_cycle = Optimizer::builder(AdamW::default()).schedule(OneCycle::new(0.1, 10));
+    for builder in [
+        one_cycle.clip(Adaptive::new(0.1)),
+        Optimizer::builder(Sophia::default()).clip(Clip::percentile(10.0)).history(norms.clone().per_group()),
+        Optimizer::builder(ScheduleFreeSgd::default()),
+        Optimizer::builder(Adafactor::default()).clip(Clip::global_norm(1.0)).history(norms),
+    ] {
+        let mut values = [1; 8];
+        let set_all = |values: [u32; 8]| {
+            move |of_device: &mut wgpu::Limits| {
+                limits.iter().zip(values).for_each(|((_, set), value)| set(of_device, value));
+            }
+        };
+        while let Err(error) = record_all(builder.clone(), &layout, set_all(values)) {
+            let Error::DeviceLimit { limit, required, available } = error else { panic!("{error}") };
+            let raised = limits.iter().position(|(name, _)| *name == limit).expect(limit);
+            assert_eq!(available, u64::from(values[raised]), "{limit}");
+            assert!(values[raised] == 1 && required > 1, "{limit}: raised twice");
+            values[raised] = required as u32;
+        }
+        assert_eq!([values[0], values[2]], [2, 2], "the uniforms of the step");
+    }
+}
+
+/// A pass over segments has a workgroup for each, however few elements they have.
+#[test]
+fn grids_that_exceed_the_limit_are_refused() {
+    let tensor = |layout: LayoutBuilder, i| layout.tensor(format!("{i}"), &[2, 2]).group(format!("{i}"));
+    let layout = (0..40).fold(Layout::builder(), tensor).build().unwrap();
+    let norms = HistoryOptions::steps(2).with_norms_every(1).per_group();
+    let sgd = Optimizer::builder(Sgd::default());
+    for (builder, needed) in [
+        (sgd.clone(), 3),
+        (sgd.clone().clip(Clip::group_norm(1.0)), 7),
+        // Two rows of each tensor.
+        (sgd.clone().clip(Adaptive::new(0.1)), 9),
+        (sgd.history(norms), 7),
+        (Optimizer::builder(Lamb::default()), 7),
+        (Optimizer::builder(Adafactor::default()), 7),
+    ] {
+        let record = |workgroups| {
+            record_all(builder.clone(), &layout, |limits| limits.max_compute_workgroups_per_dimension = workgroups)
+        };
+        for workgroups in [2, 3, needed - 1].into_iter().filter(|&workgroups| workgroups < needed) {
+            let Err(Error::DeviceLimit { limit, required, available }) = record(workgroups) else {
+                panic!("{workgroups} of {needed} workgroups")
+            };
+            assert_eq!((limit, available), ("max_compute_workgroups_per_dimension", workgroups.into()));
+            assert_eq!(required, if workgroups == 2 { 3 } else { needed.into() });
+        }
+        record(needed).unwrap();
+    }
+}
+
+/// The uniforms of all chunks are one buffer.
+#[test]
+fn more_chunks_than_the_largest_buffer_describes_are_refused() {
+    // A buffer holds one tile, and its uniforms take 256 bytes.
+    let max_buffer_size = 36 << 10;
+    let (device, queue) = noop(|limits| limits.max_buffer_size = max_buffer_size);
+    for (tiles, fits) in [(max_buffer_size as usize / 256, true), (max_buffer_size as usize / 256 + 1, false)] {
+        let layout = Layout::flat(tiles * 8192).unwrap();
+        let mut optimizer = Optimizer::builder(Sgd::default()).build(&device, &queue, &layout).unwrap();
+        let buffer = |_| {
+            let (size, usage) = (4 * 8192, BufferUsages::STORAGE);
+            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        };
+        let [params, grads] = [(); 2].map(|()| (0..tiles).map(buffer).collect::<Vec<_>>());
+        let [params, grads] =
+            [&params, &grads].map(|buffers| buffers.iter().map(|buffer| buffer.slice(..)).collect::<Vec<_>>());
+        let mut encoder = device.create_command_encoder(&CommandEncoderDescriptor::default());
+        let result = optimizer.step(&mut encoder, &params, &grads);
+        queue.submit([encoder.finish()]);
+        match result {
+            Ok(()) => assert!(fits),
+            Err(error) => {
+                assert!(!fits && matches!(error, Error::DeviceLimit { limit: "max_buffer_size", .. }), "{error}");
+            }
+        }
     }
 }
 

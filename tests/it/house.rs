@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of the crate's root, lowest first: a module imports from those above it in this list.
 const LAYERS: &[&str] = &[
+    "number",
     "storage",
     "error",
     "nonfinite",

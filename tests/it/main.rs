@@ -13,6 +13,7 @@ mod auxiliary;
 mod bf16;
 mod buffers;
 mod clip;
+mod config;
 mod custom_rule;
 mod dropped;
 mod errors;

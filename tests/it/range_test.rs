@@ -68,21 +68,58 @@ fn a_test_ends_where_the_loss_diverges() {
     }
 }
 
+/// fastai's numbers for losses of `2 - 0.01·i`, then NaN: minimum 5.857e-4, valley 4.642e-5, steepest 4.863e-3.
+#[test]
+fn a_nonfinite_loss_costs_no_finite_point() {
+    let finite: Vec<f64> = (0..60).map(|i| 2.0 - 0.01 * f64::from(i)).collect();
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let curve = sweep(&RangeTest::default(), &[&finite[..], &[bad]].concat());
+        assert!(curve.ended_nonfinite);
+        let LrSuggestions { steepest, valley, minimum } = curve.suggestions().unwrap();
+        let lr = |step: usize| curve.points[step].lr;
+        assert_eq!((steepest, valley, minimum), (lr(58), lr(33), lr(59) / 10.0));
+        assert_eq!([steepest, valley, minimum].map(|lr| format!("{lr:.3e}")), ["4.863e-3", "4.642e-5", "5.857e-4"]);
+    }
+}
+
+/// Steps 95 to 99 are the last five, whether finite or not.
+#[test]
+fn the_last_five_steps_are_left_out_before_a_nonfinite_loss_too() {
+    let minimum = |losses: &[f64]| {
+        let curve = sweep(&RangeTest::default(), losses);
+        (curve.suggestions().unwrap().minimum, curve.points[94].lr / 10.0)
+    };
+    let mut losses: Vec<f64> = (0..100).map(|i| 2.0 - 0.01 * f64::from(i)).collect();
+    for at in [99, 97, 95] {
+        losses[at] = f64::NAN;
+        let (minimum, lr) = minimum(&losses);
+        assert_eq!(minimum, lr, "NaN at {at}");
+    }
+}
+
+/// Finite losses can overflow the average.
+#[test]
+fn an_average_that_is_not_finite_ends_the_test() {
+    let test = RangeTest::default().with_beta(0.5);
+    let curve = sweep(&test, &[1.7e308, -1.7e308]);
+    assert_eq!((curve.points.len(), curve.ended_nonfinite), (1, true));
+}
+
 #[test]
 fn short_curves_suggest_nothing() {
-    let test = RangeTest::default().with_num_iter(9);
-    let losses = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, f64::NAN, 1.0];
-    let curve = sweep(&test, &losses);
-    assert_eq!(curve.suggestions().unwrap().minimum, curve.points[1].lr / 10.0);
-    let nan_at = |at: usize| {
-        let mut losses = losses;
-        losses[at] = f64::NAN;
-        sweep(&test, &losses)
+    let points = |count: usize, ended_nonfinite: bool| {
+        let test = RangeTest::default().with_num_iter(9);
+        let curve = sweep(&test, &[9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]);
+        LrCurve { points: curve.points[..count].to_vec(), ended_nonfinite, ..curve }
     };
-    for at in 0..7 {
-        assert_eq!(nan_at(at).suggestions(), None, "{at} points");
+    for (shortest, ended_nonfinite) in [(7, false), (2, true)] {
+        let curve = points(shortest, ended_nonfinite);
+        assert_eq!(curve.suggestions().unwrap().minimum, curve.points[1].lr / 10.0);
+        for count in 0..shortest {
+            assert_eq!(points(count, ended_nonfinite).suggestions(), None, "{count} points");
+        }
+        assert_eq!(LrCurve { num_iter: 1_000, ..curve }.suggestions(), None);
     }
-    assert_eq!(LrCurve { num_iter: 1_000, points: curve.points }.suggestions(), None);
 }
 
 #[test]

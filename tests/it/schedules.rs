@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wgpu_optim::schedule::{Chained, Constant, Cosine, Cyclic, OneCycle, PiecewiseConstant, ReduceLROnPlateau};
-use wgpu_optim::schedule::{Sequential, Warmup, WarmupType};
-use wgpu_optim::{Error, Layout, Optimizer, Schedule, Sgd};
+use wgpu_optim::schedule::{Chained, Constant, Cosine, Cyclic, OneCycle, PiecewiseConstant, PlateauMode};
+use wgpu_optim::schedule::{ReduceLROnPlateau, Sequential, Warmup, WarmupType};
+use wgpu_optim::{AdamW, CpuOptimizer, Error, Layout, Optimizer, Schedule, Sgd, Stats};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -102,6 +102,74 @@ fn a_plateau_reduces_when_pytorch_does_also_from_a_file_in_between() {
             assert_close(plateau.step(metric.unwrap_or(f64::NAN)).expect(&what), expected, &what, step);
             let saved = serde_json::to_string(&plateau).expect(&what);
             plateau = serde_json::from_str(&saved).expect(&saved);
+        }
+    }
+}
+
+#[test]
+fn a_plateau_remembers_an_infinite_best_from_a_file() {
+    for (mode, best, written) in
+        [(PlateauMode::Max, f64::INFINITY, "inf"), (PlateauMode::Min, f64::NEG_INFINITY, "-inf")]
+    {
+        let mut plateau = ReduceLROnPlateau::new(1.0).with_mode(mode).with_patience(0);
+        assert_eq!(plateau.step(best).unwrap(), 1.0);
+        let saved = serde_json::to_value(&plateau).unwrap();
+        assert_eq!(saved["best"], written);
+        let mut loaded: ReduceLROnPlateau = serde_json::from_value(saved).unwrap();
+        assert_eq!(loaded, plateau);
+        assert_eq!(loaded.step(0.5).unwrap(), 0.1);
+    }
+}
+
+/// Learning rate, statistics and parameters of the steps from the present one to step `end`.
+fn train(
+    optimizer: &mut CpuOptimizer,
+    params: &mut [f32],
+    steps: std::ops::Range<usize>,
+) -> Vec<(f64, Stats, Vec<f32>)> {
+    let step = |step: usize| {
+        let lr = optimizer.lr().unwrap();
+        let stats = optimizer.step(params, &[0.5, -0.25 * step as f32]).unwrap();
+        (lr, stats, params.to_vec())
+    };
+    steps.map(step).collect()
+}
+
+#[test]
+fn every_schedule_resumed_from_every_step_equals_the_straight_run() {
+    let golden = golden().schedules.into_iter().map(|case| (read(&case.schedule).unwrap(), case.rates.len()));
+    let lambdas = lr_lambdas().into_iter().map(|lambda| (lambda, 20));
+    for (schedule, steps) in golden.chain(lambdas) {
+        let steps = steps.min(30);
+        let builder = Optimizer::builder(AdamW::default()).schedule(schedule.clone());
+        let mut optimizer = builder.build_cpu(&Layout::flat(2).unwrap()).unwrap();
+        let (mut params, mut snapshots, mut straight) = ([1.0, -2.0], Vec::new(), Vec::new());
+        for step in 0..steps {
+            snapshots.push(optimizer.snapshot(&params).unwrap());
+            straight.extend(train(&mut optimizer, &mut params, step..step + 1));
+        }
+        for (at, snapshot) in snapshots.iter().enumerate().rev() {
+            optimizer.restore(&mut params, snapshot).unwrap();
+            assert_eq!(train(&mut optimizer, &mut params, at..steps), straight[at..], "{schedule} from step {at}");
+        }
+    }
+}
+
+#[test]
+fn a_plateau_resumed_from_every_step_equals_the_straight_run() {
+    for PlateauCase { plateau, metrics, .. } in golden().plateaus {
+        let what = plateau.to_string();
+        let mut plateau: ReduceLROnPlateau = serde_json::from_value(plateau).expect(&what);
+        let metrics: Vec<f64> = metrics.into_iter().map(|metric| metric.unwrap_or(f64::NAN)).collect();
+        let (mut saved, mut straight) = (Vec::new(), Vec::new());
+        for &metric in &metrics {
+            saved.push(serde_json::to_string(&plateau).unwrap());
+            straight.push(plateau.step(metric).unwrap());
+        }
+        for (at, saved) in saved.iter().enumerate() {
+            let mut resumed: ReduceLROnPlateau = serde_json::from_str(saved).unwrap();
+            let rates: Vec<f64> = metrics[at..].iter().map(|&metric| resumed.step(metric).unwrap()).collect();
+            assert_eq!(rates, straight[at..], "{what} from step {at}");
         }
     }
 }

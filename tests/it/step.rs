@@ -6,11 +6,11 @@ use crate::oracle::global_norm;
 use approx::assert_relative_eq;
 use wgpu_optim::wgpu::{BufferUsages, PollType};
 use wgpu_optim::{
-    Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, Schedule, Sgd, SignSgd,
-    Stats,
+    Adadelta, AdamW, Clip, Error, GroupOptions, Layout, Lion, NAdam, NonFinite, Optimizer, OptimizerBuilder, Schedule,
+    Sgd, SignSgd, Stats,
 };
 
-fn clipped() -> wgpu_optim::OptimizerBuilder {
+fn clipped() -> OptimizerBuilder {
     Optimizer::builder(AdamW::default().with_lr(0.01)).clip(Clip::global_norm(1.0))
 }
 
@@ -40,6 +40,48 @@ fn steps_recorded_into_one_submission_act_one_by_one() {
         assert_eq!(Some(stats), last);
         assert_eq!(stats.lr, 0.01);
         assert_eq!(joint.bits(), single.bits());
+    }
+}
+
+/// Optimizers in turn, each with a control block, states and uniforms of its own.
+#[test]
+fn steps_of_several_optimizers_in_one_encoder_act_one_by_one() {
+    const LEN: usize = 9001;
+    let gpu = device::gpu();
+    let layout = Layout::flat(LEN).unwrap();
+    let schedule = Schedule::warmup_cosine(0.1, 2, 9);
+    let builders = [
+        Optimizer::builder(AdamW::default()).schedule(schedule.clone()),
+        Optimizer::builder(Lion::default()).schedule(schedule).clip(Clip::global_norm(1.0)),
+        Optimizer::builder(Sgd::default().with_momentum(0.9)).on_nonfinite(NonFinite::Skip),
+    ];
+    let trainers = || {
+        let new =
+            |(seed, builder): (u64, &OptimizerBuilder)| Trainer::new(gpu, builder.clone(), &layout, &random(seed, LEN));
+        (1..).zip(&builders).map(new).collect::<Vec<_>>()
+    };
+    let (mut joint, mut single) = (trainers(), trainers());
+    let grads = |step: usize, of: usize| {
+        let mut grads = random((10 + 3 * step + of) as u64, LEN);
+        // The last optimizer skips its second step.
+        if (step, of) == (1, 2) {
+            grads[LEN - 1] = f32::NAN;
+        }
+        grads
+    };
+    let mut encoder = encoder(gpu);
+    for step in 0..3 {
+        for (of, trainer) in joint.iter_mut().enumerate() {
+            let grads = device::upload(gpu, &grads(step, of));
+            trainer.optimizer.step(&mut encoder, &trainer.params, &grads).unwrap();
+        }
+    }
+    gpu.queue.submit([encoder.finish()]);
+    for (of, (joint, single)) in joint.iter().zip(&mut single).enumerate() {
+        let last = (0..3).map(|step| single.step(&grads(step, of))).last().unwrap();
+        assert_eq!(finish(gpu, &joint.optimizer, crate::common::encoder(gpu)), last);
+        assert_eq!((last.step, last.skipped), if of == 2 { (2, 1) } else { (3, 0) });
+        assert_eq!(joint.bits(), single.bits(), "optimizer {of}");
     }
 }
 

@@ -81,9 +81,11 @@ impl Config {
     pub(crate) fn builder(&self) -> Result<OptimizerBuilder, Error> {
         let rule: RuleConfig =
             serde_json::from_value(self.optimizer.clone()).map_err(|error| format!("optimizer: {error}"))?;
+        // A scheduler of PyTorch starts from `initial_lr`, and `lr` of a dump is the rate of its step.
+        let lr = self.optimizer.get("initial_lr").cloned().unwrap_or_else(|| rule.rule().spec().lr.into());
         let mut builder = rule.builder();
         if let Some(schedule) = &self.schedule {
-            builder = builder.schedule(self.schedule(schedule.clone())?);
+            builder = builder.schedule(read_schedule(schedule.clone(), &lr)?);
         }
         if let Some(clip) = self.clip {
             builder = builder.clip(clip);
@@ -97,7 +99,7 @@ impl Config {
                 options = options.with_weight_decay(weight_decay);
             }
             if let Some(schedule) = &group.schedule {
-                let schedule = self.schedule(schedule.clone()).map_err(|error| format!("groups[{i}]: {error}"))?;
+                let schedule = read_schedule(schedule.clone(), &lr).map_err(|error| format!("groups[{i}]: {error}"))?;
                 options = options.with_schedule(schedule);
             }
             // A range that is empty makes no group.
@@ -107,13 +109,11 @@ impl Config {
         }
         Ok(builder)
     }
+}
 
-    fn schedule(&self, mut schedule: Value) -> Result<Schedule, Error> {
-        if let Some(lr) = self.optimizer.get("lr") {
-            inherit_lr(&mut schedule, lr);
-        }
-        Ok(serde_json::from_value(schedule).map_err(|error| format!("schedule: {error}"))?)
-    }
+fn read_schedule(mut schedule: Value, lr: &Value) -> Result<Schedule, Error> {
+    inherit_lr(&mut schedule, lr);
+    Ok(serde_json::from_value(schedule).map_err(|error| format!("schedule: {error}"))?)
 }
 
 /// A schedule begins from the optimizer's learning rate unless it names one, or takes none; of chained ones the first

@@ -149,6 +149,30 @@ fn a_schedule_starts_from_the_optimizers_rate_where_it_takes_one() {
 }
 
 #[test]
+fn a_schedule_starts_from_the_default_rate_of_the_rule_or_convention() {
+    let folder = tempfile::tempdir().unwrap();
+    let grads = ["grad.0", "grad.1", "grad.2"].map(|name| (name, Dtype::F32, floats(&[1.0; 2])));
+    let trace = safetensors(&[&[("param", Dtype::F32, floats(&[0.0; 2]))], &grads[..]].concat());
+    let halving = r#"{"name": "step", "step_size": 2, "gamma": 0.5}"#;
+    let dump = r#""lr": 0.25, "initial_lr": 0.5, "max_lr": 2.0, "min_lr": 0.125, "foreach": null"#;
+    for (optimizer, lr) in [
+        (r#"{"name": "sgd"}"#.to_owned(), 1e-3),
+        (r#"{"name": "sgd", "convention": "keras"}"#.to_owned(), 1e-2),
+        (format!(r#"{{"name": "sgd", {dump}}}"#), 0.5),
+    ] {
+        let config = format!(r#"{{"optimizer": {optimizer}, "schedule": {halving}}}"#);
+        let out = replay(folder.path(), &config, &trace, Device::Cpu).expect(&config);
+        assert_eq!(tensor(&out, "lr"), [lr, lr, lr / 2.0], "{config}");
+        let config = format!(
+            r#"{{"optimizer": {optimizer}, "groups": [{{"start": 0, "end": 1, "schedule": {{"name": "constant"}}}},
+                {{"start": 1, "end": 2, "schedule": {halving}}}]}}"#
+        );
+        let params = tensor(&replay(folder.path(), &config, &trace, Device::Cpu).expect(&config), "param.2");
+        assert_eq!(params, [0.0 - lr - lr - lr, 0.0 - lr - lr - lr / 2.0], "{config}");
+    }
+}
+
+#[test]
 fn a_group_has_a_schedule_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let grads = ["grad.0", "grad.1"].map(|name| (name, Dtype::F32, floats(&[1.0; 4])));

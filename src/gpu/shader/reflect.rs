@@ -13,7 +13,14 @@ pub(crate) struct Reflection {
     pub(crate) reads_uniforms: bool,
     /// Names of the `override` constants.
     pub(crate) overrides: Vec<String>,
+    /// Invocations of a workgroup, in one dimension.
+    workgroup_len: u32,
+    /// Bytes of the workgroup variables that the entry point uses.
+    workgroup_bytes: u32,
 }
+
+/// Bindings of bind group 1, each with a dynamic offset.
+const STEP_UNIFORMS: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Binding {
@@ -28,8 +35,11 @@ impl Reflection {
     pub(crate) fn new(module: &Module, info: &ModuleInfo) -> Self {
         let entry = info.get_entry_point(0);
         let used = module.global_variables.iter().filter(|(handle, _)| !entry[*handle].is_empty());
-        let (mut bindings, mut reads_uniforms) = (Vec::new(), false);
+        let (mut bindings, mut reads_uniforms, mut workgroup_bytes) = (Vec::new(), false, 0);
         for (_, variable) in used {
+            if variable.space == AddressSpace::WorkGroup {
+                workgroup_bytes += module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16);
+            }
             let Some(place) = variable.binding else { continue };
             if place.group == 1 {
                 reads_uniforms = true;
@@ -45,7 +55,35 @@ impl Reflection {
         }
         bindings.sort_by_key(|binding| binding.number);
         let overrides = module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect();
-        Self { bindings, reads_uniforms, overrides }
+        let workgroup_len = module.entry_points[0].workgroup_size.iter().product();
+        Self { bindings, reads_uniforms, overrides, workgroup_len, workgroup_bytes }
+    }
+
+    pub(crate) fn bind_groups(&self) -> u32 {
+        1 + u32::from(self.reads_uniforms)
+    }
+
+    /// The largest binding number, plus one.
+    pub(crate) fn binding_numbers(&self) -> u32 {
+        let last = self.bindings.last().map_or(0, |binding| binding.number + 1);
+        last.max(self.dynamic_uniform_buffers())
+    }
+
+    pub(crate) fn dynamic_uniform_buffers(&self) -> u32 {
+        if self.reads_uniforms { STEP_UNIFORMS } else { 0 }
+    }
+
+    /// Uniform buffers of both bind groups.
+    pub(crate) fn uniform_buffers(&self) -> u32 {
+        self.bindings.len() as u32 - self.storage_buffers() + self.dynamic_uniform_buffers()
+    }
+
+    pub(crate) fn workgroup_len(&self) -> u32 {
+        self.workgroup_len
+    }
+
+    pub(crate) fn workgroup_bytes(&self) -> u32 {
+        self.workgroup_bytes
     }
 
     /// Storage buffers of the kernel.

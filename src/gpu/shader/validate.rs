@@ -17,7 +17,9 @@ pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Resu
         let (module, _) = composed.place(line.unwrap_or(1) as usize);
         if module == "rule" { "rule.wgsl".to_owned() } else { format!("{module} (composed)") }
     };
-    let module = wgsl::parse_str(source).map_err(|error| {
+    // wgpu refuses extensions of features that the device lacks, even unused ones.
+    let options = wgsl::Options { parse_doc_comments: false, capabilities: Capabilities::empty() };
+    let module = wgsl::Frontend::new_with_options(options).parse(source).map_err(|error| {
         let line = error.location(source).map(|location| location.line_number);
         error.emit_to_string_with_path(source, path(line).as_str())
     })?;
