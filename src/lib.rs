@@ -19,6 +19,7 @@ mod nonfinite;
 mod optimizer;
 mod parallel;
 mod plan;
+mod power_of_two;
 pub mod rule;
 mod rules;
 pub mod schedule;

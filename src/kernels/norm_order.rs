@@ -1,6 +1,6 @@
 //! The p-norm: p = 1, 2, infinity, or any other from 1 to 32.
 
-use super::scaled_sum::power_of_two;
+use crate::power_of_two::{power_of_two, scale_by_power_of_two};
 
 /// The order of the global norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +59,7 @@ impl NormOrder {
         match self {
             Self::One => sum,
             Self::Two => sum.sqrt(),
-            Self::Infinity => f32::from_bits(max_bits) * power_of_two(-exponent),
+            Self::Infinity => scale_by_power_of_two(f32::from_bits(max_bits), -exponent),
             Self::P(p) => sum.powf(1.0 / p),
         }
     }

@@ -27,8 +27,3 @@ impl ScaledSum {
         }
     }
 }
-
-/// 2^exponent, and 0 below the normal range.
-pub(crate) fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127).clamp(0, 254) as u32) << 23)
-}

@@ -11,6 +11,7 @@ const LAYERS: &[&str] = &[
     "nonfinite",
     "tile",
     "simd",
+    "power_of_two",
     "parallel",
     "layout",
     "schedule",

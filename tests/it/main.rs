@@ -15,6 +15,7 @@ mod buffers;
 mod clip;
 mod custom_rule;
 mod errors;
+mod extremes;
 mod golden;
 mod group_schedules;
 mod history;

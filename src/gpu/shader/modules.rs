@@ -60,6 +60,7 @@ files! {
     "kernels/update",
     "kernels/update_elements",
     "kernels/update_single_pass",
+    "power_of_two",
     "rule/math",
     "rule/step",
     "segments",
