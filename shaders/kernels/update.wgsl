@@ -17,6 +17,13 @@ fn update(
     // A skipped step reads only the chunk's first elements.
     let element = select(0u, first_element(workgroup, grid, lane), applies);
     let scalar_state = unpack_scalar_state(control.scalar_state);
-    let context = StepContext(applies, control.grad_factors, control.step, control.bias_correction, scalar_state);
+    let context = StepContext(
+        applies,
+        control.grad_factors,
+        control.apply - 1u,
+        control.step,
+        control.bias_correction,
+        scalar_state,
+    );
     _ = update_elements(element, context);
 }

@@ -32,6 +32,7 @@ mod rules;
 mod schedules;
 mod segments;
 mod shaders;
+mod shared_factors;
 mod skip;
 mod snapshot;
 mod step;

@@ -4,22 +4,36 @@
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use naga::valid::{FunctionInfo, ModuleInfo};
+use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
 use naga::{BinaryOperator, Expression, Handle, MathFunction, Module, Statement, TypeInner};
 
-/// Common factors that guard no sum, each with the reason.
-const HARMLESS: &[(&str, &str)] = &[];
+/// Functions, and common factors of their sums that guard nothing, with the reason.
+const HARMLESS: &[(&str, &str, &str)] = &[
+    ("rule", "step.lr", "a learning rate is no guard: decay and update are within f32 without it"),
+    ("rule", "lr", "StableAdamW: the learning rate of a tensor"),
+    ("rule", "decayed", "SGD: the gradient itself, in a buffer with learning rates"),
+    ("rule", "scaled", "LARS: the scaled gradient itself"),
+    ("rule", "hyper.trust_coefficient", "LARS: about 1e-3"),
+    ("rule", "denom", "NAdam: the numerators are shares of gradient and momentum"),
+    ("update_tensor_state", "hyper.d_coef", "Prodigy: about 1"),
+    ("update_tensor_state", "sums.s_norm", "Prodigy: a share of the estimate is added to it"),
+    ("update_tensor_state", "d_numerator", "Prodigy: a share of the estimate is added to it"),
+];
 
 /// A constant guards a sum if it is above this number or below its inverse.
-const LARGEST_PLAIN: f32 = (1u64 << 40) as f32;
+const MAX_PLAIN: f32 = (1u64 << 40) as f32;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     /// A member of a uniform, or an override.
     Global(String),
-    Argument(usize, String),
+    /// A member of an argument. `is_factor`: it multiplies, beside what the caller multiplied it by before.
+    Argument {
+        number: usize,
+        path: String,
+        is_factor: bool,
+    },
     Constant(u32),
-    Local(Handle<naga::LocalVariable>),
     Value(Handle<Expression>),
 }
 
@@ -31,7 +45,7 @@ struct Factor {
     is_scalar: bool,
 }
 
-/// The factors of a value; `None` for a variable within its own definition.
+/// The factors of a product, none of other values; `None` for a variable within its own definition.
 type Factors = Option<BTreeSet<Factor>>;
 
 fn union(all: impl IntoIterator<Item = Factors>) -> Factors {
@@ -99,7 +113,7 @@ impl<'a> Function<'a> {
         Some(BTreeSet::from([Factor { key, is_scalar }]))
     }
 
-    /// The root of a chain of members, and their numbers; dynamic indices end the numbers.
+    /// The root of a chain of members, and their numbers; none before a dynamic index.
     fn root(&self, mut at: Handle<Expression>) -> (Handle<Expression>, Vec<u32>) {
         let mut members = Vec::new();
         loop {
@@ -117,100 +131,148 @@ impl<'a> Function<'a> {
         }
     }
 
+    /// Whether an index in a chain of members is dynamic.
+    fn is_dynamic(&self, at: Handle<Expression>) -> bool {
+        match self.function.expressions[at] {
+            Expression::AccessIndex { base, .. } => self.is_dynamic(base),
+            Expression::Access { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The names of members, each after a dot.
+    fn names(&self, mut ty: Handle<naga::Type>, members: &[u32]) -> String {
+        let mut path = String::new();
+        for &member in members {
+            match &self.module.types[ty].inner {
+                TypeInner::Struct { members, .. } => {
+                    path += &format!(".{}", members[member as usize].name.as_deref().unwrap_or_default());
+                    ty = members[member as usize].ty;
+                }
+                TypeInner::Vector { .. } => path += [".x", ".y", ".z", ".w"][member as usize],
+                _ => break,
+            }
+        }
+        path
+    }
+
     /// The key of a member of an argument or of a uniform.
-    fn member(&self, expression: Handle<Expression>) -> Option<Key> {
+    fn member(&self, expression: Handle<Expression>, is_factor: bool) -> Option<Key> {
         let expression = match self.function.expressions[expression] {
             Expression::Load { pointer } => pointer,
             _ => expression,
         };
         let (root, members) = self.root(expression);
-        let (name, mut ty, argument) = match self.function.expressions[root] {
+        match self.function.expressions[root] {
+            _ if self.is_dynamic(expression) => None,
             Expression::FunctionArgument(number) => {
                 let argument = &self.function.arguments[number as usize];
-                (argument.name.clone()?, argument.ty, Some(number as usize))
+                let path = argument.name.clone()? + &self.names(argument.ty, &members);
+                Some(Key::Argument { number: number as usize, path, is_factor })
             }
             Expression::GlobalVariable(variable) => {
                 let variable = &self.module.global_variables[variable];
                 (variable.space == naga::AddressSpace::Uniform).then_some(())?;
-                (variable.name.clone()?, variable.ty, None)
+                Some(Key::Global(variable.name.clone()? + &self.names(variable.ty, &members)))
             }
-            _ => return None,
-        };
-        let mut path = name;
-        for member in members {
-            match &self.module.types[ty].inner {
-                TypeInner::Struct { members, .. } => {
-                    path = format!("{path}.{}", members[member as usize].name.as_deref()?);
-                    ty = members[member as usize].ty;
-                }
-                TypeInner::Vector { .. } => path = format!("{path}.{}", ["x", "y", "z", "w"][member as usize]),
-                _ => break,
-            }
+            _ => None,
         }
-        Some(argument.map_or(Key::Global(path.clone()), |number| Key::Argument(number, path)))
+    }
+
+    /// What a product with this value multiplies.
+    fn as_factor(&self, expression: Handle<Expression>, open: &[Handle<naga::LocalVariable>]) -> Factors {
+        let own = match self.function.expressions[expression] {
+            Expression::Splat { value, .. } => return self.as_factor(value, open),
+            Expression::Binary { op: BinaryOperator::Multiply | BinaryOperator::Divide, .. } => None,
+            Expression::Literal(literal) => self.constant(expression, literal),
+            Expression::Constant(constant) => {
+                match self.module.global_expressions[self.module.constants[constant].init] {
+                    Expression::Literal(literal) => self.constant(expression, literal),
+                    _ => None,
+                }
+            }
+            Expression::Override(number) => {
+                self.factor(expression, Key::Global(self.module.overrides[number].name.clone().unwrap_or_default()))
+            }
+            _ => self.factor(expression, self.member(expression, true).unwrap_or(Key::Value(expression))),
+        };
+        union([self.factors(expression, open), own])
+    }
+
+    fn constant(&self, expression: Handle<Expression>, literal: naga::Literal) -> Factors {
+        match literal {
+            naga::Literal::F32(value) => self.factor(expression, Key::Constant(value.to_bits())),
+            _ => None,
+        }
     }
 
     /// `open`: the variables whose definitions lead here.
     fn factors(&self, expression: Handle<Expression>, open: &[Handle<naga::LocalVariable>]) -> Factors {
         use Expression as E;
 
-        if let Some(key) = self.member(expression) {
+        if let Some(key) = self.member(expression, false) {
             return self.factor(expression, key);
         }
         let of = |expression| self.factors(expression, open);
-        let own = || self.factor(expression, Key::Value(expression));
-        let of_literal = |literal: &naga::Literal| match literal {
-            naga::Literal::F32(value) => self.factor(expression, Key::Constant(value.to_bits())),
-            _ => own(),
-        };
         match &self.function.expressions[expression] {
-            E::Literal(literal) => of_literal(literal),
-            E::Constant(constant) => {
-                match &self.module.global_expressions[self.module.constants[*constant].init] {
-                    E::Literal(literal) => of_literal(literal),
-                    _ => own(),
-                }
-            }
-            E::Override(number) => {
-                let name = self.module.overrides[*number].name.clone().unwrap_or_default();
-                self.factor(expression, Key::Global(name))
-            }
-            E::ZeroValue(_) => Some(BTreeSet::new()),
             E::Compose { components, .. } => union(components.iter().map(|&component| of(component))),
             E::Splat { value, .. } => of(*value),
             E::Swizzle { vector: base, .. } | E::AccessIndex { base, .. } | E::Access { base, .. } => {
-                let mut factors = of(*base);
-                if !matches!(self.type_of(*base), TypeInner::Struct { .. } | TypeInner::Array { .. }) {
-                    factors.iter_mut().for_each(|factors| factors.retain(|factor| factor.is_scalar));
-                }
-                union([factors, own()])
+                self.of_component(expression, *base, of(*base))
             }
-            E::Load { pointer } => match self.root(*pointer) {
-                (root, members) if matches!(self.function.expressions[root], E::LocalVariable(_)) => {
-                    let E::LocalVariable(variable) = self.function.expressions[root] else { unreachable!() };
-                    self.factors_of_variable(expression, variable, &members, open)
+            E::Load { pointer } => {
+                let (root, members) = self.root(*pointer);
+                match self.function.expressions[root] {
+                    E::LocalVariable(variable) => self.factors_of_variable(expression, variable, &members, open),
+                    _ => Some(BTreeSet::new()),
                 }
-                _ => own(),
-            },
+            }
             E::Unary { op: naga::UnaryOperator::Negate, expr } => of(*expr),
             E::Math { fun: MathFunction::Abs, arg, .. } => of(*arg),
             E::Binary { op: BinaryOperator::Multiply | BinaryOperator::Divide, left, right } => {
-                union([of(*left), of(*right)])
+                union([self.as_factor(*left, open), self.as_factor(*right, open)])
             }
             E::Binary { op: BinaryOperator::Add | BinaryOperator::Subtract, left, right } => {
-                union([common(of(*left), of(*right)), own()])
+                common(of(*left), of(*right))
             }
             E::Select { accept, reject, .. } => union([of(*accept), of(*reject)]),
             E::CallResult(_) => {
                 let (function, arguments) = &self.calls[&expression];
-                let factors = self.results[function].iter().map(|factor| match &factor.key {
-                    Key::Argument(number, _) => of(arguments[*number]),
-                    _ => Some(BTreeSet::from([factor.clone()])),
-                });
-                union(factors.chain([own()]))
+                let factors = self.results[function].iter().map(|factor| self.of_caller(factor, arguments, open));
+                union(factors.chain([Some(BTreeSet::new())]))
             }
-            _ => own(),
+            _ => Some(BTreeSet::new()),
         }
+    }
+
+    /// The factors of a part of a value: the other components of a vector multiply others.
+    fn of_component(&self, part: Handle<Expression>, whole: Handle<Expression>, mut factors: Factors) -> Factors {
+        let is_vector = |value| matches!(self.type_of(value), TypeInner::Vector { .. } | TypeInner::Matrix { .. });
+        if is_vector(whole) && !(is_vector(part) && matches!(self.type_of(whole), TypeInner::Vector { .. })) {
+            factors.iter_mut().for_each(|factors| factors.retain(|factor| factor.is_scalar));
+        }
+        factors
+    }
+
+    /// A factor of a called function's result, seen from here.
+    fn of_caller(
+        &self,
+        factor: &Factor,
+        arguments: &[Handle<Expression>],
+        open: &[Handle<naga::LocalVariable>],
+    ) -> Factors {
+        let Key::Argument { number, path, is_factor } = &factor.key else {
+            return Some(BTreeSet::from([factor.clone()]));
+        };
+        let argument = arguments[*number];
+        let rest = &path[path.find('.').unwrap_or(path.len())..];
+        let key = match self.member(argument, *is_factor) {
+            Some(Key::Global(path)) => Key::Global(path + rest),
+            Some(Key::Argument { number, path, is_factor }) => Key::Argument { number, path: path + rest, is_factor },
+            _ if *is_factor => return self.as_factor(argument, open),
+            _ => return self.factors(argument, open),
+        };
+        Some(BTreeSet::from([Factor { key, is_scalar: factor.is_scalar }]))
     }
 
     fn factors_of_variable(
@@ -224,27 +286,23 @@ impl<'a> Function<'a> {
             return None;
         }
         let open = [open, &[variable]].concat();
-        let init = self.function.local_variables[variable].init;
-        let mut all = vec![self.factor(load, Key::Local(variable)), init.and_then(|init| self.factors(init, &open))];
+        let mut all = vec![Some(BTreeSet::new())];
         for &(pointer, value) in &self.stores {
             let (root, stored) = self.root(pointer);
-            let is_same = matches!(self.function.expressions[root], Expression::LocalVariable(other) if other == variable);
+            let is_same =
+                matches!(self.function.expressions[root], Expression::LocalVariable(other) if other == variable);
             if !is_same || stored.iter().zip(members).any(|(a, b)| a != b) {
                 continue;
             }
-            if self.sum.get() != Some(value) {
-                all.push(self.factors(value, &open));
-            } else if self.looped.contains(&value) {
-                // The sum of the previous round of the loop, whose other values were different ones.
-                let mut factors = self.factors(value, &open);
-                let is_varying = |key: &Key| match key {
-                    Key::Value(value) => self.looped.contains(value),
-                    Key::Local(_) => true,
-                    _ => false,
-                };
-                factors.iter_mut().for_each(|factors| factors.retain(|factor| !is_varying(&factor.key)));
-                all.push(factors);
+            let mut factors = self.of_component(load, value, self.factors(value, &open));
+            if self.sum.get() == Some(value) {
+                // The sum of the previous round of a loop, whose values were different ones; none without a loop.
+                let is_fixed =
+                    |factor: &Factor| !matches!(factor.key, Key::Value(value) if self.looped.contains(&value));
+                let in_loop = self.looped.contains(&value);
+                factors.iter_mut().for_each(|factors| factors.retain(|factor| in_loop && is_fixed(factor)));
             }
+            all.push(factors);
         }
         union(all)
     }
@@ -253,52 +311,56 @@ impl<'a> Function<'a> {
     fn shared(&self) -> Vec<String> {
         let mut shared = Vec::new();
         for (sum, expression) in self.function.expressions.iter() {
-            let (left, right) = match *expression {
-                Expression::Binary { op: BinaryOperator::Add | BinaryOperator::Subtract, left, right } => (left, right),
-                Expression::Math { fun: MathFunction::Fma, arg, arg1: Some(_), arg2: Some(arg2) } => (arg, arg2),
-                Expression::Math { fun: MathFunction::Dot, arg, arg1: Some(arg1), .. } => (arg, arg1),
-                _ => continue,
-            };
-            if !matches!(self.type_of(sum).scalar_kind(), Some(naga::ScalarKind::Float)) {
+            if self.type_of(sum).scalar_kind() != Some(naga::ScalarKind::Float) {
                 continue;
             }
             self.sum.set(Some(sum));
-            let sides = [left, right].map(|side| self.factors(side, &[]).unwrap_or_default());
-            let is_product = |factors: &BTreeSet<Factor>| factors.len() > 1;
+            let of = |value| self.factors(value, &[]).unwrap_or_default();
+            let product = |a, b| union([self.as_factor(a, &[]), self.as_factor(b, &[])]).unwrap_or_default();
+            let sides = match *expression {
+                Expression::Binary { op: BinaryOperator::Add | BinaryOperator::Subtract, left, right } => {
+                    [of(left), of(right)]
+                }
+                Expression::Math { fun: MathFunction::Fma, arg, arg1: Some(arg1), arg2: Some(arg2), .. } => {
+                    [product(arg, arg1), of(arg2)]
+                }
+                Expression::Math { fun: MathFunction::Dot, arg, arg1: Some(arg1), .. } => {
+                    let product = product(arg, arg1);
+                    let scalars: BTreeSet<_> = product.iter().filter(|factor| factor.is_scalar).cloned().collect();
+                    [product, scalars]
+                }
+                _ => continue,
+            };
             let both = sides[0].intersection(&sides[1]);
-            let both = both.filter(|_| sides.iter().all(is_product)).filter(|factor| self.guards(factor));
-            let constants = sides.iter().filter(|side| is_product(side)).flatten();
-            let constants = constants.filter(|factor| matches!(factor.key, Key::Constant(_)) && self.guards(factor));
-            shared.extend(both.chain(constants).map(|factor| self.describe(factor)));
+            // A loop may add up such products one by one.
+            let constants = sides.iter().flatten().filter(|factor| matches!(factor.key, Key::Constant(_)));
+            shared.extend(both.chain(constants).filter_map(|factor| self.guard(factor)));
         }
         shared
     }
 
-    fn guards(&self, factor: &Factor) -> bool {
-        match &factor.key {
+    /// The name of a factor that may keep a product within f32.
+    fn guard(&self, factor: &Factor) -> Option<String> {
+        let named = |value| match self.function.expressions[value] {
+            Expression::Load { pointer } => match self.function.expressions[self.root(pointer).0] {
+                Expression::LocalVariable(variable) => self.function.local_variables[variable].name.clone(),
+                _ => None,
+            },
+            _ => self.function.named_expressions.get(&value).cloned(),
+        };
+        let name = match &factor.key {
+            Key::Global(path) | Key::Argument { path, is_factor: true, .. } => path.clone(),
+            Key::Argument { .. } => return None,
             Key::Constant(bits) => {
                 let size = f32::from_bits(*bits).abs();
-                size != 0.0 && !(1.0 / LARGEST_PLAIN..=LARGEST_PLAIN).contains(&size)
+                let is_plain = size == 0.0 || (1.0 / MAX_PLAIN..=MAX_PLAIN).contains(&size);
+                (!is_plain).then(|| format!("{size:e}"))?
             }
-            Key::Global(path) | Key::Argument(_, path) => {
-                let is_part = |rest: &str| rest.is_empty() || rest.starts_with('.');
-                !HARMLESS.iter().any(|(whole, _)| path.strip_prefix(whole).is_some_and(is_part))
-            }
-            Key::Local(_) | Key::Value(_) => true,
-        }
-    }
-
-    fn describe(&self, factor: &Factor) -> String {
-        let name = match &factor.key {
-            Key::Global(path) | Key::Argument(_, path) => path.clone(),
-            Key::Constant(bits) => format!("{:e}", f32::from_bits(*bits)),
-            Key::Local(variable) => self.function.local_variables[*variable].name.clone().unwrap_or_default(),
-            Key::Value(value) => {
-                let name = self.function.named_expressions.get(value).cloned();
-                name.unwrap_or_else(|| format!("{:?}", self.function.expressions[*value]))
-            }
+            Key::Value(value) => named(*value).unwrap_or_else(|| format!("{:?}", self.function.expressions[*value])),
         };
-        format!("{} multiplies by {name}", self.function.name.as_deref().unwrap_or("a kernel"))
+        let function = self.function.name.as_deref().unwrap_or("a kernel");
+        let is_harmless = HARMLESS.iter().any(|harmless| (harmless.0, harmless.1) == (function, &name));
+        (!is_harmless).then(|| format!("{function} multiplies by {name}"))
     }
 }
 
@@ -327,7 +389,7 @@ pub fn shared_factors(module: &Module, info: &ModuleInfo) -> Vec<String> {
         let result = union(function.returns.iter().map(|&value| function.factors(value, &[])));
         let mut result = result.unwrap_or_default();
         // The function's own values mean nothing elsewhere.
-        result.retain(|factor| !matches!(factor.key, Key::Local(_) | Key::Value(_)));
+        result.retain(|factor| !matches!(factor.key, Key::Value(_)));
         if let Some(handle) = handle {
             results.insert(handle, result);
         }
@@ -335,4 +397,49 @@ pub fn shared_factors(module: &Module, info: &ModuleInfo) -> Vec<String> {
     shared.sort();
     shared.dedup();
     shared
+}
+
+#[test]
+fn common_factors_are_found() {
+    let found = [
+        ("return a * scale + b * scale;", "scale"),
+        ("return a * scale - scale * b;", "scale"),
+        ("return a / scale + b / scale;", "scale"),
+        ("return fma(a, scale, b * scale);", "scale"),
+        ("let factor = exp2(scale); return a * factor + abs(-(b * factor));", "factor"),
+        ("var sum = a * scale; sum = sum + 1.0; sum = sum + b * scale; return sum;", "scale"),
+        ("var sum = square(a * scale); sum += square(b * scale); return sum;", "scale"),
+        ("var sum = 0.0; for (var i = 0u; i < 9u; i++) { sum += table[i] * scale; } return sum;", "scale"),
+        ("let scaled = vec2<f32>(a, b) * scale; return scaled.x + scaled.y;", "scale"),
+        ("return dot(vec2<f32>(a, b) * scale, vec2<f32>(1.0));", "scale"),
+        ("return select(a * scale, 0.0, a > b) + passed(b * scale);", "scale"),
+        ("return pair.first * pair.scale + pair.second * pair.scale;", "pair.scale"),
+        ("return a + b * 1e30;", "1e30"),
+    ];
+    let none = [
+        "return a * scale + b * b;",
+        "return a + a * scale;",
+        "return bitcast<f32>(bitcast<u32>(a * scale) + 1u) + bitcast<f32>(bitcast<u32>(b * scale) + 1u);",
+        "var sum = 0.0; for (var i = 0u; i < 9u; i++) { let next = table[i]; sum += next * next; } return sum;",
+        "let squares = vec2<f32>(a, b) * vec2<f32>(a, scale); return squares.x + squares.y;",
+        "return pair.first * pair.scale + pair.second * scale;",
+        "return a * 0.5 + b * 0.5;",
+        "return square(a) + square(b);",
+    ];
+    for (body, expected) in
+        found.map(|(body, factor)| (body, Some(factor))).into_iter().chain(none.map(|body| (body, None)))
+    {
+        let source = format!(
+            "struct Pair {{ first: f32, second: f32, scale: f32 }}
+            @group(0) @binding(0) var<storage> table: array<f32>;
+            fn square(x: f32) -> f32 {{ return x * x; }}
+            fn passed(x: f32) -> f32 {{ return x; }}
+            fn total(a: f32, b: f32, scale: f32, pair: Pair) -> f32 {{ {body} }}"
+        );
+        let module = naga::front::wgsl::parse_str(&source).unwrap();
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+        let info = validator.validate(&module).unwrap();
+        let expected: Vec<_> = expected.into_iter().map(|factor| format!("total multiplies by {factor}")).collect();
+        assert_eq!(shared_factors(&module, &info), expected, "{body}");
+    }
 }

@@ -25,6 +25,7 @@ files! {
     "device/group_lookup/padded",
     "device/group_lookup/search",
     "device/group_lookup/uniform",
+    "device/multiply_twice",
     "device/quad_options",
     "device/segment_values",
     "device/step_uniforms/by_group",
