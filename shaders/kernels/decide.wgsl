@@ -60,7 +60,7 @@ fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f
     if !is_huge && bitcast<u32>(quotient) >= LEAST_NORMAL {
         return vec3<f32>(quotient, inv_scale, quotient);
     }
-    // The norm is far above 1e-6 here. The gradient scale cancels out of the gradients' factors.
+    // The norm exceeds 1 here: 1e-6 adds at most a millionth. The gradient scale cancels out of the gradients' factors.
     let coef = scale_by_power_of_two(max_norm / (root * mantissa_of(inv_scale)), -exponent);
     // equivalent(<=): at 1 both return the same product
     if coef < 1.0 {

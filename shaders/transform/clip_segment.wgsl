@@ -52,7 +52,8 @@ fn clip_factors(sums: SegmentSums, hyper: Hyper) -> ClipFactors {
     let lower = select(select(vec4<f32>(0.0), sums.clip_small, has_middle), sums.clip_middle, has_large);
     let rest = clip_scaled(sqrt(lower), vec4<i32>(-CLIP_EXPONENT));
     let root = sqrt(higher + rest * rest);
-    let exponent = select(select(vec4<i32>(-CLIP_EXPONENT), vec4<i32>(0), has_middle), vec4<i32>(CLIP_EXPONENT), has_large);
+    let below = select(vec4<i32>(-CLIP_EXPONENT), vec4<i32>(0), has_middle);
+    let exponent = select(below, vec4<i32>(CLIP_EXPONENT), has_large);
     let norm = clip_scaled(root, exponent);
     var max_norm = vec4<f32>(hyper.clip_limit);
     var divisor = norm + vec4<f32>(hyper.clip_eps);

@@ -43,7 +43,7 @@ fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32
     if !is_huge && quotient.to_bits() >= f32::MIN_POSITIVE.to_bits() {
         return (quotient, [inv_scale, quotient]);
     }
-    // The norm is far above 1e-6 here. The gradient scale cancels out of the gradients' factors.
+    // The norm exceeds 1 here: 1e-6 adds at most a millionth. The gradient scale cancels out of the gradients' factors.
     let coef = scale_by_power_of_two(max_norm / (root * mantissa_of(inv_scale)), -exponent);
     if coef < 1.0 {
         return (coef, [power_of_two(-total.exponent), inv_scale.signum() * (max_norm / root)]);
