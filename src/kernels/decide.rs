@@ -18,13 +18,14 @@ fn exponent_of(value: f32) -> i32 {
     if value.is_normal() { ((value.to_bits() >> 23) & 0xff) as i32 - 127 } else { 0 }
 }
 
-/// The absolute value of the number times 2^-exponent_of(value).
+/// The absolute value of the number times `2^-exponent_of(value)`.
 fn mantissa_of(value: f32) -> f32 {
     let exponent_bits = (exponent_of(value) as u32) << 23;
     f32::from_bits((value.to_bits() & ABSOLUTE).wrapping_sub(exponent_bits))
 }
 
-/// The clip coefficient, and the two factors that unscale and clip. The norm is root * |inv_scale| * 2^total.exponent.
+/// The clip coefficient, and the two factors that unscale and clip. The norm is
+/// `root * |inv_scale| * 2^total.exponent`.
 fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> (f32, [f32; 2]) {
     if total.max_bits > INFINITE {
         let nan = f32::from_bits(total.max_bits);

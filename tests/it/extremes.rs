@@ -6,6 +6,7 @@ use wgpu_optim::clip::{Adaptive, GlobalNorm, GroupNorm, Percentile};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{
     Adafactor, AdamW, Clip, Lamb, Lars, Layout, NovoGrad, Optimizer, OptimizerBuilder, Sgd, StableAdamW, Stats,
+    TensorInfo,
 };
 
 /// Tensors that end within rows, quads and tiles.
@@ -45,7 +46,7 @@ fn assert_same(on_device: &Outcome, on_cpu: &Outcome, what: &str) {
 /// Gradients of one magnitude and both signs, 0 in the padding.
 fn uniform(layout: &Layout, magnitude: f32) -> Vec<f32> {
     let mut grads = vec![0.0; layout.len()];
-    for i in layout.tensors().iter().flat_map(|tensor| tensor.range()) {
+    for i in layout.tensors().iter().flat_map(TensorInfo::range) {
         grads[i] = if i % 3 == 0 { -magnitude } else { magnitude };
     }
     grads

@@ -59,8 +59,11 @@ fn common(a: Factors, b: Factors) -> Factors {
     }
 }
 
+/// A function and its arguments.
+type Call<'a> = (Handle<naga::Function>, &'a [Handle<Expression>]);
+
 /// A function, and the statements that define its values.
-struct Function<'a> {
+struct Body<'a> {
     module: &'a Module,
     function: &'a naga::Function,
     info: &'a FunctionInfo,
@@ -68,7 +71,7 @@ struct Function<'a> {
     results: &'a HashMap<Handle<naga::Function>, BTreeSet<Factor>>,
     /// Pointers and values.
     stores: Vec<(Handle<Expression>, Handle<Expression>)>,
-    calls: HashMap<Handle<Expression>, (Handle<naga::Function>, &'a [Handle<Expression>])>,
+    calls: HashMap<Handle<Expression>, Call<'a>>,
     returns: Vec<Handle<Expression>>,
     /// Values that a loop computes anew.
     looped: HashSet<Handle<Expression>>,
@@ -76,7 +79,7 @@ struct Function<'a> {
     sum: Cell<Option<Handle<Expression>>>,
 }
 
-impl<'a> Function<'a> {
+impl<'a> Body<'a> {
     fn collect(&mut self, block: &'a naga::Block, in_loop: bool) {
         for statement in block {
             match statement {
@@ -108,9 +111,9 @@ impl<'a> Function<'a> {
         self.info[expression].ty.inner_with(&self.module.types)
     }
 
-    fn factor(&self, expression: Handle<Expression>, key: Key) -> Factors {
+    fn factor(&self, expression: Handle<Expression>, key: Key) -> BTreeSet<Factor> {
         let is_scalar = matches!(self.type_of(expression), TypeInner::Scalar(_));
-        Some(BTreeSet::from([Factor { key, is_scalar }]))
+        BTreeSet::from([Factor { key, is_scalar }])
     }
 
     /// The root of a chain of members, and their numbers; none before a dynamic index.
@@ -146,7 +149,8 @@ impl<'a> Function<'a> {
         for &member in members {
             match &self.module.types[ty].inner {
                 TypeInner::Struct { members, .. } => {
-                    path += &format!(".{}", members[member as usize].name.as_deref().unwrap_or_default());
+                    path.push('.');
+                    path += members[member as usize].name.as_deref().unwrap_or_default();
                     ty = members[member as usize].ty;
                 }
                 TypeInner::Vector { .. } => path += [".x", ".y", ".z", ".w"][member as usize],
@@ -192,16 +196,17 @@ impl<'a> Function<'a> {
                 }
             }
             Expression::Override(number) => {
-                self.factor(expression, Key::Global(self.module.overrides[number].name.clone().unwrap_or_default()))
+                let name = self.module.overrides[number].name.clone().unwrap_or_default();
+                Some(self.factor(expression, Key::Global(name)))
             }
-            _ => self.factor(expression, self.member(expression, true).unwrap_or(Key::Value(expression))),
+            _ => Some(self.factor(expression, self.member(expression, true).unwrap_or(Key::Value(expression)))),
         };
         union([self.factors(expression, open), own])
     }
 
     fn constant(&self, expression: Handle<Expression>, literal: naga::Literal) -> Factors {
         match literal {
-            naga::Literal::F32(value) => self.factor(expression, Key::Constant(value.to_bits())),
+            naga::Literal::F32(value) => Some(self.factor(expression, Key::Constant(value.to_bits()))),
             _ => None,
         }
     }
@@ -211,7 +216,7 @@ impl<'a> Function<'a> {
         use Expression as E;
 
         if let Some(key) = self.member(expression, false) {
-            return self.factor(expression, key);
+            return Some(self.factor(expression, key));
         }
         let of = |expression| self.factors(expression, open);
         match &self.function.expressions[expression] {
@@ -249,7 +254,9 @@ impl<'a> Function<'a> {
     fn of_component(&self, part: Handle<Expression>, whole: Handle<Expression>, mut factors: Factors) -> Factors {
         let is_vector = |value| matches!(self.type_of(value), TypeInner::Vector { .. } | TypeInner::Matrix { .. });
         if is_vector(whole) && !(is_vector(part) && matches!(self.type_of(whole), TypeInner::Vector { .. })) {
-            factors.iter_mut().for_each(|factors| factors.retain(|factor| factor.is_scalar));
+            if let Some(factors) = &mut factors {
+                factors.retain(|factor| factor.is_scalar);
+            }
         }
         factors
     }
@@ -300,7 +307,9 @@ impl<'a> Function<'a> {
                 let is_fixed =
                     |factor: &Factor| !matches!(factor.key, Key::Value(value) if self.looped.contains(&value));
                 let in_loop = self.looped.contains(&value);
-                factors.iter_mut().for_each(|factors| factors.retain(|factor| in_loop && is_fixed(factor)));
+                if let Some(factors) = &mut factors {
+                    factors.retain(|factor| in_loop && is_fixed(factor));
+                }
             }
             all.push(factors);
         }
@@ -372,7 +381,7 @@ pub fn shared_factors(module: &Module, info: &ModuleInfo) -> Vec<String> {
     let kernels = module.entry_points.iter().enumerate();
     let kernels = kernels.map(|(i, entry)| (None, &entry.function, info.get_entry_point(i)));
     for (handle, function, info) in functions.chain(kernels) {
-        let mut function = Function {
+        let mut body = Body {
             module,
             function,
             info,
@@ -383,10 +392,10 @@ pub fn shared_factors(module: &Module, info: &ModuleInfo) -> Vec<String> {
             looped: HashSet::new(),
             sum: Cell::new(None),
         };
-        function.collect(&function.function.body, false);
-        shared.extend(function.shared());
-        function.sum.set(None);
-        let result = union(function.returns.iter().map(|&value| function.factors(value, &[])));
+        body.collect(&body.function.body, false);
+        shared.extend(body.shared());
+        body.sum.set(None);
+        let result = union(body.returns.iter().map(|&value| body.factors(value, &[])));
         let mut result = result.unwrap_or_default();
         // The function's own values mean nothing elsewhere.
         result.retain(|factor| !matches!(factor.key, Key::Value(_)));
