@@ -21,6 +21,7 @@ mod number;
 mod optimizer;
 mod parallel;
 mod plan;
+mod power_of_two;
 pub mod rule;
 mod rules;
 pub mod schedule;

@@ -16,6 +16,6 @@ fn auxiliary_update(
     let element = first_element(workgroup, grid, lane);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let t = control.step;
-    let context = StepContext(true, vec2<f32>(1.0), t, t == 0u, control.bias_correction, scalar_state);
+    let context = StepContext(true, vec2<f32>(1.0), 0u, t, t == 0u, control.bias_correction, scalar_state);
     _ = update_elements(element, context);
 }

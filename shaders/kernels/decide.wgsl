@@ -5,8 +5,9 @@
 import package::device::workgroup_scaled_sum::{workgroup_sum};
 import package::kernels::bias_correction::{bias_correction};
 import package::kernels::control::{CLIP, ControlBlock, EXACT, INFINITE, INVALID_SCALE, NONE, NORM_MEASURED, SKIP, STOP};
-import package::kernels::norm_order::{power_of_two, root_of};
+import package::kernels::norm_order::{root_of};
 import package::kernels::scaled_sum::{ScaledSum, combine, empty_scaled_sum};
+import package::power_of_two::{LEAST_NORMAL, power_of_two, scale_by_power_of_two};
 import interface::{pack_scalar_state, unpack_scalar_state};
 import percentile::{max_norm_of};
 import scalar_state::{update_scalars};
@@ -23,7 +24,20 @@ const LANES: u32 = 256u;
 // Above this exponent, norm and scale may leave the range of f32: `clip` handles mantissa and exponent separately.
 const HUGE: i32 = 90;
 
-// Returns the clip coefficient (x) and the two factors that unscale and clip (y, z).
+// The exponent of a normal number; 0 for other numbers.
+fn exponent_of(value: f32) -> i32 {
+    let biased = i32((bitcast<u32>(value) >> 23u) & 0xffu);
+    return select(0, biased - 127, biased != 0 && biased != 255);
+}
+
+// The absolute value of the number times 2^-exponent_of(value).
+fn mantissa_of(value: f32) -> f32 {
+    let exponent_bits = bitcast<u32>(exponent_of(value)) << 23u;
+    return bitcast<f32>((bitcast<u32>(value) & 0x7fffffffu) - exponent_bits);
+}
+
+// Returns the clip coefficient (x) and the two factors that unscale and clip (y, z). The norm is
+// root * |inv_scale| * 2^total.exponent.
 fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> vec3<f32> {
     if total.max_bits > INFINITE {
         // NaN from the gradient's own bits: a compiler may assume that no expression is NaN.
@@ -33,27 +47,26 @@ fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f
     if total.max_bits == INFINITE {
         return vec3<f32>(0.0, inv_scale, 0.0);
     }
-    // equivalent(126): half the mantissa and an exponent greater by one are the same number
-    let scale_exponent = i32((bitcast<u32>(inv_scale) >> 23u) & 0xffu) - 127;
-    let exponent = total.exponent + scale_exponent;
+    let exponent = total.exponent + exponent_of(inv_scale);
     // equivalent(>=): both branches are exact far on either side
-    if exponent > HUGE {
-        // norm = root * |mantissa| * 2^exponent. The gradient scale cancels out of the gradients' factors.
-        let mantissa = inv_scale * power_of_two(-scale_exponent);
-        let coef = (max_norm / (root * abs(mantissa))) * power_of_two(-exponent);
-        // equivalent(<=): at 1 both return the same product
-        if coef < 1.0 {
-            return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (max_norm / root));
-        }
-        return vec3<f32>(1.0, inv_scale, 1.0);
-    }
+    let is_huge = exponent > HUGE;
     let divisor = grad_norm + select(1e-6, 0.0, (uniforms.head.flags & EXACT) != 0u);
     // equivalent(<): the quotient of equal numbers is 1
-    if divisor <= max_norm {
+    if !is_huge && divisor <= max_norm {
         return vec3<f32>(1.0, inv_scale, 1.0);
     }
-    let coef = max_norm / divisor;
-    return vec3<f32>(coef, inv_scale, coef);
+    let quotient = max_norm / divisor;
+    // equivalent(boundary): both branches represent the least normal number
+    if !is_huge && bitcast<u32>(quotient) >= LEAST_NORMAL {
+        return vec3<f32>(quotient, inv_scale, quotient);
+    }
+    // The norm exceeds 1 here: 1e-6 adds at most a millionth. The gradient scale cancels out of the gradients' factors.
+    let coef = scale_by_power_of_two(max_norm / (root * mantissa_of(inv_scale)), -exponent);
+    // equivalent(<=): at 1 both return the same product
+    if coef < 1.0 {
+        return vec3<f32>(coef, power_of_two(-total.exponent), sign(inv_scale) * (max_norm / root));
+    }
+    return vec3<f32>(1.0, inv_scale, 1.0);
 }
 
 @compute @workgroup_size(LANES)
@@ -71,9 +84,8 @@ fn decide(@builtin(local_invocation_index) lane: u32) {
         inv_scale = uniforms.head.inv_scale / bitcast<f32>(grad_scale);
     }
     let root = root_of(total.sum, total.max_bits, total.exponent);
-    // Multiplies by half of the exponent before the scale and by half after it: no product leaves the range of f32.
-    let first_half = total.exponent / 2;
-    var grad_norm = root * power_of_two(first_half) * abs(inv_scale) * power_of_two(total.exponent - first_half);
+    // Adds the exponents: no product leaves the range of f32.
+    var grad_norm = scale_by_power_of_two(root * mantissa_of(inv_scale), total.exponent + exponent_of(inv_scale));
     if total.max_bits >= INFINITE {
         grad_norm = bitcast<f32>(total.max_bits);
     }

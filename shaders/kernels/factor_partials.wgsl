@@ -6,6 +6,7 @@
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::device::group_lookup::search::{find_span, groups};
+import package::device::multiply_twice::{multiply_twice};
 import package::factors::{
     ACTIVE,
     FIRST_PARTIAL,
@@ -53,9 +54,11 @@ fn sum_partial(partial: u32) {
             continue;
         }
         if active_elements == 2u || is_active(element) {
-            let bits = load_grad(element - chunk.start).x;
-            let scaled = bitcast<f32>(bits) * control.grad_factors.x * control.grad_factors.y;
-            let grad = clip_by_value(vec4<f32>(scaled)).x;
+            // `apply` is 1 here.
+            let raw = vec4<f32>(bitcast<f32>(load_grad(element - chunk.start).x));
+            let factors = control.grad_factors;
+            let scaled = multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), control.apply - 1u);
+            let grad = clip_by_value(scaled).x;
             sum = sum + grad * grad;
         }
     }

@@ -9,8 +9,9 @@ import package::device::chunk::{chunk};
 import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
 import package::device::workgroup_scaled_sum::{workgroup_sum};
 import package::kernels::control::{INFINITE, NONE, first_nonfinite};
-import package::kernels::norm_order::{power_of_two, summands};
+import package::kernels::norm_order::{summands};
 import package::kernels::scaled_sum::{ScaledSum, combine};
+import package::power_of_two::{scale_quad};
 import package::tile::{TILE_LEN};
 import group_lookup::{BlockOptions};
 import streams::{load_grad};
@@ -25,8 +26,8 @@ fn load_quad(block_options: BlockOptions, element: u32) -> vec4<u32> {
     return select(vec4<u32>(0u), load_grad(element) & vec4<u32>(0x7fffffffu), is_active);
 }
 
-fn summands_of(bits: vec4<u32>, scale: f32) -> vec4<f32> {
-    return summands(bitcast<vec4<f32>>(bits) * scale);
+fn summands_of(bits: vec4<u32>, scale: vec4<i32>) -> vec4<f32> {
+    return summands(scale_quad(bits, scale));
 }
 
 // One lane's share of 256 elements: four in each row of 32.
@@ -48,7 +49,7 @@ fn sum_rows(element: u32) -> ScaledSum {
     // Scales the largest element to 1..4 (2^-127 is not a normal f32).
     // equivalent(126, -125): half the scale gives the same sum with an exponent greater by one
     let exponent = select(-126, clamp(i32(max_bits >> 23u) - 127, -126, 126), finite);
-    let scale = power_of_two(-exponent);
+    let scale = vec4<i32>(-exponent);
     var sum = summands_of(bits0, scale);
     sum = sum + summands_of(bits1, scale);
     sum = sum + summands_of(bits2, scale);

@@ -1,5 +1,7 @@
 // The p-norm: p = 1, 2, infinity, or any other positive number.
 
+import package::power_of_two::{power_of_two, scale_by_power_of_two};
+
 // ORDER_ONE, ORDER_TWO, ORDER_INFINITY or ORDER_P.
 override norm_order: u32;
 // p; only ORDER_P reads it.
@@ -9,11 +11,6 @@ const ORDER_ONE: u32 = 0u;
 const ORDER_TWO: u32 = 1u;
 const ORDER_INFINITY: u32 = 2u;
 const ORDER_P: u32 = 3u;
-
-// 2^exponent; 0 below the normal range.
-fn power_of_two(exponent: i32) -> f32 {
-    return bitcast<f32>(u32(clamp(exponent + 127, 0, 254)) << 23u);
-}
 
 // base^exponent for base >= 0. WGSL leaves pow(0, p) to the device.
 fn power(base: vec4<f32>, exponent: f32) -> vec4<f32> {
@@ -61,5 +58,5 @@ fn root_of(sum: f32, max_bits: u32, exponent: i32) -> f32 {
     if norm_order == ORDER_P {
         return power(vec4<f32>(sum), 1.0 / norm_type).x;
     }
-    return bitcast<f32>(max_bits) * power_of_two(-exponent);
+    return scale_by_power_of_two(bitcast<f32>(max_bits), -exponent);
 }

@@ -6,6 +6,7 @@
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
+import package::device::multiply_twice::{multiply_twice};
 import package::device::quad_options::{QuadOptions};
 import package::kernels::control::{GIVEN_STATES};
 import package::rule::step::{StepScalars};
@@ -48,7 +49,10 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
             let counts = options.is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
             // Wraps around if the chunk begins within the quad; elements before the chunk do not count.
             let element = index - chunk.start;
-            let grad = bitcast<vec4<f32>>(load_grad(element)) * control.grad_factors.x * control.grad_factors.y;
+            // `apply` is 1 here.
+            let raw = bitcast<vec4<f32>>(load_grad(element));
+            let factors = control.grad_factors;
+            let grad = multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), control.apply - 1u);
             let step = StepScalars(
                 lr_of(options),
                 options.weight_decay,

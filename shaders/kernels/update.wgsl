@@ -18,6 +18,14 @@ fn update(
     let element = select(0u, first_element(workgroup, grid, lane), applies);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let t = control.step;
-    let context = StepContext(applies, control.grad_factors, t, t == 1u, control.bias_correction, scalar_state);
+    let context = StepContext(
+        applies,
+        control.grad_factors,
+        control.apply - 1u,
+        t,
+        t == 1u,
+        control.bias_correction,
+        scalar_state,
+    );
     _ = update_elements(element, context);
 }

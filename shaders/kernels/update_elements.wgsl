@@ -3,6 +3,7 @@
 
 import package::device::chunk::{chunk};
 import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
+import package::device::multiply_twice::{multiply_twice};
 import package::kernels::control::{NONE, first_nonfinite};
 import package::rule::step::{StepScalars};
 import applied::{apply};
@@ -19,6 +20,8 @@ struct StepContext {
     applies: bool,
     // Unscale and clip: every gradient is multiplied by x, then by y.
     grad_factors: vec2<f32>,
+    // 0 if the step applies: see device/multiply_twice.wgsl.
+    zero: u32,
     t: u32,
     // Whether no step was applied before this one.
     is_initial: bool,
@@ -34,7 +37,9 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
         return NONE;
     }
     let bits = load_grad(element);
-    let grad = clip_by_value(bitcast<vec4<f32>>(bits) * context.grad_factors.x * context.grad_factors.y);
+    let factors = context.grad_factors;
+    let raw = bitcast<vec4<f32>>(bits);
+    let grad = clip_by_value(multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), context.zero));
     let step = StepScalars(
         lr_of(options),
         options.weight_decay,

@@ -55,7 +55,7 @@ fn update_single_pass(
         let word = next_word(lane, t, correction, upcoming, pack_scalar_state(scalar_state));
         atomicStore(&next[word.x], word.y);
     }
-    let context = StepContext(true, vec2<f32>(uniforms.head.inv_scale, 1.0), t, t == 1u, correction, scalar_state);
+    let context = StepContext(true, vec2<f32>(uniforms.head.inv_scale, 1.0), 0u, t, t == 1u, correction, scalar_state);
     let first = update_elements(first_element(workgroup, grid, lane), context);
     if first != NONE {
         atomicMin(&next[FIRST_NONFINITE_WORD + (t & 1u)], first);

@@ -2,17 +2,30 @@
 
 use super::bias_correction::BiasPowers;
 use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
-use super::norm_order::{NormOrder, power_of_two};
+use super::norm_order::NormOrder;
 use super::percentile::Norms;
 use super::scaled_sum::ScaledSum;
-use crate::storage::INFINITE;
+use crate::power_of_two::{power_of_two, scale_by_power_of_two};
+use crate::storage::{ABSOLUTE, INFINITE};
 use crate::tile::workgroup_sum;
 use crate::transform::TransformedRule;
 
 /// Above this exponent, norm and scale may leave the range of f32: `clip` handles mantissa and exponent separately.
 const HUGE: i32 = 90;
 
-/// The clip coefficient, and the two factors that unscale and clip.
+/// The exponent of a normal number; 0 for other numbers.
+fn exponent_of(value: f32) -> i32 {
+    if value.is_normal() { ((value.to_bits() >> 23) & 0xff) as i32 - 127 } else { 0 }
+}
+
+/// The absolute value of the number times `2^-exponent_of(value)`.
+fn mantissa_of(value: f32) -> f32 {
+    let exponent_bits = (exponent_of(value) as u32) << 23;
+    f32::from_bits((value.to_bits() & ABSOLUTE).wrapping_sub(exponent_bits))
+}
+
+/// The clip coefficient, and the two factors that unscale and clip. The norm is
+/// `root * |inv_scale| * 2^total.exponent`.
 fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f32) -> (f32, [f32; 2]) {
     if total.max_bits > INFINITE {
         let nan = f32::from_bits(total.max_bits);
@@ -21,22 +34,22 @@ fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32
     if total.max_bits == INFINITE {
         return (0.0, [inv_scale, 0.0]);
     }
-    let scale_exponent = ((inv_scale.to_bits() >> 23) & 0xff) as i32 - 127;
-    let exponent = total.exponent + scale_exponent;
-    if exponent > HUGE {
-        let mantissa = inv_scale * power_of_two(-scale_exponent);
-        let coef = (max_norm / (root * mantissa.abs())) * power_of_two(-exponent);
-        if coef < 1.0 {
-            return (coef, [power_of_two(-total.exponent), inv_scale.signum() * (max_norm / root)]);
-        }
-        return (1.0, [inv_scale, 1.0]);
-    }
+    let exponent = total.exponent + exponent_of(inv_scale);
+    let is_huge = exponent > HUGE;
     let divisor = grad_norm + if flags & EXACT == 0 { 1e-6 } else { 0.0 };
-    if divisor <= max_norm {
+    if !is_huge && divisor <= max_norm {
         return (1.0, [inv_scale, 1.0]);
     }
-    let coef = max_norm / divisor;
-    (coef, [inv_scale, coef])
+    let quotient = max_norm / divisor;
+    if !is_huge && quotient.to_bits() >= f32::MIN_POSITIVE.to_bits() {
+        return (quotient, [inv_scale, quotient]);
+    }
+    // The norm exceeds 1 here: 1e-6 adds at most a millionth. The gradient scale cancels out of the gradients' factors.
+    let coef = scale_by_power_of_two(max_norm / (root * mantissa_of(inv_scale)), -exponent);
+    if coef < 1.0 {
+        return (coef, [power_of_two(-total.exponent), inv_scale.signum() * (max_norm / root)]);
+    }
+    (1.0, [inv_scale, 1.0])
 }
 
 /// The WGSL's `decide`, without a gradient scale on the device.
@@ -58,8 +71,7 @@ pub(crate) fn decide(
     let refuses = head.flags & SKIP != 0;
     let inv_scale = head.inv_scale;
     let root = order.root_of(total.sum, total.max_bits, total.exponent);
-    let first_half = total.exponent / 2;
-    let mut grad_norm = root * power_of_two(first_half) * inv_scale.abs() * power_of_two(total.exponent - first_half);
+    let mut grad_norm = scale_by_power_of_two(root * mantissa_of(inv_scale), total.exponent + exponent_of(inv_scale));
     if total.max_bits >= INFINITE {
         grad_norm = f32::from_bits(total.max_bits);
     }

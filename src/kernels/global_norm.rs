@@ -1,9 +1,10 @@
 //! The norm of all gradients and their finite check: one sum per tile.
 
 use super::control::NONE;
-use super::norm_order::{NormOrder, power_of_two};
+use super::norm_order::NormOrder;
 use super::scaled_sum::ScaledSum;
 use crate::groups::GroupTable;
+use crate::power_of_two::{power_of_two, scale_element};
 use crate::simd::vectorized;
 use crate::storage::{ABSOLUTE, INFINITE};
 use crate::tile::{ROW_LEN, SUBTILE_LEN, TILE_LEN, workgroup_sum};
@@ -160,11 +161,10 @@ fn sum_of_subtile<'a>(order: NormOrder, quads: impl Iterator<Item = &'a [f32]> +
         return total;
     }
     total.exponent = exponent_of(total.max_bits);
-    let scale = power_of_two(-total.exponent);
     let mut sum = [0.0; 4];
     for quad in quads {
         for (sum, grad) in sum.iter_mut().zip(quad) {
-            *sum += order.summand(grad.abs() * scale);
+            *sum += order.summand(scale_element(grad.to_bits() & ABSOLUTE, -total.exponent));
         }
     }
     total.sum = (sum[0] + sum[1]) + (sum[2] + sum[3]);

@@ -1,5 +1,7 @@
 //! The p-norm: p = 1, 2, infinity, or any other from 1 to 32.
 
+use crate::power_of_two::{power_of_two, scale_by_power_of_two};
+
 /// The order of the global norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum NormOrder {
@@ -57,13 +59,8 @@ impl NormOrder {
         match self {
             Self::One => sum,
             Self::Two => sum.sqrt(),
-            Self::Infinity => f32::from_bits(max_bits) * power_of_two(-exponent),
+            Self::Infinity => scale_by_power_of_two(f32::from_bits(max_bits), -exponent),
             Self::P(p) => sum.powf(1.0 / p),
         }
     }
-}
-
-/// 2^exponent, and 0 below the normal range.
-pub(crate) fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127).clamp(0, 254) as u32) << 23)
 }

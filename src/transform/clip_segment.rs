@@ -1,13 +1,20 @@
 //! Clipping by the norms of segments: groups, tensors or units.
 
 use crate::clip::{Adaptive, GroupNorm};
+use crate::power_of_two::scale_element;
 use crate::rule::{ReduceBy, Reduction, StepScalars, Terms};
-use crate::storage::INFINITE;
+use crate::storage::{ABSOLUTE, INFINITE};
 
-const SMALL: f32 = 1.0 / (1u64 << 40) as f32;
-const LARGE: f32 = (1u64 << 40) as f32;
-const SHRINK: f32 = SMALL * SMALL;
-const GROW: f32 = LARGE * LARGE;
+const SMALL_BITS: u32 = (127 - 40) << 23;
+const LARGE_BITS: u32 = (127 + 40) << 23;
+const SHRINK: f32 = 1.0 / (1u128 << EXPONENT) as f32;
+const EXPONENT: i32 = 80;
+
+/// A number that is positive or 0, times 2^exponent.
+#[inline(always)]
+fn scaled(value: f32, exponent: i32) -> f32 {
+    scale_element(value.to_bits(), exponent)
+}
 
 /// Clipping by the norms of segments, for rules that need no sums over segments.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,22 +50,21 @@ impl ClipSegment {
 
     /// `clip_factors` of the WGSL.
     pub(crate) fn clip_factors(&self, [small, middle, large, param]: [f32; 4]) -> [f32; 2] {
-        let sums = middle.to_bits().max(small.to_bits().max(large.to_bits()));
-        if sums > INFINITE {
-            return [f32::from_bits(sums), 1.0];
+        if large.is_nan() {
+            return [large, 1.0];
         }
         let (limit, eps) = (self.limit, self.eps);
         let squared = |value: f32| value * value;
         let (has_middle, has_large) = (middle > 0.0, large > 0.0);
-        let (sum, unit) = if has_large {
-            (large + squared(middle.sqrt() * SHRINK), GROW)
+        let (higher, lower, exponent) = if has_large {
+            (large, middle, EXPONENT)
         } else if has_middle {
-            (middle + squared(small.sqrt() * SHRINK), 1.0)
+            (middle, small, 0)
         } else {
-            (small, SHRINK)
+            (small, 0.0, -EXPONENT)
         };
-        let root = sum.sqrt();
-        let norm = root * unit;
+        let root = (higher + squared(scaled(lower.sqrt(), -EXPONENT))).sqrt();
+        let norm = scaled(root, exponent);
         let (max_norm, divisor, exceeds);
         if self.by_params {
             max_norm = limit * param.sqrt().max(eps);
@@ -72,8 +78,8 @@ impl ClipSegment {
         if !exceeds {
             return [1.0; 2];
         }
-        let shrunk = if has_large { root } else { divisor * SHRINK };
-        let coef = if has_large { max_norm / root * SHRINK } else { max_norm / divisor };
+        let coef = if has_large { scaled(max_norm / root, -EXPONENT) } else { max_norm / divisor };
+        let shrunk = if has_large { root } else { scaled(divisor, -EXPONENT) };
         // Avoids subnormal coefficients: they have fewer bits, and devices may flush them to 0.
         if coef < f32::MIN_POSITIVE { [SHRINK, max_norm / shrunk] } else { [coef, 1.0] }
     }
@@ -90,10 +96,13 @@ impl Reduction for ClipSegment {
         elements.without_states().each(
             #[inline(always)]
             move |param, grad, []| {
-                let (is_small, is_large) = (grad.abs() < SMALL, grad.abs() > LARGE);
-                let small = if is_small { grad * GROW } else { 0.0 };
+                let bits = grad.to_bits() & ABSOLUTE;
+                // The large ones include infinity and NaN.
+                let (is_small, is_large) = (bits < SMALL_BITS, bits > LARGE_BITS);
+                let small = if is_small { scale_element(bits, EXPONENT) } else { 0.0 };
                 let middle = if is_small | is_large { 0.0 } else { grad };
-                let large = if is_large { grad * SHRINK } else { 0.0 };
+                let shrunk = if bits >= INFINITE { grad } else { scale_element(bits, -EXPONENT) };
+                let large = if is_large { shrunk } else { 0.0 };
                 [small * small, middle * middle, large * large, param * param]
             },
         );

@@ -12,6 +12,7 @@ const LAYERS: &[&str] = &[
     "nonfinite",
     "tile",
     "simd",
+    "power_of_two",
     "parallel",
     "layout",
     "schedule",
