@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::common::repository;
 
 /// The modules of the crate's root, lowest first: a module imports from those above it in this list.
 const LAYERS: &[&str] = &[
@@ -32,13 +34,9 @@ const LAYERS: &[&str] = &[
     "verify",
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// All files below a folder with that extension, relative to the folder, without the extension.
 fn files(folder: &str, extension: &str) -> Vec<String> {
-    let (base, mut found, mut open) = (root().join(folder), Vec::new(), vec![root().join(folder)]);
+    let (base, mut found, mut open) = (repository().join(folder), Vec::new(), vec![repository().join(folder)]);
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
@@ -56,7 +54,7 @@ fn files(folder: &str, extension: &str) -> Vec<String> {
 
 /// The source without comments and without its unit tests.
 fn code(path: &str) -> String {
-    let text = fs::read_to_string(root().join("src").join(path).with_extension("rs")).unwrap();
+    let text = fs::read_to_string(repository().join("src").join(path).with_extension("rs")).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }

@@ -1,5 +1,6 @@
-//! The repository's chores: `cargo xtask test`, `cargo xtask mutants` and `cargo xtask gallery`.
+//! The repository's chores: `cargo xtask test`, `cargo xtask mutants`, `cargo xtask gallery` and `cargo xtask card`.
 
+mod card;
 mod gallery;
 mod mutants;
 mod test;
@@ -30,6 +31,9 @@ enum Chore {
     Mutants(mutants::Options),
     /// Draw the pictures of the READMEs anew
     Gallery,
+    /// Measure a graphics card on a machine without Rust
+    #[command(subcommand)]
+    Card(card::Card),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
         Chore::Mutants(options) => mutants::run(&options),
         Chore::Gallery => gallery::run(),
+        Chore::Card(card) => card::run(&card),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p throughput -- --help`
 
+mod adapter;
 mod args;
 mod case;
 mod cpu;
@@ -11,6 +12,7 @@ mod memory;
 mod plot;
 mod row;
 mod stream;
+mod variants;
 
 use std::fs;
 
@@ -38,6 +40,14 @@ trait Engine {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.describe {
+        let gpu = pollster::block_on(Gpu::new())?;
+        println!("{}", serde_json::to_string_pretty(&adapter::describe(&gpu))?);
+        return Ok(());
+    }
+    if let Some(size) = args.variants {
+        return measure_variants(&args, size);
+    }
     let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     if args.engine != Engines::Gpu {
@@ -70,6 +80,19 @@ fn main() -> Result<()> {
     }
     println!("\nresident memory at the end: {:.0} MiB", memory::resident() as f64 / f64::from(1 << 20));
     if report.failed.is_empty() { Ok(()) } else { Err(report.failed.join("\n").into()) }
+}
+
+fn measure_variants(args: &Args, size: Size) -> Result<()> {
+    let Size::Elements(parameters) = size else { return Err("--variants max: give a number".into()) };
+    let rows = variants::run(&pollster::block_on(Gpu::new())?, parameters, args.seconds)?;
+    let json = serde_json::to_string_pretty(&rows)?;
+    match &args.json {
+        Some(path) => fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()).into()),
+        None => {
+            println!("{json}");
+            Ok(())
+        }
+    }
 }
 
 fn measure_one(
