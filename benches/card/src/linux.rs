@@ -30,6 +30,9 @@ use results::{Outcome, Results, Status, write};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// No program is started for less.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == GUARD) {
@@ -55,10 +58,17 @@ fn run(args: &Args) -> Result<bool> {
     let mut session = Session { args, results, log: String::new(), unwritten: None };
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs_f64(args.minutes * 60.0);
-    for stage in plan::stages(&kit, args, work.path()) {
-        if args.only.is_empty() || args.only.iter().any(|name| name == stage.name) {
-            session.stage(&stage, deadline);
-        }
+    let asked = |stage: &Stage| args.only.is_empty() || args.only.iter().any(|name| name == stage.name);
+    let stages: Vec<_> = plan::stages(&kit, args, work.path()).into_iter().filter(asked).collect();
+    for stage in &stages {
+        let end = deadline.min(Instant::now() + stage.limit);
+        session.stage(stage, end, |task| task.limit, |status| status != Some(Status::Done));
+    }
+    // Time that is left goes to what ran out of its own.
+    for stage in &stages {
+        let is_time_left = || deadline.saturating_duration_since(Instant::now()) > SHORTEST;
+        let ran_out = |status| matches!(status, Some(Status::TimedOut | Status::NotRun)) && is_time_left();
+        session.stage(stage, deadline, |_| Duration::MAX, ran_out);
     }
     println!("{:.0} s in all; {}", begin.elapsed().as_secs_f64(), args.out.display());
     session.end()
@@ -73,20 +83,27 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn stage(&mut self, stage: &Stage, deadline: Instant) {
-        let end = deadline.min(Instant::now() + Duration::from_secs(stage.limit));
+    /// Runs the tasks whose status asks for it, each within its limit and all until `end`.
+    fn stage(
+        &mut self,
+        stage: &Stage,
+        end: Instant,
+        limit: impl Fn(&Task) -> Duration,
+        is_open: impl Fn(Option<Status>) -> bool,
+    ) {
         for task in &stage.tasks {
-            if self.results.get(stage.name, &task.name).is_some_and(|known| known.status == Status::Done) {
+            let known = self.results.get(stage.name, &task.name);
+            if !is_open(known.map(|known| known.status)) {
                 continue;
             }
-            let outcome = self.task(stage, task, end);
+            let outcome = self.task(stage, task, limit(task), end);
             println!("{}: {}: {}", stage.name, task.name, summary(&outcome));
             self.results.put(outcome);
             self.write();
         }
     }
 
-    fn task(&mut self, stage: &Stage, task: &Task, end: Instant) -> Outcome {
+    fn task(&mut self, stage: &Stage, task: &Task, limit: Duration, end: Instant) -> Outcome {
         let known = self.results.get(stage.name, &task.name).cloned();
         let mut outcome = Outcome {
             stage: stage.name.to_owned(),
@@ -101,10 +118,10 @@ impl Session<'_> {
             Prepared::LeftOut(reason) => return Outcome { status: Status::LeftOut, reason, ..outcome },
             Prepared::Failed(reason) => return Outcome { status: Status::Failed, reason, ..outcome },
         };
-        let mut left = Duration::from_secs(task.limit);
+        let mut left = limit;
         for (number, invocation) in invocations.iter().enumerate() {
             let limit = left.min(end.saturating_duration_since(Instant::now()));
-            if limit < Duration::from_secs(1) {
+            if limit < SHORTEST {
                 // An earlier try may have gone further.
                 let reason = "no time was left; run again to go on".to_owned();
                 let rows = known.map_or_else(Vec::new, |known| known.rows);

@@ -208,6 +208,17 @@ fn a_program_is_killed_at_its_limit_with_all_that_it_started() {
 }
 
 #[test]
+fn time_that_is_left_goes_to_what_ran_out() {
+    let fake = Fake::new();
+    fake.program("mlp_mnist", "sleep 3; echo 'epoch 1/2: train loss 0.5, 2.0 s, 30000 examples/s'");
+    // A fifteenth of each limit: 1.3 of 20 seconds.
+    let output = fake.command(&["--only", "training", "--minutes", "0.6"]).output().expect("the driver");
+    let stdout = text(&output.stdout);
+    assert!(output.status.success(), "{stdout}");
+    assert!(stdout.starts_with("training: drawn digits: out of time, 1.3 s"), "{stdout}");
+}
+
+#[test]
 fn without_time_nothing_is_done_and_nothing_lost() {
     let fake = Fake::new();
     assert!(!fake.run(&["--only", "adapter", "--minutes", "0"]));

@@ -114,12 +114,12 @@ impl Variant {
         let load = |quad: &u32| format!("let quad{quad} = load({});\n", at(quad));
         let add = |quad: &u32| format!("quads = quads + quad{quad} * quad{quad};\n");
         let calls: String = blocks.map(|block| lines(&load, block) + &lines(&add, block)).collect();
-        let (enable, builtins, reduce) = if self.sums == "subgroup" {
+        let (builtins, reduce) = if self.sums == "subgroup" {
             let builtins = "@builtin(subgroup_id) subgroup: u32,\n@builtin(subgroup_invocation_id) place: u32,\n\
                             @builtin(num_subgroups) subgroups: u32,";
             let reduce = "sum = subgroupAdd(sum);\nif place == 0u { shared_sums[subgroup] = sum; }\nworkgroupBarrier();\n\
                           if lane == 0u {\nfor (var i = 1u; i < subgroups; i++) { sum += shared_sums[i]; }\n}";
-            ("enable subgroups;\n", builtins, reduce.to_owned())
+            (builtins, reduce.to_owned())
         } else {
             let halves = (0..lanes.ilog2()).rev().map(|bit| 1 << bit);
             let half = |half: u32| {
@@ -128,10 +128,10 @@ impl Variant {
                      if lane < {half}u {{ sum += shared_sums[lane + {half}u]; }}\nworkgroupBarrier();\n"
                 )
             };
-            ("", "", halves.map(half).collect())
+            ("", halves.map(half).collect())
         };
         let text = include_str!("variants_norm.wgsl").replace("// CALLS", &calls);
-        enable.to_owned() + &constants + &text.replace("// SUBGROUP", builtins).replace("// REDUCE", &reduce)
+        constants + &text.replace("// SUBGROUP", builtins).replace("// REDUCE", &reduce)
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Limit of the whole run.
-    #[arg(long, default_value_t = 9.0, value_parser = minutes)]
+    /// Limit of the whole run; those of the stages are shares of it.
+    #[arg(long, default_value_t = super::plan::MINUTES, value_parser = minutes)]
     pub(crate) minutes: f64,
 
     /// Folder with the four IDX files of MNIST [default: digits drawn by the example]

@@ -70,6 +70,8 @@ pub(crate) fn run(invocation: &Invocation, limit: Duration) -> Finished {
     };
     let mut command = Command::new(own);
     command.arg(GUARD).arg(&invocation.program).args(&invocation.arguments).envs(invocation.variables.iter().cloned());
+    // The end of the output is the reason of a failure.
+    command.env("RUST_BACKTRACE", "0");
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,

@@ -35,7 +35,7 @@ print(json.dumps({
 
 pub(crate) fn tasks(kit: &Kit, args: &Args, work: &Path) -> Vec<Task> {
     let look = Invocation::new(&args.python, ["-c", LOOK]);
-    let mut tasks = vec![Task::new(PYTHON, 40, Reads::Optional, vec![look])];
+    let mut tasks = vec![Task::of(PYTHON, 40, Reads::Optional, vec![look])];
     let cases: &[&str] = if args.quick {
         &["65536:1"]
     } else {
@@ -60,5 +60,5 @@ fn task(kit: &Kit, args: &Args, work: &Path, case: &str) -> Task {
         let words = [&words[..], &["--throughput", &throughput, "--json", &to]].concat();
         Prepared::Run(vec![Invocation::new(&python, words)])
     };
-    Task { name: case.to_owned(), limit: 45, prepare: Box::new(prepare), reads: Reads::Rows(rows) }
+    Task::new(case, 45, Reads::Rows(rows), prepare)
 }

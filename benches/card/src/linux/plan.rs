@@ -1,6 +1,7 @@
 //! The stages, and the tasks of each.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::args::Args;
 use super::child::Invocation;
@@ -14,20 +15,22 @@ pub(crate) const ADAPTER: &str = "adapter";
 pub(crate) const STAGES: [&str; 9] =
     [ADAPTER, "first_step", "tests", "vectors", "steps", "compare", "variants", "training", "landscape"];
 
+/// Limits add up to that.
+pub(crate) const MINUTES: f64 = 9.0;
+
 /// The rules to measure.
 const RULES: &str = "adamw,sgd,sgd_momentum,lion,adam_amsgrad,lamb,adafactor";
 
 pub(crate) struct Stage {
     pub(crate) name: &'static str,
-    /// Seconds for all its tasks.
-    pub(crate) limit: u64,
+    /// Of all its tasks.
+    pub(crate) limit: Duration,
     pub(crate) tasks: Vec<Task>,
 }
 
 pub(crate) struct Task {
     pub(crate) name: String,
-    /// Seconds.
-    pub(crate) limit: u64,
+    pub(crate) limit: Duration,
     /// The programs to run, one after the other.
     pub(crate) prepare: Box<dyn Fn(&Results) -> Prepared>,
     pub(crate) reads: Reads,
@@ -41,15 +44,25 @@ pub(crate) enum Prepared {
 }
 
 impl Task {
-    pub(crate) fn new(name: impl Into<String>, limit: u64, reads: Reads, invocations: Vec<Invocation>) -> Self {
-        Self { name: name.into(), limit, prepare: Box::new(move |_| Prepared::Run(invocations.clone())), reads }
+    /// `limit` is in seconds, of a run of [`MINUTES`].
+    pub(crate) fn new(
+        name: impl Into<String>,
+        limit: u32,
+        reads: Reads,
+        prepare: impl Fn(&Results) -> Prepared + 'static,
+    ) -> Self {
+        Self { name: name.into(), limit: Duration::from_secs(limit.into()), prepare: Box::new(prepare), reads }
+    }
+
+    pub(crate) fn of(name: impl Into<String>, limit: u32, reads: Reads, invocations: Vec<Invocation>) -> Self {
+        Self::new(name, limit, reads, move |_| Prepared::Run(invocations.clone()))
     }
 }
 
 /// All stages, in the order of their runs. `work` is a folder for temporary files.
 pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     let quick = args.quick;
-    let limits = |full: u64, small: u64| if quick { small } else { full };
+    let limits = |full: u32, small: u32| if quick { small } else { full };
     let programs = Programs { kit, work, seconds: if quick { "0.05" } else { "0.4" } };
     let few = "adamw,lamb";
     let rules = if quick { few } else { RULES };
@@ -58,7 +71,7 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
 
     let describe = Invocation::new(kit.program("throughput"), ["--describe"]);
     let adapter = vec![
-        Task::new("describe", 20, Reads::Object, vec![describe]),
+        Task::of("describe", 20, Reads::Object, vec![describe]),
         programs.steps("ceilings", 20, &["--rules", "adamw", "--sizes", sizes[sizes.len() - 2], "--clip", "off"]),
     ];
     let mut steps: Vec<_> = sizes
@@ -75,7 +88,12 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     }
     let variants = if quick { &["64Ki"][..] } else { &["64Mi", "1Mi"] };
     let variants = variants.iter().map(|size| programs.variants(size)).collect();
-    let stage = |name, limit, tasks| Stage { name, limit, tasks };
+    // Another limit of the whole run divides alike.
+    let scaled = |seconds: u32| Duration::from_secs_f64(f64::from(seconds) * args.minutes / MINUTES);
+    let stage = |name, limit, mut tasks: Vec<Task>| {
+        tasks.iter_mut().for_each(|task| task.limit = task.limit.mul_f64(args.minutes / MINUTES));
+        Stage { name, limit: scaled(limit), tasks }
+    };
     vec![
         stage(ADAPTER, limits(40, 30), adapter),
         stage("first_step", limits(40, 30), vec![programs.first_steps(if quick { "64Ki" } else { "1Mi" })]),
@@ -108,9 +126,9 @@ impl Programs<'_> {
         (Invocation::new(self.kit.program("throughput"), all), rows)
     }
 
-    fn steps(&self, name: &str, limit: u64, arguments: &[&str]) -> Task {
+    fn steps(&self, name: &str, limit: u32, arguments: &[&str]) -> Task {
         let (invocation, rows) = self.throughput(arguments, self.seconds);
-        Task::new(name, limit, Reads::Rows(rows), vec![invocation])
+        Task::of(name, limit, Reads::Rows(rows), vec![invocation])
     }
 
     fn variants(&self, size: &str) -> Task {
@@ -120,7 +138,7 @@ impl Programs<'_> {
         let seconds = if self.seconds == "0.4" { "6" } else { "0.5" };
         let words = ["--variants", size, "--seconds", seconds, "--json", &to];
         let invocation = Invocation::new(self.kit.program("throughput"), words);
-        Task::new(size, 50, Reads::Rows(rows), vec![invocation])
+        Task::of(size, 50, Reads::Rows(rows), vec![invocation])
     }
 
     /// Time to the first step with an empty cache of the driver, with a filled one, and without any.
@@ -134,7 +152,7 @@ impl Programs<'_> {
             .with("__GL_SHADER_DISK_CACHE_PATH", &*folder);
         let none = invocation.with("MESA_SHADER_CACHE_DISABLE", "true").with("__GL_SHADER_DISK_CACHE", "0");
         let caches = ["empty", "filled", "none"].map(|cache| ("cache", cache)).to_vec();
-        Task::new("driver cache", 40, Reads::Labelled(rows, caches), vec![kept.clone(), kept, none])
+        Task::of("driver cache", 40, Reads::Labelled(rows, caches), vec![kept.clone(), kept, none])
     }
 
     fn training(&self, args: &Args) -> Task {
@@ -145,7 +163,7 @@ impl Programs<'_> {
             words.extend(["--max-steps", "60"]);
         }
         let name = if data.is_some() { "MNIST" } else { "drawn digits" };
-        Task::new(name, 30, Reads::Epochs, vec![Invocation::new(self.kit.program("mlp_mnist"), words)])
+        Task::of(name, 30, Reads::Epochs, vec![Invocation::new(self.kit.program("mlp_mnist"), words)])
     }
 
     fn landscape(&self, quick: bool) -> Task {
@@ -155,6 +173,6 @@ impl Programs<'_> {
         let words = ["--device", "gpu", "--function", "rosenbrock,himmelblau", "--points", points, "--steps", steps];
         let words = [&words[..], &["--rules", "sgd,sgd_momentum,adam,adamw,lion", "--out", &out]].concat();
         let invocation = Invocation::new(self.kit.program("landscape"), words);
-        Task::new(format!("{points} points"), 40, Reads::Markdown(folder.join("races.md")), vec![invocation])
+        Task::of(format!("{points} points"), 40, Reads::Markdown(folder.join("races.md")), vec![invocation])
     }
 }

@@ -111,7 +111,9 @@ pub(crate) fn tail(text: &str) -> &str {
 
 /// The last line on stderr, or else on stdout.
 pub(crate) fn last_words(finished: &Finished) -> String {
-    let last = |text: &str| text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(ToOwned::to_owned);
+    // The note about backtraces follows the message of a panic.
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("note: ");
+    let last = |text: &str| text.lines().rev().map(str::trim).find(says).map(ToOwned::to_owned);
     let line = last(&finished.stderr).or(last(&finished.stdout)).unwrap_or_else(|| "no output".to_owned());
     line.chars().take(SHOWN).collect()
 }
@@ -164,6 +166,7 @@ mod tests {
         let said = |stdout, stderr| last_words(&finished(Ending::TimedOut, stdout, stderr));
         assert_eq!(said("table\n", "warning\nerror: no adapter\n\n"), "error: no adapter");
         assert_eq!(said("table\n", ""), "table");
+        assert_eq!(said("", "thread 'main' panicked:\nno room\nnote: run with `RUST_BACKTRACE=1`\n"), "no room");
         assert_eq!(said("", ""), "no output");
     }
 

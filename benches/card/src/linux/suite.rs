@@ -18,8 +18,7 @@ pub(crate) fn tasks(kit: &Kit, quick: bool) -> Vec<Task> {
     let modules = modules(&finished.stdout);
     if modules.is_empty() {
         let reason = format!("the test binary lists no tests: {}", super::read::last_words(&finished));
-        let prepare = Box::new(move |_: &_| Prepared::Failed(reason.clone()));
-        return vec![Task { name: "list".to_owned(), limit: 0, prepare, reads: Reads::Object }];
+        return vec![Task::new("list", 0, Reads::Object, move |_| Prepared::Failed(reason.clone()))];
     }
     let asked = modules.into_iter().filter(|(module, _)| !quick || QUICK.contains(&module.as_str()));
     asked.map(|(module, names)| task(kit, module, names)).collect()
@@ -34,7 +33,7 @@ fn task(kit: &Kit, module: String, names: Vec<String>) -> Task {
         let words = ["--test-threads", "1", "--exact"].into_iter().chain(open);
         Prepared::Run(vec![Invocation::new(&program, words).with("CARGO_MANIFEST_DIR", &*repository)])
     };
-    Task { name: module, limit: 90, prepare: Box::new(prepare), reads: Reads::Tests(names) }
+    Task::new(module, 90, Reads::Tests(names), prepare)
 }
 
 /// Test names by the module that contains them.
@@ -85,10 +84,14 @@ fn results(stdout: &str) -> BTreeMap<&str, Option<&'static str>> {
             }
             None => line,
         };
-        let ended = [("ok", "ok"), ("FAILED", "failed"), ("ignored", "ignored")];
-        let result = ended.into_iter().find(|(end, _)| rest.trim() == *end || rest.starts_with("ignored,"));
-        if let (Some(name), Some((_, result))) = (running, result) {
-            results.insert(name, Some(result));
+        let result = match rest.trim() {
+            "ok" => Some("ok"),
+            "FAILED" => Some("failed"),
+            rest if rest == "ignored" || rest.starts_with("ignored,") => Some("ignored"),
+            _ => None,
+        };
+        if let (Some(name), Some(_)) = (running, result) {
+            results.insert(name, result);
             running = None;
         }
     }

@@ -62,11 +62,8 @@ pub(crate) fn tasks(kit: &Kit, work: &Path, quick: bool) -> Vec<Task> {
 fn task(kit: &Kit, work: &Path, rule: &str, case: &str) -> Task {
     let name = format!("{rule}/{case}");
     match prepare(kit, work, rule, case) {
-        Ok((invocation, case)) => Task::new(name, 15, Reads::Vector(case), vec![invocation]),
-        Err(reason) => {
-            let prepare = Box::new(move |_: &_| Prepared::Failed(reason.clone()));
-            Task { name, limit: 0, prepare, reads: Reads::Object }
-        }
+        Ok((invocation, case)) => Task::of(name, 15, Reads::Vector(case), vec![invocation]),
+        Err(reason) => Task::new(name, 0, Reads::Object, move |_| Prepared::Failed(reason.clone())),
     }
 }
 
