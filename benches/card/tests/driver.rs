@@ -223,6 +223,7 @@ fn without_time_nothing_is_done_and_nothing_lost() {
     let fake = Fake::new();
     assert!(!fake.run(&["--only", "adapter", "--minutes", "0"]));
     assert_eq!(fake.status("adapter", "describe"), "not_run");
+    assert!(fake.read("report.md").contains("| describe, ceilings not run: no time was left"));
     assert!(fake.run(&only("adapter")));
 }
 

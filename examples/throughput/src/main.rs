@@ -15,8 +15,10 @@ mod stream;
 mod variants;
 
 use std::fs;
+use std::process::ExitCode;
 
 use clap::Parser;
+use examples_common::outcome::exit_code;
 use examples_common::rules;
 use wgpu_optim::{Gpu, RuleConfig};
 
@@ -38,15 +40,18 @@ trait Engine {
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row>;
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<()> {
     if args.describe {
         let gpu = pollster::block_on(Gpu::new())?;
         println!("{}", serde_json::to_string_pretty(&adapter::describe(&gpu))?);
         return Ok(());
     }
     if let Some(size) = args.variants {
-        return measure_variants(&args, size);
+        return measure_variants(args, size);
     }
     let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
@@ -60,7 +65,7 @@ fn main() -> Result<()> {
             Err(error) => println!("no steps on a GPU: {error}"),
         }
     }
-    let mut report = Report { args: &args, rows: Vec::new(), failed: Vec::new() };
+    let mut report = Report { args, rows: Vec::new(), failed: Vec::new() };
     // Before anything is measured: a file that cannot be written is an error now.
     report.write()?;
     for engine in &mut engines {
@@ -86,13 +91,11 @@ fn measure_variants(args: &Args, size: Size) -> Result<()> {
     let Size::Elements(parameters) = size else { return Err("--variants max: give a number".into()) };
     let rows = variants::run(&pollster::block_on(Gpu::new())?, parameters, args.seconds)?;
     let json = serde_json::to_string_pretty(&rows)?;
-    match &args.json {
-        Some(path) => fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()).into()),
-        None => {
-            println!("{json}");
-            Ok(())
-        }
+    if let Some(path) = &args.json {
+        return fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()).into());
     }
+    println!("{json}");
+    Ok(())
 }
 
 fn measure_one(

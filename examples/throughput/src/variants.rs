@@ -11,7 +11,7 @@ use wgpu_optim::{AdamW, Clip, Gpu, Layout, Optimizer};
 
 use crate::Result;
 use crate::gpu::{Clock, batch, flat, read, slices};
-use crate::measure::{Subject, measure_all};
+use crate::measure::{Subject, Times, measure_all};
 use crate::stream::{SHAPES, Shape, Stream};
 
 const LANES: [u32; 4] = [64, 128, 256, 512];
@@ -213,7 +213,7 @@ pub(crate) fn run(gpu: &Gpu, parameters: usize, seconds: f64) -> Result<Vec<Row>
     let subject = |record: &mut Box<Record<'_>>, turns| batch(gpu, clock.as_ref(), turns, &mut **record);
     let mut subjects: Vec<_> = records.iter_mut().map(|record| move |turns| subject(record, turns)).collect();
     let mut subjects: Vec<&mut Subject<'_>> = subjects.iter_mut().map(|subject| subject as &mut Subject<'_>).collect();
-    let medians: Vec<f64> = measure_all(&mut subjects, seconds)?.iter().map(|times| times.median()).collect();
+    let medians: Vec<f64> = measure_all(&mut subjects, seconds)?.iter().map(Times::median).collect();
 
     let (ceilings, medians) = medians.split_at(2 * SHAPES.len());
     let best = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
@@ -283,8 +283,8 @@ fn check_updates(gpu: &Gpu, kernels: &Stream, variants: &[Variant]) -> Result<()
         for ((found, expected), old) in found.iter().zip(&expected).zip(&values) {
             let bad = (0..CHECKED).find(|&i| {
                 let [found, expected, old] = [found[i], expected[i], old[i]].map(f64::from);
-                // A value that is not a number is no match.
-                !((found - expected).abs() <= UPDATE_BOUND * expected.abs().max(old.abs()))
+                let distance = (found - expected).abs();
+                distance.is_nan() || distance > UPDATE_BOUND * expected.abs().max(old.abs())
             });
             if let Some(i) = bad {
                 return Err(format!("{variant:?}: {} instead of {} at {i}", found[i], expected[i]).into());
@@ -302,8 +302,7 @@ fn check_norms(gpu: &Gpu, kernels: &Stream, variants: &[Variant]) -> Result<()> 
         let sums = &after(gpu, kernels, kernel, &values[..2])[1];
         let tiles = CHECKED.div_ceil(4 * TILE as usize);
         let norm = sums.chunks(4).take(tiles).map(|sum| f64::from(sum[0])).sum::<f64>().sqrt();
-        // A value that is not a number is no match.
-        if !((norm - expected).abs() <= NORM_BOUND * expected) {
+        if norm.is_nan() || (norm - expected).abs() > NORM_BOUND * expected {
             return Err(format!("{variant:?}: a norm of {norm} instead of {expected}").into());
         }
     }

@@ -60,5 +60,5 @@ fn task(kit: &Kit, args: &Args, work: &Path, case: &str) -> Task {
         let words = [&words[..], &["--throughput", &throughput, "--json", &to]].concat();
         Prepared::Run(vec![Invocation::new(&python, words)])
     };
-    Task::new(case, 45, Reads::Rows(rows), prepare)
+    Task::new(case, 45, Reads::Compared(rows), prepare)
 }

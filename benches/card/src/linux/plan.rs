@@ -91,7 +91,9 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     // Another limit of the whole run divides alike.
     let scaled = |seconds: u32| Duration::from_secs_f64(f64::from(seconds) * args.minutes / MINUTES);
     let stage = |name, limit, mut tasks: Vec<Task>| {
-        tasks.iter_mut().for_each(|task| task.limit = task.limit.mul_f64(args.minutes / MINUTES));
+        for task in &mut tasks {
+            task.limit = task.limit.mul_f64(args.minutes / MINUTES);
+        }
         Stage { name, limit: scaled(limit), tasks }
     };
     vec![
@@ -141,9 +143,10 @@ impl Programs<'_> {
         Task::of(size, 50, Reads::Rows(rows), vec![invocation])
     }
 
-    /// Time to the first step with an empty cache of the driver, with a filled one, and without any.
+    /// Time to the first step with an empty cache of the driver, with a filled one, and without any. One case per process:
+    /// a second one would find kernels of the first.
     fn first_steps(&self, size: &str) -> Task {
-        let (invocation, rows) = self.throughput(&["--rules", "adamw,lamb", "--sizes", size], "0");
+        let (invocation, rows) = self.throughput(&["--rules", "adamw", "--clip", "on", "--sizes", size], "0");
         let folder = self.file("driver_cache").display().to_string();
         let kept = invocation
             .clone()

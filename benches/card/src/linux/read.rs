@@ -24,6 +24,8 @@ pub(crate) enum Reads {
     Rows(PathBuf),
     /// The same after each program, with another column that tells them apart.
     Labelled(PathBuf, Vec<(&'static str, &'static str)>),
+    /// The same from `compare.py`; without rows of ours it has failed, whatever it returns.
+    Compared(PathBuf),
     /// What libtest prints about these tests.
     Tests(Vec<String>),
     /// Parameters after a replay.
@@ -37,7 +39,7 @@ pub(crate) enum Reads {
 impl Reads {
     /// Removes the file of an earlier program.
     pub(crate) fn clear(&self) {
-        if let Self::Rows(path) | Self::Labelled(path, _) | Self::Markdown(path) = self {
+        if let Self::Rows(path) | Self::Labelled(path, _) | Self::Compared(path) | Self::Markdown(path) = self {
             let _ = fs::remove_file(path);
         }
     }
@@ -49,10 +51,17 @@ impl Reads {
         match self {
             Self::Object | Self::Optional if succeeded => Ok(vec![parse(&finished.stdout)?]),
             Self::Rows(path) if path.exists() => array(path),
+            Self::Compared(path) if path.exists() => {
+                let rows = array(path)?;
+                let ours = rows.iter().any(|row| text(row, "engine").starts_with("wgpu-optim"));
+                if ours || !succeeded { Ok(rows) } else { Err(format!("ours is missing: {}", last_words(finished))) }
+            }
             Self::Labelled(path, labels) if path.exists() => {
                 let (column, label) = labels[number];
                 let mut rows = array(path)?;
-                rows.iter_mut().for_each(|row| drop(row.insert(column.to_owned(), label.into())));
+                for row in &mut rows {
+                    row.insert(column.to_owned(), label.into());
+                }
                 Ok(rows)
             }
             Self::Tests(names) => Ok(suite::rows(names, finished, known)),
@@ -66,8 +75,8 @@ impl Reads {
                 Ok(vec![row])
             }
             Self::Object | Self::Optional | Self::Vector(_) => Ok(Vec::new()),
-            Self::Rows(_) | Self::Labelled(..) | Self::Markdown(_) if !succeeded => Ok(Vec::new()),
-            Self::Rows(path) | Self::Labelled(path, _) | Self::Markdown(path) => {
+            Self::Rows(_) | Self::Labelled(..) | Self::Compared(_) | Self::Markdown(_) if !succeeded => Ok(Vec::new()),
+            Self::Rows(path) | Self::Labelled(path, _) | Self::Compared(path) | Self::Markdown(path) => {
                 Err(format!("{} was not written", path.display()))
             }
         }
@@ -104,7 +113,8 @@ fn epochs(stdout: &str) -> Vec<Row> {
 
 /// The end of a text, from the start of a line where it is cut.
 pub(crate) fn tail(text: &str) -> &str {
-    let start = text.ceil_char_boundary(text.len().saturating_sub(LOGGED));
+    let from = text.len().saturating_sub(LOGGED);
+    let start = (from..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
     let text = &text[start..];
     if start == 0 { text } else { text.split_once('\n').map_or(text, |(_, rest)| rest) }
 }
@@ -159,6 +169,18 @@ mod tests {
         assert_eq!(reads.rows(&killed, 0, None).expect("rows").len(), 1);
         reads.clear();
         assert_eq!(reads.rows(&killed, 0, None), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_comparison_without_ours_has_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("compared.json");
+        let done = finished(Ending::Succeeded, "", "without wgpu-optim (gpu): no adapter");
+        fs::write(&path, r#"[{"engine": "torch 2 fused"}]"#).expect("written");
+        let error = Reads::Compared(path.clone()).rows(&done, 0, None).expect_err("ours is missing");
+        assert!(error.contains("no adapter"), "{error}");
+        fs::write(&path, r#"[{"engine": "torch 2 fused"}, {"engine": "wgpu-optim (gpu)"}]"#).expect("written");
+        assert_eq!(Reads::Compared(path).rows(&done, 0, None).map(|rows| rows.len()), Ok(2));
     }
 
     #[test]

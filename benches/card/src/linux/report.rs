@@ -24,7 +24,7 @@ pub(crate) fn word(status: Status) -> &'static str {
 /// The whole report. It is valid at any time: stages that have not run yet are listed as such.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut report = format!("# {}\n\n", title(results));
-    report += &format!("Kit: {}.\n", results.kit);
+    let _ = writeln!(report, "Kit: {}.", results.kit);
     if results.quick {
         report += "\n**A quick run.** Small sizes fit into caches: these figures say nothing about the card.\n";
     }
@@ -67,15 +67,18 @@ fn adapter(results: &Results) -> String {
         let [stream, copy] =
             ["stream_bytes_per_second", "copy_bytes_per_second"].map(|key| gigabytes(number(row, key)));
         let elements = elements(row);
-        section +=
-            &format!("Ceilings at {elements} parameters: streaming kernel {stream} GB/s, buffer copy {copy} GB/s.\n");
+        let _ = writeln!(
+            section,
+            "Ceilings at {elements} parameters: streaming kernel {stream} GB/s, buffer copy {copy} GB/s."
+        );
     }
     let limits = row.get("limits").and_then(Value::as_object);
     let limits = limits.into_iter().flatten().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
     let features = row.get("features").and_then(Value::as_array);
     let features = features.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
     let sizes = ["subgroup_min_size", "subgroup_max_size"].map(|key| number(row, key));
-    section += &format!(
+    let _ = write!(
+        section,
         "\n<details><summary>Limits and features</summary>\n\nSubgroups of {} to {}. Limits: {}.\n\nFeatures: {}.\n\n</details>\n",
         sizes[0],
         sizes[1],
@@ -92,17 +95,25 @@ fn stages(results: &Results) -> String {
         let outcomes: Vec<_> = results.stage(stage).collect();
         let done = outcomes.iter().filter(|outcome| outcome.status == Status::Done).count();
         let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
-        let open = outcomes.iter().filter(|outcome| outcome.status != Status::Done);
-        let open: Vec<_> = open.map(|outcome| open_task(outcome)).collect();
-        let open = if outcomes.is_empty() { "not run".to_owned() } else { open.join("; ") };
+        let open = if outcomes.is_empty() { "not run".to_owned() } else { open(&outcomes) };
         let _ = writeln!(section, "| {stage} | {done} of {} | {seconds:.1} | {open} |", outcomes.len());
     }
     section
 }
 
-fn open_task(outcome: &Outcome) -> String {
-    let reason = outcome.reason.replace('|', "\\|").replace('\n', " ");
-    format!("{} {}: {reason}", outcome.task, word(outcome.status))
+/// Tasks that are not done; those with one reason share it.
+fn open(outcomes: &[&Outcome]) -> String {
+    let mut reasons = Vec::<(String, Vec<&str>)>::new();
+    for outcome in outcomes.iter().filter(|outcome| outcome.status != Status::Done) {
+        let reason = outcome.reason.replace('|', "\\|").replace('\n', " ");
+        let reason = format!("{}: {reason}", word(outcome.status));
+        match reasons.iter_mut().find(|known| known.0 == reason) {
+            Some((_, tasks)) => tasks.push(&outcome.task),
+            None => reasons.push((reason, vec![&outcome.task])),
+        }
+    }
+    let reasons = reasons.into_iter().map(|(reason, tasks)| format!("{} {reason}", tasks.join(", ")));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 fn tests(results: &Results) -> String {
@@ -168,13 +179,11 @@ fn crossed(rows: &[&Row], column: &str, cell: impl Fn(&&Row) -> String) -> Strin
     for row in rows {
         let label = labelled(text(row, "rule"), row);
         let at = columns.iter().position(|value| *value == number(row, column) as u64).unwrap_or_default();
-        let line = match lines.iter().position(|(known, _)| *known == label) {
-            Some(line) => line,
-            None => {
-                lines.push((label, vec!["-".to_owned(); columns.len()]));
-                lines.len() - 1
-            }
-        };
+        let known = lines.iter().position(|(known, _)| *known == label);
+        let line = known.unwrap_or(lines.len());
+        if known.is_none() {
+            lines.push((label, vec!["-".to_owned(); columns.len()]));
+        }
         lines[line].1[at] = cell(row);
     }
     let heads: Vec<_> = columns.iter().map(|value| count(*value as usize)).collect();
@@ -206,7 +215,7 @@ fn costs(results: &Results) -> String {
         .collect();
     if !lines.is_empty() {
         let size = count(smallest.unwrap_or_default() as usize);
-        section += &format!("## Cost of a small step\n\n{size} parameters, µs.\n\n");
+        let _ = write!(section, "## Cost of a small step\n\n{size} parameters, µs.\n\n");
         section += "| rule | tensors | recording | wall | device |\n|---|---|---|---|---|\n";
         section += &lines.concat();
     }
@@ -240,9 +249,15 @@ fn compared(results: &Results) -> String {
     if cases.is_empty() {
         return String::new();
     }
-    let mut section = "## Other optimizers\n\nAdamW by turns in one run. A time / ours above 1 means that ours is faster.\n\n\
-                       | parameters | tensors | engine | on | ms | GB/s | time / ours |\n|---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let installed = results.rows("compare").find(|row| row.contains_key("torch"));
+    let installed = installed
+        .into_iter()
+        .flat_map(|row| ["python", "torch", "apex", "bitsandbytes"].map(|name| format!("{name} {}", text(row, name))));
+    let mut section =
+        "## Other optimizers\n\nAdamW by turns in one run. A time / ours above 1 means that ours is faster. "
+            .to_owned();
+    section += &installed.collect::<Vec<_>>().join(", ");
+    section += ".\n\n| parameters | tensors | engine | on | ms | GB/s | time / ours |\n|---|---|---|---|---|---|---|\n";
     for ((elements, tensors, clip), engines) in cases {
         let times: Vec<_> = engines.iter().map(|(engine, by, times)| (engine, by, median(times))).collect();
         let ours = times.iter().find(|(engine, ..)| engine.starts_with("wgpu-optim")).map(|(.., seconds)| *seconds);
@@ -273,7 +288,7 @@ fn variants(results: &Results) -> String {
     let mut section = String::new();
     for outcome in results.stage("variants").filter(|outcome| !outcome.rows.is_empty()) {
         let size = count(number(&outcome.rows[0], "parameters") as usize);
-        section += &format!("## Shapes of kernels, {size} parameters\n\n");
+        let _ = write!(section, "## Shapes of kernels, {size} parameters\n\n");
         section += "`loads`: quads loaded before the first store or sum. `side`: lanes that read side by side. `share`: of \
                     the streaming kernel's rate over the same streams.\n\n";
         section += "| kernel | workgroup | elements | loads | side | sums | µs | GB/s | share |\n";
