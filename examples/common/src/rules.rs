@@ -24,7 +24,9 @@ fn rule(name: &str) -> Result<RuleConfig, Box<dyn Error>> {
         name if RuleConfig::NAMES.contains(&name) => format!(r#"{{"name": "{name}"}}"#),
         name => {
             let known = RuleConfig::NAMES.join(", ");
-            return Err(format!("no rule {name}: known are {known}, sgd_momentum, adam_amsgrad, adamw_amsgrad, all").into());
+            return Err(
+                format!("no rule {name}: known are {known}, sgd_momentum, adam_amsgrad, adamw_amsgrad, all").into()
+            );
         }
     };
     Ok(serde_json::from_str(&json)?)

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", default_value = "python3")]
     pub(crate) python: PathBuf,
 
-    /// Only these stages: adapter, `first_step`, tests, vectors, steps, compare, variants, training, landscape.
+    /// Only these stages.
     #[arg(long, value_name = "STAGE,...", value_delimiter = ',', value_parser = super::plan::STAGES)]
     pub(crate) only: Vec<String>,
 }
