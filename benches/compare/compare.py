@@ -5,7 +5,8 @@
     python compare.py cuda             # torch, apex and bitsandbytes by CUDA events beside ours through Vulkan
 
 Every round measures each side once, ours first; the medians are over all rounds. `--json FILE` keeps the rows. What is
-not installed, or finds no device or memory, is named and left out; the others are measured all the same.
+not installed, or finds no device or memory, is named and left out; the others are measured all the same. Cargo builds our
+side, unless `--throughput FILE` names the built program.
 """
 
 import argparse
@@ -49,11 +50,12 @@ def bytes_of(elements, clip):
     return (32 if clip else 28) * elements
 
 
-def ours(engine, elements, tensors, seconds):
+def ours(program, engine, elements, tensors, seconds):
     """The rows of examples/throughput for AdamW."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        command = ["cargo", "run", "--quiet", "--release", "--package", "throughput", "--", "--engine", engine]
+        built = ["cargo", "run", "--quiet", "--release", "--package", "throughput", "--"]
+        command = ([str(program)] if program else built) + ["--engine", engine]
         command += ["--rules", "adamw", "--sizes", str(elements), "--tensors", str(tensors)]
         command += ["--seconds", str(seconds), "--json", str(rows)]
         if run(command, ROOT, f"wgpu-optim ({engine}) at {elements:,} parameters") is None:
@@ -100,9 +102,14 @@ def torch_steps(device, elements, tensors):
     def fused(mine):
         return torch.optim.AdamW(mine, lr=1e-3, weight_decay=0.01, fused=True)
 
+    def foreach(mine):
+        return torch.optim.AdamW(mine, lr=1e-3, weight_decay=0.01, foreach=True)
+
     name = f"torch {torch.__version__} fused"
     yield name, by_turns(fused), False
     yield name, by_turns(fused, clip=True), True
+    yield f"torch {torch.__version__} foreach", by_turns(foreach), False
+    yield f"torch {torch.__version__} foreach", by_turns(foreach, clip=True), True
     if device == "cuda":
         if (apex := library("apex.optimizers")) is not None:
             yield "apex FusedAdam", by_turns(lambda mine: apex.FusedAdam(mine, lr=1e-3, weight_decay=0.01)), False
@@ -141,6 +148,10 @@ def torch_rows(device, elements, tensors, seconds):
     by = torch.cuda.get_device_name() if device == "cuda" else f"threads: {torch.get_num_threads()}"
     steps = torch_steps(device, elements, tensors)
     while True:
+        # Returns the memory of the side before: torch keeps it otherwise, and ours needs it next.
+        step = None
+        if device == "cuda":
+            torch.cuda.empty_cache()
         try:
             name, step, clip = next(steps)
             times = measured(step)
@@ -183,7 +194,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="per side, case and round")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both sides, on the CPU")
-    parser.add_argument("--json", type=Path, help="write the rows")
+    parser.add_argument("--throughput", type=Path, metavar="FILE", help="the built program examples/throughput")
+    parser.add_argument("--json", type=Path, help="write the rows, after every round")
     args = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(args.threads)
     with_torch = args.with_ != "burn" and has_torch(args.with_, args.threads)
@@ -196,14 +208,15 @@ def main():
     for case in args.cases or by_default[args.with_]:
         elements, tensors = map(int, case.split(":"))
         for _ in range(args.rounds):
-            rows += ours("cpu" if args.with_ == "cpu" else "gpu", elements, tensors, args.seconds)
+            engine = "cpu" if args.with_ == "cpu" else "gpu"
+            rows += ours(args.throughput, engine, elements, tensors, args.seconds)
             if args.with_ == "burn":
                 rows += burn_rows(elements, tensors)
             elif with_torch:
                 rows += torch_rows(args.with_, elements, tensors, args.seconds)
+            if args.json:
+                args.json.write_text(json.dumps(rows, indent=1) + "\n")
     table(rows)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def table(rows):

@@ -5,6 +5,8 @@ pub mod by_hand;
 pub mod device;
 pub mod numbers;
 
+use std::path::PathBuf;
+
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};
 use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
@@ -23,6 +25,11 @@ macro_rules! tests_of {
             tests_of!(@ $rule $tests);
         })*
     };
+}
+
+/// The folder of the repository: where cargo runs the tests, or where the environment says that a copy lies.
+pub fn repository() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// An optimizer with its parameters and gradients on a device; one submission per step.

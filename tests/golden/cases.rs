@@ -1,11 +1,12 @@
 //! Reads the files that `generate.py` wrote.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use safetensors::SafeTensors;
 use serde_json::Value;
 use wgpu_optim::Dtype;
+
+use crate::common::repository;
 
 pub struct Case {
     /// File and case, as in `adamw/clip`.
@@ -138,7 +139,7 @@ impl Case {
 
 /// Every case of `tests/golden/<rule>.safetensors`.
 pub fn read(rule: &str) -> Vec<Case> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(rule).with_extension("safetensors");
+    let path = repository().join("tests/golden").join(rule).with_extension("safetensors");
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors header");
     let described = &metadata.metadata().as_ref().expect("metadata")["cases"];

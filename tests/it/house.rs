@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::common::repository;
 
 /// The modules of the crate's root, lowest first: a module imports from those above it in this list.
 const LAYERS: &[&str] = &[
@@ -38,13 +40,9 @@ const LAYERS: &[&str] = &[
 const WITHOUT_SHADER: &[&str] =
     &["rules/custom", "rules/declare", "rules/docs", "rules/registry", "rules/adam/equations", "storage/format"];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// All files below a folder with that extension, relative to the folder, without the extension.
 fn files(folder: &str, extension: &str) -> BTreeSet<String> {
-    let (base, mut found, mut open) = (root().join(folder), BTreeSet::new(), vec![root().join(folder)]);
+    let (base, mut found, mut open) = (repository().join(folder), BTreeSet::new(), vec![repository().join(folder)]);
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
@@ -60,7 +58,7 @@ fn files(folder: &str, extension: &str) -> BTreeSet<String> {
 }
 
 fn text(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap()
+    fs::read_to_string(repository().join(path)).unwrap()
 }
 
 /// The source without comments, without imports for the documentation, and without its unit tests.

@@ -1,6 +1,7 @@
-//! The repository's chores: `cargo xtask test`, `mutants`, `gallery` and `api`.
+//! The repository's chores: `cargo xtask test`, `mutants`, `gallery`, `api` and `card`.
 
 mod api;
+mod card;
 mod gallery;
 mod mutants;
 mod test;
@@ -37,6 +38,9 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Measure a graphics card on a machine without Rust
+    #[command(subcommand)]
+    Card(card::Card),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Mutants(options) => mutants::run(&options),
         Chore::Gallery => gallery::run(),
         Chore::Api { check } => api::run(check),
+        Chore::Card(card) => card::run(&card),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

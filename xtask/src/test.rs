@@ -7,7 +7,7 @@ use crate::vulkan::{Distribution, Machine};
 use crate::{TEST_FEATURES, cargo, repository};
 
 /// Features of the examples under test.
-const EXAMPLE_FEATURES: &str = "mlp_mnist/plot,mlp_mnist/download";
+pub(crate) const EXAMPLE_FEATURES: &str = "mlp_mnist/plot,mlp_mnist/download";
 
 /// Returns what `cargo test` returned.
 pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {

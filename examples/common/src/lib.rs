@@ -7,6 +7,8 @@ pub mod files;
 pub mod outcome;
 #[cfg(feature = "picture")]
 pub mod picture;
+#[cfg(feature = "rates")]
+pub mod rates;
 #[cfg(feature = "read")]
 pub mod read;
 #[cfg(feature = "rules")]

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use wgpu_optim::RuleConfig;
 
-/// The rules of these names: those of configurations, `sgd_momentum` (0.9), `adamw_amsgrad`, and `all` of the first kind.
+/// The rules of these names: those of configurations, `sgd_momentum` (0.9), `adam_amsgrad`, `adamw_amsgrad`, and `all` of the first kind.
 ///
 /// # Errors
 /// An unknown name, with those that are known.
@@ -19,11 +19,14 @@ pub fn rules(names: &[String]) -> Result<Vec<(String, RuleConfig)>, Box<dyn Erro
 fn rule(name: &str) -> Result<RuleConfig, Box<dyn Error>> {
     let json = match name {
         "sgd_momentum" => r#"{"name": "sgd", "momentum": 0.9}"#.to_owned(),
+        "adam_amsgrad" => r#"{"name": "adam", "amsgrad": true}"#.to_owned(),
         "adamw_amsgrad" => r#"{"name": "adamw", "amsgrad": true}"#.to_owned(),
         name if RuleConfig::NAMES.contains(&name) => format!(r#"{{"name": "{name}"}}"#),
         name => {
             let known = RuleConfig::NAMES.join(", ");
-            return Err(format!("no rule {name}: known are {known}, sgd_momentum, adamw_amsgrad, all").into());
+            return Err(
+                format!("no rule {name}: known are {known}, sgd_momentum, adam_amsgrad, adamw_amsgrad, all").into()
+            );
         }
     };
     Ok(serde_json::from_str(&json)?)

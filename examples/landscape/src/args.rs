@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "all")]
     function: Vec<String>,
 
-    /// Rules in the table, by their names in configurations; beside them `sgd_momentum` (0.9), `adamw_amsgrad`, and all.
+    /// Rules in the table, by their names in configurations; beside them `sgd_momentum` (0.9), `adam_amsgrad`, `adamw_amsgrad`, and all.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "all,sgd_momentum")]
     pub(crate) rules: Vec<String>,
 

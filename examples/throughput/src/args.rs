@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENGINE", default_value = "all")]
     pub(crate) engine: Engines,
 
-    /// Rules by their names in configurations; beside them `sgd_momentum` (0.9), `adamw_amsgrad`, and all.
+    /// Rules by their names in configurations; beside them `sgd_momentum` (0.9), `adam_amsgrad`, `adamw_amsgrad`, and all.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_value = "sgd,sgd_momentum,adamw,lion")]
     pub(crate) rules: Vec<String>,
 
@@ -75,6 +75,14 @@ pub(crate) struct Args {
     /// Seconds to spend on measuring each case.
     #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = seconds)]
     pub(crate) seconds: f64,
+
+    /// Print name, driver, limits and features of the adapter as JSON, and measure nothing.
+    #[arg(long)]
+    pub(crate) describe: bool,
+
+    /// Measure kernels in other shapes over so many parameters, beside those of the crate and the streaming kernel.
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with_all = ["describe", "plot"])]
+    pub(crate) variants: Option<Size>,
 
     /// Write the rows as JSON.
     #[arg(long, value_name = "FILE")]

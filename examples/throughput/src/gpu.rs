@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
+use wgpu_optim::wgpu::util::DeviceExt;
 use wgpu_optim::wgpu::{self, BufferUsages, ErrorFilter, Features};
 use wgpu_optim::{Gpu, Layout, Optimizer, SharedPipelines};
 
@@ -13,8 +14,8 @@ use crate::row::{Compared, Row};
 use crate::stream::{Run, Stream};
 use crate::{Engine, Result, memory};
 
-/// Bytes written at a time where buffers are filled.
-const FILL: usize = 16 << 20;
+/// Bytes copied at a time where buffers are filled.
+const FILL: u64 = 16 << 20;
 
 /// Bytes that no device is asked for beforehand.
 const SURELY_THERE: u64 = 256 << 20;
@@ -143,7 +144,7 @@ impl Engine for Device {
 }
 
 /// Submits one encoder per turn, and waits for the last.
-fn batch(
+pub(crate) fn batch(
     gpu: &Gpu,
     clock: Option<&Clock>,
     turns: u32,
@@ -186,7 +187,7 @@ fn applied(gpu: &Gpu, optimizer: &Optimizer) -> Result<u64> {
 }
 
 /// The device's own clock.
-struct Clock {
+pub(crate) struct Clock {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     seconds_per_tick: f64,
@@ -194,7 +195,7 @@ struct Clock {
 
 impl Clock {
     /// None where the device cannot write timestamps between passes.
-    fn new(gpu: &Gpu) -> Option<Self> {
+    pub(crate) fn new(gpu: &Gpu) -> Option<Self> {
         let needed = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         if !gpu.device.features().contains(needed) {
             return None;
@@ -238,18 +239,21 @@ pub(crate) fn read<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<T>
 }
 
 /// Buffers for the layout's elements, all of one value, divided where the optimizer divides its states.
-fn flat(gpu: &Gpu, layout: &Layout, value: f32) -> Vec<wgpu::Buffer> {
+pub(crate) fn flat(gpu: &Gpu, layout: &Layout, value: f32) -> Vec<wgpu::Buffer> {
     let buffers = pieces(gpu, layout.len());
-    let block = vec![value; FILL / 4];
+    let largest = buffers.iter().map(wgpu::Buffer::size).max().unwrap_or_default().min(FILL);
+    let block = gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: Some("throughput fill"),
+        contents: bytemuck::cast_slice(&vec![value; largest as usize / 4]),
+        usage: BufferUsages::COPY_SRC,
+    });
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     for buffer in &buffers {
-        for offset in (0..buffer.size()).step_by(FILL) {
-            let size = (buffer.size() - offset).min(FILL as u64);
-            gpu.queue.write_buffer(buffer, offset, &bytemuck::cast_slice(&block)[..size as usize]);
-            // Or the bytes on their way would fill the host's memory.
-            gpu.queue.submit([]);
-            gpu.device.poll(wgpu::PollType::wait_indefinitely()).expect("the device answers");
+        for offset in (0..buffer.size()).step_by(FILL as usize) {
+            encoder.copy_buffer_to_buffer(&block, 0, buffer, offset, (buffer.size() - offset).min(FILL));
         }
     }
+    gpu.queue.submit([encoder.finish()]);
     buffers
 }
 
@@ -263,7 +267,7 @@ fn pieces(gpu: &Gpu, elements: usize) -> Vec<wgpu::Buffer> {
     (0..elements).step_by(most).map(piece).collect()
 }
 
-fn slices(buffers: &[wgpu::Buffer]) -> Vec<wgpu::BufferSlice<'_>> {
+pub(crate) fn slices(buffers: &[wgpu::Buffer]) -> Vec<wgpu::BufferSlice<'_>> {
     buffers.iter().map(|buffer| buffer.slice(..)).collect()
 }
 

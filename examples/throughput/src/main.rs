@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p throughput -- --help`
 
+mod adapter;
 mod args;
 mod case;
 mod cpu;
@@ -11,10 +12,13 @@ mod memory;
 mod plot;
 mod row;
 mod stream;
+mod variants;
 
 use std::fs;
+use std::process::ExitCode;
 
 use clap::Parser;
+use examples_common::outcome::exit_code;
 use examples_common::rules;
 use wgpu_optim::{Gpu, RuleConfig};
 
@@ -36,8 +40,19 @@ trait Engine {
     fn run(&mut self, case: &Case, seconds: f64) -> Result<Row>;
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<()> {
+    if args.describe {
+        let gpu = pollster::block_on(Gpu::new())?;
+        println!("{}", serde_json::to_string_pretty(&adapter::describe(&gpu))?);
+        return Ok(());
+    }
+    if let Some(size) = args.variants {
+        return measure_variants(args, size);
+    }
     let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     if args.engine != Engines::Gpu {
@@ -50,7 +65,7 @@ fn main() -> Result<()> {
             Err(error) => println!("no steps on a GPU: {error}"),
         }
     }
-    let mut report = Report { args: &args, rows: Vec::new(), failed: Vec::new() };
+    let mut report = Report { args, rows: Vec::new(), failed: Vec::new() };
     // Before anything is measured: a file that cannot be written is an error now.
     report.write()?;
     for engine in &mut engines {
@@ -70,6 +85,17 @@ fn main() -> Result<()> {
     }
     println!("\nresident memory at the end: {:.0} MiB", memory::resident() as f64 / f64::from(1 << 20));
     if report.failed.is_empty() { Ok(()) } else { Err(report.failed.join("\n").into()) }
+}
+
+fn measure_variants(args: &Args, size: Size) -> Result<()> {
+    let Size::Elements(parameters) = size else { return Err("--variants max: give a number".into()) };
+    let rows = variants::run(&pollster::block_on(Gpu::new())?, parameters, args.seconds)?;
+    let json = serde_json::to_string_pretty(&rows)?;
+    if let Some(path) = &args.json {
+        return fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()).into());
+    }
+    println!("{json}");
+    Ok(())
 }
 
 fn measure_one(

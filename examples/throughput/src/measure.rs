@@ -43,16 +43,22 @@ pub(crate) type Subject<'a> = dyn FnMut(u32) -> Result<Vec<f64>> + 'a;
 
 /// Measures all subjects by turns, for about so many seconds.
 pub(crate) fn measure<const N: usize>(mut subjects: [&mut Subject<'_>; N], seconds: f64) -> Result<[Times; N]> {
-    let mut turns = [1; N];
-    for (subject, turns) in subjects.iter_mut().zip(&mut turns) {
+    let mut times = measure_all(&mut subjects, seconds)?.into_iter();
+    Ok([(); N].map(|()| times.next().unwrap_or_default()))
+}
+
+/// The same for a list.
+pub(crate) fn measure_all(subjects: &mut [&mut Subject<'_>], seconds: f64) -> Result<Vec<Times>> {
+    let mut turns = Vec::new();
+    let share = seconds / (subjects.len() * ROUNDS) as f64;
+    for subject in subjects.iter_mut() {
         // The first turn makes pipelines and touches memory.
         subject(1)?;
         let start = Instant::now();
         subject(1)?;
-        let wanted = seconds / (N * ROUNDS) as f64 / start.elapsed().as_secs_f64();
-        *turns = (wanted as u32).clamp(1, MOST_TURNS);
+        turns.push(((share / start.elapsed().as_secs_f64()) as u32).clamp(1, MOST_TURNS));
     }
-    let mut times = [(); N].map(|()| Times::default());
+    let mut times = vec![Times::default(); subjects.len()];
     let start = Instant::now();
     let mut rounds = 0;
     while rounds < ROUNDS || start.elapsed().as_secs_f64() < seconds {

@@ -1,5 +1,6 @@
 //! One line of the table, and one object of the JSON file.
 
+use examples_common::rates::count;
 use serde::Serialize;
 
 use crate::case::Case;
@@ -25,16 +26,18 @@ pub(crate) struct Row {
     pub(crate) bytes_per_second: f64,
     /// Rate of the step as a share of the rate at which the same streams are read and written in place.
     pub(crate) ceiling_ratio: f64,
+    /// Rate of the streaming kernel.
+    pub(crate) stream_bytes_per_second: f64,
+    /// Rate of a copy, reads and writes counted.
+    pub(crate) copy_bytes_per_second: f64,
+    /// Of one step, by the clock on the wall.
+    pub(crate) wall_seconds_median: f64,
     /// The host's time to record one step; null on the CPU.
     pub(crate) record_microseconds: Option<f64>,
     /// From the builder to the end of the first step: compiled pipelines, states in memory.
     pub(crate) first_step_seconds: f64,
     #[serde(skip)]
     spread: f64,
-    #[serde(skip)]
-    wall: f64,
-    #[serde(skip)]
-    copy_rate: f64,
     #[serde(skip)]
     state_bytes: u64,
 }
@@ -59,6 +62,7 @@ impl Row {
     ) -> Self {
         let bytes = case.bytes();
         let rate = bytes as f64 / step.median();
+        let stream_rate = case.update_bytes() as f64 / stream.median();
         Self {
             adapter: adapter.to_owned(),
             driver: driver.to_owned(),
@@ -73,13 +77,14 @@ impl Row {
             seconds_median: step.median(),
             seconds_min: step.min(),
             bytes_per_second: rate,
-            ceiling_ratio: rate / (case.update_bytes() as f64 / stream.median()),
+            ceiling_ratio: rate / stream_rate,
+            stream_bytes_per_second: stream_rate,
+            // Every byte is read once and written once.
+            copy_bytes_per_second: 2.0 * copied as f64 / copy.median(),
+            wall_seconds_median: crate::measure::quantile(&step.wall, 0.5),
             record_microseconds,
             first_step_seconds,
             spread: step.spread(),
-            wall: crate::measure::quantile(&step.wall, 0.5),
-            // Every byte is read once and written once.
-            copy_rate: 2.0 * copied as f64 / copy.median(),
             state_bytes: 4 * case.layout.len() as u64 * (case.streams() as u64 - 2),
         }
     }
@@ -118,10 +123,10 @@ pub(crate) fn line(row: &Row) -> String {
         format!("{:.0} MB", row.state_bytes as f64 / 1e6),
         seconds(row.seconds_median),
         format!("{:.0}%", row.spread * 100.0),
-        seconds(row.wall),
+        seconds(row.wall_seconds_median),
         format!("{:.1} GB/s", row.bytes_per_second / 1e9),
         format!("{:.2}", row.ceiling_ratio),
-        format!("{:.1} GB/s", row.copy_rate / 1e9),
+        format!("{:.1} GB/s", row.copy_bytes_per_second / 1e9),
         row.record_microseconds.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} µs")),
         seconds(row.first_step_seconds),
     )
@@ -129,15 +134,6 @@ pub(crate) fn line(row: &Row) -> String {
 
 fn seconds(seconds: f64) -> String {
     if seconds < 1e-3 { format!("{:.1} µs", seconds * 1e6) } else { format!("{:.2} ms", seconds * 1e3) }
-}
-
-/// 65,536 as 64 Ki.
-pub(crate) fn count(elements: usize) -> String {
-    let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
-    match units.into_iter().find(|(unit, _)| elements.is_multiple_of(*unit)) {
-        Some((unit, name)) => format!("{} {name}", elements / unit),
-        None => elements.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -164,7 +160,7 @@ pub(crate) mod tests {
         assert_eq!(row.bytes_per_step, 32 * 65_536);
         // 32 bytes in 4 ms beside 28 bytes in 3 ms.
         assert!((row.ceiling_ratio - (32.0 / 4.0) / (28.0 / 3.0)).abs() < 1e-12);
-        assert!((row.copy_rate - 2.0 * 65_536.0 * 4.0 / 1e-3).abs() < 1.0);
+        assert!((row.copy_bytes_per_second - 2.0 * 65_536.0 * 4.0 / 1e-3).abs() < 1.0);
     }
 
     #[test]
@@ -176,6 +172,7 @@ pub(crate) mod tests {
             "bytes_per_step",
             "ceiling_ratio",
             "clip",
+            "copy_bytes_per_second",
             "driver",
             "elements",
             "engine",
@@ -186,7 +183,9 @@ pub(crate) mod tests {
             "rule",
             "seconds_median",
             "seconds_min",
+            "stream_bytes_per_second",
             "tensors",
+            "wall_seconds_median",
         ];
         assert_eq!(json.as_object().expect("an object").keys().collect::<Vec<_>>(), keys);
     }

@@ -6,18 +6,18 @@ use wgpu_optim::wgpu::{self, BufferUsages, util::DeviceExt};
 /// Invocations per workgroup, and accesses per invocation and stream; the fastest counts as the ceiling.
 pub(crate) const SHAPES: [Shape; 2] = [Shape { lanes: 256, quads: 1 }, Shape { lanes: 64, quads: 4 }];
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
-    lanes: u32,
-    quads: u32,
+    pub(crate) lanes: u32,
+    pub(crate) quads: u32,
 }
 
-/// The kernel over one number of streams.
+/// Kernels over one number of streams. Binding 0 is a uniform, 1 the gradients, which are read, and the others the streams
+/// that are read and written.
 pub(crate) struct Stream {
     layout: wgpu::BindGroupLayout,
-    pipelines: [wgpu::ComputePipeline; SHAPES.len()],
-    /// Zero, which the compiler does not know: streams keep their contents.
-    mask: wgpu::Buffer,
+    pipelines: Vec<(Shape, wgpu::ComputePipeline)>,
+    uniform: wgpu::Buffer,
 }
 
 /// A run of all streams that fits into bindings.
@@ -27,8 +27,20 @@ pub(crate) struct Run {
 }
 
 impl Stream {
-    /// `streams` counts parameters, gradients and states.
+    /// The streaming kernel in all shapes. `streams` counts parameters, gradients and states.
     pub(crate) fn new(device: &wgpu::Device, streams: usize) -> Self {
+        // Zero, which the compiler does not know: streams keep their contents.
+        let mask = bytemuck::bytes_of(&[0u32; 4]);
+        Self::of(device, streams, mask, SHAPES.map(|shape| (shape, source(streams, shape))))
+    }
+
+    /// Kernels of these shapes and sources, with the entry point `stream`.
+    pub(crate) fn of(
+        device: &wgpu::Device,
+        streams: usize,
+        uniform: &[u8],
+        sources: impl IntoIterator<Item = (Shape, String)>,
+    ) -> Self {
         let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let storage = |read_only| buffer(wgpu::BufferBindingType::Storage { read_only });
         let entries: Vec<_> = (0..=streams as u32)
@@ -46,25 +58,22 @@ impl Stream {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let pipelines = SHAPES.map(|shape| {
-            let source = wgpu::ShaderSource::Wgsl(source(streams, shape).into());
+        let pipelines = sources.into_iter().map(|(shape, source)| {
+            let source = wgpu::ShaderSource::Wgsl(source.into());
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label,
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some("stream"),
                 compilation_options: wgpu::PipelineCompilationOptions::default(),
                 cache: None,
-            })
+            });
+            (shape, pipeline)
         });
-        let contents = bytemuck::bytes_of(&[0u32; 4]);
-        let mask = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-            label,
-            contents,
-            usage: BufferUsages::UNIFORM,
-        });
-        Self { layout, pipelines, mask }
+        let usage = BufferUsages::UNIFORM;
+        let descriptor = wgpu::util::BufferInitDescriptor { label, contents: uniform, usage };
+        Self { pipelines: pipelines.collect(), uniform: device.create_buffer_init(&descriptor), layout }
     }
 
     /// Binds streams that are divided into buffers at the same places, the gradients first.
@@ -76,7 +85,7 @@ impl Stream {
             let mut offset = 0;
             while offset < bytes {
                 let size = largest.min(bytes - offset);
-                let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: self.mask.as_entire_binding() }];
+                let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: self.uniform.as_entire_binding() }];
                 for (stream, binding) in streams.iter().zip(1..) {
                     let part = stream[piece];
                     let buffer = wgpu::BufferBinding {
@@ -95,13 +104,13 @@ impl Stream {
         runs
     }
 
-    /// Records one pass over the runs, in one of `SHAPES`.
-    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, runs: &[Run], shape: usize) {
+    /// Records one pass over the runs, by the kernel of this number.
+    pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder, runs: &[Run], kernel: usize) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&self.pipelines[shape]);
-        let Shape { lanes, quads } = SHAPES[shape];
+        let (Shape { lanes, quads }, pipeline) = &self.pipelines[kernel];
+        pass.set_pipeline(pipeline);
         for run in runs {
-            let workgroups = run.quads.div_ceil((lanes * quads).into());
+            let workgroups = run.quads.div_ceil(u64::from(lanes * quads));
             let rows = workgroups.div_ceil(65_535).max(1);
             pass.set_bind_group(0, &run.bind_group, &[]);
             pass.dispatch_workgroups(workgroups.div_ceil(rows) as u32, rows as u32, 1);
@@ -138,7 +147,7 @@ mod tests {
                 let contents = bytemuck::cast_slice(contents);
                 gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
             };
-            stream.mask = init(&[u32::MAX; 4], BufferUsages::UNIFORM);
+            stream.uniform = init(&[u32::MAX; 4], BufferUsages::UNIFORM);
             let values = |seed: u32| (0..4_000 * 4).map(|i: u32| i.wrapping_mul(seed)).collect::<Vec<_>>();
             let contents = [3, 7, 11].map(values);
             let buffers = contents.each_ref().map(|values| init(values, usage));

@@ -1,0 +1,146 @@
+//! Programs with a time limit.
+
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+
+/// First argument of this program where it guards another.
+pub(crate) const GUARD: &str = "guard";
+
+/// Pause between two looks at a running program.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Time for the rest of the output after the end of a program.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A program, its arguments and additions to the environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Invocation {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(&'static str, String)>,
+}
+
+impl Invocation {
+    pub(crate) fn new<'a>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let arguments = arguments.into_iter().map(ToOwned::to_owned).collect();
+        Self { program: program.into(), arguments, variables: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((variable, value.into()));
+        self
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ending {
+    Succeeded,
+    /// Not started, a nonzero exit code, or a signal.
+    Failed(String),
+    TimedOut,
+}
+
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) ending: Ending,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) seconds: f64,
+}
+
+/// Runs a program in a process group of its own, and kills the group at the limit.
+pub(crate) fn run(invocation: &Invocation, limit: Duration) -> Finished {
+    let start = Instant::now();
+    let failed = |reason: String| Finished {
+        ending: Ending::Failed(reason),
+        stdout: String::new(),
+        stderr: String::new(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    let program = invocation.program.display();
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return failed(format!("cannot find this program: {error}")),
+    };
+    let mut command = Command::new(own);
+    command.arg(GUARD).arg(&invocation.program).args(&invocation.arguments).envs(invocation.variables.iter().cloned());
+    // The end of the output is the reason of a failure.
+    command.env("RUST_BACKTRACE", "0");
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return failed(format!("cannot start {program}: {error}")),
+    };
+    let outputs = [collect(child.stdout.take()), collect(child.stderr.take())];
+    let ending = match wait(&mut child, start + limit) {
+        Ok(Some(status)) if status.success() => Ending::Succeeded,
+        Ok(Some(status)) => Ending::Failed(describe(status)),
+        Ok(None) => Ending::TimedOut,
+        Err(error) => Ending::Failed(format!("cannot wait for {program}: {error}")),
+    };
+    // A program may leave others behind, whatever its own ending.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+    let drained = Instant::now() + DRAIN;
+    let [stdout, stderr] = outputs.map(|(text, reader)| {
+        while !reader.is_finished() && Instant::now() < drained {
+            thread::sleep(PAUSE);
+        }
+        String::from_utf8_lossy(&text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    });
+    Finished { ending, stdout, stderr, seconds: start.elapsed().as_secs_f64() }
+}
+
+/// Replaces this process by another program, which the kernel kills when the parent process ends.
+pub(crate) fn guard(mut words: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let Some(program) = words.next() else { return "guard: no program given".to_owned() };
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return format!("guard: {error}");
+    }
+    let error = Command::new(&program).args(words).exec();
+    format!("cannot start {}: {error}", program.display())
+}
+
+/// The status, or none at the deadline.
+fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+type Text = Arc<Mutex<Vec<u8>>>;
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> (Text, JoinHandle<()>) {
+    let text = Text::default();
+    let shared = text.clone();
+    let reader = thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        let mut block = [0; 8192];
+        while let Ok(len @ 1..) = pipe.read(&mut block) {
+            shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&block[..len]);
+        }
+    });
+    (text, reader)
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("killed by signal {signal}"),
+        _ => status.to_string(),
+    }
+}

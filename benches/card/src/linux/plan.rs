@@ -1,0 +1,181 @@
+//! The stages, and the tasks of each.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::Args;
+use super::child::Invocation;
+use super::kit::Kit;
+use super::read::Reads;
+use super::results::Results;
+use super::{compare, suite, vectors};
+
+pub(crate) const ADAPTER: &str = "adapter";
+/// In the order of the runs.
+pub(crate) const STAGES: [&str; 9] =
+    [ADAPTER, "first_step", "tests", "vectors", "steps", "compare", "variants", "training", "landscape"];
+
+/// Limits add up to that.
+pub(crate) const MINUTES: f64 = 9.0;
+
+/// The rules to measure.
+const RULES: &str = "adamw,sgd,sgd_momentum,lion,adam_amsgrad,lamb,adafactor";
+
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    /// Of all its tasks.
+    pub(crate) limit: Duration,
+    pub(crate) tasks: Vec<Task>,
+}
+
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) limit: Duration,
+    /// The programs to run, one after the other.
+    pub(crate) prepare: Box<dyn Fn(&Results) -> Prepared>,
+    pub(crate) reads: Reads,
+}
+
+pub(crate) enum Prepared {
+    Run(Vec<Invocation>),
+    /// Needs something optional that the machine lacks.
+    LeftOut(String),
+    Failed(String),
+}
+
+impl Task {
+    /// `limit` is in seconds, of a run of [`MINUTES`].
+    pub(crate) fn new(
+        name: impl Into<String>,
+        limit: u32,
+        reads: Reads,
+        prepare: impl Fn(&Results) -> Prepared + 'static,
+    ) -> Self {
+        Self { name: name.into(), limit: Duration::from_secs(limit.into()), prepare: Box::new(prepare), reads }
+    }
+
+    pub(crate) fn of(name: impl Into<String>, limit: u32, reads: Reads, invocations: Vec<Invocation>) -> Self {
+        Self::new(name, limit, reads, move |_| Prepared::Run(invocations.clone()))
+    }
+}
+
+/// All stages, in the order of their runs. `work` is a folder for temporary files.
+pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
+    let quick = args.quick;
+    let limits = |full: u32, small: u32| if quick { small } else { full };
+    let programs = Programs { kit, work, seconds: if quick { "0.05" } else { "0.4" } };
+    let few = "adamw,lamb";
+    let rules = if quick { few } else { RULES };
+    let sizes: &[&str] = if quick { &["64Ki", "256Ki"] } else { &["1Mi", "16Mi", "64Mi", "256Mi"] };
+    let (middle, tensors) = if quick { ("64Ki", "200") } else { ("16Mi", "200,10000") };
+
+    let describe = Invocation::new(kit.program("throughput"), ["--describe"]);
+    let adapter = vec![
+        Task::of("describe", 20, Reads::Object, vec![describe]),
+        programs.steps("ceilings", 20, &["--rules", "adamw", "--sizes", sizes[sizes.len() - 2], "--clip", "off"]),
+    ];
+    let mut steps: Vec<_> = sizes
+        .iter()
+        .map(|size| programs.steps(size, 60, &["--rules", rules, "--sizes", size, "--clip", "both"]))
+        .collect();
+    steps.push(programs.steps(
+        "tensors",
+        60,
+        &["--rules", rules, "--sizes", middle, "--clip", "both", "--tensors", tensors],
+    ));
+    if !quick {
+        steps.push(programs.steps("max", 60, &["--rules", few, "--sizes", "max", "--clip", "both"]));
+    }
+    let variants = if quick { &["64Ki"][..] } else { &["64Mi", "1Mi"] };
+    let variants = variants.iter().map(|size| programs.variants(size)).collect();
+    // Another limit of the whole run divides alike.
+    let scaled = |seconds: u32| Duration::from_secs_f64(f64::from(seconds) * args.minutes / MINUTES);
+    let stage = |name, limit, mut tasks: Vec<Task>| {
+        for task in &mut tasks {
+            task.limit = task.limit.mul_f64(args.minutes / MINUTES);
+        }
+        Stage { name, limit: scaled(limit), tasks }
+    };
+    vec![
+        stage(ADAPTER, limits(40, 30), adapter),
+        stage("first_step", limits(40, 30), vec![programs.first_steps(if quick { "64Ki" } else { "1Mi" })]),
+        stage("tests", limits(120, 60), suite::tasks(kit, quick)),
+        stage("vectors", limits(40, 20), vectors::tasks(kit, work, quick)),
+        stage("steps", limits(150, 40), steps),
+        stage("compare", limits(120, 60), compare::tasks(kit, args, work)),
+        stage("variants", limits(60, 40), variants),
+        stage("training", limits(30, 20), vec![programs.training(args)]),
+        stage("landscape", limits(40, 20), vec![programs.landscape(quick)]),
+    ]
+}
+
+struct Programs<'a> {
+    kit: &'a Kit,
+    work: &'a Path,
+    /// For each case.
+    seconds: &'a str,
+}
+
+impl Programs<'_> {
+    fn file(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    fn throughput(&self, arguments: &[&str], seconds: &str) -> (Invocation, PathBuf) {
+        let rows = self.file("rows.json");
+        let to = rows.display().to_string();
+        let all = [&["--engine", "gpu", "--seconds", seconds, "--json", &to], arguments].concat();
+        (Invocation::new(self.kit.program("throughput"), all), rows)
+    }
+
+    fn steps(&self, name: &str, limit: u32, arguments: &[&str]) -> Task {
+        let (invocation, rows) = self.throughput(arguments, self.seconds);
+        Task::of(name, limit, Reads::Rows(rows), vec![invocation])
+    }
+
+    fn variants(&self, size: &str) -> Task {
+        let rows = self.file("rows.json");
+        let to = rows.display().to_string();
+        // Many kernels share this time.
+        let seconds = if self.seconds == "0.4" { "6" } else { "0.5" };
+        let words = ["--variants", size, "--seconds", seconds, "--json", &to];
+        let invocation = Invocation::new(self.kit.program("throughput"), words);
+        Task::of(size, 50, Reads::Rows(rows), vec![invocation])
+    }
+
+    /// Time to the first step with an empty cache of the driver, with a filled one, and without any. One case per process:
+    /// a second one would find kernels of the first.
+    fn first_steps(&self, size: &str) -> Task {
+        let (invocation, rows) = self.throughput(&["--rules", "adamw", "--clip", "on", "--sizes", size], "0");
+        let folder = self.file("driver_cache").display().to_string();
+        let kept = invocation
+            .clone()
+            .with("MESA_SHADER_CACHE_DIR", &*folder)
+            .with("XDG_CACHE_HOME", &*folder)
+            .with("__GL_SHADER_DISK_CACHE_PATH", &*folder);
+        let none = invocation.with("MESA_SHADER_CACHE_DISABLE", "true").with("__GL_SHADER_DISK_CACHE", "0");
+        let caches = ["empty", "filled", "none"].map(|cache| ("cache", cache)).to_vec();
+        Task::of("driver cache", 40, Reads::Labelled(rows, caches), vec![kept.clone(), kept, none])
+    }
+
+    fn training(&self, args: &Args) -> Task {
+        let data = args.mnist.as_ref().map(|folder| folder.display().to_string());
+        let mut words = vec!["--device", "gpu", "--epochs", "2"];
+        words.extend(data.iter().flat_map(|folder| ["--data", folder]));
+        if args.quick {
+            words.extend(["--max-steps", "60"]);
+        }
+        let name = if data.is_some() { "MNIST" } else { "drawn digits" };
+        Task::of(name, 30, Reads::Epochs, vec![Invocation::new(self.kit.program("mlp_mnist"), words)])
+    }
+
+    fn landscape(&self, quick: bool) -> Task {
+        let folder = self.file("landscape");
+        let out = folder.display().to_string();
+        let (points, steps) = if quick { ("2304", "50") } else { ("16384", "1000") };
+        let words = ["--device", "gpu", "--function", "rosenbrock,himmelblau", "--points", points, "--steps", steps];
+        let words = [&words[..], &["--rules", "sgd,sgd_momentum,adam,adamw,lion", "--out", &out]].concat();
+        let invocation = Invocation::new(self.kit.program("landscape"), words);
+        Task::of(format!("{points} points"), 40, Reads::Markdown(folder.join("races.md")), vec![invocation])
+    }
+}
