@@ -227,7 +227,7 @@ impl CpuOptimizer {
                     metrics_total(&own.zip(progress.metric_part_sums[parts].iter().copied()))
                 });
                 let ControlBlock { step, skipped, .. } = state.control;
-                state.metrics = SampledMetrics { executed: step + skipped, sums: sums.collect() };
+                state.metrics = SampledMetrics { executed: step.wrapping_add(skipped), sums: sums.collect() };
             }
             Pass::Update => {
                 // Begins where the passes before ended: those elements are in the cache.

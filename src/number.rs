@@ -5,7 +5,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 /// A float in serialized form.
@@ -53,7 +54,7 @@ impl<'de, T: Float> Deserialize<'de> for Number<T> {
 
 struct NumberVisitor<T>(PhantomData<T>);
 
-impl<T: Float> Visitor<'_> for NumberVisitor<T> {
+impl<'de, T: Float> Visitor<'de> for NumberVisitor<T> {
     type Value = Number<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +71,12 @@ impl<T: Float> Visitor<'_> for NumberVisitor<T> {
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
         self.visit_f64(value as f64)
+    }
+
+    /// serde_json's feature `arbitrary_precision` writes numbers as maps.
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let number = serde_json::Number::deserialize(MapAccessDeserializer::new(map))?;
+        number.as_f64().map(|value| Number(T::from_f64(value))).ok_or_else(|| A::Error::custom("not a number"))
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {

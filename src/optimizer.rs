@@ -110,7 +110,8 @@ impl Optimizer {
         })
     }
 
-    /// Records one step: updates `params` from `grads`.
+    /// Records one step: updates `params` from `grads`. In an encoder that is dropped it has no effect, except that the
+    /// schedule counts it.
     ///
     /// Both hold the elements of the layout, in one buffer, a slice or a list of slices ([`BufferSlices`]), with `STORAGE`
     /// usage. Gradients in slices that are not cut at multiples of 8,192 elements also need `COPY_SRC` where the norm is
@@ -155,7 +156,7 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         let (params, grads) = (params.into(), grads.into());
         let next = self.plan.next_kind();
-        // Last the kind of the next step, which is then the first of those kept.
+        // Binds the next step's kind last: it then stands first in the cache.
         // The input of an auxiliary update is f32: gradients of another format cannot stand in for it.
         let fits = |kind: StepKind| kind.is_step() || self.plan.grad_dtype == Dtype::F32;
         let follows = |kind: StepKind| kind != next && self.plan.may_follow(kind) && fits(kind);
@@ -181,7 +182,7 @@ impl Optimizer {
         if let Some(history) = self.history.as_ref().filter(|_| step.kind.is_step()) {
             let sums = self.metric_sums().filter(|_| step.kind == StepKind::Sampled);
             let size = self.plan.decoder().record_size();
-            history.keep(encoder, size, self.plan.recorded, &self.resources.control, sums);
+            history.keep(encoder, size, self.plan.state.recorded, &self.resources.control, sums);
         }
     }
 
@@ -266,6 +267,7 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
     pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         self.plan.set_lr(lr)
     }
 
@@ -278,6 +280,7 @@ impl Optimizer {
     /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse; [`Error::MissingUsage`],
     /// [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         match scale.into() {
             GradScale::Value(value) => {
                 self.plan.set_grad_scale(value)?;

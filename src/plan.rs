@@ -62,23 +62,10 @@ pub(crate) struct StepPlan {
     /// Elements of the flat space.
     pub(crate) len: usize,
     pub(crate) grad_dtype: Dtype,
-    schedule: Schedule,
     clip: NormClip,
     on_nonfinite: Option<NonFinite>,
-    /// Whether a gradient scale was ever set: then every step checks for non-finite gradients.
-    is_scaled: bool,
-    grad_scale: f32,
     max_consecutive_skips: u32,
-    /// Steps recorded so far: the position in the schedule.
-    pub(crate) recorded: u64,
-    /// The momentum that the schedule set last, if it cycles.
-    momentum: Option<f64>,
-    /// Whether the program gave the states.
-    has_given_states: bool,
-    /// Whether the parameters are those for evaluation; steps are refused then.
-    pub(crate) evaluating: bool,
-    /// Identity of the optimizer, for its snapshots.
-    owner: Arc<()>,
+    pub(crate) state: PlanState,
 }
 
 /// Clipping by one norm over all gradients.
@@ -131,42 +118,34 @@ impl StepPlan {
             sampler,
             len: layout.len(),
             grad_dtype: settings.grad_dtype,
-            schedule,
             clip,
             on_nonfinite: settings.on_nonfinite,
-            is_scaled: false,
-            grad_scale: 1.0,
             max_consecutive_skips: max_skips,
-            recorded: 0,
-            momentum,
-            has_given_states: false,
-            evaluating: false,
-            owner: Arc::default(),
+            state: PlanState::new(schedule, momentum),
         })
     }
 
     /// The learning rate of the next step.
     pub(crate) fn lr(&self) -> Result<f64, Error> {
-        self.schedule.value(self.recorded)
+        self.state.schedule.value(self.state.recorded)
     }
 
     /// Replaces the schedule by one learning rate.
     pub(crate) fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
         let schedule = Schedule::constant(lr);
         schedule.validate()?;
-        self.schedule = schedule;
+        self.state.set_schedule(schedule);
         Ok(())
     }
 
     /// Continues at a position in the schedule, from states that the program gives. Returns the position as the number of
     /// applied steps.
     pub(crate) fn set_applied_steps(&mut self, steps: u64) -> Result<u32, Error> {
-        // The next step's bias correction and that of the one after it count to two more.
+        // The control block holds the bias correction of step `steps + 2`.
         let allowed = "0 to 4294967293";
         let is_counted = steps <= u64::from(u32::MAX - 2);
         check(is_counted, "optimizer", "applied_steps", steps as f64, allowed)?;
-        self.recorded = steps;
-        self.has_given_states = true;
+        self.state.set_applied_steps(steps);
         Ok(steps as u32)
     }
 
@@ -183,15 +162,13 @@ impl StepPlan {
         // Devices may flush subnormal scales and inverses.
         let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
         check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)?;
-        self.grad_scale = scale;
-        self.is_scaled = true;
+        self.state.set_grad_scale(scale);
         Ok(())
     }
 
     /// The scale on the device replaces the value.
     pub(crate) fn set_device_grad_scale(&mut self) {
-        self.grad_scale = 1.0;
-        self.is_scaled = true;
+        self.state.set_grad_scale(1.0);
     }
 
     pub(crate) fn norm_order(&self) -> NormOrder {
@@ -205,7 +182,7 @@ impl StepPlan {
 
     /// Whether the step computes the norm whatever the policy for non-finite gradients.
     fn computes_norm(&self) -> bool {
-        self.segments.is_some() || self.clip.is_computed || self.is_scaled
+        self.segments.is_some() || self.clip.is_computed || self.state.is_scaled
     }
 
     fn on_nonfinite(&self) -> NonFinite {
@@ -214,7 +191,7 @@ impl StepPlan {
 
     /// The kind of the next step.
     pub(crate) fn next_kind(&self) -> StepKind {
-        if self.sampler.as_ref().is_some_and(|sampler| sampler.samples(self.recorded)) {
+        if self.sampler.as_ref().is_some_and(|sampler| sampler.samples(self.state.recorded)) {
             return StepKind::Sampled;
         }
         if self.decides() { StepKind::Decided } else { StepKind::SinglePass }
@@ -293,12 +270,12 @@ impl StepPlan {
     }
 
     pub(crate) fn cycles_momentum(&self) -> bool {
-        self.momentum.is_some()
+        self.state.momentum.is_some()
     }
 
     /// Refuses calls that need training parameters between `eval` and `train`.
     pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
-        if self.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
+        if self.state.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
     }
 
     /// The rule's auxiliary update of that name.
@@ -313,26 +290,26 @@ impl StepPlan {
 
     /// The scalars of the next step, which counts as recorded.
     pub(crate) fn next_head(&mut self) -> Result<StepHead, Error> {
-        let head = self.head(self.recorded)?;
-        self.recorded += 1;
+        let head = self.head(self.state.recorded)?;
+        self.state.recorded += 1;
         Ok(head)
     }
 
     /// The scalars of an auxiliary update: of the next step, or of the last one of a schedule that has ended.
     pub(crate) fn auxiliary_head(&mut self) -> Result<StepHead, Error> {
-        self.head(self.recorded).or_else(|_| self.head(self.recorded.saturating_sub(1)))
+        self.head(self.state.recorded).or_else(|_| self.head(self.state.recorded.saturating_sub(1)))
     }
 
     fn set_momentum(&mut self, momentum: f64) -> Result<(), Error> {
         self.rule = self.rule.with_cycled_momentum(momentum)?;
-        self.momentum = Some(momentum);
+        self.state.momentum = Some(momentum);
         Ok(())
     }
 
     /// The scalars of a step. Sets the rule's momentum and the groups' learning rates.
     fn head(&mut self, step: u64) -> Result<StepHead, Error> {
-        let lr = self.schedule.value(step)? as f32;
-        if let Some(momentum) = self.schedule.momentum_value(step)? {
+        let lr = self.state.schedule.value(step)? as f32;
+        if let Some(momentum) = self.state.schedule.momentum_value(step)? {
             self.set_momentum(momentum)?;
         }
         self.groups.set_lrs(lr, step)?;
@@ -344,10 +321,10 @@ impl StepPlan {
         };
         let clip = if self.clip.limit.is_some() { CLIP } else { 0 };
         let exact = if self.clip.exact { EXACT } else { 0 };
-        let given = if self.has_given_states { GIVEN_STATES } else { 0 };
+        let given = if self.state.has_given_states { GIVEN_STATES } else { 0 };
         Ok(StepHead {
             lr,
-            inv_scale: sign / self.grad_scale,
+            inv_scale: sign / self.state.grad_scale,
             clip_limit: self.clip.limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact | given,
         })

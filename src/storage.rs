@@ -80,7 +80,7 @@ pub enum HostSlice<'a> {
 }
 
 impl<'a> HostSlice<'a> {
-    /// The number of numbers.
+    /// Count of numbers.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),

@@ -1,7 +1,7 @@
 // Two products in this order.
 
-// `zero` is 0, but no compiler can know: integer operations with it keep each product in place. WGSL allows compilers
-// values * (first * second) otherwise, and 2^-126 * 2^-30 is 0. It also allows to move both factors out of sums.
+// Compilers cannot know that `zero` is 0. The xor keeps the products in order: WGSL allows values * (first * second), and
+// 2^-126 * 2^-30 is 0. It also allows both factors to move out of sums.
 fn multiply_twice(values: vec4<f32>, first: vec4<f32>, second: vec4<f32>, zero: u32) -> vec4<f32> {
     // undetected(^): Mesa keeps the order
     let once = bitcast<vec4<u32>>(values * first) ^ vec4<u32>(zero);

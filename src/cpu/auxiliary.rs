@@ -36,7 +36,7 @@ impl CpuOptimizer {
         let training_params = params.to_vec();
         self.auxiliary_update("eval", params, &training_params)?;
         self.state.training_params = training_params;
-        self.plan.evaluating = true;
+        self.plan.state.set_evaluating(true);
         Ok(())
     }
 
@@ -47,10 +47,10 @@ impl CpuOptimizer {
     pub fn train(&mut self, params: &mut [f32]) -> Result<(), Error> {
         self.plan.auxiliary("eval")?;
         self.check_len("params", params.len())?;
-        if self.plan.evaluating {
+        if self.plan.state.evaluating {
             params.copy_from_slice(&self.state.training_params);
             self.state.training_params = Vec::new();
-            self.plan.evaluating = false;
+            self.plan.state.set_evaluating(false);
         }
         Ok(())
     }

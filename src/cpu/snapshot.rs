@@ -20,7 +20,7 @@ impl CpuOptimizer {
     /// [`Error::LengthMismatch`].
     pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
         self.check_len("params", params.len())?;
-        Ok(CpuSnapshot { plan: self.plan.state(), params: params.to_vec(), state: self.state.clone() })
+        Ok(CpuSnapshot { plan: self.plan.state.clone(), params: params.to_vec(), state: self.state.clone() })
     }
 
     /// Restores a snapshot, which stays usable. The next step has the bits of the one that would have followed
@@ -32,7 +32,7 @@ impl CpuOptimizer {
         self.plan.check_own(&snapshot.plan)?;
         self.check_len("params", params.len())?;
         params.copy_from_slice(&snapshot.params);
-        self.plan.set_state(&snapshot.plan)?;
+        self.plan.restore(&snapshot.plan)?;
         self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         self.state = snapshot.state.clone();
         Ok(())

@@ -2,7 +2,7 @@ use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, BindingResource, ComputeP
 
 use super::shader::Binding;
 
-/// A compiled kernel, and what it binds.
+/// A compiled kernel and its bindings.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) pipeline: ComputePipeline,
@@ -31,7 +31,7 @@ impl Kernel {
     }
 }
 
-/// Identity of a kernel: all that compiles to its code. Constants are compared by their bits.
+/// Key of a compiled kernel: source, and constants by their bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct KernelKey {
     pub(crate) source: String,

@@ -1,4 +1,5 @@
-//! Checks of the device's limits: what exceeds one is an error before wgpu sees it.
+//! Checks kernels against the device's limits. An excess is [`Error::DeviceLimit`](crate::Error::DeviceLimit), not wgpu's
+//! panic.
 
 use wgpu::Limits;
 

@@ -43,21 +43,11 @@ impl RecordedCalls {
 }
 
 impl RecordedCall {
-    /// Undoes the call. A field that changed since keeps its value; steps recorded since still count.
     fn undo(&self, state: &mut HostState) {
-        fn revert<T: PartialEq + Clone>(now: &mut T, before: &T, after: &T) {
-            if now == after {
-                now.clone_from(before);
-            }
+        state.plan.undo(&self.before.plan, &self.after.plan);
+        // The scale and its buffer are set together.
+        if state.plan.versions.scale == self.before.plan.versions.scale {
+            state.grad_scale.clone_from(&self.before.grad_scale);
         }
-        revert(&mut state.grad_scale, &self.before.grad_scale, &self.after.grad_scale);
-        let (now, before, after) = (&mut state.plan, &self.before.plan, &self.after.plan);
-        revert(&mut now.schedule, &before.schedule, &after.schedule);
-        revert(&mut now.momentum, &before.momentum, &after.momentum);
-        revert(&mut now.is_scaled, &before.is_scaled, &after.is_scaled);
-        revert(&mut now.grad_scale, &before.grad_scale, &after.grad_scale);
-        revert(&mut now.has_given_states, &before.has_given_states, &after.has_given_states);
-        revert(&mut now.evaluating, &before.evaluating, &after.evaluating);
-        now.recorded = before.recorded + now.recorded.saturating_sub(after.recorded);
     }
 }

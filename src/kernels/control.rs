@@ -57,7 +57,7 @@ impl ControlBlock {
     }
 }
 
-/// `StepHead` of the WGSL: what the host writes for each recorded step.
+/// `StepHead` of the WGSL: the scalars that the host writes per recorded step.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub(crate) struct StepHead {

@@ -97,14 +97,15 @@ pub(crate) fn decide(
         block.skipped += 1;
         block.consecutive_skipped += 1;
     } else {
-        step += 1;
+        // Wraps around, as on the device.
+        step = step.wrapping_add(1);
         let correction = powers.bias_correction(step);
         rule.update_scalars(&mut block.scalar_state, head.lr, correction, step);
         block.apply = 1;
         block.consecutive_skipped = 0;
         block.step = step;
         block.bias_correction = correction;
-        block.upcoming_bias_correction = powers.bias_correction(step + 1);
+        block.upcoming_bias_correction = powers.bias_correction(step.wrapping_add(1));
     }
     block.first_nonfinite[step as usize & 1] = total.first_nonfinite;
     block.first_nonfinite[(step as usize + 1) & 1] = NONE;

@@ -13,8 +13,8 @@ pub(crate) fn update_single_pass(
     rule: &TransformedRule,
 ) -> StepContext {
     block.bias_correction = block.upcoming_bias_correction;
-    block.upcoming_bias_correction = powers.bias_correction(block.step + 2);
-    block.step += 1;
+    block.upcoming_bias_correction = powers.bias_correction(block.step.wrapping_add(2));
+    block.step = block.step.wrapping_add(1);
     block.lr = head.lr;
     block.findings = 0;
     block.first_nonfinite = [NONE; 2];

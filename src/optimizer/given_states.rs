@@ -11,10 +11,10 @@ use crate::kernels::control::{ControlBlock, NONE};
 
 impl Optimizer {
     /// Continues from states that the program gives, after `steps` applied steps (up to 4,294,967,293). Takes effect with
-    /// the next submission, for steps recorded from now on.
+    /// the next submission, for steps recorded from now on: first submit encoders with earlier steps and restorations.
     ///
-    /// The schedule continues at that position, and the next step is number `steps + 1`. It treats the states as given:
-    /// even with `steps` 0 it is no first step, which would set SGD's momentum buffer to the gradient. Write the states
+    /// The schedule continues at that position, and the next step is number `steps + 1`. It is never a first step, even
+    /// with `steps` 0. A first step would set SGD's momentum buffer to the gradient. Write the states
     /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
     /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
     /// stay as they are.

@@ -19,7 +19,8 @@ pub struct Snapshot {
 impl Optimizer {
     /// Records copies of `params` and of everything that steps change: states, counters, statistics, the position in the
     /// schedule, `set_lr`, `set_grad_scale`, and the training parameters of [`Optimizer::eval`]. They take as many bytes as
-    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`].
+    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`],
+    /// or drop it before that call, which then refuses the snapshot.
     ///
     /// # Errors
     /// [`Error::MissingUsage`] unless `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`]
@@ -71,7 +72,8 @@ impl Optimizer {
             encoder.copy_buffer_to_buffer(copy, 0, buffer, 0, buffer.size());
         }
         let before = self.host_state();
-        self.set_host_state(snapshot.host.clone())?;
+        self.plan.restore(&snapshot.host.plan)?;
+        self.grad_scale.clone_from(&snapshot.host.grad_scale);
         self.remember_call(encoder, before);
         Ok(())
     }

@@ -9,18 +9,18 @@ use crate::gpu::HostState;
 impl Optimizer {
     /// The host's state without the effects of dropped calls.
     pub(super) fn host_state(&self) -> HostState {
-        let mut state = HostState { plan: self.plan.state(), grad_scale: self.grad_scale.clone() };
+        let mut state = HostState { plan: self.plan.state.clone(), grad_scale: self.grad_scale.clone() };
         self.calls.undo_dropped(&mut state);
         state
     }
 
     pub(super) fn set_host_state(&mut self, state: HostState) -> Result<(), Error> {
-        self.plan.set_state(&state.plan)?;
+        self.plan.set_state(state.plan)?;
         self.grad_scale = state.grad_scale;
         Ok(())
     }
 
-    /// Undoes dropped calls. Comes first in every call whose effect depends on such calls.
+    /// Undoes dropped calls. Every call that reads or sets the host's state begins with it.
     pub(super) fn undo_dropped_calls(&mut self) -> Result<(), Error> {
         if self.calls.any_dropped() {
             self.set_host_state(self.host_state())?;
@@ -31,7 +31,7 @@ impl Optimizer {
 
     /// Remembers a call that was recorded into `encoder` and has changed the host's state since `before`.
     pub(super) fn remember_call(&mut self, encoder: &CommandEncoder, before: HostState) {
-        let after = HostState { plan: self.plan.state(), grad_scale: self.grad_scale.clone() };
+        let after = HostState { plan: self.plan.state.clone(), grad_scale: self.grad_scale.clone() };
         self.calls.push(encoder, before, after);
     }
 }

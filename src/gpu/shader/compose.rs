@@ -36,7 +36,7 @@ impl Composed {
 /// by its path.
 ///
 /// # Errors
-/// The place of an import or a declaration, and what is wrong with it.
+/// Place and cause of a wrong import or declaration.
 pub(crate) fn compose(
     kernel: &str,
     seams: &HashMap<&'static str, Seam>,
@@ -75,10 +75,14 @@ pub(crate) fn compose(
             open.extend(["interface", "package::rule::step"].map(str::to_owned));
         }
         for (_, line, item) in declarations(&body) {
-            if let Some(other) = declared.insert(item.clone(), name.clone()) {
-                return Err(format!(
-                    "{name}:{line}: `{item}` is declared by {other} too; begin names with the rule's name"
-                ));
+            match declared.insert(item.clone(), name.clone()) {
+                None => {}
+                Some(other) if other == name => return Err(format!("{name}:{line}: `{item}` is declared twice")),
+                Some(other) => {
+                    return Err(format!(
+                        "{name}:{line}: `{item}` is declared by {other} too; begin names with the rule's name"
+                    ));
+                }
             }
         }
         order.push((name, body));
@@ -106,7 +110,8 @@ struct Import {
 /// The imports at the top of a module, and its text with blank lines in their place.
 fn split_imports(text: &str) -> Result<(Vec<Import>, String), (usize, String)> {
     let (code, mut imports, mut end) = (without_comments(text), Vec::new(), 0);
-    while let Some(import) = code[end..].trim_start().strip_prefix("import ") {
+    let is_import = |text: &&str| text.starts_with(char::is_whitespace);
+    while let Some(import) = code[end..].trim_start().strip_prefix("import").filter(is_import) {
         let line = 1 + code[..code.len() - import.len()].matches('\n').count();
         let (path, rest) =
             import.split_once(';').ok_or((line, "the import does not end; add `;` after it".to_owned()))?;
@@ -161,6 +166,8 @@ mod tests {
                 "/* import x::{y};\n*/ import package::rule::math::{lrp};\nfn rule() {}",
                 "rule:2: package::rule::math declares",
             ),
+            ("fn rule() {}\nfn rule() {}", "rule:2: `rule` is declared twice"),
+            ("import\n  package::rule::math::{lrp};\nfn rule() {}", "rule:1: package::rule::math declares no `lrp`"),
             ("fn rule() {}\n\nfn apply() {}", "rule:3: `apply` is declared by package::device::apply_rule too"),
             ("fn other() {}", "package::device::apply_rule:6: rule declares no `rule`"),
         ] {

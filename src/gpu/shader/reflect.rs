@@ -35,10 +35,12 @@ impl Reflection {
     pub(crate) fn new(module: &Module, info: &ModuleInfo) -> Self {
         let entry = info.get_entry_point(0);
         let used = module.global_variables.iter().filter(|(handle, _)| !entry[*handle].is_empty());
-        let (mut bindings, mut reads_uniforms, mut workgroup_bytes) = (Vec::new(), false, 0);
+        let (mut bindings, mut reads_uniforms, mut workgroup_bytes) = (Vec::new(), false, 0_u32);
         for (_, variable) in used {
             if variable.space == AddressSpace::WorkGroup {
-                workgroup_bytes += module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16);
+                let size = module.types[variable.ty].inner.size(module.to_ctx());
+                let size = size.checked_next_multiple_of(16).unwrap_or(u32::MAX);
+                workgroup_bytes = size.saturating_add(workgroup_bytes);
             }
             let Some(place) = variable.binding else { continue };
             if place.group == 1 {

@@ -6,7 +6,7 @@ pub(super) fn without_comments(text: &str) -> String {
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
         let delimiter = letters.peek().map(|&next| [letter, next]);
-        in_line = letter != '\n' && (in_line || (depth == 0 && delimiter == Some(['/', '/'])));
+        in_line = !matches!(letter, '\n' | '\r') && (in_line || (depth == 0 && delimiter == Some(['/', '/'])));
         match delimiter {
             Some(['/', '*']) if !in_line => depth += 1,
             Some(['*', '/']) if depth > 0 => depth -= 1,

@@ -16,7 +16,7 @@ pub(crate) struct Variant {
 pub(crate) enum GroupLookup {
     /// The chunk lies in one active span: it holds the options.
     Uniform,
-    /// All active elements have the same options: the chunk holds them, a word per block of 64 the number of active ones.
+    /// All active elements share the options in the chunk. One word per block of 64 counts the active elements.
     Padded,
     /// One word per block of 64 elements holds the index of its span and the count of its active elements.
     Block,
