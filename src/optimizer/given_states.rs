@@ -17,13 +17,16 @@ impl Optimizer {
     /// even with `steps` 0 it is no first step, which would set SGD's momentum buffer to the gradient. Write the states
     /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
     /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
-    /// stay as they are.
+    /// stay as they are. The history begins anew: it orders steps by their number.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] for more steps; nothing has changed then.
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let steps = self.plan.set_applied_steps(steps)?;
+        if let Some(history) = &mut self.history {
+            history.clear(&self.device);
+        }
         let powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         let control = &self.resources.control;
         let write = |buffer, offset: usize, bytes: &[u8]| self.queue.write_buffer(buffer, offset as u64, bytes);
