@@ -266,7 +266,11 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Hyperparameter`] unless it is 0 or greater and finite in f32; nothing has changed then.
     pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
-        self.plan.set_lr(lr)
+        self.undo_dropped_calls()?;
+        self.plan.set_lr(lr)?;
+        let schedule = &self.plan.schedule;
+        self.calls.set(|state| state.plan.schedule.clone_from(schedule));
+        Ok(())
     }
 
     /// Divides all gradients by a scale from the next recorded step on: a value, or a buffer that is read when the step
@@ -278,6 +282,7 @@ impl Optimizer {
     /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse; [`Error::MissingUsage`],
     /// [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
         match scale.into() {
             GradScale::Value(value) => {
                 self.plan.set_grad_scale(value)?;
@@ -292,6 +297,11 @@ impl Optimizer {
                 self.grad_scale = buffer.clone();
             }
         }
+        let (plan, buffer) = (&self.plan, &self.grad_scale);
+        self.calls.set(|state| {
+            plan.copy_grad_scale(&mut state.plan);
+            state.grad_scale.clone_from(buffer);
+        });
         Ok(())
     }
 

@@ -62,7 +62,7 @@ pub(crate) struct StepPlan {
     /// Elements of the flat space.
     pub(crate) len: usize,
     pub(crate) grad_dtype: Dtype,
-    schedule: Schedule,
+    pub(crate) schedule: Schedule,
     clip: NormClip,
     on_nonfinite: Option<NonFinite>,
     /// Whether a gradient scale was ever set: then every step checks for non-finite gradients.

@@ -36,6 +36,14 @@ impl RecordedCalls {
         self.0.iter().rev().filter(|call| call.submission.was_dropped()).for_each(|call| call.undo(state));
     }
 
+    /// Changes the state around calls that may yet be dropped: what the program sets after a call outlasts it.
+    pub(crate) fn set(&mut self, set: impl Fn(&mut HostState)) {
+        for RecordedCall { before, after, .. } in &mut self.0 {
+            set(before);
+            set(after);
+        }
+    }
+
     /// Forgets the calls that were submitted or dropped.
     pub(crate) fn retain_pending(&mut self) {
         self.0.retain(|call| call.submission.is_pending());
@@ -43,7 +51,7 @@ impl RecordedCalls {
 }
 
 impl RecordedCall {
-    /// Undoes the call. A field that changed since keeps its value; steps recorded since still count.
+    /// Undoes the call. A field that a later call changed keeps its value; steps recorded since still count.
     fn undo(&self, state: &mut HostState) {
         fn revert<T: PartialEq + Clone>(now: &mut T, before: &T, after: &T) {
             if now == after {

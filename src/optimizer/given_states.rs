@@ -24,6 +24,7 @@ impl Optimizer {
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let steps = self.plan.set_applied_steps(steps)?;
+        self.calls.set(|state| (state.plan.recorded, state.plan.has_given_states) = (steps.into(), true));
         if let Some(history) = &mut self.history {
             history.clear(&self.device);
         }

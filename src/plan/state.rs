@@ -32,6 +32,11 @@ impl StepPlan {
         }
     }
 
+    /// Copies the gradient scale alone.
+    pub(crate) fn copy_grad_scale(&self, state: &mut PlanState) {
+        (state.is_scaled, state.grad_scale) = (self.is_scaled, self.grad_scale);
+    }
+
     /// Refuses the state of another optimizer.
     pub(crate) fn check_own(&self, state: &PlanState) -> Result<(), Error> {
         if Arc::ptr_eq(&self.owner, &state.owner) { Ok(()) } else { Err(Error::ForeignSnapshot) }

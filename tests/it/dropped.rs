@@ -118,3 +118,35 @@ fn a_dropped_restore_changes_nothing() {
         }
     }
 }
+
+/// The settings from before the restored ones must not come back, nor a part of them.
+#[test]
+fn what_is_set_beside_a_dropped_restore_stays() {
+    for set_before_the_drop in [false, true] {
+        let builder = Optimizer::builder(Sgd::default().with_momentum(0.9)).schedule(OneCycle::new(1.0, 10));
+        let (mut trained, mut untouched) = (trainer(builder.clone()), trainer(builder));
+        let mut recorded = encoder(trained.gpu);
+        let snapshot = trained.optimizer.snapshot(&mut recorded, &trained.params).unwrap();
+        trained.gpu.queue.submit([recorded.finish()]);
+        let scale = device::upload(trained.gpu, &[0.25]);
+        for trainer in [&mut trained, &mut untouched] {
+            trainer.optimizer.set_grad_scale(&scale).unwrap();
+            trainer.step(&random(2, LEN));
+        }
+        let mut dropped = encoder(trained.gpu);
+        trained.optimizer.restore(&mut dropped, &trained.params, &snapshot).unwrap();
+        let mut dropped = Some(dropped);
+        if !set_before_the_drop {
+            dropped = None;
+        }
+        for trainer in [&mut trained, &mut untouched] {
+            trainer.optimizer.set_applied_steps(5).unwrap();
+            trainer.optimizer.set_grad_scale(1024.0).unwrap();
+        }
+        drop(dropped);
+        assert_eq!(trained.optimizer.lr().unwrap(), untouched.optimizer.lr().unwrap());
+        trained.step(&random(3, LEN));
+        untouched.step(&random(3, LEN));
+        assert!(trained.bits() == untouched.bits(), "set before the drop: {set_before_the_drop}");
+    }
+}
