@@ -192,6 +192,12 @@ impl Case {
         self.schedule.is_some() || self.history.is_some() || scheduled
     }
 
+    /// Whether parameters move between places with and without padding. A copy that a snapshot or `eval` made of slices
+    /// without padding holds zeros there.
+    pub fn leaves_padding_out(&self) -> bool {
+        self.param_places.iter().any(|place| matches!(place, Place::Tensors { .. }))
+    }
+
     /// Whether the options of a group freeze it.
     pub fn is_frozen(&self, group: &str) -> bool {
         let options = self.groups.iter().rev().find(|(name, _)| name == group);

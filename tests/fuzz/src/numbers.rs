@@ -39,19 +39,24 @@ pub fn gradients(layout: &Layout, of: &Gradients) -> Vec<f32> {
     grads
 }
 
+/// Whether each element is padding.
+pub fn padding(layout: &Layout) -> Vec<bool> {
+    let mut padding = vec![true; layout.len()];
+    layout.tensors().iter().for_each(|tensor| padding[tensor.range()].fill(false));
+    padding
+}
+
 /// Whether each element counts for the norm: neither padding nor frozen.
 pub fn active(case: &Case, layout: &Layout) -> Vec<bool> {
     let is_frozen = |group: Option<&str>| group.is_some_and(|group| case.is_frozen(group));
     let mut active = vec![false; layout.len()];
-    let mut in_tensor = active.clone();
     for tensor in layout.tensors() {
         active[tensor.range()].fill(!is_frozen(tensor.group()));
-        in_tensor[tensor.range()].fill(true);
     }
     for (start, end, group) in &case.ranges {
         active[*start..*end].fill(!is_frozen(Some(group)));
     }
-    active.iter().zip(in_tensor).map(|(active, inside)| *active && inside).collect()
+    active.iter().zip(padding(layout)).map(|(active, is_padding)| *active && !is_padding).collect()
 }
 
 /// Whether two numbers have the same bits. NaN equals NaN. WGSL lets a device ignore the sign of zero, and flush
