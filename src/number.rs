@@ -73,7 +73,7 @@ impl<'de, T: Float> Visitor<'de> for NumberVisitor<T> {
         self.visit_f64(value as f64)
     }
 
-    /// serde_json's feature `arbitrary_precision` writes numbers as maps.
+    /// With its feature `arbitrary_precision`, `serde_json` writes numbers as maps.
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let number = serde_json::Number::deserialize(MapAccessDeserializer::new(map))?;
         number.as_f64().map(|value| Number(T::from_f64(value))).ok_or_else(|| A::Error::custom("not a number"))

@@ -12,6 +12,10 @@ impl CpuOptimizer {
     /// [`Error::Hyperparameter`] for more than 4,294,967,293 steps; nothing has changed then.
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         let steps = self.plan.set_applied_steps(steps)?;
+        if let Some(history) = &mut self.state.history {
+            history.clear();
+        }
+        self.state.metrics.executed = 0;
         let control = &mut self.state.control;
         control.step = steps;
         control.bias_correction = self.powers.bias_correction(steps);

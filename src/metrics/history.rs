@@ -66,6 +66,11 @@ impl DeviceHistory {
         Self { ring, staging: StagingPool::default() }
     }
 
+    /// Forgets all steps: a new ring is zeros.
+    pub(crate) fn clear(&mut self, device: &wgpu::Device) {
+        *self = Self::new(device, self.ring.size());
+    }
+
     /// Encodes copies of the step's control block and metric sums to its record, the `recorded`th.
     pub(crate) fn keep(
         &self,
@@ -137,6 +142,10 @@ impl HostHistory {
             self.steps.pop_front();
         }
         self.steps.push_back(step);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.steps.clear();
     }
 
     pub(crate) fn steps(&self) -> History {

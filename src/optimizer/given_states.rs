@@ -17,19 +17,26 @@ impl Optimizer {
     /// with `steps` 0. A first step would set SGD's momentum buffer to the gradient. Write the states
     /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
     /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
-    /// stay as they are.
+    /// stay as they are. The history begins anew: it orders steps by their number.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] for more steps; nothing has changed then.
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let steps = self.plan.set_applied_steps(steps)?;
+        if let Some(history) = &mut self.history {
+            history.clear(&self.device);
+        }
         let powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         let control = &self.resources.control;
         let write = |buffer, offset: usize, bytes: &[u8]| self.queue.write_buffer(buffer, offset as u64, bytes);
         let corrections = [powers.bias_correction(steps), powers.bias_correction(steps + 1)];
         write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
         write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
+        if let (Some(table), Some(sampler)) = (&self.resources.metric_table, &self.plan.sampler) {
+            // The sums there belong to another step.
+            write(table, sampler.record_bytes().start as usize, bytemuck::bytes_of(&0_u32));
+        }
         // A step expects the word of its parity to be free.
         for buffer in [control, &self.resources.next] {
             write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));

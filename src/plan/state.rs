@@ -29,8 +29,9 @@ pub(crate) struct PlanState {
 pub(crate) struct Versions {
     /// The last number that was given.
     last: u64,
-    /// Schedule and momentum.
     pub(crate) schedule: u64,
+    /// The momentum. Steps change it with the schedule and do not set it.
+    pub(crate) momentum: u64,
     /// The gradient scale.
     pub(crate) scale: u64,
     /// The position in the schedule, and whether states were given. Steps advance the position and do not set it.
@@ -87,8 +88,11 @@ impl PlanState {
         let (now, set, old) = (self.versions, after.versions, before.versions);
         if set.schedule != old.schedule && now.schedule == set.schedule {
             self.schedule.clone_from(&before.schedule);
-            self.momentum = before.momentum;
             self.versions.schedule = old.schedule;
+        }
+        if set.momentum != old.momentum && now.momentum == set.momentum {
+            self.momentum = before.momentum;
+            self.versions.momentum = old.momentum;
         }
         if set.scale != old.scale && now.scale == set.scale {
             (self.is_scaled, self.grad_scale) = (before.is_scaled, before.grad_scale);
@@ -119,8 +123,14 @@ impl StepPlan {
     pub(crate) fn restore(&mut self, state: &PlanState) -> Result<(), Error> {
         let mut restored = PlanState { versions: self.state.versions, ..state.clone() };
         let version = restored.next_version();
-        restored.versions =
-            Versions { last: version, schedule: version, scale: version, position: version, evaluating: version };
+        restored.versions = Versions {
+            last: version,
+            schedule: version,
+            momentum: version,
+            scale: version,
+            position: version,
+            evaluating: version,
+        };
         self.set_state(restored)
     }
 

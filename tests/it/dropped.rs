@@ -2,9 +2,9 @@
 
 use crate::common::numbers::random;
 use crate::common::{Trainer, device, encoder};
-use wgpu_optim::schedule::OneCycle;
+use wgpu_optim::schedule::{Exponential, OneCycle};
 use wgpu_optim::wgpu::CommandEncoder;
-use wgpu_optim::{Error, Layout, Optimizer, OptimizerBuilder, ScheduleFreeSgd, Sgd};
+use wgpu_optim::{Error, Layout, Optimizer, OptimizerBuilder, ScheduleFreeSgd, Sgd, Snapshot};
 
 const LEN: usize = 300;
 
@@ -57,7 +57,7 @@ fn a_dropped_train_leaves_evaluation_parameters() {
     }
 }
 
-/// All calls lie in one encoder, and the mode is that from before them.
+/// After a dropped encoder with three calls, the mode is that before the first.
 #[test]
 fn dropped_calls_are_undone_in_reverse() {
     let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
@@ -117,4 +117,99 @@ fn a_dropped_restore_changes_nothing() {
             assert!(trained.bits() == untouched.bits(), "step {seed}");
         }
     }
+}
+
+/// The settings from before the restored ones must not come back, nor a part of them.
+#[test]
+fn what_is_set_beside_a_dropped_restore_stays() {
+    for set_before_the_drop in [false, true] {
+        let builder = Optimizer::builder(Sgd::default().with_momentum(0.9)).schedule(OneCycle::new(1.0, 10));
+        let (mut trained, mut untouched) = (trainer(builder.clone()), trainer(builder));
+        let mut recorded = encoder(trained.gpu);
+        let snapshot = trained.optimizer.snapshot(&mut recorded, &trained.params).unwrap();
+        trained.gpu.queue.submit([recorded.finish()]);
+        let scale = device::upload(trained.gpu, &[0.25]);
+        for trainer in [&mut trained, &mut untouched] {
+            trainer.optimizer.set_grad_scale(&scale).unwrap();
+            trainer.step(&random(2, LEN));
+        }
+        let mut dropped = encoder(trained.gpu);
+        trained.optimizer.restore(&mut dropped, &trained.params, &snapshot).unwrap();
+        let mut dropped = Some(dropped);
+        if !set_before_the_drop {
+            dropped = None;
+        }
+        for trainer in [&mut trained, &mut untouched] {
+            trainer.optimizer.set_applied_steps(5).unwrap();
+            trainer.optimizer.set_grad_scale(1024.0).unwrap();
+        }
+        drop(dropped);
+        assert_eq!(trained.optimizer.lr().unwrap(), untouched.optimizer.lr().unwrap());
+        trained.step(&random(3, LEN));
+        untouched.step(&random(3, LEN));
+        assert!(trained.bits() == untouched.bits(), "set before the drop: {set_before_the_drop}");
+    }
+}
+
+/// The parameters' only gradient.
+const GRADS: [f32; LEN] = [1.0; LEN];
+
+/// An optimizer at learning rate 1, and a snapshot of it before a step.
+fn with_snapshot() -> (Trainer<'static>, Snapshot) {
+    let mut trainer = trainer(Optimizer::builder(Sgd::default()).schedule(Exponential::new(1.0, 0.5)));
+    let mut recorded = encoder(trainer.gpu);
+    let snapshot = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
+    trainer.gpu.queue.submit([recorded.finish()]);
+    trainer.step(&GRADS);
+    (trainer, snapshot)
+}
+
+/// What the program sets after a dropped restore, or between it and its drop, stays.
+#[test]
+fn a_dropped_restore_undoes_no_later_setting() {
+    for drops_first in [true, false] {
+        let restored = |set: &mut dyn FnMut(&mut Optimizer)| {
+            let (mut trainer, snapshot) = with_snapshot();
+            let mut dropped = encoder(trainer.gpu);
+            trainer.optimizer.restore(&mut dropped, &trainer.params, &snapshot).unwrap();
+            if drops_first {
+                drop(dropped);
+                set(&mut trainer.optimizer);
+            } else {
+                set(&mut trainer.optimizer);
+                drop(dropped);
+            }
+            trainer
+        };
+        // The snapshot's own values: the calls set nothing new, and still outlast the restore.
+        let trainer = restored(&mut |optimizer| optimizer.set_lr(1.0).unwrap());
+        assert_eq!(trainer.optimizer.lr().unwrap(), 1.0);
+        let mut trainer = restored(&mut |optimizer| optimizer.set_grad_scale(1.0).unwrap());
+        let before = trainer.params();
+        trainer.step(&GRADS);
+        assert_eq!(before[0] - trainer.params()[0], 0.5);
+        let mut trainer = restored(&mut |optimizer| optimizer.set_applied_steps(50).unwrap());
+        assert_eq!(trainer.optimizer.lr().unwrap(), 0.5_f64.powi(50));
+        assert_eq!(trainer.step(&GRADS).step, 51);
+    }
+}
+
+/// The restoration of an evaluating snapshot outlasts an earlier `eval` that is dropped after it.
+#[test]
+fn a_dropped_eval_undoes_no_later_mode() {
+    let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+    let mut recorded = encoder(trainer.gpu);
+    trainer.optimizer.eval(&mut recorded, &trainer.params).unwrap();
+    let snapshot = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
+    trainer.optimizer.train(&mut recorded, &trainer.params).unwrap();
+    trainer.gpu.queue.submit([recorded.finish()]);
+    let mut dropped = encoder(trainer.gpu);
+    trainer.optimizer.eval(&mut dropped, &trainer.params).unwrap();
+    let mut recorded = encoder(trainer.gpu);
+    trainer.optimizer.restore(&mut recorded, &trainer.params, &snapshot).unwrap();
+    trainer.gpu.queue.submit([recorded.finish()]);
+    drop(dropped);
+    let mut recorded = encoder(trainer.gpu);
+    let refused = trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads);
+    assert!(matches!(refused, Err(Error::EvaluationMode { .. })), "{refused:?}");
 }

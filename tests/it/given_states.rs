@@ -2,6 +2,7 @@
 
 use crate::common::numbers::random;
 use crate::common::{Trainer, cpu_bits, device, set_state};
+use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{Adam, AdamW, CpuOptimizer, Error, Layout, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd};
 
 const LEN: usize = 40 * 30 + 30;
@@ -186,4 +187,40 @@ fn other_counts_are_refused_and_change_nothing() {
     for refused in [trainer.optimizer.set_scalar_states(&[1.0]), reference.set_scalar_states(&[1.0])] {
         assert!(matches!(refused, Err(Error::StateCount { what: "scalar states", expected: 0, actual: 1 })));
     }
+}
+
+#[test]
+fn step_counts_wrap_around_on_both_engines() {
+    for builder in [Optimizer::builder(Sgd::default()), rule("sgd").clip(wgpu_optim::Clip::global_norm(1.0))] {
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout(), &random(1, LEN));
+        let (mut reference, mut params) = (builder.build_cpu(&layout()).unwrap(), random(1, LEN));
+        trainer.optimizer.set_applied_steps((1 << 32) - 3).unwrap();
+        reference.set_applied_steps((1 << 32) - 3).unwrap();
+        for step in [(1 << 32) - 2, (1 << 32) - 1, 0, 1] {
+            let stats = [trainer.step(&random(2, LEN)), reference.step(&mut params, &random(2, LEN)).unwrap()];
+            assert_eq!(stats.map(|stats| stats.step), [step; 2]);
+            assert_eq!(trainer.bits(), cpu_bits(&reference, &params));
+        }
+    }
+}
+
+/// The sums of a sample before `set_applied_steps` belong to no later step.
+#[test]
+fn a_sample_of_another_step_is_not_reported() {
+    let builder = rule("sgd").history(HistoryOptions::steps(4).with_norms_every(2));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout(), &random(1, LEN));
+    let (mut reference, mut params) = (builder.build_cpu(&layout()).unwrap(), random(1, LEN));
+    for seed in 0..3 {
+        trainer.step(&random(seed, LEN));
+        reference.step(&mut params, &random(seed, LEN)).unwrap();
+    }
+    // The third step was sampled; so is the one after position 2, but not that after position 3.
+    trainer.optimizer.set_applied_steps(3).unwrap();
+    reference.set_applied_steps(3).unwrap();
+    let after = [trainer.step(&random(4, LEN)), reference.step(&mut params, &random(4, LEN)).unwrap()];
+    assert_eq!(after.map(|stats| (stats.step, stats.param_norm)), [(4, None); 2]);
+    trainer.optimizer.set_applied_steps(1).unwrap();
+    reference.set_applied_steps(1).unwrap();
+    let after = [trainer.step(&random(5, LEN)), reference.step(&mut params, &random(5, LEN)).unwrap()];
+    assert_eq!(after.map(|stats| (stats.step, stats.param_norm)), [(2, None); 2]);
 }

@@ -121,3 +121,25 @@ fn without_a_history_there_is_none_to_ask_for() {
     assert!(matches!(optimizer.history(&mut encoder), Err(Error::NoHistory)));
     assert!(matches!(builder.clone().build_cpu(&layout).unwrap().history(), Err(Error::NoHistory)));
 }
+
+/// Records are in the order of step numbers, which a given number breaks.
+#[test]
+fn a_history_begins_anew_after_given_steps() {
+    let layout = Layout::flat(LEN).unwrap();
+    for builder in builders() {
+        for given in [0, 1, 1_000] {
+            let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[1.0; LEN]);
+            let (mut cpu, mut params) = (builder.clone().build_cpu(&layout).unwrap(), [1.0; LEN]);
+            for step in 0..2 {
+                trainer.step(&grads(step));
+                cpu.step(&mut params, &grads(step)).unwrap();
+            }
+            trainer.optimizer.set_applied_steps(given).unwrap();
+            cpu.set_applied_steps(given).unwrap();
+            assert_eq!((ask(&trainer), cpu.history().unwrap().steps), (vec![], vec![]));
+            let last = [comparable(trainer.step(&grads(9)))];
+            assert_eq!(last[0], comparable(cpu.step(&mut params, &grads(9)).unwrap()));
+            assert_eq!((ask(&trainer), cpu.history().unwrap().steps.len()), (last.to_vec(), 1));
+        }
+    }
+}

@@ -31,14 +31,20 @@ enum Call {
     Evaluate,
     /// Calls between a snapshot and its restoration.
     Detour(Vec<Call>),
-    /// Calls in an encoder that is dropped: `eval`, `train`, `snapshot`, or `restore`.
+    /// A call in an encoder that is dropped: `eval`, `train`, or `snapshot`.
     Dropped(&'static str),
+    /// Calls between a snapshot and its restoration in an encoder that is dropped: they last.
+    DroppedRestore(Vec<Call>),
 }
 
 impl Call {
-    /// Whether the straight run makes the call too.
-    fn lasts(&self) -> bool {
-        !matches!(self, Self::Detour(_) | Self::Dropped(_))
+    /// The calls of the straight run.
+    fn lasting(&self) -> Vec<&Call> {
+        match self {
+            Self::Detour(_) | Self::Dropped(_) => Vec::new(),
+            Self::DroppedRestore(calls) => calls.iter().flat_map(Call::lasting).collect(),
+            call => vec![call],
+        }
     }
 }
 
@@ -51,7 +57,11 @@ fn calls(rng: &mut StdRng, special: &[Call], count: usize, depth: u32) -> Vec<Ca
             let count = rng.random_range(1..4);
             Call::Detour(calls(rng, special, count, depth + 1))
         }
-        4 => Call::Dropped(["snapshot", "restore"][rng.random_range(0..2)]),
+        4 => Call::Dropped("snapshot"),
+        6 if depth < 2 => {
+            let count = rng.random_range(1..4);
+            Call::DroppedRestore(calls(rng, special, count, depth + 1))
+        }
         5 if !special.is_empty() => special[rng.random_range(0..special.len())].clone(),
         _ => Call::Step(rng.next_u64() % 1_000),
     };
@@ -116,12 +126,17 @@ impl OnDevice {
                         optimizer.eval(&mut dropped, &*params).unwrap();
                         optimizer.train(&mut dropped, &*params).unwrap();
                     }
-                    "snapshot" => drop(optimizer.snapshot(&mut dropped, &*params).unwrap()),
-                    _ => {
-                        let snapshot = optimizer.snapshot(&mut dropped, &*params).unwrap();
-                        optimizer.restore(&mut dropped, &*params, &snapshot).unwrap();
-                    }
+                    _ => drop(optimizer.snapshot(&mut dropped, &*params).unwrap()),
                 }
+            }
+            Call::DroppedRestore(calls) => {
+                let snapshot =
+                    self.submit(|trainer, recorded| trainer.optimizer.snapshot(recorded, &trainer.params).unwrap());
+                for call in calls {
+                    self.make(call);
+                }
+                let mut dropped = encoder(self.0.gpu);
+                self.0.optimizer.restore(&mut dropped, &self.0.params, &snapshot).unwrap();
             }
         }
     }
@@ -155,6 +170,11 @@ impl OnCpu {
                 }
                 self.optimizer.restore(&mut self.params, &snapshot).unwrap();
             }
+            Call::DroppedRestore(calls) => {
+                for call in calls {
+                    self.make(call);
+                }
+            }
             // The CPU engine records nothing.
             Call::Dropped(_) => {}
         }
@@ -170,7 +190,7 @@ fn undone_calls_leave_no_trace(name: &str, builder: &OptimizerBuilder, special: 
         for (number, call) in program.iter().enumerate() {
             device.make(call);
             cpu.make(call);
-            if call.lasts() {
+            for call in call.lasting() {
                 device_straight.make(call);
                 cpu_straight.make(call);
             }

@@ -1,7 +1,8 @@
-//! The repository's chores: `cargo xtask test`, `mutants`, `gallery`, `api` and `card`.
+//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `api` and `card`.
 
 mod api;
 mod card;
+mod fuzz;
 mod gallery;
 mod mutants;
 mod test;
@@ -28,6 +29,13 @@ enum Chore {
         #[arg(last = true)]
         cargo_test_args: Vec<OsString>,
     },
+    /// Compare random programs on both engines; `cargo xtask fuzz --help` lists the options
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        /// Passed on to the fuzzer, e.g. `--seed 7 --cases 500 --minutes 5`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Break the shaders one place at a time and report what no test noticed
     Mutants(mutants::Options),
     /// Draw the pictures of the READMEs anew
@@ -46,6 +54,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
+        Chore::Fuzz { arguments } => fuzz::run(&arguments),
         Chore::Mutants(options) => mutants::run(&options),
         Chore::Gallery => gallery::run(),
         Chore::Api { check } => api::run(check),

@@ -11,20 +11,13 @@ pub(crate) const EXAMPLE_FEATURES: &str = "mlp_mnist/plot,mlp_mnist/download";
 
 /// Returns what `cargo test` returned.
 pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
-    // macOS has Metal and Windows has Direct3D 12 (with WARP, its software adapter) out of the box.
-    let unmet = if cfg!(target_os = "linux") { provide_vulkan() } else { None };
+    let unmet = provide_vulkan();
 
     // `--no-fail-fast`: one run tells everything that is wrong.
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--features", TEST_FEATURES]);
     command.args(["--features", EXAMPLE_FEATURES]).args(cargo_test_args);
-    command.current_dir(repository());
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // Without any, Mesa writes two lines that look like errors for every device.
-        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
-    }
-    let status =
-        command.status().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))?;
+    let status = status_of(command)?;
     if let (Some(unmet), false) = (unmet, status.success()) {
         // Said before the tests already, but thousands of lines ago.
         eprintln!("{unmet}");
@@ -33,7 +26,11 @@ pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
 }
 
 /// Installs a driver where there is none and this can be done. What stays missing comes back as a message.
-fn provide_vulkan() -> Option<String> {
+pub(crate) fn provide_vulkan() -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        // macOS has Metal and Windows has Direct3D 12 (with WARP, its software adapter) out of the box.
+        return None;
+    }
     let machine = Machine::this();
     let found = machine.search();
     if found.complete() {
@@ -92,8 +89,18 @@ fn root_prefix() -> Option<&'static [&'static str]> {
     sudo.status.success().then_some(&["sudo", "-n"])
 }
 
+/// Runs a command in the workspace.
+pub(crate) fn status_of(mut command: Command) -> Result<ExitStatus, String> {
+    command.current_dir(repository());
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Without any, Mesa writes two lines that look like errors for every device.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
+    command.status().map_err(|error| format!("cannot start {}: {error}", command.get_program().display()))
+}
+
 /// The child's own code; where a signal ended it, what a shell would return.
-fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return ExitCode::from(128u8.wrapping_add(signal as u8));
