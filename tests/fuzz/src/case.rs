@@ -36,6 +36,9 @@ pub struct Case {
     pub param_places: Vec<Place>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub grad_places: Vec<Place>,
+    /// Whether the reference restores a snapshot by making the calls before it again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replays: bool,
     pub calls: Vec<Call>,
 }
 

@@ -47,6 +47,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         grad_dtype: if chance(rng, 0.2) { Dtype::Bf16 } else { Dtype::F32 },
         param_places: Vec::new(),
         grad_places: Vec::new(),
+        replays: rng.random(),
         calls: Vec::new(),
     };
     if chance(rng, 0.3) {

@@ -9,6 +9,7 @@ mod generate;
 mod numbers;
 mod place;
 mod records;
+mod reference;
 mod run;
 mod shrink;
 

@@ -8,14 +8,13 @@ use wgpu_optim::half::bf16;
 use wgpu_optim::wgpu::{
     Buffer, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode, PollType,
 };
-use wgpu_optim::{
-    Clip, CpuOptimizer, CpuSnapshot, Dtype, Error, Gpu, GradScale, Layout, Optimizer, SharedPipelines, Snapshot, Stats,
-};
+use wgpu_optim::{Clip, Dtype, Error, Gpu, GradScale, Layout, Optimizer, SharedPipelines, Snapshot, Stats};
 
 use crate::case::{Call, Case, Gradients, Place};
 use crate::numbers::{active, compare, gradients, padding};
 use crate::place::Placed;
 use crate::records::compare_records;
+use crate::reference::{Action, Kept, Reference};
 
 /// What became of a case.
 #[derive(Debug)]
@@ -116,10 +115,9 @@ struct Run<'a> {
     /// Number of the place of the parameters.
     at: usize,
     grads: Vec<Placed>,
-    reference: CpuOptimizer,
-    reference_params: Vec<f32>,
+    reference: Reference,
     /// With the gradient scale of then.
-    snapshots: [Option<(Snapshot, CpuSnapshot, f32)>; 2],
+    snapshots: [Option<(Snapshot, Kept, f32)>; 2],
     grad_scale: f32,
     /// Gradients of a step that the reference makes with the device's clip coefficient.
     waiting: Option<Vec<f32>>,
@@ -132,33 +130,32 @@ impl<'a> Run<'a> {
         let layout = case.layout().map_err(|error| refused(error.to_string()))?;
         let rule = case.rule().map_err(|error| refused(error.to_string()))?;
         let builder = case.builder(rule);
-        let on_cpu = if case.has_rough_norm() {
-            builder.clone().clip(Clip::global_norm(f64::from(f32::MAX))).grad_dtype(Dtype::F32)
+        let (on_cpu, dtype) = if case.has_rough_norm() {
+            (builder.clone().clip(Clip::global_norm(f64::from(f32::MAX))), Dtype::F32)
         } else {
-            builder.clone()
+            (builder.clone(), case.grad_dtype)
         };
+        let reference = Reference::new(on_cpu, &layout, dtype);
         let Gpu { device, queue, .. } = &machine.gpu;
-        let (optimizer, reference) =
-            match (builder.build_shared(&machine.pipelines, queue, &layout), on_cpu.build_cpu(&layout)) {
-                (Ok(optimizer), Ok(reference)) => (optimizer, reference),
-                (Err(error @ Error::DeviceLimit { .. }), _) => return Err(refused(error.to_string())),
-                (Err(device), Err(cpu)) if device.to_string() == cpu.to_string() => {
-                    return Err(refused(cpu.to_string()));
-                }
-                (device, cpu) => {
-                    let text = |error: Option<Error>| error.map_or("no error".to_owned(), |error| error.to_string());
-                    let (device, cpu) = (text(device.err()), text(cpu.err()));
-                    return Err(Stop::Failed(format!("build: {device:?} on the device, {cpu:?} in the reference")));
-                }
-            };
+        let (optimizer, reference) = match (builder.build_shared(&machine.pipelines, queue, &layout), reference) {
+            (Ok(optimizer), Ok(reference)) => (optimizer, reference),
+            (Err(error @ Error::DeviceLimit { .. }), _) => return Err(refused(error.to_string())),
+            (Err(device), Err(cpu)) if device.to_string() == cpu.to_string() => {
+                return Err(refused(cpu.to_string()));
+            }
+            (device, cpu) => {
+                let text = |error: Option<Error>| error.map_or("no error".to_owned(), |error| error.to_string());
+                let (device, cpu) = (text(device.err()), text(cpu.err()));
+                return Err(Stop::Failed(format!("build: {device:?} on the device, {cpu:?} in the reference")));
+            }
+        };
         let place = |places: &[Place], dtype| {
             let places = if places.is_empty() { &[Place::Whole] } else { places };
             places.iter().map(|place| Placed::new(device, place, &layout, dtype)).collect::<Vec<_>>()
         };
         let (params, grads) = (place(&case.param_places, Dtype::F32), place(&case.grad_places, case.grad_dtype));
-        let reference_params = crate::numbers::params(&layout);
         let mut encoder = machine.encoder();
-        params[0].write(device, &mut encoder, bytemuck::cast_slice(&reference_params));
+        params[0].write(device, &mut encoder, bytemuck::cast_slice(&reference.params));
         queue.submit([encoder.finish()]);
         Ok(Self {
             machine,
@@ -169,7 +166,6 @@ impl<'a> Run<'a> {
             at: 0,
             grads,
             reference,
-            reference_params,
             snapshots: [None, None],
             grad_scale: 1.0,
             waiting: None,
@@ -191,12 +187,12 @@ impl<'a> Run<'a> {
                 let on_device =
                     params[*at].with(|params| placed.with(|input| optimizer.update_hessian(encoder, params, input)));
                 if !self.is_refused_place(of.place, &on_device)? {
-                    agree(on_device, self.reference.update_hessian(&mut self.reference_params, &input))?;
+                    agree(on_device, self.reference.make(Action::UpdateHessian(input)))?;
                 }
             }
-            Call::SetLr(lr) => agree(self.optimizer.set_lr(*lr), self.reference.set_lr(*lr))?,
+            Call::SetLr(lr) => agree(self.optimizer.set_lr(*lr), self.reference.make(Action::SetLr(*lr)))?,
             Call::SetGradScale(scale) => {
-                agree(self.optimizer.set_grad_scale(*scale), self.reference.set_grad_scale(*scale))?;
+                agree(self.optimizer.set_grad_scale(*scale), self.reference.make(Action::SetGradScale(*scale)))?;
                 self.grad_scale = *scale;
             }
             Call::SetDeviceGradScale(scale) => {
@@ -208,13 +204,13 @@ impl<'a> Run<'a> {
                 });
                 self.machine.gpu.queue.write_buffer(&buffer, 0, bytemuck::bytes_of(scale));
                 let on_device = self.optimizer.set_grad_scale(GradScale::Buffer(&buffer));
-                agree(on_device, self.reference.set_grad_scale(*scale))?;
+                agree(on_device, self.reference.make(Action::SetGradScale(*scale)))?;
                 self.grad_scale = *scale;
             }
             Call::Move(to) => {
                 let to = to % self.params.len();
                 if to != self.at {
-                    let bytes = bytemuck::cast_slice(&self.reference_params);
+                    let bytes = bytemuck::cast_slice(&self.reference.params);
                     self.params[to].copy_from(device, encoder, &self.params[self.at], bytes);
                     self.at = to;
                 }
@@ -229,7 +225,7 @@ impl<'a> Run<'a> {
             }
             Call::Snapshot(number) => {
                 let snapshot = self.params[self.at].with(|params| self.optimizer.snapshot(encoder, params));
-                let reference = self.reference.snapshot(&self.reference_params);
+                let reference = self.reference.snapshot();
                 let (snapshot, reference) =
                     (snapshot.map_err(|e| e.to_string())?, reference.map_err(|e| e.to_string())?);
                 self.snapshots[number % 2] = Some((snapshot, reference, self.grad_scale));
@@ -238,24 +234,24 @@ impl<'a> Run<'a> {
                 if let Some((snapshot, reference, grad_scale)) = &self.snapshots[number % 2] {
                     let params = &self.params[self.at];
                     let on_device = params.with(|params| self.optimizer.restore(encoder, params, snapshot));
-                    agree(on_device, self.reference.restore(&mut self.reference_params, reference))?;
+                    agree(on_device, self.reference.restore(reference, self.case.replays))?;
                     self.grad_scale = *grad_scale;
                 }
             }
             Call::Eval => {
                 let on_device = self.params[self.at].with(|params| self.optimizer.eval(encoder, params));
-                agree(on_device, self.reference.eval(&mut self.reference_params))?;
+                agree(on_device, self.reference.make(Action::Eval))?;
             }
             Call::Train => {
                 let on_device = self.params[self.at].with(|params| self.optimizer.train(encoder, params));
-                agree(on_device, self.reference.train(&mut self.reference_params))?;
+                agree(on_device, self.reference.make(Action::Train))?;
             }
             Call::Resume => {
                 self.optimizer.resume();
-                self.reference.resume();
+                agree(Ok(()), self.reference.make(Action::Resume))?;
             }
             Call::SetAppliedSteps(steps) => {
-                agree(self.optimizer.set_applied_steps(*steps), self.reference.set_applied_steps(*steps))?;
+                agree(self.optimizer.set_applied_steps(*steps), self.reference.make(Action::SetAppliedSteps(*steps)))?;
             }
             Call::Together(calls) => calls.iter().try_for_each(|call| self.make(call, encoder))?,
             Call::Dropped(calls) => self.drop_calls(calls)?,
@@ -274,7 +270,7 @@ impl<'a> Run<'a> {
             self.waiting = Some(grads);
             return Ok(());
         }
-        agree(on_device, self.step_in_reference(&grads))
+        agree(on_device, self.reference.make(Action::Step(grads)))
     }
 
     /// Records a step, and rounds the gradients to their format.
@@ -290,14 +286,6 @@ impl<'a> Run<'a> {
         }
         let params = &self.params[self.at];
         params.with(|params| place.with(|grads| self.optimizer.step(encoder, params, grads)))
-    }
-
-    fn step_in_reference(&mut self, grads: &[f32]) -> Result<(), Error> {
-        if self.case.grad_dtype == Dtype::Bf16 && !self.case.has_rough_norm() {
-            let narrow: Vec<bf16> = grads.iter().map(|&grad| bf16::from_f32(grad)).collect();
-            return self.reference.step(&mut self.reference_params, &narrow).map(|_| ());
-        }
-        self.reference.step(&mut self.reference_params, grads).map(|_| ())
     }
 
     /// Records calls on the device alone, and drops them.
@@ -365,7 +353,7 @@ impl<'a> Run<'a> {
         let place = &self.params[self.at];
         copies.extend(place.buffers().iter().map(|buffer| (buffer.clone(), 0, buffer.size())));
         let names: Vec<String> = self.optimizer.state_names().into_iter().map(str::to_owned).collect();
-        let expected: Vec<String> = self.reference.state_names().map(str::to_owned).collect();
+        let expected: Vec<String> = self.reference.optimizer.state_names().map(str::to_owned).collect();
         if names != expected {
             return Err(format!("states {names:?} on the device, {expected:?} in the reference"));
         }
@@ -387,30 +375,32 @@ impl<'a> Run<'a> {
         }
         let place = &self.params[self.at];
         let params: Vec<Vec<u8>> = contents.by_ref().take(place.buffers().len()).collect();
-        let mut values = self.reference_params.clone();
+        let mut values = self.reference.params.clone();
         if let Some((buffer, byte)) = place.read(&params, &mut values) {
             return Err(format!("params: byte {byte} of buffer {buffer} outside of the slices has changed"));
         }
         if self.case.leaves_padding_out() {
             let padding = padding(&self.layout);
-            let pairs = values.iter_mut().zip(&self.reference_params).zip(padding);
+            let pairs = values.iter_mut().zip(&self.reference.params).zip(padding);
             pairs.filter(|(_, is_padding)| *is_padding).for_each(|((value, expected), _)| *value = *expected);
         }
         self.compare_stats(&stats)?;
-        compare("params", &values, &self.reference_params)?;
-        self.reference_params = values;
+        compare("params", &values, &self.reference.params)?;
+        if differs(&values, &self.reference.params) {
+            agree(Ok(()), self.reference.make(Action::SetParams(values)))?;
+        }
         for (number, count) in counts.into_iter().enumerate() {
             let bytes = contents.by_ref().take(count).flatten().collect::<Vec<u8>>();
             let values = bytemuck::pod_collect_to_vec::<u8, f32>(&bytes);
             self.compare_state(names.get(number).map(String::as_str), number == names.len(), &values)?;
         }
         let text = |lr: Result<f64, Error>| lr.map_or_else(|error| error.to_string(), |lr| lr.to_string());
-        let lrs = (text(self.optimizer.lr()), text(self.reference.lr()));
+        let lrs = (text(self.optimizer.lr()), text(self.reference.optimizer.lr()));
         if lrs.0 != lrs.1 {
             return Err(format!("lr: {} on the device, {} in the reference", lrs.0, lrs.1));
         }
         let Some(history) = history else { return Ok(()) };
-        let expected = self.reference.history().map_err(|error| error.to_string())?;
+        let expected = self.reference.optimizer.history().map_err(|error| error.to_string())?;
         if self.case.has_rough_norm() {
             return Ok(());
         }
@@ -420,24 +410,29 @@ impl<'a> Run<'a> {
 
     /// Compares a state of that name, the scalar states, or the tensor states. The reference goes on with the device's.
     fn compare_state(&mut self, name: Option<&str>, is_scalar: bool, values: &[f32]) -> Result<(), String> {
-        if let Some(name) = name {
-            let state = self.reference.state_mut(name).unwrap_or_default();
-            compare(name, values, state)?;
-            state.copy_from_slice(values);
-        } else if is_scalar {
-            compare("scalar states", values, self.reference.scalar_states())?;
-            self.reference.set_scalar_states(values).map_err(|error| error.to_string())?;
-        } else {
-            let expected: Vec<[f32; 4]> = self.reference.tensor_states().collect();
-            compare("tensor states", values, bytemuck::cast_slice(&expected))?;
-            let states = bytemuck::cast_slice(values);
-            self.reference.set_tensor_states(states).map_err(|error| error.to_string())?;
+        let reference = &mut self.reference;
+        let tensor_states: Vec<[f32; 4]> = reference.optimizer.tensor_states().collect();
+        let expected = match name {
+            Some(name) => reference.optimizer.state(name).unwrap_or_default(),
+            None if is_scalar => reference.optimizer.scalar_states(),
+            None => bytemuck::cast_slice(&tensor_states),
+        };
+        let what = name.unwrap_or(if is_scalar { "scalar states" } else { "tensor states" });
+        compare(what, values, expected)?;
+        if !differs(values, expected) {
+            return Ok(());
         }
-        Ok(())
+        let values = values.to_vec();
+        let action = match name {
+            Some(name) => Action::SetState(name.to_owned(), values),
+            None if is_scalar => Action::SetScalarStates(values),
+            None => Action::SetTensorStates(bytemuck::cast_slice(&values).to_vec()),
+        };
+        agree(Ok(()), reference.make(action))
     }
 
     fn compare_stats(&self, stats: &Stats) -> Result<(), String> {
-        let mut expected = self.reference.stats();
+        let mut expected = self.reference.optimizer.stats();
         if self.case.has_rough_norm() {
             (expected.grad_norm, expected.clip_coef) = (stats.grad_norm, stats.clip_coef);
         }
@@ -463,7 +458,7 @@ impl<'a> Run<'a> {
             compare("clip_coef", &[stats.clip_coef], &[coef])?;
             grads.iter_mut().for_each(|grad| *grad *= coef);
         }
-        agree(Ok(()), self.step_in_reference(&grads))
+        agree(Ok(()), self.reference.make(Action::Step(grads)))
     }
 
     fn download(&self, mut encoder: CommandEncoder, copies: &[(Buffer, u64, u64)]) -> Result<Vec<Vec<u8>>, String> {
@@ -494,6 +489,11 @@ impl<'a> Run<'a> {
         });
         Ok(parts.collect())
     }
+}
+
+/// Whether a bit differs.
+fn differs(device: &[f32], reference: &[f32]) -> bool {
+    device.iter().zip(reference).any(|(device, reference)| device.to_bits() != reference.to_bits())
 }
 
 fn json(value: &impl serde::Serialize) -> Value {
