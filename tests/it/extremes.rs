@@ -34,9 +34,10 @@ type Outcome = (Stats, Vec<f32>);
 /// leave out that updated parameters are rounded.
 fn assert_same(on_device: &Outcome, on_cpu: &Outcome, what: &str) {
     let all = |(stats, params): &Outcome| {
-        let norms = [stats.grad_norm, stats.param_norm].map(Option::unwrap_or_default);
+        let norms = [stats.grad_norm, stats.param_norm].into_iter().flatten();
         params.iter().copied().chain(norms).chain([stats.clip_coef]).collect::<Vec<_>>()
     };
+    assert_eq!(all(on_device).len(), all(on_cpu).len(), "{what}: a norm is missing");
     for (i, (on_device, on_cpu)) in all(on_device).into_iter().zip(all(on_cpu)).enumerate() {
         let is_same = on_device.to_bits() == on_cpu.to_bits() || (on_device.is_nan() && on_cpu.is_nan());
         assert!(is_same, "{what}, number {i}: {on_device:e} on the device, {on_cpu:e} on the CPU");

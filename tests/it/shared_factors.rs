@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Validator};
 use naga::{BinaryOperator, Expression, Handle, MathFunction, Module, Statement, TypeInner};
 
-/// Functions, and common factors of their sums that guard nothing, with the reason.
-const HARMLESS: &[(&str, &str, &str)] = &[
+/// Functions of rules, and common factors of their sums that guard nothing, with the reason.
+pub const HARMLESS: &[(&str, &str, &str)] = &[
     ("rule", "step.lr", "a learning rate is no guard: decay and update are within f32 without it"),
     ("rule", "lr", "StableAdamW: the learning rate of a tensor"),
     ("rule", "decayed", "SGD: the gradient itself, in a buffer with learning rates"),
@@ -368,8 +368,7 @@ impl<'a> Body<'a> {
             Key::Value(value) => named(*value).unwrap_or_else(|| format!("{:?}", self.function.expressions[*value])),
         };
         let function = self.function.name.as_deref().unwrap_or("a kernel");
-        let is_harmless = HARMLESS.iter().any(|harmless| (harmless.0, harmless.1) == (function, &name));
-        (!is_harmless).then(|| format!("{function} multiplies by {name}"))
+        Some(format!("{function} multiplies by {name}"))
     }
 }
 
