@@ -37,8 +37,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == GUARD) {
-        eprintln!("error: {}", guard(words));
-        return ExitCode::from(127);
+        return ExitCode::from(guard(words));
     }
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
