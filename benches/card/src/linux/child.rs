@@ -127,7 +127,7 @@ pub(crate) fn guard(mut words: impl Iterator<Item = OsString>) -> u8 {
 }
 
 /// The status, or none at the deadline.
-fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
