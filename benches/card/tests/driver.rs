@@ -250,8 +250,8 @@ fn a_later_try_keeps_the_rows_of_an_earlier_one() {
 #[test]
 fn a_task_ended_between_its_programs_keeps_its_rows() {
     let fake = Fake::new();
-    // After the first program, less than a second of 1.1 is left.
-    fake.throughput("[ -e once ] && exit 1; touch once", "sleep 0.3");
+    // After the first program, less than a second is left.
+    fake.throughput("[ -e once ] && exit 1; touch once", "sleep 0.6");
     assert!(!fake.run(&["--only", "first_step", "--minutes", "0.4"]));
     assert_eq!(fake.rows("first_step", "driver cache"), 1);
 }
