@@ -18,7 +18,7 @@ pub(crate) const GUARD: &str = "guard";
 const PAUSE: Duration = Duration::from_millis(10);
 /// Time for the rest of the output after the end of a program.
 const DRAIN: Duration = Duration::from_secs(1);
-/// Last bytes of the outputs that are kept.
+/// Bytes of the outputs that are kept at most.
 const STDOUT: usize = 4 << 20;
 const STDERR: usize = 64 << 10;
 /// Exit code of a guard whose program was killed by a signal, less the signal.
@@ -141,7 +141,7 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
 
 type Text = Arc<Mutex<Vec<u8>>>;
 
-/// Reads until the end, and keeps the last `most` bytes.
+/// Reads until the end, and keeps the last bytes: `most / 2` to `most`.
 fn collect(pipe: Option<impl Read + Send + 'static>, most: usize) -> (Text, JoinHandle<()>) {
     let text = Text::default();
     let shared = text.clone();
@@ -150,9 +150,9 @@ fn collect(pipe: Option<impl Read + Send + 'static>, most: usize) -> (Text, Join
         let mut block = [0; 8192];
         while let Ok(len @ 1..) = pipe.read(&mut block) {
             let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            // Twice the length, so that most blocks move nothing.
-            if text.len() >= 2 * most {
-                let old = text.len() - most;
+            // Half of it goes at once, so that most blocks move nothing.
+            if text.len() + len > most {
+                let old = text.len() - most / 2;
                 text.drain(..old);
             }
             text.extend_from_slice(&block[..len]);
