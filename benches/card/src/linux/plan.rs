@@ -93,7 +93,11 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     let many = ["--sizes", middle, "--clip", "both", "--tensors"];
     steps.push(programs.steps("tensors", 60, &[&["--rules", rules], &many[..], &[tensors]].concat()));
     let groups = format!("0,{most}");
-    steps.push(programs.steps("groups", 30, &[&["--rules", "adamw"], &many[..], &[most, "--groups", &groups]].concat()));
+    steps.push(programs.steps(
+        "groups",
+        30,
+        &[&["--rules", "adamw"], &many[..], &[most, "--groups", &groups]].concat(),
+    ));
     let variants = if quick { &["64Ki"][..] } else { &["64Mi", "1Mi"] };
     let variants = variants.iter().map(|size| programs.variants(size)).collect();
     let tasks = [
