@@ -2,7 +2,7 @@
 # Measures the graphics card of this machine: run.sh OUT [--quick] [--minutes N] [--mnist DIR] [--python FILE].
 # `--help` lists all options. A second run with the same OUT resumes.
 set -eu
-kit=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+kit=$(dirname -- "$(readlink -f -- "$0")")
 
 die() {
     printf 'error: %s\n' "$1" >&2
@@ -30,7 +30,11 @@ if [ -e "$kit/lib/libvulkan.so.1" ] && ! has_loader; then
     LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$kit/lib"
     export LD_LIBRARY_PATH
 fi
-# Some containers have NVIDIA's manifest where no loader looks.
+# Some containers have NVIDIA's driver and its manifest where no loader looks.
+if [ -d /usr/local/nvidia/lib64 ]; then
+    LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/nvidia/lib64"
+    export LD_LIBRARY_PATH
+fi
 if [ -d /usr/local/nvidia/share/vulkan ]; then
     XDG_DATA_DIRS="${XDG_DATA_DIRS:-/usr/local/share:/usr/share}:/usr/local/nvidia/share"
     export XDG_DATA_DIRS

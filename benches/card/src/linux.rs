@@ -16,29 +16,42 @@ mod vectors;
 mod vulkan;
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tempfile::TempDir;
 
 use args::Args;
 use child::{Ending, GUARD, guard};
 use kit::Kit;
 use plan::{Prepared, Stage, Task};
 use read::Reads;
-use results::{Outcome, Results, Status, write};
+use results::{Card, Outcome, Results, Status, write};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// No program is started for less.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Limit of a second try, in limits of a task: a program that hangs leaves time to others.
+const LONGER: u32 = 3;
+/// Limit of the adapter's description, however short the run.
+const DESCRIBED: Duration = Duration::from_secs(20);
+/// Bytes of the temporary files.
+const ROOM: usize = 16 << 20;
+
+const LOG: &str = "log.txt";
 
 pub(crate) fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == GUARD) {
-        eprintln!("error: {}", guard(words));
-        return ExitCode::from(127);
+        return ExitCode::from(guard(words));
     }
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -54,26 +67,60 @@ pub(crate) fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool> {
     let kit = Kit::open(&args.kit)?;
     fs::create_dir_all(&args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
+    let _lock = lock(&args.out)?;
     let results = Results::open(&args.out, &kit.version, args.quick)?;
-    let work = tempfile::tempdir().map_err(|error| format!("no folder for temporary files: {error}; set TMPDIR"))?;
-    let mut session = Session { args, results, log: String::new(), unwritten: None };
+    let work = work_folder(&[std::env::temp_dir(), "/dev/shm".into()])?;
+    let log = fs::read_to_string(args.out.join(LOG)).unwrap_or_default();
+    let mut session = Session { args, results, log, unwritten: None };
     let begin = Instant::now();
     // The last files need time, too.
     let deadline = begin + Duration::from_secs_f64(args.minutes * 60.0 * 0.99);
+    let mut stages = plan::stages(&kit, args, work.path());
+    session.describe(&stages[0], deadline)?;
     let asked = |stage: &Stage| args.only.is_empty() || args.only.iter().any(|name| name == stage.name);
-    let stages: Vec<_> = plan::stages(&kit, args, work.path()).into_iter().filter(asked).collect();
+    stages.retain(asked);
     for stage in &stages {
         let end = deadline.min(Instant::now() + stage.limit);
-        session.stage(stage, end, |task| task.limit, |status| status != Some(Status::Done));
+        session.stage(stage, end, 1, |_, status| status != Some(Status::Done));
     }
-    // Time that is left goes to what ran out of its own.
+    // Time that is left goes to what ran out of its own, if it may suffice.
     for stage in &stages {
-        let is_time_left = || deadline.saturating_duration_since(Instant::now()) > SHORTEST;
-        let ran_out = |status| matches!(status, Some(Status::TimedOut | Status::NotRun)) && is_time_left();
-        session.stage(stage, deadline, |_| Duration::MAX, ran_out);
+        let is_time_left =
+            |task: &Task| deadline.saturating_duration_since(Instant::now()) > SHORTEST.max(task.limit / 2);
+        session.stage(stage, deadline, LONGER, |task, status| {
+            matches!(status, Some(Status::TimedOut | Status::NotRun)) && is_time_left(task)
+        });
     }
     println!("{:.0} s in all; {}", begin.elapsed().as_secs_f64(), args.out.display());
     session.end()
+}
+
+/// Holds the folder until the file is closed.
+fn lock(folder: &Path) -> Result<File> {
+    let file = File::open(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            Err(format!("another run writes into {}; wait for its end, or name another folder", folder.display())
+                .into())
+        }
+        // Some file systems have no locks.
+        _ => Ok(file),
+    }
+}
+
+/// A folder for temporary files: the first with room, or else the first.
+fn work_folder(parents: &[PathBuf]) -> Result<TempDir> {
+    let mut folders: Vec<_> = parents.iter().map(tempfile::tempdir_in).collect();
+    let has_room = |folder: &std::io::Result<TempDir>| {
+        folder.as_ref().is_ok_and(|folder| {
+            let probe = folder.path().join("room");
+            let written = fs::write(&probe, vec![1; ROOM]).is_ok();
+            fs::remove_file(probe).is_ok() && written
+        })
+    };
+    let found = folders.iter().position(has_room).or_else(|| folders.iter().position(std::io::Result::is_ok));
+    let folder = folders.swap_remove(found.unwrap_or_default());
+    folder.map_err(|error| format!("no folder for temporary files: {error}; set TMPDIR").into())
 }
 
 struct Session<'a> {
@@ -85,90 +132,87 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs the tasks whose status asks for it, each within its limit and all until `end`.
-    fn stage(
+    /// Describes the adapter, at every start.
+    ///
+    /// # Errors
+    /// Results of another card.
+    fn describe(&mut self, stage: &Stage, end: Instant) -> Result<()> {
+        let task = &stage.tasks[0];
+        let known = self.results.get(stage.name, &task.name).is_some_and(|known| known.status == Status::Done);
+        let (outcome, log) = self.job(stage, task, DESCRIBED, end)();
+        if let Some(row) = outcome.rows.first() {
+            let text = |key| read::text(row, key).to_owned();
+            self.results.is_of(&Card { adapter: text("adapter"), driver: text("driver") })?;
+        }
+        if !known {
+            self.finish(outcome, &log);
+        }
+        Ok(())
+    }
+
+    /// Runs the tasks whose status asks for it, each within some of its limits and all until `end`.
+    fn stage(&mut self, stage: &Stage, end: Instant, limits: u32, is_open: impl Fn(&Task, Option<Status>) -> bool) {
+        self.tasks(stage, &stage.tasks, end, limits, &is_open);
+        if let Some(more) = &stage.more {
+            let more = more(&self.results);
+            self.tasks(stage, &more, end, limits, &is_open);
+        }
+    }
+
+    fn tasks(
         &mut self,
         stage: &Stage,
+        tasks: &[Task],
         end: Instant,
-        limit: impl Fn(&Task) -> Duration,
-        is_open: impl Fn(Option<Status>) -> bool,
+        limits: u32,
+        is_open: &impl Fn(&Task, Option<Status>) -> bool,
     ) {
-        for task in &stage.tasks {
-            let known = self.results.get(stage.name, &task.name);
-            if !is_open(known.map(|known| known.status)) {
-                continue;
+        thread::scope(|scope| {
+            let (sender, finished) = mpsc::channel();
+            let (mut tasks, mut running) = (tasks.iter(), 0);
+            loop {
+                let status = |task: &Task| self.results.get(stage.name, &task.name).map(|known| known.status);
+                let next = if running < stage.together { tasks.find(|task| is_open(task, status(task))) } else { None };
+                if let Some(task) = next {
+                    let (job, sender) = (self.job(stage, task, task.limit * limits, end), sender.clone());
+                    scope.spawn(move || drop(sender.send(job())));
+                    running += 1;
+                } else if running > 0 {
+                    running -= 1;
+                    let (outcome, log) = finished.recv().expect("a running job sends its outcome");
+                    self.finish(outcome, &log);
+                } else {
+                    break;
+                }
             }
-            let outcome = self.task(stage, task, limit(task), end);
-            println!("{}: {}: {}", stage.name, task.name, summary(&outcome));
-            let ran = outcome.status != Status::NotRun;
-            self.results.put(outcome);
-            if ran {
-                self.write();
-            }
-        }
+        });
     }
 
-    fn task(&mut self, stage: &Stage, task: &Task, limit: Duration, end: Instant) -> Outcome {
+    /// Runs a task, and returns the outcome and the lines for the log.
+    fn job<'a>(
+        &self,
+        stage: &Stage,
+        task: &'a Task,
+        limit: Duration,
+        end: Instant,
+    ) -> impl FnOnce() -> (Outcome, String) + Send + use<'a> {
         let known = self.results.get(stage.name, &task.name).cloned();
-        let mut outcome = Outcome {
-            stage: stage.name.to_owned(),
-            task: task.name.clone(),
-            status: Status::Done,
-            reason: String::new(),
-            seconds: 0.0,
-            rows: Vec::new(),
-        };
-        let invocations = match (task.prepare)(&self.results) {
-            Prepared::Run(invocations) => invocations,
-            Prepared::LeftOut(reason) => return Outcome { status: Status::LeftOut, reason, ..outcome },
-            Prepared::Failed(reason) => return Outcome { status: Status::Failed, reason, ..outcome },
-        };
-        let mut left = limit;
-        for (number, invocation) in invocations.iter().enumerate() {
-            let limit = left.min(end.saturating_duration_since(Instant::now()));
-            if limit < SHORTEST {
-                // An earlier try may have gone further.
-                let reason = "no time was left; run again to go on".to_owned();
-                let rows = known.map_or_else(Vec::new, |known| known.rows);
-                return Outcome { status: Status::NotRun, reason, rows, ..outcome };
-            }
-            task.reads.clear();
-            let finished = child::run(invocation, limit);
-            left = left.saturating_sub(Duration::from_secs_f64(finished.seconds));
-            outcome.seconds += finished.seconds;
-            self.keep(stage, task, &finished);
-            match task.reads.rows(&finished, number, known.as_ref()) {
-                Ok(rows) => outcome.rows.extend(rows),
-                Err(error) => (outcome.status, outcome.reason) = (Status::Failed, error),
-            }
-            match &finished.ending {
-                Ending::Succeeded => {}
-                Ending::TimedOut => {
-                    outcome.status = Status::TimedOut;
-                    outcome.reason = format!("stopped after {:.0} s", outcome.seconds);
-                }
-                Ending::Failed(_) if matches!(task.reads, Reads::Optional) => {
-                    outcome.status = Status::LeftOut;
-                    outcome.reason = read::last_words(&finished);
-                }
-                Ending::Failed(reason) => {
-                    outcome.status = Status::Failed;
-                    outcome.reason = format!("{reason}: {}", read::last_words(&finished));
-                }
-            }
-            if outcome.status != Status::Done {
-                break;
-            }
+        let (stage, prepared) = (stage.name, (task.prepare)(&self.results));
+        move || {
+            let mut log = String::new();
+            let outcome = run_task(stage, task, prepared, known.as_ref(), limit, end, &mut log);
+            (outcome, log)
         }
-        if outcome.status == Status::Failed && stage.name == plan::ADAPTER {
-            outcome.reason += &kit::what_vulkan_lacks();
-        }
-        outcome
     }
 
-    fn keep(&mut self, stage: &Stage, task: &Task, finished: &child::Finished) {
-        let (stdout, stderr) = (read::tail(&finished.stdout), read::tail(&finished.stderr));
-        let _ = write!(self.log, "== {}: {}\n{stdout}{stderr}\n", stage.name, task.name);
+    fn finish(&mut self, outcome: Outcome, log: &str) {
+        println!("{}: {}: {}", outcome.stage, outcome.task, summary(&outcome));
+        self.log += log;
+        let ran = outcome.status != Status::NotRun;
+        self.results.put(outcome);
+        if ran {
+            self.write();
+        }
     }
 
     fn write(&mut self) {
@@ -189,7 +233,7 @@ impl Session<'_> {
         for (file, svg) in plots::all(results)? {
             write(&out.join(file), &svg)?;
         }
-        write(&out.join("log.txt"), &self.log)
+        write(&out.join(LOG), &self.log)
     }
 
     fn end(mut self) -> Result<bool> {
@@ -203,10 +247,83 @@ impl Session<'_> {
     }
 }
 
+fn run_task(
+    stage: &str,
+    task: &Task,
+    prepared: Prepared,
+    known: Option<&Outcome>,
+    limit: Duration,
+    end: Instant,
+    log: &mut String,
+) -> Outcome {
+    let mut outcome = Outcome {
+        stage: stage.to_owned(),
+        task: task.name.clone(),
+        status: Status::Done,
+        reason: String::new(),
+        seconds: 0.0,
+        rows: Vec::new(),
+    };
+    let invocations = match prepared {
+        Prepared::Run(invocations) => invocations,
+        Prepared::LeftOut(reason) => return Outcome { status: Status::LeftOut, reason, ..outcome },
+        Prepared::NotRun(reason) => return Outcome { status: Status::NotRun, reason, ..outcome },
+        Prepared::Failed(reason) => return Outcome { status: Status::Failed, reason, ..outcome },
+    };
+    let mut left = limit;
+    for (number, invocation) in invocations.iter().enumerate() {
+        let limit = left.min(end.saturating_duration_since(Instant::now()));
+        if limit < SHORTEST {
+            return Outcome {
+                status: Status::NotRun,
+                reason: "no time was left; run again to go on".to_owned(),
+                ..outcome
+            };
+        }
+        task.reads.clear();
+        let finished = child::run(invocation, limit);
+        left = left.saturating_sub(Duration::from_secs_f64(finished.seconds));
+        outcome.seconds += finished.seconds;
+        let (stdout, stderr) = (read::tail(&finished.stdout), read::tail(&finished.stderr));
+        let _ = write!(log, "== {stage}: {}\n{stdout}{stderr}\n", task.name);
+        match task.reads.rows(&finished, number, known) {
+            Ok(rows) => outcome.rows.extend(rows),
+            Err(error) => (outcome.status, outcome.reason) = (Status::Failed, error),
+        }
+        match &finished.ending {
+            Ending::Succeeded => {}
+            Ending::TimedOut => {
+                outcome.status = Status::TimedOut;
+                outcome.reason = format!("stopped after {:.0} s", outcome.seconds);
+            }
+            Ending::Failed(_) if matches!(task.reads, Reads::Optional) => {
+                outcome.status = Status::LeftOut;
+                outcome.reason = read::last_words(&finished);
+            }
+            Ending::Failed(reason) => {
+                outcome.status = Status::Failed;
+                outcome.reason = format!("{reason}: {}", read::last_words(&finished));
+            }
+        }
+        if matches!(task.reads, Reads::Tests(_)) && outcome.status != Status::Done && suite::all_passed(&outcome.rows) {
+            // Another try would have no test to run.
+            outcome.status = Status::Done;
+            outcome.reason = format!("after the last test: {}", outcome.reason);
+        }
+        if outcome.status != Status::Done {
+            break;
+        }
+    }
+    if outcome.status == Status::Failed && stage == plan::ADAPTER {
+        outcome.reason += &kit::what_vulkan_lacks();
+    }
+    outcome
+}
+
 fn summary(outcome: &Outcome) -> String {
     let seconds = format!("{:.1} s", outcome.seconds);
     match outcome.status {
-        Status::Done => seconds,
+        Status::Done if outcome.reason.is_empty() => seconds,
         status => format!("{}, {seconds}: {}", report::word(status), outcome.reason),
     }
 }

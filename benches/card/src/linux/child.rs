@@ -1,6 +1,7 @@
 //! Programs with a time limit.
 
-use std::io::Read;
+use std::ffi::OsString;
+use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_current_process_group, kill_process_group};
 
 /// First argument of this program where it guards another.
 pub(crate) const GUARD: &str = "guard";
@@ -17,6 +18,11 @@ pub(crate) const GUARD: &str = "guard";
 const PAUSE: Duration = Duration::from_millis(10);
 /// Time for the rest of the output after the end of a program.
 const DRAIN: Duration = Duration::from_secs(1);
+/// Bytes of the outputs that are kept at most.
+const STDOUT: usize = 4 << 20;
+const STDERR: usize = 64 << 10;
+/// Exit code of a guard whose program was killed by a signal, less the signal.
+const SIGNALLED: i32 = 128;
 
 /// A program, its arguments and additions to the environment.
 #[derive(Debug, Clone)]
@@ -72,12 +78,13 @@ pub(crate) fn run(invocation: &Invocation, limit: Duration) -> Finished {
     command.arg(GUARD).arg(&invocation.program).args(&invocation.arguments).envs(invocation.variables.iter().cloned());
     // The end of the output is the reason of a failure.
     command.env("RUST_BACKTRACE", "0");
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // The guard sees the end of this program as the end of its input.
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return failed(format!("cannot start {program}: {error}")),
     };
-    let outputs = [collect(child.stdout.take()), collect(child.stderr.take())];
+    let outputs = [collect(child.stdout.take(), STDOUT), collect(child.stderr.take(), STDERR)];
     let ending = match wait(&mut child, start + limit) {
         Ok(Some(status)) if status.success() => Ending::Succeeded,
         Ok(Some(status)) => Ending::Failed(describe(status)),
@@ -88,8 +95,8 @@ pub(crate) fn run(invocation: &Invocation, limit: Duration) -> Finished {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait();
     let drained = Instant::now() + DRAIN;
+    let _ = wait(&mut child, drained);
     let [stdout, stderr] = outputs.map(|(text, reader)| {
         while !reader.is_finished() && Instant::now() < drained {
             thread::sleep(PAUSE);
@@ -99,18 +106,28 @@ pub(crate) fn run(invocation: &Invocation, limit: Duration) -> Finished {
     Finished { ending, stdout, stderr, seconds: start.elapsed().as_secs_f64() }
 }
 
-/// Replaces this process by another program, which the kernel kills when the parent process ends.
-pub(crate) fn guard(mut words: impl Iterator<Item = std::ffi::OsString>) -> String {
-    let Some(program) = words.next() else { return "guard: no program given".to_owned() };
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        return format!("guard: {error}");
+/// Runs a program in the group that this process leads, and kills the group when the driver ends. Returns the exit code.
+pub(crate) fn guard(mut words: impl Iterator<Item = OsString>) -> u8 {
+    thread::spawn(|| {
+        // The driver writes nothing: the end of the input is its own.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = kill_current_process_group(Signal::KILL);
+    });
+    let program = words.next().unwrap_or_default();
+    match Command::new(&program).args(words).stdin(Stdio::null()).status() {
+        Ok(status) => {
+            let code = status.code().or(status.signal().map(|signal| SIGNALLED + signal));
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+        }
+        Err(error) => {
+            eprintln!("error: cannot start {}: {error}", program.display());
+            127
+        }
     }
-    let error = Command::new(&program).args(words).exec();
-    format!("cannot start {}: {error}", program.display())
 }
 
 /// The status, or none at the deadline.
-fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
@@ -124,23 +141,30 @@ fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStat
 
 type Text = Arc<Mutex<Vec<u8>>>;
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> (Text, JoinHandle<()>) {
+/// Reads until the end, and keeps the last bytes: `most / 2` to `most`.
+fn collect(pipe: Option<impl Read + Send + 'static>, most: usize) -> (Text, JoinHandle<()>) {
     let text = Text::default();
     let shared = text.clone();
     let reader = thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
         let mut block = [0; 8192];
         while let Ok(len @ 1..) = pipe.read(&mut block) {
-            shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&block[..len]);
+            let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            // Half of it goes at once, so that most blocks move nothing.
+            if text.len() + len > most {
+                let old = text.len() - most / 2;
+                text.drain(..old);
+            }
+            text.extend_from_slice(&block[..len]);
         }
     });
     (text, reader)
 }
 
 fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (_, Some(signal)) => format!("killed by signal {signal}"),
-        _ => status.to_string(),
+    match status.code() {
+        Some(code @ 129..=192) => format!("killed by signal {}", code - SIGNALLED),
+        Some(code) => format!("exit code {code}"),
+        None => status.to_string(),
     }
 }

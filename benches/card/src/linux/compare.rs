@@ -7,7 +7,7 @@ use super::child::Invocation;
 use super::kit::Kit;
 use super::plan::{Prepared, Task};
 use super::read::{Reads, text};
-use super::results::Results;
+use super::results::{Results, Status};
 
 const STAGE: &str = "compare";
 /// The task that looks for torch.
@@ -35,7 +35,7 @@ print(json.dumps({
 
 pub(crate) fn tasks(kit: &Kit, args: &Args, work: &Path) -> Vec<Task> {
     let look = Invocation::new(&args.python, ["-c", LOOK]);
-    let mut tasks = vec![Task::of(PYTHON, 40, Reads::Optional, vec![look])];
+    let mut tasks = vec![Task::of(PYTHON, 30, Reads::Optional, vec![look])];
     let cases: &[&str] = if args.quick {
         &["65536:1"]
     } else {
@@ -53,7 +53,10 @@ fn task(kit: &Kit, args: &Args, work: &Path, case: &str) -> Task {
     let (rounds, seconds) = if args.quick { ("1", "0.05") } else { ("2", "0.4") };
     let prepare = move |results: &Results| {
         let Some(found) = results.get(STAGE, PYTHON).and_then(|found| found.rows.first()) else {
-            return Prepared::LeftOut("no torch to compare with".to_owned());
+            return match results.get(STAGE, PYTHON).map(|look| look.status) {
+                Some(Status::LeftOut) => Prepared::LeftOut("no torch to compare with".to_owned()),
+                _ => Prepared::NotRun("the look for torch has not ended".to_owned()),
+            };
         };
         let kind = text(found, "kind");
         let words = [&script, kind, "--cases", &own, "--rounds", rounds, "--seconds", seconds];

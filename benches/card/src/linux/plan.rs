@@ -13,26 +13,35 @@ use super::{compare, suite, vectors};
 pub(crate) const ADAPTER: &str = "adapter";
 /// In the order of the runs.
 pub(crate) const STAGES: [&str; 9] =
-    [ADAPTER, "first_step", "tests", "vectors", "steps", "compare", "variants", "training", "landscape"];
+    [ADAPTER, "steps", "compare", "variants", "first_step", "vectors", "training", "landscape", suite::STAGE];
+/// Of the tasks, in seconds of a run of [`MINUTES`], which they fill; and of a quick run.
+const LIMITS: [(u32, u32); STAGES.len()] =
+    [(30, 30), (170, 40), (120, 60), (50, 40), (25, 25), (25, 20), (25, 20), (35, 20), (60, 60)];
 
-/// Limits add up to that.
+/// Limits add up to this.
 pub(crate) const MINUTES: f64 = 9.0;
 
 /// The rules to measure.
 const RULES: &str = "adamw,sgd,sgd_momentum,lion,adam_amsgrad,lamb,adafactor";
+
+type More = Box<dyn Fn(&Results) -> Vec<Task>>;
 
 pub(crate) struct Stage {
     pub(crate) name: &'static str,
     /// Of all its tasks.
     pub(crate) limit: Duration,
     pub(crate) tasks: Vec<Task>,
+    /// Tasks that are known only after the others.
+    pub(crate) more: Option<More>,
+    /// Programs at a time; measurements have one.
+    pub(crate) together: usize,
 }
 
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) limit: Duration,
     /// The programs to run, one after the other.
-    pub(crate) prepare: Box<dyn Fn(&Results) -> Prepared>,
+    pub(crate) prepare: Box<dyn Fn(&Results) -> Prepared + Send + Sync>,
     pub(crate) reads: Reads,
 }
 
@@ -40,6 +49,8 @@ pub(crate) enum Prepared {
     Run(Vec<Invocation>),
     /// Needs something optional that the machine lacks.
     LeftOut(String),
+    /// Needs a task that is open.
+    NotRun(String),
     Failed(String),
 }
 
@@ -49,7 +60,7 @@ impl Task {
         name: impl Into<String>,
         limit: u32,
         reads: Reads,
-        prepare: impl Fn(&Results) -> Prepared + 'static,
+        prepare: impl Fn(&Results) -> Prepared + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), limit: Duration::from_secs(limit.into()), prepare: Box::new(prepare), reads }
     }
@@ -62,51 +73,70 @@ impl Task {
 /// All stages, in the order of their runs. `work` is a folder for temporary files.
 pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     let quick = args.quick;
-    let limits = |full: u32, small: u32| if quick { small } else { full };
     let programs = Programs { kit, work, seconds: if quick { "0.05" } else { "0.4" } };
     let few = "adamw,lamb";
     let rules = if quick { few } else { RULES };
-    let sizes: &[&str] = if quick { &["64Ki", "256Ki"] } else { &["1Mi", "16Mi", "64Mi", "256Mi"] };
-    let (middle, tensors) = if quick { ("64Ki", "200") } else { ("16Mi", "200,10000") };
+    let sizes: &[&str] = if quick { &["64Ki", "256Ki"] } else { &["64Mi", "16Mi", "256Mi", "1Mi"] };
+    let (middle, tensors, most) = if quick { ("64Ki", "200", "200") } else { ("16Mi", "200,10000", "10000") };
 
     let describe = Invocation::new(kit.program("throughput"), ["--describe"]);
     let adapter = vec![
         Task::of("describe", 20, Reads::Object, vec![describe]),
-        programs.steps("ceilings", 20, &["--rules", "adamw", "--sizes", sizes[sizes.len() - 2], "--clip", "off"]),
+        programs.steps("ceilings", 20, &["--rules", "adamw", "--sizes", sizes[0], "--clip", "off"]),
     ];
-    let mut steps: Vec<_> = sizes
-        .iter()
-        .map(|size| programs.steps(size, 60, &["--rules", rules, "--sizes", size, "--clip", "both"]))
-        .collect();
-    steps.push(programs.steps(
-        "tensors",
-        60,
-        &["--rules", rules, "--sizes", middle, "--clip", "both", "--tensors", tensors],
-    ));
+    let size = |size: &&str| programs.steps(size, 60, &["--rules", rules, "--sizes", size, "--clip", "both"]);
+    let mut steps: Vec<_> = sizes.iter().map(size).collect();
     if !quick {
-        steps.push(programs.steps("max", 60, &["--rules", few, "--sizes", "max", "--clip", "both"]));
+        // Second: no other task stands for it.
+        steps.insert(1, programs.steps("max", 60, &["--rules", few, "--sizes", "max", "--clip", "both"]));
     }
+    let many = ["--sizes", middle, "--clip", "both", "--tensors"];
+    steps.push(programs.steps("tensors", 60, &[&["--rules", rules], &many[..], &[tensors]].concat()));
+    let groups = format!("0,{most}");
+    steps.push(programs.steps(
+        "groups",
+        30,
+        &[&["--rules", "adamw"], &many[..], &[most, "--groups", &groups]].concat(),
+    ));
     let variants = if quick { &["64Ki"][..] } else { &["64Mi", "1Mi"] };
     let variants = variants.iter().map(|size| programs.variants(size)).collect();
-    // Another limit of the whole run divides alike.
-    let scaled = |seconds: u32| Duration::from_secs_f64(f64::from(seconds) * args.minutes / MINUTES);
-    let stage = |name, limit, mut tasks: Vec<Task>| {
-        for task in &mut tasks {
-            task.limit = task.limit.mul_f64(args.minutes / MINUTES);
-        }
-        Stage { name, limit: scaled(limit), tasks }
+    let tasks = [
+        adapter,
+        steps,
+        compare::tasks(kit, args, work),
+        variants,
+        vec![programs.first_steps(if quick { "64Ki" } else { "1Mi" })],
+        vectors::tasks(kit, work, quick),
+        vec![programs.training(args)],
+        vec![programs.landscape(quick)],
+        vec![suite::list(kit)],
+    ];
+    let stage = |((name, (full, small)), tasks): ((_, (u32, u32)), _)| Stage {
+        name,
+        limit: scaled(Duration::from_secs(if quick { small } else { full }.into()), args),
+        tasks: limited(tasks, args),
+        more: None,
+        together: 1,
     };
-    vec![
-        stage(ADAPTER, limits(40, 30), adapter),
-        stage("first_step", limits(40, 30), vec![programs.first_steps(if quick { "64Ki" } else { "1Mi" })]),
-        stage("tests", limits(120, 60), suite::tasks(kit, quick)),
-        stage("vectors", limits(40, 20), vectors::tasks(kit, work, quick)),
-        stage("steps", limits(150, 40), steps),
-        stage("compare", limits(120, 60), compare::tasks(kit, args, work)),
-        stage("variants", limits(60, 40), variants),
-        stage("training", limits(30, 20), vec![programs.training(args)]),
-        stage("landscape", limits(40, 20), vec![programs.landscape(quick)]),
-    ]
+    let mut stages: Vec<_> = STAGES.into_iter().zip(LIMITS).zip(tasks).map(stage).collect();
+    let tests = stages.last_mut().expect("the tests");
+    let (kit, args) = (kit.clone(), args.clone());
+    tests.more = Some(Box::new(move |results| limited(suite::tasks(&kit, quick, results), &args)));
+    // Tests measure nothing. Half of the cores leave some to the driver's own threads.
+    tests.together = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    stages
+}
+
+/// Another limit of the whole run divides alike.
+fn scaled(limit: Duration, args: &Args) -> Duration {
+    limit.mul_f64(args.minutes / MINUTES)
+}
+
+fn limited(mut tasks: Vec<Task>, args: &Args) -> Vec<Task> {
+    for task in &mut tasks {
+        task.limit = scaled(task.limit, args);
+    }
+    tasks
 }
 
 struct Programs<'a> {
@@ -140,7 +170,7 @@ impl Programs<'_> {
         let seconds = if self.seconds == "0.4" { "6" } else { "0.5" };
         let words = ["--variants", size, "--seconds", seconds, "--json", &to];
         let invocation = Invocation::new(self.kit.program("throughput"), words);
-        Task::of(size, 50, Reads::Rows(rows), vec![invocation])
+        Task::of(size, 40, Reads::Rows(rows), vec![invocation])
     }
 
     /// Time to the first step with an empty cache of the driver, with a filled one, and without any. One case per process:
@@ -155,7 +185,7 @@ impl Programs<'_> {
             .with("__GL_SHADER_DISK_CACHE_PATH", &*folder);
         let none = invocation.with("MESA_SHADER_CACHE_DISABLE", "true").with("__GL_SHADER_DISK_CACHE", "0");
         let caches = ["empty", "filled", "none"].map(|cache| ("cache", cache)).to_vec();
-        Task::of("driver cache", 40, Reads::Labelled(rows, caches), vec![kept.clone(), kept, none])
+        Task::of("driver cache", 25, Reads::Labelled(rows, caches), vec![kept.clone(), kept, none])
     }
 
     fn training(&self, args: &Args) -> Task {
@@ -166,7 +196,7 @@ impl Programs<'_> {
             words.extend(["--max-steps", "60"]);
         }
         let name = if data.is_some() { "MNIST" } else { "drawn digits" };
-        Task::of(name, 30, Reads::Epochs, vec![Invocation::new(self.kit.program("mlp_mnist"), words)])
+        Task::of(name, 25, Reads::Epochs, vec![Invocation::new(self.kit.program("mlp_mnist"), words)])
     }
 
     fn landscape(&self, quick: bool) -> Task {
@@ -176,6 +206,19 @@ impl Programs<'_> {
         let words = ["--device", "gpu", "--function", "rosenbrock,himmelblau", "--points", points, "--steps", steps];
         let words = [&words[..], &["--rules", "sgd,sgd_momentum,adam,adamw,lion", "--out", &out]].concat();
         let invocation = Invocation::new(self.kit.program("landscape"), words);
-        Task::of(format!("{points} points"), 40, Reads::Markdown(folder.join("races.md")), vec![invocation])
+        Task::of(format!("{points} points"), 35, Reads::Markdown(folder.join("races.md")), vec![invocation])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_stages_are_the_whole_time() {
+        let full: u32 = LIMITS.iter().map(|limit| limit.0).sum();
+        let small: u32 = LIMITS.iter().map(|limit| limit.1).sum();
+        assert_eq!(f64::from(full), MINUTES * 60.0);
+        assert!(small <= full);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Reads {
     Labelled(PathBuf, Vec<(&'static str, &'static str)>),
     /// The same from `compare.py`; without rows of ours it has failed, whatever it returns.
     Compared(PathBuf),
+    /// The modules that libtest lists.
+    Modules,
     /// What libtest prints about these tests.
     Tests(Vec<String>),
     /// Parameters after a replay.
@@ -64,6 +66,7 @@ impl Reads {
                 }
                 Ok(rows)
             }
+            Self::Modules if succeeded => suite::listed(finished),
             Self::Tests(names) => Ok(suite::rows(names, finished, known)),
             Self::Vector(case) if succeeded => case.row().map(|row| vec![row]),
             Self::Epochs => Ok(epochs(&finished.stdout)),
@@ -74,7 +77,7 @@ impl Reads {
                 row.insert("markdown".to_owned(), text.into());
                 Ok(vec![row])
             }
-            Self::Object | Self::Optional | Self::Vector(_) => Ok(Vec::new()),
+            Self::Object | Self::Optional | Self::Modules | Self::Vector(_) => Ok(Vec::new()),
             Self::Rows(_) | Self::Labelled(..) | Self::Compared(_) | Self::Markdown(_) if !succeeded => Ok(Vec::new()),
             Self::Rows(path) | Self::Labelled(path, _) | Self::Compared(path) | Self::Markdown(path) => {
                 Err(format!("{} was not written", path.display()))

@@ -101,10 +101,10 @@ fn stages(results: &Results) -> String {
     section
 }
 
-/// Tasks that are not done; those with one reason share it.
+/// Tasks that are not done, and notes; those with one reason share it.
 fn open(outcomes: &[&Outcome]) -> String {
     let mut reasons = Vec::<(String, Vec<&str>)>::new();
-    for outcome in outcomes.iter().filter(|outcome| outcome.status != Status::Done) {
+    for outcome in outcomes.iter().filter(|outcome| outcome.status != Status::Done || !outcome.reason.is_empty()) {
         let reason = outcome.reason.replace('|', "\\|").replace('\n', " ");
         let reason = format!("{}: {reason}", word(outcome.status));
         match reasons.iter_mut().find(|known| known.0 == reason) {
@@ -196,7 +196,9 @@ fn crossed(rows: &[&Row], column: &str, cell: impl Fn(&&Row) -> String) -> Strin
 
 fn labelled(name: &str, row: &Row) -> String {
     let clip = row.get("clip").and_then(Value::as_bool).unwrap_or_default();
-    format!("{name}{}", if clip { ", clipped" } else { "" })
+    let groups = row.get("groups").and_then(Value::as_u64).filter(|groups| *groups > 0);
+    let groups = groups.map_or_else(String::new, |groups| format!(", {groups} groups"));
+    format!("{name}{}{groups}", if clip { ", clipped" } else { "" })
 }
 
 /// Time to record a step, and time to the first one.

@@ -31,10 +31,17 @@ pub(crate) struct Outcome {
     pub(crate) stage: String,
     pub(crate) task: String,
     pub(crate) status: Status,
-    /// Why it is not done; empty otherwise.
+    /// Why it is not done, or a note; empty otherwise.
     pub(crate) reason: String,
     pub(crate) seconds: f64,
     pub(crate) rows: Vec<Row>,
+}
+
+/// What was measured, as the adapter names itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Card {
+    pub(crate) adapter: String,
+    pub(crate) driver: String,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +49,8 @@ pub(crate) struct Results {
     /// Version of the kit.
     pub(crate) kit: String,
     pub(crate) quick: bool,
+    /// None until an adapter was found.
+    pub(crate) card: Option<Card>,
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -52,7 +61,7 @@ impl Results {
     /// A file that cannot be read, and results of another kit or of other sizes.
     pub(crate) fn open(folder: &Path, kit: &str, quick: bool) -> Result<Self> {
         let path = folder.join(FILE);
-        let empty = Self { kit: kit.to_owned(), quick, outcomes: Vec::new() };
+        let empty = Self { kit: kit.to_owned(), quick, card: None, outcomes: Vec::new() };
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(empty),
@@ -74,15 +83,33 @@ impl Results {
         Ok(found)
     }
 
+    /// Stores the card at the first time.
+    ///
+    /// # Errors
+    /// Results of another card or driver.
+    pub(crate) fn is_of(&mut self, card: &Card) -> Result<()> {
+        let known = self.card.get_or_insert_with(|| card.clone());
+        if known == card {
+            return Ok(());
+        }
+        let name = |card: &Card| format!("{} ({})", card.adapter, card.driver);
+        Err(format!("the results are of {}, this is {}; name another folder", name(known), name(card)).into())
+    }
+
     pub(crate) fn get(&self, stage: &str, task: &str) -> Option<&Outcome> {
         self.outcomes.iter().find(|outcome| outcome.stage == stage && outcome.task == task)
     }
 
-    /// Adds an outcome, or replaces that of an earlier try.
-    pub(crate) fn put(&mut self, outcome: Outcome) {
+    /// Adds an outcome, or replaces that of an earlier try. A try that is not done keeps the earlier rows, if they are more.
+    pub(crate) fn put(&mut self, mut outcome: Outcome) {
         let same = |known: &&mut Outcome| known.stage == outcome.stage && known.task == outcome.task;
         match self.outcomes.iter_mut().find(same) {
-            Some(known) => *known = outcome,
+            Some(known) => {
+                if outcome.status != Status::Done && known.rows.len() > outcome.rows.len() {
+                    outcome.rows = std::mem::take(&mut known.rows);
+                }
+                *known = outcome;
+            }
             None => self.outcomes.push(outcome),
         }
     }

@@ -1,39 +1,62 @@
 //! The test suite: a task per module, so that a crash ends no other module.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::child::{self, Ending, Finished, Invocation};
+use super::child::{Ending, Finished, Invocation};
 use super::kit::Kit;
 use super::plan::{Prepared, Task};
 use super::read::{Reads, text};
-use super::results::{Outcome, Row};
+use super::results::{Outcome, Results, Row};
 
+pub(crate) const STAGE: &str = "tests";
+const LIST: &str = "list";
 /// Modules of a quick run.
 const QUICK: [&str; 5] = ["buffers", "bf16", "house", "objects", "skip"];
 
-pub(crate) fn tasks(kit: &Kit, quick: bool) -> Vec<Task> {
+/// The task whose rows are the modules.
+pub(crate) fn list(kit: &Kit) -> Task {
     let list = Invocation::new(kit.program("it"), ["--list", "--format", "terse"]);
-    let finished = child::run(&list, Duration::from_secs(20));
+    Task::of(LIST, 20, Reads::Modules, vec![list])
+}
+
+/// A row per module. Fails without tests.
+pub(crate) fn listed(finished: &Finished) -> Result<Vec<Row>, String> {
     let modules = modules(&finished.stdout);
     if modules.is_empty() {
-        let reason = format!("the test binary lists no tests: {}", super::read::last_words(&finished));
-        return vec![Task::new("list", 0, Reads::Object, move |_| Prepared::Failed(reason.clone()))];
+        return Err(format!("the test binary lists no tests: {}", super::read::last_words(finished)));
     }
-    let asked = modules.into_iter().filter(|(module, _)| !quick || QUICK.contains(&module.as_str()));
-    asked.map(|(module, names)| task(kit, module, names)).collect()
+    let row = |(module, tests): (String, Vec<String>)| {
+        [("module".to_owned(), module.into()), ("tests".to_owned(), tests.into())].into_iter().collect()
+    };
+    Ok(modules.into_iter().map(row).collect())
+}
+
+/// A task per listed module.
+pub(crate) fn tasks(kit: &Kit, quick: bool, results: &Results) -> Vec<Task> {
+    let rows = results.get(STAGE, LIST).map(|list| &list.rows[..]).unwrap_or_default();
+    let asked = rows.iter().filter(|row| !quick || QUICK.contains(&text(row, "module")));
+    let names = |row: &Row| {
+        let tests = row.get("tests").and_then(serde_json::Value::as_array).into_iter().flatten();
+        tests.filter_map(|test| Some(test.as_str()?.to_owned())).collect()
+    };
+    asked.map(|row| task(kit, text(row, "module").to_owned(), names(row))).collect()
 }
 
 fn task(kit: &Kit, module: String, names: Vec<String>) -> Task {
     let (program, repository) = (kit.program("it"), kit.repository().display().to_string());
-    let (stage, own, all) = ("tests", module.clone(), names.clone());
-    let prepare = move |results: &super::results::Results| {
-        let passed = passed(results.get(stage, &own));
+    let (own, all) = (module.clone(), names.clone());
+    let prepare = move |results: &Results| {
+        let passed = passed(results.get(STAGE, &own));
         let open = all.iter().map(String::as_str).filter(|name| !passed.contains(name));
         let words = ["--test-threads", "1", "--exact"].into_iter().chain(open);
         Prepared::Run(vec![Invocation::new(&program, words).with("CARGO_MANIFEST_DIR", &*repository)])
     };
-    Task::new(module, 90, Reads::Tests(names), prepare)
+    Task::new(module, 60, Reads::Tests(names), prepare)
+}
+
+/// Whether no test is open. A program may fail after its last test.
+pub(crate) fn all_passed(rows: &[Row]) -> bool {
+    !rows.is_empty() && rows.iter().all(|row| matches!(text(row, "result"), "ok" | "ignored"))
 }
 
 /// Test names by the module that contains them.

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     "clip",
     "elements",
     "tensors",
+    "groups",
     "cache",
     "seconds_median",
     "seconds_min",
