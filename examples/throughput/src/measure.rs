@@ -6,6 +6,8 @@ use crate::Result;
 
 /// Rounds that medians are taken over, at least.
 const ROUNDS: usize = 7;
+/// Seconds of turns before the first time counts, at most. They raise the clocks of a device.
+const WARM_UP: f64 = 0.2;
 /// Turns of one round, at most.
 pub(crate) const MOST_TURNS: u32 = 64;
 
@@ -47,10 +49,15 @@ pub(crate) fn measure<const N: usize>(mut subjects: [&mut Subject<'_>; N], secon
     Ok([(); N].map(|()| times.next().unwrap_or_default()))
 }
 
-/// The same for a list.
+/// The same for a list. Half of the time, at most [`WARM_UP`], warms up.
 pub(crate) fn measure_all(subjects: &mut [&mut Subject<'_>], seconds: f64) -> Result<Vec<Times>> {
     let mut turns = Vec::new();
-    let share = seconds / (subjects.len() * ROUNDS) as f64;
+    let start = Instant::now();
+    let warm_up = WARM_UP.min(seconds / 2.0);
+    while start.elapsed().as_secs_f64() < warm_up {
+        subjects[0](1)?;
+    }
+    let share = (seconds - warm_up) / (subjects.len() * ROUNDS) as f64;
     for subject in subjects.iter_mut() {
         // The first turn makes pipelines and touches memory.
         subject(1)?;
@@ -59,7 +66,6 @@ pub(crate) fn measure_all(subjects: &mut [&mut Subject<'_>], seconds: f64) -> Re
         turns.push(((share / start.elapsed().as_secs_f64()) as u32).clamp(1, MOST_TURNS));
     }
     let mut times = vec![Times::default(); subjects.len()];
-    let start = Instant::now();
     let mut rounds = 0;
     while rounds < ROUNDS || start.elapsed().as_secs_f64() < seconds {
         for ((subject, &turns), times) in subjects.iter_mut().zip(&turns).zip(&mut times) {
@@ -106,5 +112,19 @@ mod tests {
         assert_eq!([first.turns.len() as u32 + 2, second.wall.len() as u32 + 2], [one, other]);
         assert_eq!([first.median(), first.min(), first.spread()], [2.0, 2.0, 0.0]);
         assert!(second.turns.is_empty() && second.median() == quantile(&second.wall, 0.5));
+    }
+
+    #[test]
+    fn half_of_the_time_warms_up() {
+        let start = Instant::now();
+        let mut begun = Vec::new();
+        let mut subject = |turns| {
+            begun.push(start.elapsed().as_secs_f64());
+            std::thread::sleep(std::time::Duration::from_micros(100));
+            Ok(vec![1.0; turns as usize])
+        };
+        let [times] = measure([&mut subject], 0.1).expect("no errors");
+        let counted = begun.len() - times.wall.len();
+        assert!(begun[counted] >= 0.05, "{begun:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! The results as Markdown, for `docs/performance.md`.
 
+mod bars;
+mod compared;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -30,13 +33,14 @@ pub(crate) fn markdown(results: &Results) -> String {
     }
     let sections = [
         adapter(results),
+        bars::section(results),
         stages(results),
         tests(results),
         vectors(results),
         rates(results),
         tensors(results),
         costs(results),
-        compared(results),
+        compared::section(results),
         variants(results),
         training(results),
         landscape(results),
@@ -94,7 +98,8 @@ fn stages(results: &Results) -> String {
     for stage in STAGES {
         let outcomes: Vec<_> = results.stage(stage).collect();
         let done = outcomes.iter().filter(|outcome| outcome.status == Status::Done).count();
-        let seconds: f64 = outcomes.iter().map(|outcome| outcome.seconds).sum();
+        // A sum of nothing is -0.0.
+        let seconds = outcomes.iter().fold(0.0, |sum, outcome| sum + outcome.seconds);
         let open = if outcomes.is_empty() { "not run".to_owned() } else { open(&outcomes) };
         let _ = writeln!(section, "| {stage} | {done} of {} | {seconds:.1} | {open} |", outcomes.len());
     }
@@ -196,29 +201,39 @@ fn crossed(rows: &[&Row], column: &str, cell: impl Fn(&&Row) -> String) -> Strin
 
 fn labelled(name: &str, row: &Row) -> String {
     let clip = row.get("clip").and_then(Value::as_bool).unwrap_or_default();
-    let groups = row.get("groups").and_then(Value::as_u64).filter(|groups| *groups > 0);
-    let groups = groups.map_or_else(String::new, |groups| format!(", {groups} groups"));
+    let groups = Some(number(row, "groups")).filter(|groups| *groups > 0.0);
+    let groups = groups.map(|groups| format!(", groups: {groups}")).unwrap_or_default();
     format!("{name}{}{groups}", if clip { ", clipped" } else { "" })
+}
+
+/// The rows of the smallest size of each number of tensors.
+fn small_steps(results: &Results) -> impl Iterator<Item = &Row> {
+    let key = |row: &Row| ["tensors", "elements"].map(|key| number(row, key) as u64);
+    let mut smallest = BTreeMap::<u64, u64>::new();
+    for [tensors, elements] in steps(results).map(key) {
+        let known = smallest.entry(tensors).or_insert(elements);
+        *known = elements.min(*known);
+    }
+    let mut rows: Vec<_> = steps(results).filter(|row| smallest[&key(row)[0]] == key(row)[1]).collect();
+    rows.sort_by_key(|row| key(row)[0]);
+    rows.into_iter()
 }
 
 /// Time to record a step, and time to the first one.
 fn costs(results: &Results) -> String {
     let mut section = String::new();
-    let smallest = steps(results).map(|row| number(row, "elements") as u64).min();
-    let rows = steps(results).filter(|row| Some(number(row, "elements") as u64) == smallest);
-    let lines: Vec<_> = rows
+    let lines: Vec<_> = small_steps(results)
         .map(|row| {
             let [record, wall, device] =
                 ["record_microseconds", "wall_seconds_median", "seconds_median"].map(|key| number(row, key));
             let label = labelled(text(row, "rule"), row);
-            let tensors = number(row, "tensors");
-            format!("| {label} | {tensors} | {record:.1} | {:.1} | {:.1} |\n", wall * 1e6, device * 1e6)
+            let (tensors, elements) = (number(row, "tensors"), elements(row));
+            format!("| {label} | {tensors} | {elements} | {record:.1} | {:.1} | {:.1} |\n", wall * 1e6, device * 1e6)
         })
         .collect();
     if !lines.is_empty() {
-        let size = count(smallest.unwrap_or_default() as usize);
-        let _ = write!(section, "## Cost of a small step\n\n{size} parameters, µs.\n\n");
-        section += "| rule | tensors | recording | wall | device |\n|---|---|---|---|---|\n";
+        section += "## Cost of a step\n\nThe smallest size of each number of tensors, in µs.\n\n";
+        section += "| rule | tensors | parameters | recording | wall | device |\n|---|---|---|---|---|---|\n";
         section += &lines.concat();
     }
     let lines: Vec<_> = results
@@ -234,55 +249,6 @@ fn costs(results: &Results) -> String {
         section += &lines.concat();
     }
     section
-}
-
-/// AdamW of other libraries beside ours.
-fn compared(results: &Results) -> String {
-    let mut cases = BTreeMap::<_, Vec<(&str, &str, Vec<f64>)>>::new();
-    for row in results.rows("compare").filter(|row| row.contains_key("engine")) {
-        let clip = row.get("clip").and_then(Value::as_bool).unwrap_or_default();
-        let engines = cases.entry((number(row, "elements") as u64, number(row, "tensors") as u64, clip)).or_default();
-        let (engine, by) = (text(row, "engine"), text(row, "by"));
-        match engines.iter_mut().find(|known| known.0 == engine) {
-            Some(known) => known.2.push(number(row, "seconds_median")),
-            None => engines.push((engine, by, vec![number(row, "seconds_median")])),
-        }
-    }
-    if cases.is_empty() {
-        return String::new();
-    }
-    let installed = results.rows("compare").find(|row| row.contains_key("torch"));
-    let installed = installed
-        .into_iter()
-        .flat_map(|row| ["python", "torch", "apex", "bitsandbytes"].map(|name| format!("{name} {}", text(row, name))));
-    let mut section =
-        "## Other optimizers\n\nAdamW by turns in one run. A time / ours above 1 means that ours is faster. "
-            .to_owned();
-    section += &installed.collect::<Vec<_>>().join(", ");
-    section += ".\n\n| parameters | tensors | engine | on | ms | GB/s | time / ours |\n|---|---|---|---|---|---|---|\n";
-    for ((elements, tensors, clip), engines) in cases {
-        let times: Vec<_> = engines.iter().map(|(engine, by, times)| (engine, by, median(times))).collect();
-        let ours = times.iter().find(|(engine, ..)| engine.starts_with("wgpu-optim")).map(|(.., seconds)| *seconds);
-        for (engine, by, seconds) in times {
-            let rate = gigabytes(f64::from(if clip { 32 } else { 28 }) * elements as f64 / seconds);
-            let share = ours.map_or_else(|| "-".to_owned(), |ours| format!("{:.2}", seconds / ours));
-            let _ = writeln!(
-                section,
-                "| {} | {tensors} | {engine}{} | {by} | {:.3} | {rate} | {share} |",
-                count(elements as usize),
-                if clip { ", clipped" } else { "" },
-                seconds * 1e3
-            );
-        }
-    }
-    section
-}
-
-fn median(times: &[f64]) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    let middle = times.len() / 2;
-    if times.len().is_multiple_of(2) { f64::midpoint(times[middle - 1], times[middle]) } else { times[middle] }
 }
 
 /// Kernels of other shapes, the fastest first.
@@ -362,4 +328,58 @@ fn elements(row: &Row) -> String {
 
 fn gigabytes(rate: f64) -> String {
     format!("{:.1}", rate / 1e9)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Results with an outcome for each row.
+    pub(crate) fn results(rows: Vec<(&'static str, Value)>) -> Results {
+        let mut results = Results::default();
+        for (at, (stage, row)) in rows.into_iter().enumerate() {
+            results.put(Outcome {
+                stage: stage.to_owned(),
+                task: at.to_string(),
+                status: Status::Done,
+                reason: String::new(),
+                seconds: 0.25,
+                rows: row.as_object().cloned().into_iter().collect(),
+            });
+        }
+        results
+    }
+
+    fn step(tensors: u64, groups: u64, mebi: u64, record: f64) -> (&'static str, Value) {
+        let row = json!({"rule": "adamw", "elements": mebi << 20, "tensors": tensors, "groups": groups, "clip": true,
+            "ceiling_ratio": 0.5, "record_microseconds": record, "bytes_per_second": 1e9 * record});
+        ("steps", row)
+    }
+
+    #[test]
+    fn each_number_of_tensors_has_a_cost() {
+        let rows = vec![step(1, 0, 16, 1.0), step(1, 0, 1, 2.0), step(200, 0, 16, 3.0), step(10_000, 0, 16, 4.0)];
+        let costs = costs(&results(rows));
+        for (tensors, size, record) in [(1, "1 Mi", "2.0"), (200, "16 Mi", "3.0"), (10_000, "16 Mi", "4.0")] {
+            let line = format!("| adamw, clipped | {tensors} | {size} | {record} |");
+            assert!(costs.contains(&line), "{line} is missing: {costs}");
+        }
+        assert_eq!(costs.matches("adamw").count(), 3, "{costs}");
+    }
+
+    #[test]
+    fn groups_have_lines_of_their_own() {
+        let table = tensors(&results(vec![step(10_000, 0, 16, 3.0), step(10_000, 10_000, 16, 4.0)]));
+        assert!(table.contains("| adamw, clipped | 3.0 (0.50) |"), "{table}");
+        assert!(table.contains("| adamw, clipped, groups: 10000 | 4.0 (0.50) |"), "{table}");
+    }
+
+    #[test]
+    fn empty_stages_take_no_time() {
+        let report = stages(&results(vec![step(1, 0, 1, 1.0)]));
+        assert!(report.contains("| steps | 1 of 1 | 0.2 |"), "{report}");
+        assert!(report.contains("| compare | 0 of 0 | 0.0 | not run |"), "{report}");
+    }
 }
