@@ -61,7 +61,23 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
     case.grad_places = (0..rng.random_range(0..4)).map(|_| place(rng, len)).collect();
     let count = rng.random_range(4..16);
     case.calls = (0..count).map(|_| call(rng, &case, name, len, Within::Program)).collect();
+    if chance(rng, 0.4) {
+        add_detour(rng, &mut case, len);
+    }
     case
+}
+
+/// Restores a snapshot after some of the calls, and makes a step after that.
+fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize) {
+    let end = rng.random_range(1..=case.calls.len());
+    let mut after = vec![Call::Restore(2)];
+    if rng.random() {
+        // The schedule goes, and a momentum that it has cycled stays.
+        after.push(Call::SetLr(0.25));
+    }
+    after.push(Call::Step(gradients(rng, case, len)));
+    case.calls.splice(end..end, after);
+    case.calls.insert(rng.random_range(0..end), Call::Snapshot(2));
 }
 
 fn chance(rng: &mut StdRng, probability: f64) -> bool {
@@ -143,7 +159,8 @@ fn changed(rng: &mut StdRng, key: &str, value: &Value) -> Value {
 }
 
 fn clip(rng: &mut StdRng) -> Option<Clip> {
-    let limit = pick(rng, &[1e-3, 0.5, 10.0, 1e4]);
+    // Norms of ten to ten thousand elements lie in these four decades.
+    let limit = pick(rng, &[1e-3, 10f64.powf(rng.random_range(0.0..4.0))]);
     let order = pick(rng, &[1.0, 2.0, 2.0, f64::INFINITY]);
     Some(match rng.random_range(0..9) {
         0..3 => return None,
@@ -170,7 +187,7 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
     let lr = pick(rng, &[1.0, 0.125, 0.01]);
     let steps = rng.random_range(2..12);
     let of_few = |rng: &mut StdRng| (0..2).map(|_| schedule(rng, depth + 1)).collect::<Vec<_>>();
-    match rng.random_range(0..if depth == 0 { 17 } else { 12 }) {
+    match rng.random_range(0..if depth == 0 { 20 } else { 12 }) {
         0 => Schedule::warmup_cosine(lr, steps / 2, steps),
         1 => Cosine::new(lr, steps).into(),
         2 => Exponential::new(lr, 0.5).into(),
@@ -185,9 +202,9 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
         11 => Noam::new(64, 3).into(),
         // Ends after some steps.
         12 => OneCycle::new(lr, steps).into(),
-        13 => OneCycle::new(lr, 40).with_cycle_momentum(rng.random()).into(),
-        14 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(rng.random()).into(),
-        15 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
+        13..15 => OneCycle::new(lr, 40).with_cycle_momentum(rng.random()).into(),
+        15..17 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(rng.random()).into(),
+        17 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
         _ => Chained::new(of_few(rng)).into(),
     }
 }

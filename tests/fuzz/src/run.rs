@@ -117,7 +117,7 @@ struct Run<'a> {
     grads: Vec<Placed>,
     reference: Reference,
     /// With the gradient scale of then.
-    snapshots: [Option<(Snapshot, Kept, f32)>; 2],
+    snapshots: [Option<(Snapshot, Kept, f32)>; 3],
     grad_scale: f32,
     /// Gradients of a step that the reference makes with the device's clip coefficient.
     waiting: Option<Vec<f32>>,
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
             at: 0,
             grads,
             reference,
-            snapshots: [None, None],
+            snapshots: [None, None, None],
             grad_scale: 1.0,
             waiting: None,
             steps: 0,
@@ -228,10 +228,10 @@ impl<'a> Run<'a> {
                 let reference = self.reference.snapshot();
                 let (snapshot, reference) =
                     (snapshot.map_err(|e| e.to_string())?, reference.map_err(|e| e.to_string())?);
-                self.snapshots[number % 2] = Some((snapshot, reference, self.grad_scale));
+                self.snapshots[number % 3] = Some((snapshot, reference, self.grad_scale));
             }
             Call::Restore(number) => {
-                if let Some((snapshot, reference, grad_scale)) = &self.snapshots[number % 2] {
+                if let Some((snapshot, reference, grad_scale)) = &self.snapshots[number % 3] {
                     let params = &self.params[self.at];
                     let on_device = params.with(|params| self.optimizer.restore(encoder, params, snapshot));
                     agree(on_device, self.reference.restore(reference, self.case.replays))?;
@@ -291,7 +291,7 @@ impl<'a> Run<'a> {
     /// Records calls on the device alone, and drops them.
     fn drop_calls(&mut self, calls: &[Call]) -> Result<(), String> {
         let mut dropped = self.machine.encoder();
-        let mut taken = [None, None];
+        let mut taken = [None, None, None];
         for call in calls {
             let params = &self.params[self.at];
             // Whether a call is refused depends on those before it.
@@ -304,11 +304,11 @@ impl<'a> Run<'a> {
                 Call::Train => params.with(|params| self.optimizer.train(&mut dropped, params)),
                 Call::Snapshot(number) => {
                     let snapshot = params.with(|params| self.optimizer.snapshot(&mut dropped, params));
-                    snapshot.map(|snapshot| taken[number % 2] = Some(snapshot))
+                    snapshot.map(|snapshot| taken[number % 3] = Some(snapshot))
                 }
                 Call::Restore(number) => {
-                    let kept = self.snapshots[number % 2].as_ref().map(|(snapshot, ..)| snapshot);
-                    let snapshot = taken[number % 2].as_ref().or(kept);
+                    let kept = self.snapshots[number % 3].as_ref().map(|(snapshot, ..)| snapshot);
+                    let snapshot = taken[number % 3].as_ref().or(kept);
                     let mut restore =
                         |snapshot| params.with(|params| self.optimizer.restore(&mut dropped, params, snapshot));
                     snapshot.map_or(Ok(()), |snapshot| restore(snapshot))
