@@ -160,7 +160,8 @@ fn changed(rng: &mut StdRng, key: &str, value: &Value) -> Value {
 
 fn clip(rng: &mut StdRng) -> Option<Clip> {
     // Norms of ten to ten thousand elements lie in these four decades.
-    let limit = pick(rng, &[1e-3, 10f64.powf(rng.random_range(0.0..4.0))]);
+    let near = 10f64.powf(rng.random_range(0.0..4.0));
+    let limit = pick(rng, &[1e-3, near]);
     let order = pick(rng, &[1.0, 2.0, 2.0, f64::INFINITY]);
     Some(match rng.random_range(0..9) {
         0..3 => return None,
@@ -261,8 +262,13 @@ fn groups(rng: &mut StdRng, case: &Case) -> Vec<(String, GroupOptions)> {
         }
         if chance(rng, 0.25) { options.frozen() } else { options }
     };
-    let named = layout.groups().iter().filter_map(|name| chance(rng, 0.8).then(|| (name.clone(), options(rng))));
-    named.collect()
+    let mut named = Vec::new();
+    for name in layout.groups() {
+        if chance(rng, 0.8) {
+            named.push((name.clone(), options(rng)));
+        }
+    }
+    named
 }
 
 fn place(rng: &mut StdRng, len: usize) -> Place {

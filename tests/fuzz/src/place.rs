@@ -31,9 +31,10 @@ pub struct Placed {
 
 impl Placed {
     pub fn new(device: &Device, place: &Place, layout: &Layout, dtype: Dtype) -> Self {
-        let (spaces, ahead, one_buffer) = match place {
-            Place::Whole | Place::Rounded => (vec![0..layout.len()], 0, false),
-            Place::Slice { ahead } => (vec![0..layout.len()], *ahead, false),
+        let whole = || std::iter::once(0..layout.len()).collect();
+        let (spaces, ahead, one_buffer): (Vec<_>, _, _) = match place {
+            Place::Whole | Place::Rounded => (whole(), 0, false),
+            Place::Slice { ahead } => (whole(), *ahead, false),
             Place::Cut { at, ahead, one_buffer } => {
                 let mut at: Vec<usize> = at.iter().map(|&at| at.min(layout.len())).collect();
                 at.sort_unstable();

@@ -309,17 +309,17 @@ impl<'a> Run<'a> {
                 Call::Restore(number) => {
                     let kept = self.snapshots[number % 3].as_ref().map(|(snapshot, ..)| snapshot);
                     let snapshot = taken[number % 3].as_ref().or(kept);
-                    let mut restore =
+                    let restore =
                         |snapshot| params.with(|params| self.optimizer.restore(&mut dropped, params, snapshot));
-                    snapshot.map_or(Ok(()), |snapshot| restore(snapshot))
+                    snapshot.map_or(Ok(()), restore)
                 }
                 _ => Ok(()),
             };
         }
-        if calls.len() % 2 == 0 {
-            drop(dropped)
+        if calls.len().is_multiple_of(2) {
+            drop(dropped);
         } else {
-            drop(dropped.finish())
+            drop(dropped.finish());
         }
         for snapshot in taken.into_iter().flatten() {
             let mut encoder = self.machine.encoder();
@@ -456,7 +456,9 @@ impl<'a> Run<'a> {
             let divisor = if clip.exact { norm } else { norm + 1e-6 };
             let coef = if divisor <= clip.max_norm as f32 { 1.0 } else { clip.max_norm as f32 / divisor };
             compare("clip_coef", &[stats.clip_coef], &[coef])?;
-            grads.iter_mut().for_each(|grad| *grad *= coef);
+            for grad in &mut grads {
+                *grad *= coef;
+            }
         }
         agree(Ok(()), self.reference.make(Action::Step(grads)))
     }

@@ -77,18 +77,20 @@ fn candidates(case: &Case) -> Vec<Case> {
     }
     for i in 0..case.param_places.len() {
         add(&|case| drop(case.param_places.remove(i)));
-        simpler_places(&case.param_places[i])
-            .into_iter()
-            .for_each(|place| add(&|case| case.param_places[i] = place.clone()));
+        for place in simpler_places(&case.param_places[i]) {
+            add(&|case| case.param_places[i] = place.clone());
+        }
     }
     for i in 0..case.grad_places.len() {
         add(&|case| drop(case.grad_places.remove(i)));
-        simpler_places(&case.grad_places[i])
-            .into_iter()
-            .for_each(|place| add(&|case| case.grad_places[i] = place.clone()));
+        for place in simpler_places(&case.grad_places[i]) {
+            add(&|case| case.grad_places[i] = place.clone());
+        }
     }
     for i in 0..calls {
-        simpler_calls(&case.calls[i]).into_iter().for_each(|call| add(&|case| case.calls[i] = call.clone()));
+        for call in simpler_calls(&case.calls[i]) {
+            add(&|case| case.calls[i] = call.clone());
+        }
         if let Call::Together(calls) = &case.calls[i] {
             add(&|case| drop(case.calls.splice(i..=i, calls.clone())));
         }
