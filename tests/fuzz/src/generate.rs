@@ -160,8 +160,8 @@ fn changed(rng: &mut StdRng, key: &str, value: &Value) -> Value {
 
 fn clip(rng: &mut StdRng) -> Option<Clip> {
     // Norms of ten to ten thousand elements lie in these four decades.
-    let near = 10f64.powf(rng.random_range(0.0..4.0));
-    let limit = pick(rng, &[1e-3, near]);
+    let likely = 10f64.powi(rng.random_range(0..4)) * pick(rng, &[1.0, 2.0, 5.0]);
+    let limit = pick(rng, &[1e-3, likely, likely, likely]);
     let order = pick(rng, &[1.0, 2.0, 2.0, f64::INFINITY]);
     Some(match rng.random_range(0..9) {
         0..3 => return None,
