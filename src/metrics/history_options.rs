@@ -20,8 +20,8 @@ impl HistoryOptions {
         Self { steps, norms_every: None, per_group: false }
     }
 
-    /// Samples the metrics in the first of every `steps` steps: [`Stats::param_norm`] and the fields after it. `steps`
-    /// is 1 or more. Default: never.
+    /// Samples the metrics in the first of every `steps` steps: [`Stats::param_norm`](super::Stats::param_norm) and the
+    /// fields after it. `steps` is 1 or more. Default: never.
     ///
     /// # Performance considerations
     /// A sampled step computes the global norm, and reads parameters, gradients and states a second time: one more
@@ -38,7 +38,7 @@ impl HistoryOptions {
         self
     }
 
-    /// Also samples the metrics of each group of the layout: [`History::groups`]. Requires
+    /// Also samples the metrics of each group of the layout: [`History::groups`](super::History::groups). Requires
     /// [`HistoryOptions::with_norms_every`]. Default: only over all parameters. On a device, each stored step takes 32
     /// bytes more for every group after the first.
     #[must_use]

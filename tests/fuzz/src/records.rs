@@ -7,7 +7,7 @@ const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 /// Maximum roundings that an element's square goes through in the sums of the metrics, up to 30,000 elements.
 const ROUNDINGS: f64 = 34.0;
 
-/// Compares statistics, or lists of them. All numbers are equal, but for norms of updates: see [`compare_updates`].
+/// Compares statistics, or lists of them. All numbers are equal, but for norms of updates, which have a bound.
 pub fn compare_records(what: &str, device: &Value, reference: &Value) -> Result<(), String> {
     match (device, reference) {
         (Value::Array(device), Value::Array(reference)) if device.len() == reference.len() => {
