@@ -352,3 +352,38 @@ fn what_cannot_be_restored_is_refused_and_changes_nothing() {
     assert!(matches!(optimizer.snapshot(&params[1..]), Err(Error::LengthMismatch { .. })));
     assert_eq!(params, random(1, LEN));
 }
+
+/// The momentum that a schedule set outlasts `set_lr`, also after a restoration.
+#[test]
+fn a_cycled_momentum_is_that_of_the_snapshot_after_set_lr() {
+    let layout = Layout::flat(1).unwrap();
+    let builder = Optimizer::builder(Sgd::default()).schedule(OneCycle::new(1.0, 10));
+    for detour in [false, true] {
+        let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &[0.0]);
+        let (mut reference, mut params) = (builder.clone().build_cpu(&layout).unwrap(), [0.0]);
+        trainer.step(&[1.0]);
+        reference.step(&mut params, &[1.0]).unwrap();
+        if detour {
+            let mut recorded = encoder(trainer.gpu);
+            let snapshot = trainer.optimizer.snapshot(&mut recorded, &trainer.params).unwrap();
+            trainer.gpu.queue.submit([recorded.finish()]);
+            let cpu_snapshot = reference.snapshot(&params).unwrap();
+            for _ in 0..2 {
+                trainer.step(&[1.0]);
+                reference.step(&mut params, &[1.0]).unwrap();
+            }
+            let mut recorded = encoder(trainer.gpu);
+            trainer.optimizer.restore(&mut recorded, &trainer.params, &snapshot).unwrap();
+            trainer.gpu.queue.submit([recorded.finish()]);
+            reference.restore(&mut params, &cpu_snapshot).unwrap();
+        }
+        trainer.optimizer.set_lr(1.0).unwrap();
+        reference.set_lr(1.0).unwrap();
+        trainer.step(&[1.0]);
+        reference.step(&mut params, &[1.0]).unwrap();
+        // 0.04 of the first step; then 1 and 0.95 of the buffer.
+        for param in [trainer.params()[0], params[0]] {
+            assert!((param + 1.99).abs() < 1e-6, "{param}, detour: {detour}");
+        }
+    }
+}
