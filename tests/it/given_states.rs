@@ -3,7 +3,9 @@
 use crate::common::numbers::random;
 use crate::common::{Trainer, cpu_bits, device, set_state};
 use wgpu_optim::history::HistoryOptions;
-use wgpu_optim::{Adam, AdamW, CpuOptimizer, Error, Layout, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd};
+use wgpu_optim::{
+    Adam, AdamW, CpuOptimizer, Error, Layout, NonFinite, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd,
+};
 
 const LEN: usize = 40 * 30 + 30;
 
@@ -207,20 +209,34 @@ fn step_counts_wrap_around_on_both_engines() {
 /// The sums of a sample before `set_applied_steps` belong to no later step.
 #[test]
 fn a_sample_of_another_step_is_not_reported() {
-    let builder = rule("sgd").history(HistoryOptions::steps(4).with_norms_every(2));
+    let history = HistoryOptions::steps(4).with_norms_every(2);
+    let builder = rule("sgd").on_nonfinite(NonFinite::Skip).history(history);
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout(), &random(1, LEN));
     let (mut reference, mut params) = (builder.build_cpu(&layout()).unwrap(), random(1, LEN));
-    for seed in 0..3 {
-        trainer.step(&random(seed, LEN));
-        reference.step(&mut params, &random(seed, LEN)).unwrap();
+    // The third is sampled: two steps are applied then and one is skipped.
+    for grads in [random(2, LEN), vec![f32::NAN; LEN], random(3, LEN)] {
+        trainer.step(&grads);
+        reference.step(&mut params, &grads).unwrap();
     }
-    // The third step was sampled; so is the one after position 2, but not that after position 3.
-    trainer.optimizer.set_applied_steps(3).unwrap();
-    reference.set_applied_steps(3).unwrap();
-    let after = [trainer.step(&random(4, LEN)), reference.step(&mut params, &random(4, LEN)).unwrap()];
-    assert_eq!(after.map(|stats| (stats.step, stats.param_norm)), [(4, None); 2]);
     trainer.optimizer.set_applied_steps(1).unwrap();
     reference.set_applied_steps(1).unwrap();
-    let after = [trainer.step(&random(5, LEN)), reference.step(&mut params, &random(5, LEN)).unwrap()];
-    assert_eq!(after.map(|stats| (stats.step, stats.param_norm)), [(2, None); 2]);
+    // The counts are those of the sampled step again.
+    let after = [trainer.step(&random(4, LEN)), reference.step(&mut params, &random(4, LEN)).unwrap()];
+    assert_eq!(after.map(|stats| (stats.step, stats.skipped, stats.param_norm)), [(2, 1, None); 2]);
+}
+
+/// A non-finite gradient before `set_applied_steps` is that of no later step.
+#[test]
+fn a_bad_gradient_of_another_step_is_not_reported() {
+    let builder = rule("sgd");
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout(), &random(1, LEN));
+    let (mut reference, mut params) = (builder.build_cpu(&layout()).unwrap(), random(1, LEN));
+    let mut bad = random(2, LEN);
+    bad[7] = f32::INFINITY;
+    let found = [trainer.step(&bad), reference.step(&mut params, &bad).unwrap()];
+    assert_eq!(found.map(|stats| stats.first_nonfinite), [Some(7); 2]);
+    trainer.optimizer.set_applied_steps(2).unwrap();
+    reference.set_applied_steps(2).unwrap();
+    let after = [trainer.step(&random(3, LEN)), reference.step(&mut params, &random(3, LEN)).unwrap()];
+    assert_eq!(after.map(|stats| (stats.step, stats.first_nonfinite)), [(3, None); 2]);
 }
