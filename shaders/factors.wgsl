@@ -1,7 +1,7 @@
 // The factor table: running means of squared gradients per row and per column of each matrix, and per element of each
 // vector. A line is a row or a column; a partial is the sum over 64 elements of a line.
 
-import package::device::control_uniform::{control};
+import package::device::multiply_twice::{zero_of_applied};
 import factor_table::{factors};
 
 // In order: the header; nine words per axis; the factors; the mean of the row factors of each matrix; the partials.
@@ -66,7 +66,7 @@ fn variance_of(index: u32, tensor: u32) -> f32 {
     let matrix = row / factors[columns + LEN];
     let mean = bitcast<f32>(factors[factors[MEANS] + factors[rows + FIRST_MATRIX] + matrix]);
     // Divides first: the product of two factors could leave the range of f32. The integer operation keeps this order, as
-    // in device/multiply_twice.wgsl: `apply` is 1 here.
-    let share = bitcast<f32>(bitcast<u32>(row_var / mean) ^ (control.apply - 1u));
+    // in device/multiply_twice.wgsl.
+    let share = bitcast<f32>(bitcast<u32>(row_var / mean) ^ zero_of_applied());
     return share * factor(columns, matrix * stride + offset % stride);
 }

@@ -8,8 +8,7 @@ mod snapshot;
 pub use snapshot::CpuSnapshot;
 
 use crate::error::WITH_PADDING;
-use crate::factors::FactorValues;
-use crate::factors::NAMES;
+use crate::factors::{FactorValues, NAMES};
 use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE, StepHead};
@@ -279,7 +278,7 @@ impl CpuOptimizer {
     /// # Errors
     /// Those of [`Schedule::lr`](crate::Schedule::lr).
     pub fn lr(&self) -> Result<f64, Error> {
-        self.plan.lr()
+        self.plan.state.lr()
     }
 
     /// Replaces the schedule by one learning rate from the next step on, as assigning a parameter group's `lr` in PyTorch.

@@ -257,8 +257,7 @@ impl Optimizer {
     /// # Errors
     /// Those of [`Schedule::lr`](crate::Schedule::lr).
     pub fn lr(&self) -> Result<f64, Error> {
-        let state = self.host_state().plan;
-        state.schedule.value(state.recorded)
+        self.host_state().plan.lr()
     }
 
     /// Replaces the schedule by one learning rate from the next recorded step on, as assigning a parameter group's `lr`
@@ -277,8 +276,8 @@ impl Optimizer {
     /// A value creates no wgpu object; neither does a buffer among those used last.
     ///
     /// # Errors
-    /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse; [`Error::MissingUsage`],
-    /// [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
+    /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse;
+    /// [`Error::MissingUsage`], [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         match scale.into() {

@@ -125,11 +125,6 @@ impl StepPlan {
         })
     }
 
-    /// The learning rate of the next step.
-    pub(crate) fn lr(&self) -> Result<f64, Error> {
-        self.state.schedule.value(self.state.recorded)
-    }
-
     /// Replaces the schedule by one learning rate.
     pub(crate) fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
         let schedule = Schedule::constant(lr);
@@ -182,7 +177,7 @@ impl StepPlan {
 
     /// Whether the step computes the norm whatever the policy for non-finite gradients.
     fn computes_norm(&self) -> bool {
-        self.segments.is_some() || self.clip.is_computed || self.state.is_scaled
+        self.segments.is_some() || self.clip.is_computed || self.state.grad_scale.is_some()
     }
 
     fn on_nonfinite(&self) -> NonFinite {
@@ -270,12 +265,12 @@ impl StepPlan {
     }
 
     pub(crate) fn cycles_momentum(&self) -> bool {
-        self.state.momentum.is_some()
+        self.state.momentum().is_some()
     }
 
     /// Refuses calls that need training parameters between `eval` and `train`.
     pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
-        if self.state.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
+        if *self.state.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
     }
 
     /// The rule's auxiliary update of that name.
@@ -302,7 +297,7 @@ impl StepPlan {
 
     fn set_momentum(&mut self, momentum: f64) -> Result<(), Error> {
         self.rule = self.rule.with_cycled_momentum(momentum)?;
-        self.state.momentum = Some(momentum);
+        self.state.follow_momentum(momentum);
         Ok(())
     }
 
@@ -321,10 +316,10 @@ impl StepPlan {
         };
         let clip = if self.clip.limit.is_some() { CLIP } else { 0 };
         let exact = if self.clip.exact { EXACT } else { 0 };
-        let given = if self.state.has_given_states { GIVEN_STATES } else { 0 };
+        let given = if *self.state.has_given_states { GIVEN_STATES } else { 0 };
         Ok(StepHead {
             lr,
-            inv_scale: sign / self.state.grad_scale,
+            inv_scale: sign / self.state.grad_scale.unwrap_or(1.0),
             clip_limit: self.clip.limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact | given,
         })

@@ -4,8 +4,10 @@
 // of 64 per 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
+import package::kernels::control::{has_initial_states};
 import package::kernels::update_elements::{StepContext, first_element, update_elements};
 import interface::{unpack_scalar_state};
+import step_uniforms::{uniforms};
 
 @compute @workgroup_size(64)
 fn auxiliary_update(
@@ -16,6 +18,7 @@ fn auxiliary_update(
     let element = first_element(workgroup, grid, lane);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let t = control.step;
-    let context = StepContext(true, vec2<f32>(1.0), 0u, t, t == 0u, control.bias_correction, scalar_state);
+    let is_first = has_initial_states(t, 0u, uniforms.head.flags);
+    let context = StepContext(true, vec2<f32>(1.0), 0u, t, is_first, control.bias_correction, scalar_state);
     _ = update_elements(element, context);
 }

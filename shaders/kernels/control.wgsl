@@ -54,6 +54,11 @@ const NONE: u32 = 0xffffffffu;
 // |x| is infinite or NaN from these bits on.
 const INFINITE: u32 = 0x7f800000u;
 
+// Whether the states hold their initial values. `first` is the step's number if no step was applied before.
+fn has_initial_states(t: u32, first: u32, flags: u32) -> bool {
+    return (t == first) & ((flags & GIVEN_STATES) == 0u);
+}
+
 // Flat index of the first non-finite gradient among `index` to `index + 3`, given the bits of their absolute values.
 fn first_nonfinite(bits: vec4<u32>, index: u32) -> u32 {
     let found = select(vec4<u32>(NONE), index + vec4<u32>(0u, 1u, 2u, 3u), bits >= vec4<u32>(INFINITE));

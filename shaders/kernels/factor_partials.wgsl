@@ -6,7 +6,7 @@
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::device::group_lookup::search::{find_span, groups};
-import package::device::multiply_twice::{multiply_twice};
+import package::device::multiply_twice::{apply_grad_factors, zero_of_applied};
 import package::factors::{
     ACTIVE,
     FIRST_PARTIAL,
@@ -54,11 +54,8 @@ fn sum_partial(partial: u32) {
             continue;
         }
         if active_elements == 2u || is_active(element) {
-            // `apply` is 1 here.
             let raw = vec4<f32>(bitcast<f32>(load_grad(element - chunk.start).x));
-            let factors = control.grad_factors;
-            let scaled = multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), control.apply - 1u);
-            let grad = clip_by_value(scaled).x;
+            let grad = clip_by_value(apply_grad_factors(raw, control.grad_factors, zero_of_applied())).x;
             sum = sum + grad * grad;
         }
     }

@@ -6,9 +6,9 @@
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
-import package::device::multiply_twice::{multiply_twice};
+import package::device::multiply_twice::{apply_grad_factors, zero_of_applied};
 import package::device::quad_options::{QuadOptions};
-import package::kernels::control::{GIVEN_STATES};
+import package::kernels::control::{has_initial_states};
 import package::rule::step::{StepScalars};
 import package::tile::{TILE_LEN};
 import factored_variance::{with_variance};
@@ -49,16 +49,13 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
             let counts = options.is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
             // Wraps around if the chunk begins within the quad; elements before the chunk do not count.
             let element = index - chunk.start;
-            // `apply` is 1 here.
-            let raw = bitcast<vec4<f32>>(load_grad(element));
-            let factors = control.grad_factors;
-            let grad = multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), control.apply - 1u);
+            let grad = apply_grad_factors(bitcast<vec4<f32>>(load_grad(element)), control.grad_factors, zero_of_applied());
             let step = StepScalars(
                 lr_of(options),
                 options.weight_decay,
                 control.bias_correction,
                 control.step,
-                (control.step == 1u) & ((uniforms.head.flags & GIVEN_STATES) == 0u),
+                has_initial_states(control.step, 1u, uniforms.head.flags),
                 unpack_scalar_state(control.scalar_state),
                 segment_sums_of(options.segment),
                 tensor_state_of(options.segment),

@@ -4,7 +4,7 @@
 
 import package::device::control_uniform::{control};
 import package::device::workgroup_sum::{workgroup_sum};
-import package::kernels::control::{GIVEN_STATES};
+import package::kernels::control::{has_initial_states};
 import package::segments::{floats_at, part_row, parts_row, state_row, sums_row};
 import interface::{pack_tensor_state, unpack_segment_sums, unpack_tensor_state};
 import segment_table::{segments};
@@ -50,7 +50,7 @@ fn segment_update(
         uniforms.hyper,
         control.bias_correction,
         control.step,
-        (control.step == 1u) & ((uniforms.head.flags & GIVEN_STATES) == 0u),
+        has_initial_states(control.step, 1u, uniforms.head.flags),
     );
     // equivalent(1): the rows are equal
     segments[state_row(segment)] = bitcast<vec4<u32>>(transpose(pack_tensor_state(updated))[0]);

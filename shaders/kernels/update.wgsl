@@ -4,8 +4,11 @@
 // 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
+import package::device::multiply_twice::{zero_of_applied};
+import package::kernels::control::{has_initial_states};
 import package::kernels::update_elements::{StepContext, first_element, update_elements};
 import interface::{unpack_scalar_state};
+import step_uniforms::{uniforms};
 
 @compute @workgroup_size(64)
 fn update(
@@ -17,13 +20,12 @@ fn update(
     // A skipped step reads only the chunk's first elements.
     let element = select(0u, first_element(workgroup, grid, lane), applies);
     let scalar_state = unpack_scalar_state(control.scalar_state);
-    let t = control.step;
     let context = StepContext(
         applies,
         control.grad_factors,
-        control.apply - 1u,
-        t,
-        t == 1u,
+        zero_of_applied(),
+        control.step,
+        has_initial_states(control.step, 1u, uniforms.head.flags),
         control.bias_correction,
         scalar_state,
     );

@@ -3,7 +3,7 @@
 
 import package::device::chunk::{chunk};
 import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
-import package::device::multiply_twice::{multiply_twice};
+import package::device::multiply_twice::{apply_grad_factors};
 import package::kernels::control::{NONE, first_nonfinite};
 import package::rule::step::{StepScalars};
 import applied::{apply};
@@ -23,8 +23,7 @@ struct StepContext {
     // 0 if the step applies: see device/multiply_twice.wgsl.
     zero: u32,
     t: u32,
-    // Whether no step was applied before this one.
-    is_initial: bool,
+    is_first: bool,
     bias_correction: vec4<f32>,
     scalar_state: ScalarState,
 }
@@ -37,15 +36,13 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
         return NONE;
     }
     let bits = load_grad(element);
-    let factors = context.grad_factors;
-    let raw = bitcast<vec4<f32>>(bits);
-    let grad = clip_by_value(multiply_twice(raw, vec4<f32>(factors.x), vec4<f32>(factors.y), context.zero));
+    let grad = clip_by_value(apply_grad_factors(bitcast<vec4<f32>>(bits), context.grad_factors, context.zero));
     let step = StepScalars(
         lr_of(options),
         options.weight_decay,
         context.bias_correction,
         context.t,
-        context.is_initial & ((uniforms.head.flags & GIVEN_STATES) == 0u),
+        context.is_first,
         context.scalar_state,
         segment_sums_of(options.segment),
         tensor_state_of(options.segment),

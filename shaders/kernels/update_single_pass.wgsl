@@ -6,7 +6,7 @@
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::kernels::bias_correction::{bias_correction_of};
-import package::kernels::control::{NONE};
+import package::kernels::control::{NONE, has_initial_states};
 import package::kernels::update_elements::{StepContext, first_element, update_elements};
 import interface::{pack_scalar_state, unpack_scalar_state};
 import scalar_state::{update_scalars};
@@ -47,15 +47,17 @@ fn update_single_pass(
     // One word per lane: CPU drivers run all invocations through these lines, so that each further store would cost
     // as much as the store of a state.
     // equivalent(drop): all workgroups would write the same values
-    let is_first = chunk.first != 0u && all(workgroup == vec3<u32>(0u));
+    let is_first_workgroup = chunk.first != 0u && all(workgroup == vec3<u32>(0u));
     // undetected(<=, && lane < NEXT_WORDS): the other lanes write words that no test reads
-    let counts = is_first && lane < NEXT_WORDS;
+    let counts = is_first_workgroup && lane < NEXT_WORDS;
     let upcoming = bias_correction_of(lane % 4u, t + 1u, counts);
     if counts {
         let word = next_word(lane, t, correction, upcoming, pack_scalar_state(scalar_state));
         atomicStore(&next[word.x], word.y);
     }
-    let context = StepContext(true, vec2<f32>(uniforms.head.inv_scale, 1.0), 0u, t, t == 1u, correction, scalar_state);
+    let factors = vec2<f32>(uniforms.head.inv_scale, 1.0);
+    let is_first = has_initial_states(t, 1u, uniforms.head.flags);
+    let context = StepContext(true, factors, 0u, t, is_first, correction, scalar_state);
     let first = update_elements(first_element(workgroup, grid, lane), context);
     if first != NONE {
         atomicMin(&next[FIRST_NONFINITE_WORD + (t & 1u)], first);

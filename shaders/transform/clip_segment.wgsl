@@ -1,7 +1,6 @@
 // Clips by the norms of segments (groups, tensors or units). For rules that need no sums over segments.
 
-import package::device::control_uniform::{control};
-import package::device::multiply_twice::{multiply_twice};
+import package::device::multiply_twice::{multiply_twice, zero_of_applied};
 import package::kernels::control::{INFINITE};
 import package::power_of_two::{scale_quad};
 import package::rule::step::{StepScalars};
@@ -82,8 +81,7 @@ fn clip_factors(sums: SegmentSums, hyper: Hyper) -> ClipFactors {
 
 fn clip_by_segment(grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> vec4<f32> {
     let factors = clip_factors(step.sums, hyper);
-    // `apply` is 1 here.
-    return multiply_twice(grad, factors.first, factors.last, control.apply - 1u);
+    return multiply_twice(grad, factors.first, factors.last, zero_of_applied());
 }
 
 fn is_clipped_by_segment(hyper: Hyper, step: StepScalars) -> vec4<bool> {

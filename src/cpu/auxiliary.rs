@@ -47,7 +47,7 @@ impl CpuOptimizer {
     pub fn train(&mut self, params: &mut [f32]) -> Result<(), Error> {
         self.plan.auxiliary("eval")?;
         self.check_len("params", params.len())?;
-        if self.plan.state.evaluating {
+        if *self.plan.state.evaluating {
             params.copy_from_slice(&self.state.training_params);
             self.state.training_params = Vec::new();
             self.plan.state.set_evaluating(false);

@@ -9,7 +9,7 @@ use crate::Error;
 /// Name of a limit, need of one kernel, the device's value.
 type KernelLimit = (&'static str, fn(&Reflection) -> u32, fn(&Limits) -> u32);
 
-/// What kernels need of the device.
+/// Needs of kernels, by limit.
 const KERNEL_LIMITS: [KernelLimit; 8] = [
     ("max_bind_groups", Reflection::bind_groups, |limits| limits.max_bind_groups),
     ("max_bindings_per_bind_group", Reflection::binding_numbers, |limits| limits.max_bindings_per_bind_group),

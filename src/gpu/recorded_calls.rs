@@ -46,7 +46,7 @@ impl RecordedCall {
     fn undo(&self, state: &mut HostState) {
         state.plan.undo(&self.before.plan, &self.after.plan);
         // The scale and its buffer are set together.
-        if state.plan.versions.scale == self.before.plan.versions.scale {
+        if state.plan.grad_scale.is_of_call(&self.before.plan.grad_scale) {
             state.grad_scale.clone_from(&self.before.grad_scale);
         }
     }

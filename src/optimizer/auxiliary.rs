@@ -49,9 +49,8 @@ impl Optimizer {
     /// ([`ScheduleFreeSgd`](crate::ScheduleFreeSgd), [`ScheduleFreeAdamW`](crate::ScheduleFreeAdamW)). `params` becomes
     /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (4 bytes per parameter, from
     /// the first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
-    /// before those of later calls. A dropped encoder
-    /// leaves the mode as it was; drop it before [`Optimizer::train`], which otherwise copies parameters that were never
-    /// stored.
+    /// before those of later calls. A dropped encoder leaves the mode as it was; drop it before [`Optimizer::train`], which
+    /// otherwise copies parameters that were never stored.
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
@@ -92,7 +91,7 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         self.plan.auxiliary("eval")?;
         let ranges = self.copyable(params.into(), EVAL_COPIES)?;
-        if self.plan.state.evaluating {
+        if *self.plan.state.evaluating {
             copy_ranges(encoder, &self.training_params, &ranges);
             let before = self.host_state();
             self.plan.state.set_evaluating(false);

@@ -19,8 +19,8 @@ pub struct Snapshot {
 impl Optimizer {
     /// Records copies of `params` and of everything that steps change: states, counters, statistics, the position in the
     /// schedule, `set_lr`, `set_grad_scale`, and the training parameters of [`Optimizer::eval`]. They take as many bytes as
-    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`],
-    /// or drop it before that call, which then refuses the snapshot.
+    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`], or drop it before
+    /// that call, which then refuses the snapshot.
     ///
     /// # Errors
     /// [`Error::MissingUsage`] unless `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`]
@@ -44,7 +44,7 @@ impl Optimizer {
             copy
         };
         let host = self.host_state();
-        let buffers = self.persistent_buffers(host.plan.evaluating).map(copy).collect();
+        let buffers = self.persistent_buffers(*host.plan.evaluating).map(copy).collect();
         Ok(Snapshot { host, submission: Submission::of(encoder), params, buffers })
     }
 
@@ -68,7 +68,7 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         copy_ranges(encoder, &snapshot.params, &ranges);
-        for (buffer, copy) in self.persistent_buffers(snapshot.host.plan.evaluating).zip(&snapshot.buffers) {
+        for (buffer, copy) in self.persistent_buffers(*snapshot.host.plan.evaluating).zip(&snapshot.buffers) {
             encoder.copy_buffer_to_buffer(copy, 0, buffer, 0, buffer.size());
         }
         let before = self.host_state();

@@ -9,9 +9,14 @@ use crate::gpu::HostState;
 impl Optimizer {
     /// The host's state without the effects of dropped calls.
     pub(super) fn host_state(&self) -> HostState {
-        let mut state = HostState { plan: self.plan.state.clone(), grad_scale: self.grad_scale.clone() };
+        let mut state = self.recorded_state();
         self.calls.undo_dropped(&mut state);
         state
+    }
+
+    /// The host's state with the effects of all recorded calls.
+    fn recorded_state(&self) -> HostState {
+        HostState { plan: self.plan.state.clone(), grad_scale: self.grad_scale.clone() }
     }
 
     pub(super) fn set_host_state(&mut self, state: HostState) -> Result<(), Error> {
@@ -31,7 +36,6 @@ impl Optimizer {
 
     /// Remembers a call that was recorded into `encoder` and has changed the host's state since `before`.
     pub(super) fn remember_call(&mut self, encoder: &CommandEncoder, before: HostState) {
-        let after = HostState { plan: self.plan.state.clone(), grad_scale: self.grad_scale.clone() };
-        self.calls.push(encoder, before, after);
+        self.calls.push(encoder, before, self.recorded_state());
     }
 }

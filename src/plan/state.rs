@@ -1,3 +1,4 @@
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::StepPlan;
@@ -9,104 +10,129 @@ use crate::{Error, Schedule};
 pub(crate) struct PlanState {
     /// Identity of the optimizer.
     owner: Arc<()>,
-    pub(crate) schedule: Schedule,
+    /// Number of the last call that set something.
+    last_call: u64,
+    pub(crate) schedule: Setting<Schedule>,
     /// The momentum that the schedule set last: `set_lr` replaces a schedule, but not its momentum.
-    pub(crate) momentum: Option<f64>,
-    /// Whether a gradient scale was ever set: then every step checks for non-finite gradients.
-    pub(crate) is_scaled: bool,
-    pub(crate) grad_scale: f32,
+    momentum: Setting<Option<f64>>,
+    /// The gradient scale, once one was set: every step checks for non-finite gradients then.
+    pub(crate) grad_scale: Setting<Option<f32>>,
     /// Steps recorded so far: the position in the schedule.
     pub(crate) recorded: u64,
-    /// Whether the program gave the states.
-    pub(crate) has_given_states: bool,
+    /// Whether the program gave the states. It gives the position with them.
+    pub(crate) has_given_states: Setting<bool>,
     /// Whether the parameters are those for evaluation; steps are refused then.
-    pub(crate) evaluating: bool,
-    pub(crate) versions: Versions,
+    pub(crate) evaluating: Setting<bool>,
 }
 
-/// Numbers of the calls that set parts of a [`PlanState`] last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Versions {
-    /// The last number that was given.
-    last: u64,
-    pub(crate) schedule: u64,
-    /// The momentum. Steps change it with the schedule and do not set it.
-    pub(crate) momentum: u64,
-    /// The gradient scale.
-    pub(crate) scale: u64,
-    /// The position in the schedule, and whether states were given. Steps advance the position and do not set it.
-    pub(crate) position: u64,
-    pub(crate) evaluating: u64,
+/// A value, and the number of the call that set it.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting<T> {
+    value: T,
+    call: u64,
+}
+
+impl<T> Deref for Setting<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Clone> Setting<T> {
+    fn new(value: T) -> Self {
+        Self { value, call: 0 }
+    }
+
+    /// Whether one call set both.
+    pub(crate) fn is_of_call(&self, other: &Self) -> bool {
+        self.call == other.call
+    }
+
+    /// Undoes the call between `before` and `after`, if it set the value and no later call did. Returns whether it did.
+    fn undo(&mut self, before: &Self, after: &Self) -> bool {
+        let undoes = !after.is_of_call(before) && self.is_of_call(after);
+        if undoes {
+            self.clone_from(before);
+        }
+        undoes
+    }
 }
 
 impl PlanState {
     pub(super) fn new(schedule: Schedule, momentum: Option<f64>) -> Self {
         Self {
             owner: Arc::default(),
-            schedule,
-            momentum,
-            is_scaled: false,
-            grad_scale: 1.0,
+            last_call: 0,
+            schedule: Setting::new(schedule),
+            momentum: Setting::new(momentum),
+            grad_scale: Setting::new(None),
             recorded: 0,
-            has_given_states: false,
-            evaluating: false,
-            versions: Versions::default(),
+            has_given_states: Setting::new(false),
+            evaluating: Setting::new(false),
         }
     }
 
-    /// A number for the next call.
-    fn next_version(&mut self) -> u64 {
-        self.versions.last += 1;
-        self.versions.last
+    /// The learning rate of the next step.
+    pub(crate) fn lr(&self) -> Result<f64, Error> {
+        self.schedule.value(self.recorded)
     }
 
-    pub(crate) fn set_schedule(&mut self, schedule: Schedule) {
-        self.schedule = schedule;
-        self.versions.schedule = self.next_version();
+    pub(crate) fn momentum(&self) -> Option<f64> {
+        *self.momentum
     }
 
-    pub(crate) fn set_grad_scale(&mut self, scale: f32) {
-        self.grad_scale = scale;
-        self.is_scaled = true;
-        self.versions.scale = self.next_version();
+    /// Follows the schedule, which is no call.
+    pub(super) fn follow_momentum(&mut self, momentum: f64) {
+        self.momentum.value = Some(momentum);
     }
 
-    pub(crate) fn set_applied_steps(&mut self, steps: u64) {
+    fn setting<T>(&mut self, value: T) -> Setting<T> {
+        self.last_call += 1;
+        Setting { value, call: self.last_call }
+    }
+
+    pub(super) fn set_schedule(&mut self, schedule: Schedule) {
+        self.schedule = self.setting(schedule);
+    }
+
+    pub(super) fn set_grad_scale(&mut self, scale: f32) {
+        self.grad_scale = self.setting(Some(scale));
+    }
+
+    pub(super) fn set_applied_steps(&mut self, steps: u64) {
         self.recorded = steps;
-        self.has_given_states = true;
-        self.versions.position = self.next_version();
+        self.has_given_states = self.setting(true);
     }
 
     pub(crate) fn set_evaluating(&mut self, evaluating: bool) {
-        self.evaluating = evaluating;
-        self.versions.evaluating = self.next_version();
+        self.evaluating = self.setting(evaluating);
     }
 
     /// Undoes a call that changed the state from `before` to `after`. What a later call set stays; steps recorded since
     /// still count.
     pub(crate) fn undo(&mut self, before: &Self, after: &Self) {
-        let (now, set, old) = (self.versions, after.versions, before.versions);
-        if set.schedule != old.schedule && now.schedule == set.schedule {
-            self.schedule.clone_from(&before.schedule);
-            self.versions.schedule = old.schedule;
-        }
-        if set.momentum != old.momentum && now.momentum == set.momentum {
-            self.momentum = before.momentum;
-            self.versions.momentum = old.momentum;
-        }
-        if set.scale != old.scale && now.scale == set.scale {
-            (self.is_scaled, self.grad_scale) = (before.is_scaled, before.grad_scale);
-            self.versions.scale = old.scale;
-        }
-        if set.position != old.position && now.position == set.position {
+        self.schedule.undo(&before.schedule, &after.schedule);
+        self.momentum.undo(&before.momentum, &after.momentum);
+        self.grad_scale.undo(&before.grad_scale, &after.grad_scale);
+        self.evaluating.undo(&before.evaluating, &after.evaluating);
+        if self.has_given_states.undo(&before.has_given_states, &after.has_given_states) {
             self.recorded = before.recorded + (self.recorded - after.recorded);
-            self.has_given_states = before.has_given_states;
-            self.versions.position = old.position;
         }
-        if set.evaluating != old.evaluating && now.evaluating == set.evaluating {
-            self.evaluating = before.evaluating;
-            self.versions.evaluating = old.evaluating;
-        }
+    }
+
+    /// The state of a snapshot, set by one call to an optimizer with this state.
+    fn restored(&self, state: &Self) -> Self {
+        let call = self.last_call + 1;
+        let mut state = state.clone();
+        state.last_call = call;
+        state.schedule.call = call;
+        state.momentum.call = call;
+        state.grad_scale.call = call;
+        state.has_given_states.call = call;
+        state.evaluating.call = call;
+        state
     }
 }
 
@@ -116,28 +142,18 @@ impl StepPlan {
         if Arc::ptr_eq(&self.state.owner, &state.owner) { Ok(()) } else { Err(Error::ForeignSnapshot) }
     }
 
-    /// Restores the state of a snapshot, as one call that sets everything.
+    /// Restores the state of a snapshot.
     ///
     /// # Errors
     /// None for a state of this optimizer: its momentum was valid before.
     pub(crate) fn restore(&mut self, state: &PlanState) -> Result<(), Error> {
-        let mut restored = PlanState { versions: self.state.versions, ..state.clone() };
-        let version = restored.next_version();
-        restored.versions = Versions {
-            last: version,
-            schedule: version,
-            momentum: version,
-            scale: version,
-            position: version,
-            evaluating: version,
-        };
-        self.set_state(restored)
+        self.set_state(self.state.restored(state))
     }
 
     /// # Errors
     /// As for [`StepPlan::restore`].
     pub(crate) fn set_state(&mut self, state: PlanState) -> Result<(), Error> {
-        if let Some(momentum) = state.momentum {
+        if let Some(momentum) = state.momentum() {
             self.rule = self.rule.with_cycled_momentum(momentum)?;
         }
         self.state = state;

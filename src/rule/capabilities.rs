@@ -46,8 +46,8 @@ pub trait Reduction {
 ///
 /// The WGSL reads them as `step.tensor_state` and defines
 /// `fn update_tensor_state(old: TensorState, sums: SegmentSums, lr: f32, hyper: Hyper, bias_correction: vec4<f32>,
-/// t: u32, is_first: bool) -> TensorState`, once per segment and applied step, with equal numbers in all four lanes. `terms` finds the
-/// state of the step before, `rule` the updated one.
+/// t: u32, is_first: bool) -> TensorState`, once per segment and applied step, with equal numbers in all four lanes.
+/// `terms` finds the state of the step before, `rule` the updated one.
 pub trait TensorState {
     /// Names of the numbers with their values before the first step, at most four.
     fn initial_tensor_state(&self) -> Vec<(&'static str, f32)>;

@@ -144,8 +144,8 @@ pub struct LrSuggestions {
 impl LrCurve {
     /// The suggestions of fastai's `lr_find`, from the averaged losses without the first tenth of `num_iter` steps and
     /// without the last five steps. After a non-finite loss, the last steps are those of `num_iter`: fastai continues
-    /// there and omits the non-finite averages. `None` if fewer than two points remain, or if one
-    /// is not finite.
+    /// there and omits the non-finite averages. `None` if fewer than two points remain, or if
+    /// one is not finite.
     pub fn suggestions(&self) -> Option<LrSuggestions> {
         let steps = if self.ended_nonfinite { self.num_iter as usize } else { self.points.len() };
         let end = steps.saturating_sub(5).min(self.points.len());

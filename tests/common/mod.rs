@@ -9,15 +9,23 @@ use std::path::PathBuf;
 
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, PollType};
-use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, Stats};
+use wgpu_optim::{CpuOptimizer, Gpu, Layout, Optimizer, OptimizerBuilder, RuleConfig, Stats};
 
 /// A module per rule with a test for each of these functions, which take the rule's name; `RULES` has all the names.
+/// `every_rule` stands for the names of configurations.
 macro_rules! tests_of {
     (@ $rule:ident [$($test:ident)*]) => {
         $(#[test]
         fn $test() {
             super::$test(stringify!($rule));
         })*
+    };
+    ($tests:tt every_rule) => {
+        tests_of! {
+            $tests
+            sgd adam adamw lion adagrad rmsprop adadelta adamax nadam radam adabelief yogi adan ademamix sophia rprop
+            signsgd schedule_free_sgd schedule_free_adamw lars lamb novograd prodigy adafactor stable_adamw
+        }
     };
     ($tests:tt $($rule:ident)*) => {
         const RULES: &[&str] = &[$(stringify!($rule)),*];
@@ -79,6 +87,11 @@ impl<'a> Trainer<'a> {
         let states = self.optimizer.state_names().into_iter().flat_map(|name| self.state(name));
         self.params().into_iter().chain(states).map(f32::to_bits).collect()
     }
+}
+
+/// A rule by its name in configurations, with its defaults.
+pub fn rule(name: &str) -> OptimizerBuilder {
+    serde_json::from_str::<RuleConfig>(&format!(r#"{{"name": "{name}"}}"#)).unwrap().builder()
 }
 
 pub fn encoder(gpu: &Gpu) -> CommandEncoder {

@@ -164,7 +164,7 @@ fn with_snapshot() -> (Trainer<'static>, Snapshot) {
     (trainer, snapshot)
 }
 
-/// What the program sets after a dropped restore, or between it and its drop, stays.
+/// Settings after a dropped restore, or between it and its drop, stay.
 #[test]
 fn a_dropped_restore_undoes_no_later_setting() {
     for drops_first in [true, false] {

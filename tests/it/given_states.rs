@@ -1,7 +1,7 @@
 //! States that the program gives: an optimizer continues from them as if it had made them itself.
 
 use crate::common::numbers::random;
-use crate::common::{Trainer, cpu_bits, device, set_state};
+use crate::common::{Trainer, cpu_bits, device, rule, set_state};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{
     Adam, AdamW, CpuOptimizer, Error, Layout, NonFinite, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd,
@@ -11,10 +11,6 @@ const LEN: usize = 40 * 30 + 30;
 
 fn layout() -> Layout {
     Layout::builder().packed().tensor("a", &[40, 30]).tensor("b", &[30]).build().unwrap()
-}
-
-fn rule(name: &str) -> OptimizerBuilder {
-    serde_json::from_str::<RuleConfig>(&format!(r#"{{"name": "{name}"}}"#)).unwrap().builder()
 }
 
 /// Gives the states of one optimizer to a new one.
@@ -70,8 +66,7 @@ fn given_states_continue(name: &str) {
 
 tests_of! {
     [given_states_continue]
-    sgd adam adamw lion adagrad rmsprop adadelta adamax nadam radam adabelief yogi adan ademamix sophia rprop signsgd
-    schedule_free_sgd schedule_free_adamw lars lamb novograd prodigy adafactor stable_adamw
+    every_rule
 }
 
 #[test]

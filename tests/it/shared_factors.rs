@@ -37,7 +37,7 @@ enum Key {
     Value(Handle<Expression>),
 }
 
-/// What a product multiplies, or divides by.
+/// A factor or divisor of a product.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Factor {
     key: Key,
@@ -183,7 +183,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// What a product with this value multiplies.
+    /// Factors of a product with this value.
     fn as_factor(&self, expression: Handle<Expression>, open: &[Handle<naga::LocalVariable>]) -> Factors {
         let own = match self.function.expressions[expression] {
             Expression::Splat { value, .. } => return self.as_factor(value, open),

@@ -127,7 +127,7 @@ struct Session<'a> {
     args: &'a Args,
     results: Results,
     log: String,
-    /// Why a file could not be written at the last try.
+    /// The error of the last write, if it failed.
     unwritten: Option<String>,
 }
 
@@ -315,7 +315,7 @@ fn run_task(
         }
     }
     if outcome.status == Status::Failed && stage == plan::ADAPTER {
-        outcome.reason += &kit::what_vulkan_lacks();
+        outcome.reason += &kit::missing_vulkan_parts();
     }
     outcome
 }

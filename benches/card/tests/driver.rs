@@ -175,7 +175,7 @@ fn a_second_run_measures_only_what_is_open() {
     fake.program("mlp_mnist", "exit 1");
     assert!(!fake.run(&only("adapter,training")));
     let before = fake.find("adapter", "describe");
-    // What is done would fail now.
+    // The done tasks would fail now.
     fake.program("throughput", "exit 1");
     fake.program("mlp_mnist", "echo 'epoch 1/2: train loss 0.5, 2.0 s, 30000 examples/s'");
     assert!(fake.run(&only("adapter,training")));

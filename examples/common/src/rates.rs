@@ -21,7 +21,7 @@ pub struct Curve {
 /// The picture as SVG.
 ///
 /// # Errors
-/// Those of plotters.
+/// The errors of plotters.
 pub fn render(caption: &str, curves: &[Curve]) -> Result<String, Box<dyn Error>> {
     register_fonts()?;
     let points = || curves.iter().flat_map(|curve| &curve.points);

@@ -30,7 +30,7 @@ pub(crate) struct Row {
     pub(crate) stream_bytes_per_second: f64,
     /// Rate of a copy, reads and writes counted.
     pub(crate) copy_bytes_per_second: f64,
-    /// Of one step, by the clock on the wall.
+    /// Seconds of one step by the clock on the wall.
     pub(crate) wall_seconds_median: f64,
     /// The host's time to record one step; null on the CPU.
     pub(crate) record_microseconds: Option<f64>,

@@ -35,7 +35,7 @@ pub(crate) struct Variant {
     loads: u32,
     /// Lanes that read side by side.
     side: u32,
-    /// How a workgroup adds its lanes; empty for an update.
+    /// Sum over a workgroup's lanes; empty for an update.
     sums: &'static str,
 }
 

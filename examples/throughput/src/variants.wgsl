@@ -30,7 +30,7 @@ fn store(at: u32, old: Quad) {
     let exp_avg_sq = options.betas.z * old.exp_avg_sq + options.betas.w * (old.grad * old.grad);
     let denom = sqrt(exp_avg_sq) * options.step.z + options.step.w;
     let change = options.step.x * (exp_avg / denom);
-    // What is read past the end is not written.
+    // Out-of-range elements are not stored.
     if at < arrayLength(&grads) {
         params[at] = (old.param - options.step.y * old.param) - change;
         exp_avgs[at] = exp_avg;

@@ -292,7 +292,7 @@ fn place(rng: &mut StdRng, len: usize) -> Place {
     }
 }
 
-/// Where a call stands.
+/// Place of a call.
 #[derive(Clone, Copy, PartialEq)]
 enum Within {
     Program,

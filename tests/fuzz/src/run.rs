@@ -16,7 +16,7 @@ use crate::place::Placed;
 use crate::records::compare_records;
 use crate::reference::{Action, Kept, Reference};
 
-/// What became of a case.
+/// Result of a case.
 #[derive(Debug)]
 pub enum Outcome {
     /// Both engines agree. Steps that were compared.

@@ -39,8 +39,8 @@ impl Kit {
     }
 }
 
-/// What keeps wgpu from finding an adapter, as the end of a message.
-pub(crate) fn what_vulkan_lacks() -> String {
+/// The parts of Vulkan that this machine lacks, as the end of a message.
+pub(crate) fn missing_vulkan_parts() -> String {
     let machine = Machine::this();
     let found = machine.search();
     if found.complete() {

@@ -14,7 +14,7 @@ pub(crate) const ADAPTER: &str = "adapter";
 /// In the order of the runs.
 pub(crate) const STAGES: [&str; 9] =
     [ADAPTER, "steps", "compare", "variants", "first_step", "vectors", "training", "landscape", suite::STAGE];
-/// Of the tasks, in seconds of a run of [`MINUTES`], which they fill; and of a quick run.
+/// Limits of the stages in seconds: of a run of [`MINUTES`], which they fill, and of a quick run.
 const LIMITS: [(u32, u32); STAGES.len()] =
     [(30, 30), (170, 40), (120, 60), (50, 40), (25, 25), (25, 20), (25, 20), (35, 20), (60, 60)];
 
@@ -28,7 +28,7 @@ type More = Box<dyn Fn(&Results) -> Vec<Task>>;
 
 pub(crate) struct Stage {
     pub(crate) name: &'static str,
-    /// Of all its tasks.
+    /// Limit of all its tasks.
     pub(crate) limit: Duration,
     pub(crate) tasks: Vec<Task>,
     /// Tasks that are known only after the others.
@@ -164,12 +164,9 @@ impl Programs<'_> {
     }
 
     fn variants(&self, size: &str) -> Task {
-        let rows = self.file("rows.json");
-        let to = rows.display().to_string();
         // Many kernels share this time.
         let seconds = if self.seconds == "0.4" { "6" } else { "0.5" };
-        let words = ["--variants", size, "--seconds", seconds, "--json", &to];
-        let invocation = Invocation::new(self.kit.program("throughput"), words);
+        let (invocation, rows) = self.throughput(&["--variants", size], seconds);
         Task::of(size, 40, Reads::Rows(rows), vec![invocation])
     }
 

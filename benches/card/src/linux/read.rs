@@ -14,7 +14,7 @@ const LOGGED: usize = 32 << 10;
 /// Letters of an error.
 const SHOWN: usize = 400;
 
-/// Where a task's rows come from.
+/// Source of a task's rows.
 pub(crate) enum Reads {
     /// One JSON object on stdout.
     Object,
@@ -28,7 +28,7 @@ pub(crate) enum Reads {
     Compared(PathBuf),
     /// The modules that libtest lists.
     Modules,
-    /// What libtest prints about these tests.
+    /// The output of libtest for these tests.
     Tests(Vec<String>),
     /// Parameters after a replay.
     Vector(vectors::Case),

@@ -92,7 +92,7 @@ fn adapter(results: &Results) -> String {
     section
 }
 
-/// What ran, and what did not.
+/// A row per stage: tasks done, seconds, reasons.
 fn stages(results: &Results) -> String {
     let mut section = "## Stages\n\n| stage | tasks done | seconds | not done |\n|---|---|---|---|\n".to_owned();
     for stage in STAGES {

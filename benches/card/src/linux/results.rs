@@ -1,4 +1,4 @@
-//! What was measured so far, as `results.json`.
+//! Results, stored in `results.json`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -37,7 +37,7 @@ pub(crate) struct Outcome {
     pub(crate) rows: Vec<Row>,
 }
 
-/// What was measured, as the adapter names itself.
+/// The measured card, as the adapter names itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
     pub(crate) adapter: String,
@@ -55,7 +55,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Those of an interrupted run, or empty ones.
+    /// The results of an interrupted run, or empty ones.
     ///
     /// # Errors
     /// A file that cannot be read, and results of another kit or of other sizes.

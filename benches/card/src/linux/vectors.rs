@@ -50,7 +50,7 @@ const QUICK: usize = 6;
 pub(crate) struct Case {
     name: String,
     expected: Vec<f64>,
-    /// Where `replay` writes.
+    /// Output folder of `replay`.
     out: PathBuf,
 }
 
