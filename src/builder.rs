@@ -27,9 +27,31 @@ impl Optimizer {
     }
 }
 
+#[cfg(feature = "serde")]
+impl crate::RuleConfig {
+    /// Starts an optimizer with the rule.
+    pub fn builder(self) -> OptimizerBuilder {
+        OptimizerBuilder::new(self.into_rule())
+    }
+}
+
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
         Self { settings: PlanSettings::new(rule), cached_buffer_sets: CACHED_BUFFER_SETS }
+    }
+
+    /// Starts an optimizer with the settings that a checkpoint holds: rule, schedule, clipping, groups, history, format of
+    /// the gradients. Its states are those before the first step; `load` continues from the file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::CustomRule`](crate::checkpoint::CheckpointError::CustomRule) for a rule that is not built in,
+    /// [`CheckpointError::NotACheckpoint`](crate::checkpoint::CheckpointError::NotACheckpoint) for settings that this version
+    /// does not know, and for schedules of groups that are functions.
+    #[cfg(feature = "safetensors")]
+    pub fn from_checkpoint<R: std::io::Read + std::io::Seek>(
+        checkpoint: &crate::checkpoint::Checkpoint<R>,
+    ) -> Result<Self, crate::checkpoint::CheckpointError> {
+        Ok(Self { settings: checkpoint.plan_settings()?, cached_buffer_sets: CACHED_BUFFER_SETS })
     }
 
     /// Sets the learning rate over time; [`OneCycle`](crate::schedule::OneCycle) and [`Cyclic`](crate::schedule::Cyclic) also

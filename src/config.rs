@@ -1,12 +1,15 @@
+use std::any::Any;
+use std::sync::Arc;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::Rule;
 use crate::rules::declare::{Declared, Preset};
 use crate::rules::registry::for_each_rule;
 #[allow(clippy::wildcard_imports, reason = "the registry names every rule")]
 use crate::rules::*;
-use crate::{Optimizer, OptimizerBuilder, Rule};
 
 /// A rule with its name, as configuration files hold it.
 #[derive(Serialize)]
@@ -48,11 +51,22 @@ macro_rules! config {
                 }
             }
 
-            /// Starts an optimizer with the rule.
-            pub fn builder(self) -> OptimizerBuilder {
+            /// The rule, for an optimizer.
+            pub(crate) fn into_rule(self) -> Arc<dyn Rule> {
                 match self {
-                    $($(Self::$Rule(rule) => Optimizer::builder(rule),)+)*
+                    $($(Self::$Rule(rule) => Arc::new(rule),)+)*
                 }
+            }
+
+            /// The configuration of a built-in rule; `None` for other rules.
+            pub(crate) fn of(rule: &dyn Rule) -> Option<Self> {
+                let rule: &dyn Any = rule;
+                $($(
+                    if let Some(rule) = rule.downcast_ref::<$Rule>() {
+                        return Some(Self::$Rule(rule.clone()));
+                    }
+                )+)*
+                None
             }
 
             fn from_fields(name: &str, mut fields: Map<String, Value>) -> Result<Self, String> {

@@ -1,6 +1,8 @@
 //! The step on the CPU: for machines without a GPU, and what tests compare the device with.
 
 mod auxiliary;
+#[cfg(feature = "safetensors")]
+mod checkpoint;
 mod given_states;
 mod memory;
 mod snapshot;
@@ -17,7 +19,6 @@ use crate::kernels::factor_partials::factor_partials;
 use crate::kernels::factor_row_mean::factor_row_mean;
 use crate::kernels::factor_update::factor_update;
 use crate::kernels::global_norm::global_norm;
-use crate::kernels::metric_sums::MetricSums;
 use crate::kernels::metrics_reduce::metrics_reduce;
 use crate::kernels::metrics_total::metrics_total;
 use crate::kernels::part_sums::StepInputs;
@@ -28,7 +29,7 @@ use crate::kernels::segment_update::segment_update;
 use crate::kernels::update::update;
 use crate::kernels::update_elements::{ElementTables, SegmentRow, Shard, StepContext};
 use crate::kernels::update_single_pass::update_single_pass;
-use crate::metrics::{GroupStats, History, HostHistory, Stats};
+use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::rule::four;
 use crate::segments::Segments;
@@ -74,16 +75,10 @@ struct CpuState {
     factors: Option<FactorValues>,
     norms: Option<Norms>,
     history: Option<HostHistory>,
-    metrics: SampledMetrics,
+    /// The metric sums of the last sampled step, as in the device's records; empty without metrics.
+    metrics: Vec<u8>,
     /// The copy that `eval` makes for `train`.
     training_params: Vec<f32>,
-}
-
-/// The sums of the last sampled step, and how many steps were executed then.
-#[derive(Debug, Clone, Default)]
-struct SampledMetrics {
-    executed: u32,
-    sums: Vec<MetricSums>,
 }
 
 /// Results of the passes of one step, for later passes.
@@ -101,7 +96,7 @@ impl CpuOptimizer {
         let powers = BiasPowers::new(&spec.bias_corrected);
         let states = spec.present_states().enumerate();
         let states = states
-            .map(|(number, state)| (state.name.to_string(), StateMemory::new(number, state.initial, plan.len)))
+            .map(|(number, state)| (state.name.to_string(), StateMemory::new(number, state.initial, plan.layout.len())))
             .collect();
         let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };
         let segments = vec![row; plan.segments.as_ref().map_or(0, Segments::count)];
@@ -112,8 +107,8 @@ impl CpuOptimizer {
             segments,
             factors: plan.factors.as_ref().map(FactorValues::new),
             norms: plan.norm_window().map(Norms::new),
-            history: settings.history.as_ref().map(|history| HostHistory::new(history.steps)),
-            metrics: SampledMetrics::default(),
+            history: plan.ring_size().map(HostHistory::new),
+            metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             training_params: Vec::new(),
         };
         Ok(Self { plan, powers, state })
@@ -130,8 +125,8 @@ impl CpuOptimizer {
         self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
-        if grads.dtype() != self.plan.grad_dtype {
-            let (expected, actual) = (self.plan.grad_dtype, grads.dtype());
+        if grads.dtype() != self.plan.settings.grad_dtype {
+            let (expected, actual) = (self.plan.settings.grad_dtype, grads.dtype());
             return Err(Error::DtypeMismatch { what: "grads", expected, actual });
         }
         let kind = self.plan.next_kind();
@@ -140,11 +135,11 @@ impl CpuOptimizer {
             self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         }
         self.run(kind, &head, params, grads);
-        let (stats, groups) = self.last();
-        if let Some(history) = &mut self.state.history {
-            history.keep((stats, groups));
+        let CpuState { control, metrics, history, .. } = &mut self.state;
+        if let Some(history) = history {
+            history.keep(self.plan.decoder().record_size(), self.plan.state.recorded, control, metrics);
         }
-        Ok(stats)
+        Ok(self.stats())
     }
 
     /// Runs the passes of a step.
@@ -176,10 +171,10 @@ impl CpuOptimizer {
         let (rule, context) = (&plan.rule, progress.context);
         match pass {
             Pass::GlobalNorm => {
-                let tiles = (0..plan.len).step_by(TILE_LEN).collect();
+                let tiles = (0..plan.layout.len()).step_by(TILE_LEN).collect();
                 progress.tile_sums = parallel::map(tiles, |start: usize| {
                     let mut scratch = Vec::new();
-                    let grad = grads.load(start..plan.len.min(start + TILE_LEN), &mut scratch);
+                    let grad = grads.load(start..plan.layout.len().min(start + TILE_LEN), &mut scratch);
                     global_norm(plan.norm_order(), grad, start, &plan.groups)
                 });
             }
@@ -226,7 +221,7 @@ impl CpuOptimizer {
                     metrics_total(&own.zip(progress.metric_part_sums[parts].iter().copied()))
                 });
                 let ControlBlock { step, skipped, .. } = state.control;
-                state.metrics = SampledMetrics { executed: step.wrapping_add(skipped), sums: sums.collect() };
+                state.metrics = sampler.record(step.wrapping_add(skipped), &sums.collect::<Vec<_>>());
             }
             Pass::Update => {
                 // Begins where the passes before ended: those elements are in the cache.
@@ -259,18 +254,13 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::NoHistory`].
     pub fn history(&self) -> Result<History, Error> {
-        self.state.history.as_ref().map(HostHistory::steps).ok_or(Error::NoHistory)
+        let history = self.state.history.as_ref().ok_or(Error::NoHistory)?;
+        Ok(history.read(&self.plan.decoder()))
     }
 
     /// The statistics of the last step.
     pub fn stats(&self) -> Stats {
-        self.last().0
-    }
-
-    /// The statistics of the last step, and of its groups.
-    fn last(&self) -> (Stats, Vec<GroupStats>) {
-        let SampledMetrics { executed, sums } = &self.state.metrics;
-        self.plan.decoder().stats(&self.state.control, *executed, sums)
+        self.plan.decoder().decode(&self.state.control, &self.state.metrics).0
     }
 
     /// The learning rate of the next step.
@@ -333,7 +323,7 @@ impl CpuOptimizer {
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
-        let (expected, actual) = (self.plan.len as u64, actual as u64);
+        let (expected, actual) = (self.plan.layout.len() as u64, actual as u64);
         if expected == actual {
             return Ok(());
         }
@@ -354,7 +344,7 @@ fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: H
 
 /// Elements of each of a few shards per thread.
 fn shard_len(plan: &StepPlan) -> usize {
-    (plan.len / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
+    (plan.layout.len() / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
 }
 
 /// Cuts the flat space into shards of `len` elements, and calls `f` for each.

@@ -25,6 +25,8 @@ pub(crate) struct Axis {
     pub(crate) lines: usize,
     first_partial: usize,
     first_line: usize,
+    /// Number of the state that holds the factors: see [`NAMES`].
+    state: usize,
     /// Number of the first line's factor.
     pub(crate) first_value: usize,
     /// The tensor's first matrix: its last two dimensions.
@@ -73,26 +75,31 @@ impl Factors {
     pub(crate) fn new(layout: &Layout, rule: &dyn Rule) -> Result<Option<Self>, Error> {
         let Some(factored) = rule.factored() else { return Ok(None) };
         let mut factors = Self { axes: Vec::new(), ends: [0; 3], matrices: 0, partials: 0, lines: 0 };
-        let mut names = Vec::new();
         for tensor in layout.tensors() {
             let (start, elements) = (tensor.range().start, tensor.range().len());
-            let (shapes, matrices) = match *tensor.shape() {
+            let (shapes, states, matrices) = match *tensor.shape() {
                 [.., rows, columns] if factored.factors_matrix(rows, columns) => {
-                    names.extend([0, 1]);
                     let matrices = if elements == 0 { 0 } else { elements / (rows * columns) };
-                    ([(1, columns, matrices * rows), (columns, rows, matrices * columns)], matrices)
+                    ([(1, columns, matrices * rows), (columns, rows, matrices * columns)], [0, 1], matrices)
                 }
-                _ => {
-                    names.extend([2, 2]);
-                    ([(1, 1, elements), (1, 0, 0)], 0)
-                }
+                _ => ([(1, 1, elements), (1, 0, 0)], [2, 2], 0),
             };
-            for (stride, len, lines) in shapes {
+            for ((stride, len, lines), state) in shapes.into_iter().zip(states) {
                 let first_matrix = factors.matrices;
                 let (first_partial, first_line) = (factors.partials, factors.lines);
                 let (first_value, active) = (0, Active::All);
-                let axis =
-                    Axis { start, stride, len, lines, first_partial, first_line, first_value, first_matrix, active };
+                let axis = Axis {
+                    start,
+                    stride,
+                    len,
+                    lines,
+                    first_partial,
+                    first_line,
+                    state,
+                    first_value,
+                    first_matrix,
+                    active,
+                };
                 factors.partials += lines * axis.partials_of_line();
                 factors.lines += lines;
                 factors.axes.push(axis);
@@ -101,8 +108,8 @@ impl Factors {
         }
         // The values of one name are contiguous, over all tensors.
         let mut at = 0;
-        for (name, end) in factors.ends.iter_mut().enumerate() {
-            for (axis, _) in factors.axes.iter_mut().zip(&names).filter(|(_, of)| **of == name) {
+        for (state, end) in factors.ends.iter_mut().enumerate() {
+            for axis in factors.axes.iter_mut().filter(|axis| axis.state == state) {
                 axis.first_value = at;
                 at += axis.lines;
             }
@@ -143,6 +150,30 @@ impl Factors {
         &self.axes[2 * tensor..2 * tensor + 2]
     }
 
+    /// The factors of a tensor of that shape: state, shape, and range among all factors.
+    pub(crate) fn states_of(&self, tensor: usize, shape: &[usize]) -> Vec<(&'static str, Vec<usize>, Range<usize>)> {
+        let [rows, columns] = [0, 1].map(|axis| self.axes[2 * tensor + axis]);
+        let state = |axis: &Axis, shape: Vec<usize>| {
+            (NAMES[axis.state], shape, axis.first_value..axis.first_value + axis.lines)
+        };
+        let is_matrix = rows.state != columns.state && rows.lines > 0;
+        match shape {
+            [batch @ .., height, width] if is_matrix => {
+                vec![state(&rows, [batch, &[*height]].concat()), state(&columns, [batch, &[*width]].concat())]
+            }
+            // A matrix without elements has no factors.
+            _ => vec![state(&rows, shape.to_vec())],
+        }
+    }
+
+    /// The means of the row factors of a tensor of that shape: shape, and range among all means.
+    pub(crate) fn means_of(&self, tensor: usize, shape: &[usize]) -> (Vec<usize>, Range<usize>) {
+        let first = self.axes[2 * tensor].first_matrix;
+        let end = self.axes.get(2 * tensor + 2).map_or(self.matrices, |next| next.first_matrix);
+        let has_matrices = end > first;
+        (if has_matrices { shape[..shape.len() - 2].to_vec() } else { vec![0] }, first..end)
+    }
+
     /// The range of a state's values among all factors.
     pub(crate) fn range(&self, name: &str) -> Option<Range<usize>> {
         let number = NAMES.iter().position(|known| *known == name)?;
@@ -171,6 +202,13 @@ impl Factors {
     pub(crate) fn bytes(&self, name: &str) -> Option<Range<u64>> {
         let first = HEADER + AXIS * self.axes.len();
         self.range(name).map(|range| 4 * (first + range.start) as u64..4 * (first + range.end) as u64)
+    }
+
+    /// Bytes of the values and of the means in the device's table.
+    pub(crate) fn table_bytes(&self) -> [Range<u64>; 2] {
+        let first = HEADER + AXIS * self.axes.len();
+        let ends = [first, first + self.lines, first + self.lines + self.matrices].map(|word| 4 * word as u64);
+        [ends[0]..ends[1], ends[1]..ends[2]]
     }
 
     /// Words of the device's table; all values are 0 before the first step.

@@ -14,6 +14,8 @@ pub(crate) mod shader;
 mod shared_pipelines;
 mod step_uniforms;
 mod submission;
+#[cfg(feature = "safetensors")]
+mod transfer;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
@@ -27,3 +29,7 @@ pub(crate) use resources::{Resources, init_buffer, state_ranges};
 pub use shared_pipelines::SharedPipelines;
 pub(crate) use step_uniforms::StepUniforms;
 pub(crate) use submission::Submission;
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
+pub(crate) use transfer::block_on;
+#[cfg(feature = "safetensors")]
+pub(crate) use transfer::{ByteRange, Transfer};

@@ -4,6 +4,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
+#[cfg(feature = "safetensors")]
+pub mod checkpoint;
 pub mod clip;
 #[cfg(feature = "serde")]
 mod config;

@@ -10,10 +10,12 @@ mod stats;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 
+#[cfg(feature = "safetensors")]
+pub(crate) use history::records_in_order;
 pub(crate) use history::{DeviceHistory, HostHistory};
 pub use history::{History, ReadbackHistory};
 pub use history_options::HistoryOptions;
 pub use readback::Readback;
 pub(crate) use readback::StagingPool;
 pub(crate) use sampler::{MetricsSampler, RecordDecoder};
-pub use stats::{GroupStats, ReadbackStats, Stats};
+pub use stats::{ReadbackStats, Stats};

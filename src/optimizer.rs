@@ -1,4 +1,6 @@
 mod auxiliary;
+#[cfg(feature = "safetensors")]
+mod checkpoint;
 mod given_states;
 mod snapshot;
 mod undo;
@@ -79,8 +81,7 @@ impl Optimizer {
     ) -> Result<Self, Error> {
         let device = &pipelines.device;
         let mut plan = StepPlan::new(settings, layout)?;
-        let record_size = plan.decoder().record_size();
-        let ring_size = settings.history.as_ref().map(|history| u64::from(history.steps) * record_size);
+        let ring_size = plan.ring_size();
         if let Some(size) = ring_size {
             check_limit("max_buffer_size", size, device.limits().max_buffer_size)?;
         }
@@ -94,7 +95,7 @@ impl Optimizer {
         Ok(Self {
             device: device.clone(),
             queue: queue.clone(),
-            space: FlatSpace { len: plan.len as u64, tensors: tensors.collect() },
+            space: FlatSpace { len: plan.layout.len() as u64, tensors: tensors.collect() },
             plan,
             pipelines,
             grad_scale: resources.unit_scale.clone(),
@@ -158,7 +159,7 @@ impl Optimizer {
         let next = self.plan.next_kind();
         // Binds the next step's kind last: it then stands first in the cache.
         // The input of an auxiliary update is f32: gradients of another format cannot stand in for it.
-        let fits = |kind: StepKind| kind.is_step() || self.plan.grad_dtype == Dtype::F32;
+        let fits = |kind: StepKind| kind.is_step() || self.plan.settings.grad_dtype == Dtype::F32;
         let follows = |kind: StepKind| kind != next && self.plan.may_follow(kind) && fits(kind);
         let kinds = self.plan.kinds().into_iter().filter(|&kind| follows(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
@@ -232,7 +233,7 @@ impl Optimizer {
         let control = (&self.resources.control, 0..size_of::<ControlBlock>() as u64);
         let parts: Vec<_> = [control].into_iter().chain(self.metric_sums()).collect();
         let decoder = self.plan.decoder();
-        Readback::record(&self.device, encoder, &parts, &self.staging, move |record| decoder.decode(record).0)
+        Readback::record(&self.device, encoder, &parts, &self.staging, move |record| decoder.decode_record(record).0)
     }
 
     /// The sums of the last sampled step.

@@ -6,7 +6,9 @@ mod state;
 use std::sync::Arc;
 
 pub(crate) use pass::{Pass, StepKind};
-pub(crate) use state::PlanState;
+#[cfg(feature = "safetensors")]
+pub(crate) use state::SavedPlanState;
+pub(crate) use state::{HostScale, PlanState};
 
 use crate::error::check;
 use crate::factors::Factors;
@@ -32,6 +34,8 @@ pub(crate) struct PlanSettings {
     pub(crate) history: Option<HistoryOptions>,
     pub(crate) groups: Vec<(String, GroupOptions)>,
     pub(crate) grad_dtype: Dtype,
+    /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
+    pub(crate) momentum: Option<f64>,
 }
 
 impl PlanSettings {
@@ -45,6 +49,7 @@ impl PlanSettings {
             history: None,
             groups: Vec::new(),
             grad_dtype: Dtype::F32,
+            momentum: None,
         }
     }
 }
@@ -59,12 +64,9 @@ pub(crate) struct StepPlan {
     pub(crate) factors: Option<Factors>,
     /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
-    /// Elements of the flat space.
-    pub(crate) len: usize,
-    pub(crate) grad_dtype: Dtype,
+    pub(crate) layout: Layout,
+    pub(crate) settings: PlanSettings,
     clip: NormClip,
-    on_nonfinite: Option<NonFinite>,
-    max_consecutive_skips: u32,
     pub(crate) state: PlanState,
 }
 
@@ -90,7 +92,7 @@ impl StepPlan {
         settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
         let (clip, clip_value, clip_segment) = split_clip(settings.clip);
         let mut rule = TransformedRule::new(settings.rule.clone(), clip_value, clip_segment)?;
-        let momentum = schedule.momentum_value(0)?;
+        let momentum = schedule.momentum_value(0)?.or(settings.momentum);
         if let Some(momentum) = momentum {
             rule = rule.with_cycled_momentum(momentum)?;
         }
@@ -116,11 +118,9 @@ impl StepPlan {
             segments,
             factors,
             sampler,
-            len: layout.len(),
-            grad_dtype: settings.grad_dtype,
+            layout: layout.clone(),
+            settings: settings.clone(),
             clip,
-            on_nonfinite: settings.on_nonfinite,
-            max_consecutive_skips: max_skips,
             state: PlanState::new(schedule, momentum),
         })
     }
@@ -153,17 +153,14 @@ impl StepPlan {
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
-        let is_invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
-        // Devices may flush subnormal scales and inverses.
-        let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
-        check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)?;
-        self.state.set_grad_scale(scale);
+        check_grad_scale(scale)?;
+        self.state.set_grad_scale(HostScale::Value(scale));
         Ok(())
     }
 
     /// The scale on the device replaces the value.
     pub(crate) fn set_device_grad_scale(&mut self) {
-        self.state.set_grad_scale(1.0);
+        self.state.set_grad_scale(HostScale::Buffer);
     }
 
     pub(crate) fn norm_order(&self) -> NormOrder {
@@ -181,7 +178,7 @@ impl StepPlan {
     }
 
     fn on_nonfinite(&self) -> NonFinite {
-        self.on_nonfinite.unwrap_or(if self.computes_norm() { NonFinite::Skip } else { NonFinite::Propagate })
+        self.settings.on_nonfinite.unwrap_or(if self.computes_norm() { NonFinite::Skip } else { NonFinite::Propagate })
     }
 
     /// The kind of the next step.
@@ -197,7 +194,7 @@ impl StepPlan {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
         let corrects_anew = self.cycles_momentum() && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
-        self.len == 0 || self.computes_norm() || checks || corrects_anew
+        self.layout.is_empty() || self.computes_norm() || checks || corrects_anew
     }
 
     /// All kinds of step that may be recorded. Setting a gradient scale turns single-pass steps into decided steps.
@@ -245,8 +242,10 @@ impl StepPlan {
     /// The streams that kernels bind: parameters, gradients, states.
     pub(crate) fn streams(&self) -> Vec<StreamSpec> {
         let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access };
-        let mut streams =
-            vec![stream("param", Dtype::F32, Access::ReadWrite), stream("grad", self.grad_dtype, Access::Read)];
+        let mut streams = vec![
+            stream("param", Dtype::F32, Access::ReadWrite),
+            stream("grad", self.settings.grad_dtype, Access::Read),
+        ];
         let states = self.rule.spec().present_states();
         streams.extend(states.map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
         streams
@@ -261,7 +260,13 @@ impl StepPlan {
 
     /// Decodes the records that steps leave.
     pub(crate) fn decoder(&self) -> RecordDecoder {
-        RecordDecoder { max_consecutive_skips: self.max_consecutive_skips, sampler: self.sampler.clone() }
+        let max_consecutive_skips = self.settings.max_consecutive_skips;
+        RecordDecoder { max_consecutive_skips, sampler: self.sampler.clone() }
+    }
+
+    /// Bytes of the history's ring, if the optimizer has one.
+    pub(crate) fn ring_size(&self) -> Option<u64> {
+        self.settings.history.as_ref().map(|history| u64::from(history.steps) * self.decoder().record_size())
     }
 
     pub(crate) fn cycles_momentum(&self) -> bool {
@@ -309,6 +314,10 @@ impl StepPlan {
         }
         self.groups.set_lrs(lr, step)?;
         let sign = if self.rule.spec().maximize { -1.0 } else { 1.0 };
+        let scale = match *self.state.grad_scale {
+            Some(HostScale::Value(scale)) => scale,
+            Some(HostScale::Buffer) | None => 1.0,
+        };
         let policy = match self.on_nonfinite() {
             NonFinite::Skip => SKIP,
             NonFinite::Stop => SKIP | STOP,
@@ -319,11 +328,18 @@ impl StepPlan {
         let given = if *self.state.has_given_states { GIVEN_STATES } else { 0 };
         Ok(StepHead {
             lr,
-            inv_scale: sign / self.state.grad_scale.unwrap_or(1.0),
+            inv_scale: sign / scale,
             clip_limit: self.clip.limit.unwrap_or(f32::MAX),
             flags: policy | clip | exact | given,
         })
     }
+}
+
+fn check_grad_scale(scale: f32) -> Result<(), Error> {
+    let is_invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
+    // Devices may flush subnormal scales and inverses.
+    let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
+    check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)
 }
 
 fn check_count(what: &'static str, expected: usize, actual: usize) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod reduce_by;
 mod spec;
 mod step;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ use crate::error::{check, is_rate};
 /// documentation; a missing one is [`Error::Shader`] when the optimizer is built.
 ///
 /// [`OptimizerBuilder::verify`]: crate::OptimizerBuilder::verify
-pub trait Rule: Debug + Send + Sync {
+pub trait Rule: Any + Debug + Send + Sync {
     /// Name, defaults, states and hyperparameters.
     fn spec(&self) -> RuleSpec;
 

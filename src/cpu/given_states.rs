@@ -15,7 +15,8 @@ impl CpuOptimizer {
         if let Some(history) = &mut self.state.history {
             history.clear();
         }
-        self.state.metrics.executed = 0;
+        // The sums there belong to another step.
+        self.state.metrics.fill(0);
         let control = &mut self.state.control;
         control.step = steps;
         control.bias_correction = self.powers.bias_correction(steps);

@@ -60,7 +60,7 @@ impl PreparedStep {
     ) -> Result<Self, Error> {
         let StepContext { device, resources, plan, space, .. } = context;
         // The input of an auxiliary update is f32, whatever the gradients are.
-        let grad_dtype = if kind.is_step() { plan.grad_dtype } else { Dtype::F32 };
+        let grad_dtype = if kind.is_step() { plan.settings.grad_dtype } else { Dtype::F32 };
         let key =
             |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let keys = [key(params), key(grads)];

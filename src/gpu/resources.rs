@@ -26,7 +26,7 @@ pub(crate) struct Resources {
     pub(crate) states: Vec<Vec<BufferRange>>,
     pub(crate) segments: Option<Buffer>,
     pub(crate) factors: Option<Buffer>,
-    norms: Option<Buffer>,
+    pub(crate) norms: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
     /// A gradient scale of 1, bound if the host gives the scale.
     pub(crate) unit_scale: Buffer,
@@ -45,7 +45,7 @@ impl Resources {
         let powers = BiasPowers::new(&spec.bias_corrected);
         let clip_value = plan.rule.clip_value().map(|clip| clip.bound);
         let block = ControlBlock::new(&powers, plan.rule.first_scalars(), clip_value);
-        let len = plan.len as u64;
+        let len = plan.layout.len() as u64;
         // An empty flat space has one tile sum, which reports no finding.
         let tile_sums = [0, 0, 0, NONE].repeat(tile_count(len) as usize);
         let groups = plan.groups.words_within(limits.binding);

@@ -15,6 +15,17 @@ impl Norms {
         Self { count: 0, norms: vec![0; window as usize] }
     }
 
+    /// The device's table: the count, then the norms.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn table(&self) -> Vec<u32> {
+        [&[u32::try_from(self.count).unwrap_or(u32::MAX)], &self.norms[..]].concat()
+    }
+
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn from_table(table: &[u32]) -> Self {
+        Self { count: table[0] as usize, norms: table[1..].to_vec() }
+    }
+
     /// Stores a norm if it `counts`; returns the norm below which `fraction` of the stored ones lie.
     pub(crate) fn max_norm_of(&mut self, fraction: f32, grad_norm: f32, counts: bool) -> f32 {
         let window = self.norms.len();

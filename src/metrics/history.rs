@@ -17,8 +17,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::VecDeque;
-
 use wgpu::BufferUsages;
 
 pub use super::history_options::HistoryOptions;
@@ -99,18 +97,26 @@ impl DeviceHistory {
     }
 }
 
+/// The records of a ring, each with its statistics, oldest step first. Records that no step has written are zeros.
+pub(crate) fn records_in_order<'a>(
+    ring: &'a [u8],
+    decoder: &RecordDecoder,
+) -> Vec<(&'a [u8], (Stats, Vec<GroupStats>))> {
+    let records = ring.chunks_exact(decoder.record_size() as usize);
+    let capacity = records.len() as u64;
+    let mut steps: Vec<_> = records.map(|record| (record, decoder.decode_record(record))).collect();
+    steps.retain(|(_, (stats, _))| stats.executed() > 0);
+    steps.sort_by_key(|(_, (stats, _))| stats.executed());
+    // If an encoder was dropped, the ring contains a record of an earlier lap: removes it.
+    let last = steps.last().map_or(0, |(_, (stats, _))| stats.executed());
+    steps.retain(|(_, (stats, _))| stats.executed() + capacity > last);
+    steps
+}
+
 impl History {
-    /// Decodes the records of a ring, oldest step first. Records that no step has written are zeros.
+    /// Decodes the records of a ring, oldest step first.
     fn in_order(ring: &[u8], decoder: &RecordDecoder) -> Self {
-        let records = ring.chunks_exact(decoder.record_size() as usize);
-        let capacity = records.len() as u64;
-        let mut steps: Vec<(Stats, Vec<GroupStats>)> = records.map(|record| decoder.decode(record)).collect();
-        steps.retain(|(stats, _)| stats.executed() > 0);
-        steps.sort_by_key(|(stats, _)| stats.executed());
-        // If an encoder was dropped, the ring contains a record of an earlier lap: removes it.
-        let last = steps.last().map_or(0, |(stats, _)| stats.executed());
-        steps.retain(|(stats, _)| stats.executed() + capacity > last);
-        steps.into_iter().collect()
+        records_in_order(ring, decoder).into_iter().map(|(_, step)| step).collect()
     }
 }
 
@@ -125,30 +131,31 @@ impl FromIterator<(Stats, Vec<GroupStats>)> for History {
     }
 }
 
-/// The statistics of recent steps on the host.
+/// A ring buffer of step records on the host.
 #[derive(Debug, Clone)]
 pub(crate) struct HostHistory {
-    capacity: usize,
-    steps: VecDeque<(Stats, Vec<GroupStats>)>,
+    pub(crate) ring: Vec<u8>,
 }
 
 impl HostHistory {
-    pub(crate) fn new(steps: u32) -> Self {
-        Self { capacity: steps as usize, steps: VecDeque::new() }
+    /// `bytes`: size of all records.
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { ring: vec![0; bytes as usize] }
     }
 
-    pub(crate) fn keep(&mut self, step: (Stats, Vec<GroupStats>)) {
-        if self.steps.len() == self.capacity {
-            self.steps.pop_front();
-        }
-        self.steps.push_back(step);
+    /// Stores the step's control block and metric sums as its record, the `recorded`th.
+    pub(crate) fn keep(&mut self, record_size: u64, recorded: u64, control: &ControlBlock, metric_sums: &[u8]) {
+        let at = (recorded * record_size % self.ring.len() as u64) as usize;
+        let (block, sums) = self.ring[at..at + record_size as usize].split_at_mut(size_of::<ControlBlock>());
+        block.copy_from_slice(bytemuck::bytes_of(control));
+        sums.copy_from_slice(metric_sums);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.steps.clear();
+        self.ring.fill(0);
     }
 
-    pub(crate) fn steps(&self) -> History {
-        self.steps.iter().cloned().collect()
+    pub(crate) fn read(&self, decoder: &RecordDecoder) -> History {
+        History::in_order(&self.ring, decoder)
     }
 }

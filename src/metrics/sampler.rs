@@ -92,6 +92,15 @@ impl MetricsSampler {
         16..32 + (size_of::<MetricSums>() * self.segments.count()) as u64
     }
 
+    /// The bytes of the metric table that a record contains. `sums` may be empty if no step was sampled.
+    pub(crate) fn record(&self, executed: u32, sums: &[MetricSums]) -> Vec<u8> {
+        let bytes = self.record_bytes();
+        let mut record = vec![0; (bytes.end - bytes.start) as usize];
+        record[..4].copy_from_slice(bytemuck::bytes_of(&executed));
+        record[16..][..size_of_val(sums)].copy_from_slice(bytemuck::cast_slice(sums));
+        record
+    }
+
     /// Initial words of the metric table: see `shaders/kernels/metric_sums.wgsl`.
     pub(crate) fn words(&self) -> Vec<u32> {
         let (count, parts) = (self.segments.count(), self.segments.parts());
@@ -118,19 +127,21 @@ impl RecordDecoder {
         size_of::<ControlBlock>() as u64 + (sums.end - sums.start)
     }
 
-    pub(crate) fn stats(&self, block: &ControlBlock, executed: u32, sums: &[MetricSums]) -> (Stats, Vec<GroupStats>) {
+    /// `metrics` holds the part of the record after the control block.
+    pub(crate) fn decode(&self, block: &ControlBlock, metrics: &[u8]) -> (Stats, Vec<GroupStats>) {
         let mut stats = Stats::new(block, self.max_consecutive_skips);
-        let groups = self.sampler.as_ref().map(|sampler| sampler.complete(&mut stats, executed, sums));
-        (stats, groups.unwrap_or_default())
+        let groups = match (&self.sampler, metrics.split_at_checked(16)) {
+            (Some(sampler), Some((executed, sums))) => {
+                let sums: Vec<MetricSums> = bytemuck::pod_collect_to_vec(sums);
+                sampler.complete(&mut stats, bytemuck::pod_read_unaligned(&executed[..4]), &sums)
+            }
+            _ => Vec::new(),
+        };
+        (stats, groups)
     }
 
-    pub(crate) fn decode(&self, record: &[u8]) -> (Stats, Vec<GroupStats>) {
+    pub(crate) fn decode_record(&self, record: &[u8]) -> (Stats, Vec<GroupStats>) {
         let (block, metrics) = record.split_at(size_of::<ControlBlock>());
-        let block: ControlBlock = bytemuck::pod_read_unaligned(block);
-        let Some((executed, sums)) = metrics.split_at_checked(16) else {
-            return self.stats(&block, 0, &[]);
-        };
-        let sums: Vec<MetricSums> = bytemuck::pod_collect_to_vec(sums);
-        self.stats(&block, bytemuck::pod_read_unaligned(&executed[..4]), &sums)
+        self.decode(&bytemuck::pod_read_unaligned(block), metrics)
     }
 }

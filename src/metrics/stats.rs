@@ -60,6 +60,24 @@ impl Stats {
         self.step + self.skipped
     }
 
+    /// The control block after the step, as far as the statistics tell.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn block(&self) -> ControlBlock {
+        let mut block: ControlBlock = bytemuck::Zeroable::zeroed();
+        block.step = self.step as u32;
+        block.skipped = self.skipped as u32;
+        block.consecutive_skipped = self.consecutive_skipped as u32;
+        block.stopped = self.stopped.into();
+        block.lr = self.lr;
+        block.clip_coef = self.clip_coef;
+        block.grad_norm = self.grad_norm.unwrap_or_default();
+        block.findings = if self.grad_norm.is_some() { NORM_MEASURED } else { 0 }
+            | if self.invalid_grad_scale { INVALID_SCALE } else { 0 };
+        block.first_nonfinite = [NONE; 2];
+        block.first_nonfinite[block.step as usize & 1] = self.first_nonfinite.map_or(NONE, |element| element as u32);
+        block
+    }
+
     /// Reads everything but the metrics from the control block.
     pub(crate) fn new(block: &ControlBlock, max_consecutive_skips: u32) -> Self {
         let first = block.first_nonfinite[block.step as usize & 1];

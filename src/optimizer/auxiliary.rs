@@ -63,7 +63,7 @@ impl Optimizer {
         let params = params.into();
         let ranges = self.copyable(params, EVAL_COPIES)?;
         if self.training_params.is_empty() {
-            self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.len as u64);
+            self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
         let kept = self.training_params.clone();
         // The update reads no input; the copy takes its place.

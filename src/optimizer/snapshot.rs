@@ -31,7 +31,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<Snapshot, Error> {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
-        let params = state_ranges(&self.device, "snapshot of params", 0.0, self.plan.len as u64);
+        let params = state_ranges(&self.device, "snapshot of params", 0.0, self.plan.layout.len() as u64);
         copy_ranges(encoder, &ranges, &params);
         let copy = |buffer: &Buffer| {
             let copy = self.device.create_buffer(&wgpu::BufferDescriptor {

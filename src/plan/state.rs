@@ -2,6 +2,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::StepPlan;
+#[cfg(feature = "safetensors")]
+use super::check_grad_scale;
 use crate::{Error, Schedule};
 
 /// The part of a [`StepPlan`] that steps and setters change. Everything else that the next step depends on lies in the
@@ -16,13 +18,36 @@ pub(crate) struct PlanState {
     /// The momentum that the schedule set last: `set_lr` replaces a schedule, but not its momentum.
     momentum: Setting<Option<f64>>,
     /// The gradient scale, once one was set: every step checks for non-finite gradients then.
-    pub(crate) grad_scale: Setting<Option<f32>>,
+    pub(crate) grad_scale: Setting<Option<HostScale>>,
     /// Steps recorded so far: the position in the schedule.
     pub(crate) recorded: u64,
     /// Whether the program gave the states. It gives the position with them.
     pub(crate) has_given_states: Setting<bool>,
     /// Whether the parameters are those for evaluation; steps are refused then.
     pub(crate) evaluating: Setting<bool>,
+}
+
+/// The gradient scale, as far as the host knows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub(crate) enum HostScale {
+    Value(f32),
+    /// A buffer on the device holds it.
+    Buffer,
+}
+
+/// The part of a [`PlanState`] that a checkpoint holds.
+#[cfg(feature = "safetensors")]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct SavedPlanState {
+    /// `None` for a schedule with a function.
+    pub(crate) schedule: Option<Schedule>,
+    #[serde(with = "crate::number")]
+    pub(crate) momentum: Option<f64>,
+    pub(crate) grad_scale: Option<HostScale>,
+    recorded: u64,
+    has_given_states: bool,
+    pub(crate) evaluating: bool,
 }
 
 /// A value, and the number of the call that set it.
@@ -97,7 +122,7 @@ impl PlanState {
         self.schedule = self.setting(schedule);
     }
 
-    pub(super) fn set_grad_scale(&mut self, scale: f32) {
+    pub(super) fn set_grad_scale(&mut self, scale: HostScale) {
         self.grad_scale = self.setting(Some(scale));
     }
 
@@ -122,6 +147,20 @@ impl PlanState {
         }
     }
 
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn saved(&self) -> SavedPlanState {
+        let Self { owner: _, last_call: _, schedule, momentum, grad_scale, recorded, has_given_states, evaluating } =
+            self;
+        SavedPlanState {
+            schedule: serde_json::to_value(&schedule.value).is_ok().then(|| schedule.value.clone()),
+            momentum: **momentum,
+            grad_scale: **grad_scale,
+            recorded: *recorded,
+            has_given_states: **has_given_states,
+            evaluating: **evaluating,
+        }
+    }
+
     /// The state of a snapshot, set by one call to an optimizer with this state.
     fn restored(&self, state: &Self) -> Self {
         let call = self.last_call + 1;
@@ -140,6 +179,46 @@ impl StepPlan {
     /// Refuses the state of another optimizer.
     pub(crate) fn check_own(&self, state: &PlanState) -> Result<(), Error> {
         if Arc::ptr_eq(&self.state.owner, &state.owner) { Ok(()) } else { Err(Error::ForeignSnapshot) }
+    }
+
+    /// The state of a checkpoint, for this optimizer.
+    ///
+    /// # Errors
+    /// Those of the schedule and of the gradient scale, which a file may hold altered.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn loaded_state(&self, saved: &SavedPlanState, keeps_schedule: bool) -> Result<PlanState, Error> {
+        let mut state = self.state.clone();
+        if let Some(schedule) = saved.schedule.as_ref().filter(|_| !keeps_schedule) {
+            schedule.validate()?;
+            state.schedule.value.clone_from(schedule);
+            state.momentum.value = saved.momentum;
+        }
+        if state.momentum.is_some() != self.cycles_momentum() {
+            let (what, with) = ("a checkpoint whose schedule cycles the momentum", "a schedule that does not");
+            let (what, with) = if self.cycles_momentum() { (with, what) } else { (what, with) };
+            return Err(Error::Unsupported {
+                what: what.to_owned(),
+                with: with.to_owned(),
+                remedy: "build the optimizer with such a schedule or from the checkpoint, or call `keep_schedule` on the \
+                         options of loading",
+            });
+        }
+        state.grad_scale.value = match (*state.grad_scale, saved.grad_scale) {
+            // A buffer that is bound stays bound; no file holds one.
+            (Some(HostScale::Buffer), _) => Some(HostScale::Buffer),
+            (_, Some(HostScale::Buffer)) => Some(HostScale::Value(1.0)),
+            (_, saved) => saved,
+        };
+        if let Some(HostScale::Value(scale)) = *state.grad_scale {
+            check_grad_scale(scale)?;
+        }
+        state.recorded = saved.recorded;
+        state.has_given_states.value = saved.has_given_states;
+        state.evaluating.value = saved.evaluating;
+        if let Some(momentum) = state.momentum() {
+            self.rule.with_cycled_momentum(momentum)?;
+        }
+        Ok(state)
     }
 
     /// Restores the state of a snapshot.

@@ -106,7 +106,7 @@ impl<const N: usize, const H: usize, F> fmt::Debug for CustomRule<N, H, F> {
 
 impl<const N: usize, const H: usize, F> Rule for CustomRule<N, H, F>
 where
-    F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync,
+    F: Fn(f32, f32, [f32; N], [f32; H], &StepScalars) -> (f32, [f32; N]) + Send + Sync + 'static,
 {
     fn spec(&self) -> RuleSpec {
         self.spec.clone()

@@ -26,13 +26,14 @@ const LAYERS: &[&str] = &[
     "transform",
     "kernels",
     "rules",
+    "config",
     "metrics",
     "plan",
+    "checkpoint",
     "gpu",
     "cpu",
     "optimizer",
     "builder",
-    "config",
     "verify",
 ];
 

@@ -12,6 +12,7 @@ mod adafactor;
 mod auxiliary;
 mod bf16;
 mod buffers;
+mod checkpoint;
 mod clip;
 mod config;
 mod custom_rule;

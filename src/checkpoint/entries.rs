@@ -1,0 +1,149 @@
+//! The tensors of a checkpoint, and the place of each in an optimizer.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::plan::StepPlan;
+use crate::rule::ReduceBy;
+
+/// The name of the last tensor: checksums of the header and of every tensor before.
+pub(super) const CHECKSUMS: &str = "checksums";
+
+/// The part of an optimizer that a tensor of the file holds, or a range of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The parameters that the caller gives.
+    Params,
+    /// The copy that `eval` makes for `train`.
+    TrainingParams,
+    /// A state, by its number among those that the rule keeps.
+    State(usize),
+    /// Row factors, column factors and variances.
+    Factors,
+    /// The mean of the row factors of each matrix.
+    FactorMeans,
+    /// Four numbers per segment.
+    SegmentStates,
+    /// Likewise.
+    SegmentSums,
+    ScalarStates,
+    /// Of the last step, then of the next.
+    BiasCorrections,
+    /// The last norms of clipping at a percentile, oldest first.
+    Norms,
+    /// The sums of the last sampled step.
+    MetricSums,
+    /// The records of the last steps, oldest first.
+    History,
+}
+
+impl Place {
+    /// Whether a program may lack it, or have it in another shape: it then begins anew.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::SegmentSums | Self::BiasCorrections | Self::Norms | Self::MetricSums | Self::History)
+    }
+
+    /// Whether the file holds integers.
+    pub(super) fn is_integer(self) -> bool {
+        matches!(self, Self::MetricSums | Self::History)
+    }
+}
+
+/// A tensor of a checkpoint. Its elements have four bytes each.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) place: Place,
+    /// Elements of the place.
+    pub(crate) range: Range<usize>,
+}
+
+impl Entry {
+    fn new(name: String, shape: &[usize], place: Place, range: Range<usize>) -> Self {
+        Self { name, shape: shape.to_vec(), place, range }
+    }
+
+    /// A tensor without a dimension per element of the model.
+    pub(super) fn small(name: &str, shape: &[usize], place: Place) -> Self {
+        Self::new(name.to_owned(), shape, place, 0..shape.iter().product())
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        4 * self.range.len() as u64
+    }
+}
+
+/// The large tensors of a checkpoint, in their order in the file. `renamed` maps names of the program to names of the
+/// file.
+pub(crate) fn bulk_entries(
+    plan: &StepPlan,
+    has_params: bool,
+    is_evaluating: bool,
+    renamed: &HashMap<String, String>,
+) -> Vec<Entry> {
+    let layout = &plan.layout;
+    let name_of = |name: &str| renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone);
+    let mut entries = Vec::new();
+    let states = plan.rule.spec().present_states().enumerate();
+    let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number)));
+    let flat = [
+        has_params.then(|| ("params".to_owned(), Place::Params)),
+        is_evaluating.then(|| ("training_params".to_owned(), Place::TrainingParams)),
+    ];
+    for (prefix, place) in flat.into_iter().flatten().chain(states) {
+        entries.extend(layout.tensors().iter().map(|tensor| {
+            let name = format!("{prefix}/{}", name_of(tensor.name()));
+            Entry::new(name, tensor.shape(), place, tensor.range())
+        }));
+    }
+    if let Some(factors) = &plan.factors {
+        for (number, tensor) in layout.tensors().iter().enumerate() {
+            let name = name_of(tensor.name());
+            for (state, shape, range) in factors.states_of(number, tensor.shape()) {
+                entries.push(Entry::new(format!("states/{state}/{name}"), &shape, Place::Factors, range));
+            }
+            let (shape, range) = factors.means_of(number, tensor.shape());
+            entries.push(Entry::new(format!("row_means/{name}"), &shape, Place::FactorMeans, range));
+        }
+    }
+    if let Some(reduction) = plan.rule.reduction() {
+        let segments = segments(plan, reduction.by(), name_of);
+        let has_states = plan.rule.tensor_state().is_some();
+        let places = [
+            has_states.then_some(("segment_states", Place::SegmentStates)),
+            Some(("segment_sums", Place::SegmentSums)),
+        ];
+        for (prefix, place) in places.into_iter().flatten() {
+            entries.extend(segments.iter().map(|(name, range)| {
+                let range = 4 * range.start..4 * range.end;
+                Entry::new(format!("{prefix}/{name}"), &[range.len() / 4, 4], place, range)
+            }));
+        }
+    }
+    entries
+}
+
+/// Name and numbers of the segments of each tensor, of each group, or of all elements.
+fn segments(plan: &StepPlan, by: ReduceBy, name_of: impl Fn(&str) -> String) -> Vec<(String, Range<usize>)> {
+    let (layout, mut first) = (&plan.layout, 0);
+    let mut next = |count: usize| {
+        first += count;
+        first - count..first
+    };
+    match by {
+        ReduceBy::Tensor => layout.tensors().iter().map(|tensor| (name_of(tensor.name()), next(1))).collect(),
+        ReduceBy::Unit => {
+            let tensors = layout.tensors().iter();
+            let units = |shape: &[usize]| if shape.len() > 1 { shape[0] } else { 1 };
+            tensors.map(|tensor| (name_of(tensor.name()), next(units(tensor.shape())))).collect()
+        }
+        ReduceBy::Group => {
+            let count = plan.segments.as_ref().map_or(0, crate::segments::Segments::count);
+            // The last segment holds the elements without a group, if there are any.
+            let names = layout.groups().iter().cloned().chain([String::new()]).take(count);
+            names.map(|name| (name, next(1))).collect()
+        }
+        ReduceBy::All => vec![(String::new(), next(1))],
+    }
+}

@@ -1,0 +1,148 @@
+//! Checkpoints of the CPU engine.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, Write};
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::Path;
+
+use super::CpuOptimizer;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::checkpoint::replace_file;
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, Contents, Entry, Header, LoadOptions, Loaded, Place, SmallState, Writer, bulk_entries,
+};
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::percentile::Norms;
+
+/// Bytes that are read at a time.
+const WINDOW: usize = 1 << 20;
+
+impl CpuOptimizer {
+    /// Saves the optimizer, and `params` if they are given, to a file: see [`checkpoint`](crate::checkpoint). An error or an
+    /// interruption leaves an older file as it is.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`], [`CheckpointError::Optimizer`] for parameters of another length.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn save(&self, path: impl AsRef<Path>, params: Option<&[f32]>) -> Result<(), CheckpointError> {
+        replace_file(path.as_ref(), |file| self.save_to(file, params))
+    }
+
+    /// As [`CpuOptimizer::save`], into a stream.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Stream`], and those of [`CpuOptimizer::save`].
+    pub fn save_to(&self, out: impl Write, params: Option<&[f32]>) -> Result<(), CheckpointError> {
+        params.map_or(Ok(()), |params| self.check_len("params", params.len()))?;
+        let (plan, state) = (&self.plan, &self.state);
+        let norms = state.norms.as_ref().map_or(Vec::new(), Norms::table);
+        let ring = state.history.as_ref().map_or(&[][..], |history| &history.ring);
+        let small = SmallState::of(plan, &state.control, &norms, &state.metrics, ring);
+        let mut entries = bulk_entries(plan, params.is_some(), *plan.state.evaluating, &HashMap::new());
+        entries.extend(small.entries(plan));
+        let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
+        for entry in &entries {
+            self.write(&mut writer, entry, &small, params.unwrap_or_default())?;
+        }
+        writer.finish()
+    }
+
+    fn write(
+        &self,
+        writer: &mut Writer<impl Write>,
+        entry: &Entry,
+        small: &SmallState,
+        params: &[f32],
+    ) -> Result<(), CheckpointError> {
+        let (state, range) = (&self.state, entry.range.clone());
+        let values = match (entry.place, &state.factors) {
+            (Place::Params, _) => &params[range],
+            (Place::TrainingParams, _) => &state.training_params[range],
+            (Place::State(number), _) => &state.states[number].1[range],
+            (Place::Factors, Some(factors)) => &factors.values[range],
+            (Place::FactorMeans, Some(factors)) => &factors.means[range],
+            (Place::SegmentStates | Place::SegmentSums, _) => {
+                let rows = &state.segments[range.start / 4..range.end / 4];
+                let of_row = |row: &super::SegmentRow| {
+                    if entry.place == Place::SegmentStates { row.state } else { row.sums }
+                };
+                return writer.write(bytemuck::cast_slice(&rows.iter().map(of_row).collect::<Vec<_>>()));
+            }
+            (small_place, _) => return writer.write(small.bytes(small_place)),
+        };
+        writer.write(bytemuck::cast_slice(values))
+    }
+
+    /// Continues from a file: the optimizer, and `params` if they are given. Tensors are matched by their names. The file is
+    /// checked before anything changes.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`]; [`CheckpointError::Damaged`], [`CheckpointError::Mismatch`],
+    /// [`CheckpointError::Tensors`], [`CheckpointError::Shape`], [`CheckpointError::NoParams`],
+    /// [`CheckpointError::UnknownTensor`], [`CheckpointError::Settings`], [`CheckpointError::Optimizer`]; nothing has
+    /// changed then. [`CheckpointError::ChangedWhileRead`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(
+        &mut self,
+        path: impl AsRef<Path>,
+        params: Option<&mut [f32]>,
+        options: &LoadOptions,
+    ) -> Result<Loaded, CheckpointError> {
+        self.load_from(&mut Checkpoint::open(path)?, params, options)
+    }
+
+    /// As [`CpuOptimizer::load`], from an open checkpoint.
+    ///
+    /// # Errors
+    /// Those of [`CpuOptimizer::load`].
+    pub fn load_from<R: Read + Seek>(
+        &mut self,
+        checkpoint: &mut Checkpoint<R>,
+        params: Option<&mut [f32]>,
+        options: &LoadOptions,
+    ) -> Result<Loaded, CheckpointError> {
+        params.as_ref().map_or(Ok(()), |params| self.check_len("params", params.len()))?;
+        let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
+        let params = params.unwrap_or_default();
+        if *state.evaluating {
+            self.state.training_params.resize(self.plan.layout.len(), 0.0);
+        }
+        for part in &parts {
+            let (place, mut start) = (part.entry.place, part.entry.range.start);
+            checkpoint.read(part, WINDOW, |bytes| {
+                self.put(place, start, bytes, params);
+                start += bytes.len() / 4;
+                Ok(())
+            })?;
+        }
+        self.plan.restore(&state)?;
+        self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
+        self.state.control = small.block(&self.plan);
+        self.state.norms = self.plan.norm_window().map(|window| Norms::from_table(&small.norms_table(window)));
+        if let (Some(history), Some(ring)) = (&mut self.state.history, small.ring(&self.plan, state.recorded)) {
+            history.ring = ring;
+        }
+        self.state.metrics = small.metrics;
+        Ok(loaded)
+    }
+
+    fn put(&mut self, place: Place, start: usize, bytes: &[u8], params: &mut [f32]) {
+        let (state, end) = (&mut self.state, start + bytes.len() / 4);
+        let target = match (place, &mut state.factors) {
+            (Place::Params, _) => &mut params[start..end],
+            (Place::TrainingParams, _) => &mut state.training_params[start..end],
+            (Place::State(number), _) => &mut state.states[number].1[start..end],
+            (Place::Factors, Some(factors)) => &mut factors.values[start..end],
+            (Place::FactorMeans, Some(factors)) => &mut factors.means[start..end],
+            (Place::SegmentStates | Place::SegmentSums, _) => {
+                let rows: Vec<[f32; 4]> = bytemuck::pod_collect_to_vec(bytes);
+                for (row, values) in state.segments[start / 4..].iter_mut().zip(rows) {
+                    *(if place == Place::SegmentStates { &mut row.state } else { &mut row.sums }) = values;
+                }
+                return;
+            }
+            _ => return,
+        };
+        bytemuck::cast_slice_mut(target).copy_from_slice(bytes);
+    }
+}
