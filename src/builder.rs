@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::cpu::CpuOptimizer;
 use crate::error::check;
 use crate::metrics::HistoryOptions;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{DeviceOptions, Optimizer};
 use crate::plan::PlanSettings;
 use crate::rule::Rule;
 use crate::storage::Dtype;
@@ -14,11 +14,8 @@ use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipeli
 #[derive(Debug, Clone)]
 pub struct OptimizerBuilder {
     pub(crate) settings: PlanSettings,
-    cached_buffer_sets: usize,
+    options: DeviceOptions,
 }
-
-/// Default of [`OptimizerBuilder::cached_buffer_sets`].
-const CACHED_BUFFER_SETS: usize = 8;
 
 impl Optimizer {
     /// Starts an optimizer with a rule: a built-in one or your own.
@@ -37,7 +34,7 @@ impl crate::RuleConfig {
 
 impl OptimizerBuilder {
     pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
-        Self { settings: PlanSettings::new(rule), cached_buffer_sets: CACHED_BUFFER_SETS }
+        Self { settings: PlanSettings::new(rule), options: DeviceOptions::default() }
     }
 
     /// Starts an optimizer with the settings that a checkpoint holds: rule, schedule, clipping, groups, history, format of
@@ -51,7 +48,7 @@ impl OptimizerBuilder {
     pub fn from_checkpoint<R: std::io::Read + std::io::Seek>(
         checkpoint: &crate::checkpoint::Checkpoint<R>,
     ) -> Result<Self, crate::checkpoint::CheckpointError> {
-        Ok(Self { settings: checkpoint.plan_settings()?, cached_buffer_sets: CACHED_BUFFER_SETS })
+        Ok(Self { settings: checkpoint.plan_settings()?, options: DeviceOptions::default() })
     }
 
     /// Sets the learning rate over time; [`OneCycle`](crate::schedule::OneCycle) and [`Cyclic`](crate::schedule::Cyclic) also
@@ -103,7 +100,15 @@ impl OptimizerBuilder {
     /// Sets how many sets of parameter and gradient buffers an optimizer on a device keeps bind groups for, for each kind of
     /// step; 1 or more. Kept sets keep their buffers alive. Default: 8.
     pub fn cached_buffer_sets(mut self, sets: usize) -> Self {
-        self.cached_buffer_sets = sets;
+        self.options.cached_buffer_sets = sets;
+        self
+    }
+
+    /// Sets how many bytes a checkpoint moves between device and host at a time; 4 or more, at most as many as a buffer may
+    /// have. Saving keeps two of these windows on the host, loading three. Default: 16 MiB.
+    #[cfg(feature = "safetensors")]
+    pub fn checkpoint_window(mut self, bytes: u64) -> Self {
+        self.options.checkpoint_window = bytes;
         self
     }
 
@@ -127,9 +132,10 @@ impl OptimizerBuilder {
         queue: &wgpu::Queue,
         layout: &Layout,
     ) -> Result<Optimizer, Error> {
-        let sets = self.cached_buffer_sets;
+        let DeviceOptions { cached_buffer_sets: sets, checkpoint_window: window } = self.options;
         check(sets > 0, "optimizer", "cached_buffer_sets", sets as f64, "1 or more")?;
-        Optimizer::new(pipelines, queue, &self.settings, sets, layout)
+        check(window >= 4, "optimizer", "checkpoint_window", window as f64, "4 bytes or more")?;
+        Optimizer::new(pipelines, queue, &self.settings, self.options, layout)
     }
 
     /// Builds the optimizer on the CPU.

@@ -43,6 +43,22 @@ impl<'a> From<&'a Buffer> for GradScale<'a> {
     }
 }
 
+/// The settings that concern the device alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceOptions {
+    /// Maximum prepared steps of each kind.
+    pub(crate) cached_buffer_sets: usize,
+    /// Maximum bytes that a checkpoint moves at a time.
+    #[cfg_attr(not(feature = "safetensors"), allow(dead_code, reason = "nothing moves without checkpoints"))]
+    pub(crate) checkpoint_window: u64,
+}
+
+impl Default for DeviceOptions {
+    fn default() -> Self {
+        Self { cached_buffer_sets: 8, checkpoint_window: 16 << 20 }
+    }
+}
+
 /// The optimizer on a device: a rule, its states and the step counter, all on the GPU.
 ///
 /// [`Optimizer::step`] records into the training program's encoder; it never submits, maps, polls or waits. Several steps
@@ -62,8 +78,7 @@ pub struct Optimizer {
     decide: Vec<(Buffer, BindGroup)>,
     /// Prepared steps, the last used first.
     prepared: Vec<PreparedStep>,
-    /// Maximum prepared steps of each kind.
-    max_prepared: usize,
+    options: DeviceOptions,
     /// The copy that `eval` makes for `train`; empty before the first.
     training_params: Vec<BufferRange>,
     calls: RecordedCalls,
@@ -76,7 +91,7 @@ impl Optimizer {
         pipelines: &SharedPipelines,
         queue: &wgpu::Queue,
         settings: &PlanSettings,
-        max_prepared: usize,
+        options: DeviceOptions,
         layout: &Layout,
     ) -> Result<Self, Error> {
         let device = &pipelines.device;
@@ -103,7 +118,7 @@ impl Optimizer {
             uniforms,
             decide: Vec::new(),
             prepared: Vec::new(),
-            max_prepared,
+            options,
             training_params: Vec::new(),
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
@@ -205,7 +220,7 @@ impl Optimizer {
         let step = PreparedStep::new(context, params, grads, kind)?;
         self.prepared.insert(0, step);
         let of_kind = |step: &PreparedStep| step.kind == kind;
-        if self.prepared.iter().filter(|step| of_kind(step)).count() > self.max_prepared {
+        if self.prepared.iter().filter(|step| of_kind(step)).count() > self.options.cached_buffer_sets {
             let oldest = self.prepared.iter().rposition(of_kind);
             oldest.map(|oldest| self.prepared.remove(oldest));
         }
@@ -221,7 +236,7 @@ impl Optimizer {
         let group = decide_bind_group(&self.device, &kernel, &self.resources, &self.grad_scale);
         self.decide.insert(0, (self.grad_scale.clone(), group));
         // One more than of prepared steps: the unit scale stays among them in most programs.
-        self.decide.truncate(self.max_prepared + 1);
+        self.decide.truncate(self.options.cached_buffer_sets + 1);
         Ok(())
     }
 

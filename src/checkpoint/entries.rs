@@ -40,7 +40,15 @@ pub(crate) enum Place {
 impl Place {
     /// Whether a program may lack it, or have it in another shape: it then begins anew.
     pub(super) fn is_optional(self) -> bool {
-        matches!(self, Self::SegmentSums | Self::BiasCorrections | Self::Norms | Self::MetricSums | Self::History)
+        matches!(
+            self,
+            Self::FactorMeans
+                | Self::SegmentSums
+                | Self::BiasCorrections
+                | Self::Norms
+                | Self::MetricSums
+                | Self::History
+        )
     }
 
     /// Whether the file holds integers.

@@ -17,7 +17,7 @@ use super::entries::{CHECKSUMS, Entry, Place, bulk_entries};
 use super::error::CheckpointError;
 use super::header::{Header, LENGTH_BYTES};
 use super::options::{LoadOptions, Loaded};
-use super::settings::{differences, parse, settings};
+use super::settings::{differences, parse, settings, with_all_options};
 use super::small::SmallState;
 use crate::Stats;
 use crate::plan::{HostScale, PlanSettings, PlanState, StepPlan};
@@ -177,7 +177,7 @@ impl<R: Read + Seek> Checkpoint<R> {
                 remedy: "states of one rule mean nothing to another; build the optimizer with the file's rule",
             });
         }
-        let mut differences = differences(&self.header.settings, &program);
+        let mut differences = differences(&with_all_options(&self.header.settings), &program);
         // Learning rates are the schedule's.
         differences.retain(|difference| difference.setting != "rule.lr");
         let (file, program) = (&self.header.state.schedule, &*plan.state.schedule);
@@ -199,7 +199,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         let names: HashSet<&str> = expected.iter().map(|entry| entry.name.as_str()).collect();
         // A program that wants no parameters leaves those of the file alone.
         let concerns = |name: &str| {
-            let is_needed = ["states/", "training_params/", "row_means/", "segment_states/"];
+            let is_needed = ["states/", "training_params/", "segment_states/"];
             is_needed.iter().any(|prefix| name.starts_with(prefix)) || wants_params && name.starts_with("params/")
         };
         let unknown = self.names.iter().filter(|name| concerns(name) && !names.contains(name.as_str()));

@@ -34,6 +34,15 @@ pub(crate) fn settings(plan: &StepPlan) -> Map<String, Value> {
     .collect()
 }
 
+/// The settings of a file. Its built-in rule may leave out options, or have further keys of PyTorch.
+pub(super) fn with_all_options(settings: &Map<String, Value>) -> Map<String, Value> {
+    let mut settings = settings.clone();
+    if let Ok(rule) = field::<RuleConfig>(&settings, "rule") {
+        settings.insert("rule".to_owned(), json(&rule));
+    }
+    settings
+}
+
 /// The settings of a file, without the schedule.
 ///
 /// # Errors

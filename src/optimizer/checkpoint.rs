@@ -22,9 +22,6 @@ use crate::plan::{PlanState, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
-/// Bytes that move between device and host at a time. Saving keeps two windows on the host.
-const WINDOW: u64 = 16 << 20;
-
 /// The buffers whose contents a checkpoint holds.
 struct Source<'a> {
     params: Option<&'a [BufferRange]>,
@@ -137,7 +134,8 @@ impl Optimizer {
     /// after all submitted work; submit the encoders of earlier calls before. Waits for the device. An error or an
     /// interruption leaves an older file as it is.
     ///
-    /// Takes 32 MiB on the host. [`Snapshot::save`](crate::Snapshot::save) saves while training goes on.
+    /// Takes two windows of [`OptimizerBuilder::checkpoint_window`](crate::OptimizerBuilder::checkpoint_window) on the host.
+    /// [`Snapshot::save`](crate::Snapshot::save) saves while training goes on.
     ///
     /// # Errors
     /// [`CheckpointError::Io`], [`CheckpointError::Device`], and [`CheckpointError::Optimizer`] with the errors of
@@ -197,7 +195,7 @@ impl Optimizer {
         for part in &parts {
             let mut targets = source.bytes_of(&self.plan, &part.entry).into_iter();
             let mut target = targets.next();
-            checkpoint.read(part, WINDOW as usize, |bytes| {
+            checkpoint.read(part, transfer.window as usize, |bytes| {
                 let mut rest = bytes;
                 while let Some(to) = target.as_mut().filter(|_| !rest.is_empty()) {
                     let (now, later) = rest.split_at(rest.len().min(to.size as usize));
@@ -251,7 +249,8 @@ impl Optimizer {
     }
 
     fn transfer(&self) -> Transfer<'_> {
-        Transfer { device: &self.device, queue: &self.queue, window: WINDOW }
+        let window = self.options.checkpoint_window.min(self.device.limits().max_buffer_size) / 4 * 4;
+        Transfer { device: &self.device, queue: &self.queue, window }
     }
 
     fn source<'a>(&'a self, params: Option<&'a [BufferRange]>) -> Source<'a> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::numbers::random;
-use crate::common::{Trainer, cpu_bits, device, encoder, finish, rule};
+use crate::common::{Trainer, cpu_bits, device, device_with, encoder, finish, rule};
 use tempfile::{TempDir, tempdir};
 use wgpu_optim::checkpoint::{Checkpoint, CheckpointError, LoadOptions, Loaded};
 use wgpu_optim::clip::{Adaptive, GroupNorm, Percentile, Value};
@@ -12,7 +12,7 @@ use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::schedule::{Exponential, OneCycle};
 use wgpu_optim::{
     Adam, AdamW, Clip, CpuOptimizer, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Schedule,
-    ScheduleFreeAdamW, Sgd, Stats,
+    ScheduleFreeAdamW, Stats,
 };
 
 /// Padded: the tensors begin at multiples of 64.
@@ -232,4 +232,303 @@ fn a_learning_rate_that_replaced_a_schedule_stays() {
     let builder = rule("sgd").schedule(OneCycle::new(1.0, 10));
     assert_resumed::<Trainer>("set_lr on the device", &builder, 2, |training| training.set_lr(0.5));
     assert_resumed::<OnCpu>("set_lr on the CPU", &builder, 2, |training| training.set_lr(0.5));
+}
+
+/// The file of a trained optimizer, and the gradients of its next step.
+fn saved<T: Training>(builder: &OptimizerBuilder, layout: &Layout) -> (TempDir, std::path::PathBuf) {
+    let folder = folder();
+    let path = folder.path().join("saved.safetensors");
+    let mut trained = T::new(builder, layout, &grads(layout, 1));
+    for seed in 0..3 {
+        trained.step(&grads(layout, 10 + seed));
+    }
+    trained.save(&path).unwrap();
+    (folder, path)
+}
+
+/// A refused file leaves the optimizer as it was, on both engines. Returns the message.
+fn assert_refused(
+    builder: &OptimizerBuilder,
+    layout: &Layout,
+    path: &Path,
+    options: &LoadOptions,
+    is_expected: impl Fn(&CheckpointError) -> bool,
+) -> String {
+    fn refused<T: Training>(
+        builder: &OptimizerBuilder,
+        layout: &Layout,
+        path: &Path,
+        options: &LoadOptions,
+    ) -> CheckpointError {
+        let mut training = T::new(builder, layout, &grads(layout, 2));
+        training.step(&grads(layout, 3));
+        let before = training.all();
+        let error = training.load(path, options).unwrap_err();
+        assert!(training.all() == before, "changed by: {error}");
+        error
+    }
+    let on_device = refused::<Trainer>(builder, layout, path, options);
+    let on_cpu = refused::<OnCpu>(builder, layout, path, options);
+    assert_eq!(on_device.to_string(), on_cpu.to_string());
+    assert!(is_expected(&on_device), "{on_device:?}");
+    on_device.to_string()
+}
+
+/// Everything but the tensors may come in any order, padding and number of buffers.
+#[test]
+fn a_permuted_layout_with_other_padding_is_loaded_by_name() {
+    let (_folder, path) = saved::<OnCpu>(&rule("lamb"), &layout());
+    let permuted = Layout::builder().packed().tensor("c", &[130, 129]).tensor("none", &[3, 0]).tensor("b", &[30]);
+    let permuted = permuted.group("own").tensor("a", &[40, 30]).build().unwrap();
+    let mut straight = OnCpu::new(&rule("lamb"), &layout(), &grads(&layout(), 1));
+    for seed in 0..3 {
+        straight.step(&grads(&layout(), 10 + seed));
+    }
+    let mut resumed = OnCpu::new(&rule("lamb"), &permuted, &vec![0.0; permuted.len()]);
+    let mut on_device = Trainer::new(device::gpu(), rule("lamb"), &permuted, &vec![0.0; permuted.len() + 1]);
+    let _ = resumed.load(&path, &LoadOptions::default()).unwrap();
+    let params = on_device.params.slice(..4 * permuted.len() as u64);
+    let _ = on_device.optimizer.load(&path, Some(params.into()), &LoadOptions::default()).unwrap();
+    for tensor in layout().tensors() {
+        let own = permuted.tensor(tensor.name()).unwrap().range();
+        assert_eq!(resumed.params[own.clone()], straight.params[tensor.range()]);
+        assert_eq!(on_device.params()[own.clone()], straight.params[tensor.range()]);
+        for state in ["exp_avg", "exp_avg_sq"] {
+            let of = |training: &OnCpu, range: std::ops::Range<usize>| {
+                training.optimizer.state(state).unwrap()[range].to_vec()
+            };
+            assert_eq!(of(&resumed, own.clone()), of(&straight, tensor.range()));
+            assert_eq!(on_device.state(state)[own.clone()], of(&straight, tensor.range()));
+        }
+    }
+}
+
+#[test]
+fn a_renamed_tensor_needs_its_old_name() {
+    let (_folder, path) = saved::<OnCpu>(&rule("adam"), &layout());
+    let builder = Layout::builder().tensor("first", &[40, 30]).tensor("b", &[30]).group("own");
+    let renamed = builder.tensor("none", &[3, 0]).tensor("c", &[130, 129]).build().unwrap();
+    let message = assert_refused(&rule("adam"), &renamed, &path, &LoadOptions::default(), |error| {
+        let CheckpointError::Tensors { missing, unknown } = error else { return false };
+        missing.contains(&"states/exp_avg/first".to_owned()) && unknown.contains(&"params/a".to_owned())
+    });
+    for part in ["params/first", "states/exp_avg/a", "with_renamed"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let unknown = LoadOptions::default().with_renamed("a", "second");
+    assert_refused(
+        &rule("adam"),
+        &renamed,
+        &path,
+        &unknown,
+        |error| matches!(error, CheckpointError::UnknownTensor { tensor } if tensor == "second"),
+    );
+    let mut resumed = OnCpu::new(&rule("adam"), &renamed, &grads(&renamed, 2));
+    let _ = resumed.load(&path, &LoadOptions::default().with_renamed("a", "first")).unwrap();
+    assert_eq!(resumed.optimizer.stats().step, 3);
+    let again = path.with_extension("again");
+    resumed.save(&again).unwrap();
+    let names = |path: &Path| {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        checkpoint.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&again), names(&path).iter().map(|name| name.replace("/a", "/first")).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_of_other_optimizers_are_refused() {
+    let (_folder, path) = saved::<OnCpu>(&rule("adam"), &layout());
+    let message = assert_refused(&rule("lion"), &layout(), &path, &LoadOptions::default(), |error| {
+        matches!(error, CheckpointError::Mismatch { what: "the rule", .. })
+    });
+    assert!(message.contains("adam") && message.contains("lion"), "{message}");
+    // Another set of states.
+    let amsgrad = wgpu_optim::Optimizer::builder(Adam::default().with_amsgrad(true));
+    assert_refused(
+        &amsgrad,
+        &layout(),
+        &path,
+        &LoadOptions::default(),
+        |error| matches!(error, CheckpointError::Tensors { missing, unknown } if missing.len() == 4 && unknown.is_empty()),
+    );
+    // Another shape of the same number of elements.
+    let builder = Layout::builder().tensor("a", &[30, 40]).tensor("b", &[30]).group("own");
+    let transposed = builder.tensor("none", &[3, 0]).tensor("c", &[130, 129]).build().unwrap();
+    assert_refused(
+        &rule("adam"),
+        &transposed,
+        &path,
+        &LoadOptions::default(),
+        |error| matches!(error, CheckpointError::Shape { file, program, .. } if (&file[..], &program[..]) == (&[40, 30], &[30, 40])),
+    );
+    // A schedule that cycles the momentum, where the program's does not.
+    let cycled = rule("adam").schedule(OneCycle::new(1.0, 10));
+    let (_folder, cycling) = saved::<OnCpu>(&cycled, &layout());
+    assert_refused(&rule("adam"), &layout(), &cycling, &LoadOptions::default(), |error| {
+        matches!(error, CheckpointError::Optimizer(wgpu_optim::Error::Unsupported { .. }))
+    });
+    assert_refused(&cycled, &layout(), &path, &LoadOptions::default(), |error| {
+        matches!(error, CheckpointError::Optimizer(wgpu_optim::Error::Unsupported { .. }))
+    });
+}
+
+#[test]
+fn other_settings_are_reported_or_refused() {
+    let own = GroupOptions::default().with_weight_decay(0.5);
+    let builder = |eps: f64| {
+        let rule = AdamW::default().with_eps(eps);
+        wgpu_optim::Optimizer::builder(rule).clip(Clip::global_norm(1.0))
+    };
+    let (_folder, path) = saved::<OnCpu>(&builder(1e-8).group("own", own), &layout());
+    let other = builder(1e-6).on_nonfinite(NonFinite::Propagate);
+    let mut resumed = OnCpu::new(&other, &layout(), &grads(&layout(), 2));
+    let loaded = resumed.load(&path, &LoadOptions::default()).unwrap();
+    let settings: Vec<_> = loaded.differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        settings,
+        [
+            r#"groups.own is {"frozen":false,"lr_scale":1.0,"schedule":null,"weight_decay":0.5} in the file, none in the program"#,
+            r#"on_nonfinite is null in the file, "propagate" in the program"#,
+            "rule.eps is 1e-8 in the file, 1e-6 in the program",
+        ]
+    );
+    let message = assert_refused(
+        &other,
+        &layout(),
+        &path,
+        &LoadOptions::default().exact(),
+        |error| matches!(error, CheckpointError::Settings(differences) if *differences == loaded.differences),
+    );
+    assert!(message.contains("rule.eps is 1e-8"), "{message}");
+    // The file's settings, as asked.
+    let from_file = OptimizerBuilder::from_checkpoint(&Checkpoint::open(&path).unwrap()).unwrap();
+    let mut resumed = OnCpu::new(&from_file, &layout(), &grads(&layout(), 2));
+    let loaded = resumed.load(&path, &LoadOptions::default().exact()).unwrap();
+    assert_eq!(loaded.differences, []);
+}
+
+#[test]
+fn the_program_may_keep_its_schedule() {
+    let (_folder, path) = saved::<OnCpu>(&rule("sgd").schedule(Exponential::new(1.0, 0.5)), &layout());
+    let other = rule("sgd").schedule(Exponential::new(2.0, 0.5));
+    for (options, lr, differences) in
+        [(LoadOptions::default(), 0.125, 0), (LoadOptions::default().keep_schedule(), 0.25, 1)]
+    {
+        let mut on_cpu = OnCpu::new(&other, &layout(), &grads(&layout(), 2));
+        let loaded = on_cpu.load(&path, &options).unwrap();
+        assert_eq!((on_cpu.optimizer.lr().unwrap(), loaded.differences.len()), (lr, differences));
+        let mut on_device = <Trainer as Training>::new(&other, &layout(), &grads(&layout(), 2));
+        let loaded = on_device.load(&path, &options).unwrap();
+        assert_eq!((on_device.optimizer.lr().unwrap(), loaded.differences.len()), (lr, differences));
+    }
+}
+
+/// A schedule that is a function stays the program's.
+#[test]
+fn a_schedule_that_is_a_function_is_not_saved() {
+    let lambda = |lr: f64| rule("sgd").schedule(Schedule::lambda(lr, |step| 0.5f64.powi(step as i32)));
+    let (_folder, path) = saved::<OnCpu>(&lambda(1.0), &layout());
+    let mut resumed = OnCpu::new(&lambda(2.0), &layout(), &grads(&layout(), 2));
+    let loaded = resumed.load(&path, &LoadOptions::default()).unwrap();
+    assert_eq!(resumed.optimizer.lr().unwrap(), 0.25);
+    assert_eq!(loaded.differences.len(), 1);
+    assert!(loaded.differences[0].file.contains("function"));
+}
+
+/// Every byte counts: an altered file is refused, whatever byte it is, and so is every shorter one.
+#[test]
+fn altered_and_cut_files_are_refused() {
+    let layout = Layout::builder().tensor("a", &[3]).tensor("b", &[2]).build().unwrap();
+    let builder = rule("adam").clip(Percentile::new(50.0)).history(2);
+    let (folder, path) = saved::<OnCpu>(&builder, &layout);
+    let bytes = fs::read(&path).unwrap();
+    let mut training = OnCpu::new(&builder, &layout, &grads(&layout, 2));
+    training.step(&grads(&layout, 3));
+    let before = training.all();
+    let altered = folder.path().join("altered");
+    let mut kinds = std::collections::BTreeSet::new();
+    for at in 0..bytes.len() {
+        for bit in [0, 5] {
+            let mut other = bytes.clone();
+            other[at] ^= 1 << bit;
+            fs::write(&altered, &other).unwrap();
+            let error = training.load(&altered, &LoadOptions::default()).unwrap_err();
+            kinds.insert(format!("{error:?}").split([' ', '(', '{']).next().unwrap().to_owned());
+        }
+        fs::write(&altered, &bytes[..at]).unwrap();
+        let error = training.load(&altered, &LoadOptions::default()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Length { .. }), "{at} bytes: {error:?}");
+    }
+    fs::write(&altered, [&bytes[..], b"x"].concat()).unwrap();
+    let error = training.load(&altered, &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, CheckpointError::Length { .. }), "{error:?}");
+    assert!(training.all() == before);
+    assert!(kinds.contains("Damaged") && kinds.contains("NotACheckpoint") && kinds.contains("Length"), "{kinds:?}");
+}
+
+/// One file, whichever engine, device, padding or list of buffers wrote it.
+#[test]
+fn the_file_is_the_same_wherever_it_was_written() {
+    let history = HistoryOptions::steps(3).with_norms_every(2).per_group();
+    for (name, clip) in [("adamw", Clip::from(Percentile::new(50.0).with_window(2))), ("adafactor", Clip::value(1.0))] {
+        let builder = rule(name).clip(clip).history(history.clone());
+        let (folder, path) = saved::<OnCpu>(&builder, &layout());
+        let expected = fs::read(&path).unwrap();
+        let again = folder.path().join("again");
+        let packed = Layout::builder().packed().tensor("a", &[40, 30]).tensor("b", &[30]).group("own");
+        let packed = packed.tensor("none", &[3, 0]).tensor("c", &[130, 129]).build().unwrap();
+        // Each state takes three buffers on the second device.
+        let small = device_with(|limits| limits.max_buffer_size = 40 << 10);
+        for (what, gpu, layout) in
+            [("padded", device::gpu(), &layout()), ("packed", device::gpu(), &packed), ("cut", &small, &packed)]
+        {
+            // No multiple of anything: tensors and buffers end within windows.
+            let mut optimizer = device::build(gpu, builder.clone().checkpoint_window(1_000), layout).unwrap();
+            let buffers: Vec<_> = layout.tensors().iter().filter(|tensor| !tensor.range().is_empty()).collect();
+            let buffers: Vec<_> = buffers.iter().map(|tensor| vec![0.0; tensor.range().len()]).collect();
+            let cut: Vec<_> = buffers.iter().flat_map(|values| values.chunks(8192)).collect();
+            let buffers: Vec<_> = cut.iter().map(|values| device::upload(gpu, values)).collect();
+            let slices = buffers.iter().zip(&cut).map(|(buffer, values)| buffer.slice(..4 * values.len() as u64));
+            let slices: Vec<_> = slices.collect();
+            let loaded = optimizer.load(&path, Some((&slices).into()), &LoadOptions::default()).unwrap();
+            assert_eq!(loaded.differences, [], "{what}");
+            optimizer.save(&again, Some((&slices).into())).unwrap();
+            assert!(fs::read(&again).unwrap() == expected, "{name}, {what}: another file");
+        }
+    }
+}
+
+/// Saves again and again, until the process is killed.
+#[test]
+#[ignore = "runs in a process of its own"]
+fn saver() {
+    let path = std::env::var_os("SAVED").expect("the test that runs this one sets it");
+    let mut training = OnCpu::new(&rule("adam"), &layout(), &grads(&layout(), 1));
+    loop {
+        training.step(&grads(&layout(), 2));
+        training.save(Path::new(&path)).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_save_leaves_the_file_before() {
+    let folder = folder();
+    let path = folder.path().join("saved");
+    let mut training = OnCpu::new(&rule("adam"), &layout(), &grads(&layout(), 1));
+    training.save(&path).unwrap();
+    let (mut steps, mut left_behind) = (std::collections::BTreeSet::new(), 0);
+    for kill in 0..200 {
+        let mut saver = std::process::Command::new(std::env::current_exe().unwrap());
+        saver.args(["--exact", "checkpoint::saver", "--ignored"]).env("SAVED", &path);
+        let mut saver = saver.stdout(std::process::Stdio::null()).spawn().unwrap();
+        // Another moment of the process's life each time, the first ones before it saves.
+        std::thread::sleep(std::time::Duration::from_micros(200 + 7919 * kill % 60_000));
+        saver.kill().unwrap();
+        saver.wait().unwrap();
+        let _ = training.load(&path, &LoadOptions::default().exact()).unwrap();
+        steps.insert(training.optimizer.stats().step);
+        left_behind = fs::read_dir(folder.path()).unwrap().count() - 1;
+    }
+    assert!(steps.len() > 5, "the saver was killed too early: {steps:?}");
+    assert!(left_behind > 0, "no save was interrupted");
 }

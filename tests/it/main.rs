@@ -43,4 +43,5 @@ mod snapshot;
 mod step;
 mod tensor_norms;
 mod textbook;
+mod torch_checkpoints;
 mod verify;

@@ -64,6 +64,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
 
+    /// Save network and optimizer to this file after each epoch, at the end, and on Ctrl-C.
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// Continue the run that saved this file, with the same flags.
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub(crate) resume: Option<PathBuf>,
+
     /// Write what the optimizer says of each step as CSV, with norms of parameters and updates in one of 50.
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     pub(crate) history: Option<PathBuf>,
@@ -88,6 +96,7 @@ impl Args {
             return Err(format!("--plot is not in this build; {PLOT_HINT}").into());
         }
         check_folder("--plot", &self.plot_path())?;
+        self.save.as_ref().map_or(Ok(()), |save| check_folder("--save", save))?;
         self.history.as_ref().map_or(Ok(()), |history| check_folder("--history", history))
     }
 
@@ -174,6 +183,7 @@ mod tests {
             (&["--optimizer", "rprop", "--weight-decay", "0.1"], "--optimizer rprop: unknown field `weight_decay`"),
             (&["--compare", "sgd,adam,adamw,lion,adan,lamb,nadam,radam"], "--compare has 8 rules; give at most 7"),
             (&["--plot", "no/such/folder/curves.svg"], wrong_plot),
+            (&["--save", "no/such/folder/run"], "--save: no/such/folder is not a folder"),
             (&["--history", "no/such/folder/steps.csv"], "--history: no/such/folder is not a folder"),
         ] {
             let message = refusal(flags);

@@ -1,10 +1,15 @@
 //! The network over slices of host memory, with the CPU engine as its optimizer.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
 use wgpu_optim::CpuOptimizer;
+use wgpu_optim::checkpoint::{Checkpoint, Loaded};
 
 use crate::Result;
 use crate::data::{Data, Examples};
-use crate::engine::{Batches, Engine, Report, Score};
+use crate::engine::{Batches, Engine, Report, Score, load_options};
 use crate::gemm::{Matrix, multiply};
 use crate::model::Model;
 
@@ -178,6 +183,14 @@ impl Engine for CpuEngine<'_> {
 
     fn reports(&mut self, _wait: bool) -> Result<Vec<Report>> {
         Ok(std::mem::take(&mut self.reports))
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        Ok(self.optimizer.save(path, Some(&self.parameters))?)
+    }
+
+    fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
+        Ok(self.optimizer.load_from(checkpoint, Some(&mut self.parameters), &load_options())?)
     }
 
     fn evaluate(&mut self) -> Result<Score> {

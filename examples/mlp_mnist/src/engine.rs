@@ -1,6 +1,11 @@
 //! The training loop's interface to a device.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
 use wgpu_optim::Stats;
+use wgpu_optim::checkpoint::{Checkpoint, LoadOptions, Loaded};
 
 use crate::Result;
 
@@ -61,6 +66,11 @@ pub struct Report {
     pub stats: Stats,
 }
 
+/// Options of resuming: the command line sets the learning rate.
+pub fn load_options() -> LoadOptions {
+    LoadOptions::default().keep_schedule()
+}
+
 /// A network, its optimizer and its data on one device.
 pub trait Engine {
     /// Begins an epoch that takes the training examples in this order.
@@ -71,6 +81,12 @@ pub trait Engine {
 
     /// The reports that have arrived, in order. `wait` for all that were asked for, or take what is there.
     fn reports(&mut self, wait: bool) -> Result<Vec<Report>>;
+
+    /// Saves network and optimizer to a file.
+    fn save(&self, path: &Path) -> Result<()>;
+
+    /// Continues from a file. Returns its settings that the command line does not share.
+    fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded>;
 
     /// The score over the test set.
     fn evaluate(&mut self) -> Result<Score>;

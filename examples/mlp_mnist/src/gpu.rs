@@ -6,7 +6,11 @@ pub mod layer;
 mod tally;
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 
+use wgpu_optim::checkpoint::{Checkpoint, Loaded};
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_optim::wgpu::{self, BufferUsages, PollType};
@@ -14,7 +18,7 @@ use wgpu_optim::{Gpu, Optimizer};
 
 use crate::Result;
 use crate::data::Data;
-use crate::engine::{Engine, Report, Score};
+use crate::engine::{Engine, Report, Score, load_options};
 use crate::model::Model;
 use feed::{Feed, check_binding};
 use kernel::{Binding, Kernel};
@@ -211,6 +215,14 @@ impl Engine for GpuEngine {
     fn reports(&mut self, wait: bool) -> Result<Vec<Report>> {
         self.collect(if wait { PollType::wait_indefinitely() } else { PollType::Poll })?;
         Ok(std::mem::take(&mut self.arrived))
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        Ok(self.optimizer.save(path, Some((&self.parameters).into()))?)
+    }
+
+    fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
+        Ok(self.optimizer.load_from(checkpoint, Some((&self.parameters).into()), &load_options())?)
     }
 
     fn evaluate(&mut self) -> Result<Score> {

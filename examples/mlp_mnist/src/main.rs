@@ -10,17 +10,21 @@ mod tests;
 mod train;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::{Parser, ValueEnum};
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::history::write_csv;
 
 use args::{Args, PLOT_HINT};
 use examples_common::outcome::exit_code;
 use mlp_mnist::Result;
+use mlp_mnist::engine::Engine;
 use mlp_mnist::rules::Choice;
 use mlp_mnist::setup::Session;
-use train::{History, Plan, train};
+use train::{History, Plan, Saving, train};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -41,7 +45,7 @@ fn run(args: &Args) -> Result<()> {
         println!("pictures: none in this build; {PLOT_HINT}");
     }
     let Args { epochs, max_steps, .. } = *args;
-    let plan = Plan { batches: session.batches(), epochs, max_steps, seed: args.setup.seed };
+    let plan = Plan { batches: session.batches(), epochs, max_steps, seed: args.setup.seed, done: 0 };
     if !args.compare.is_empty() {
         return compare::run(args, &session, &plan);
     }
@@ -57,13 +61,39 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Continues an earlier run. Returns its number of steps.
+fn resume(engine: &mut dyn Engine, path: &Path) -> Result<u64> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    let loaded = engine.load(&mut checkpoint)?;
+    for difference in &loaded.differences {
+        println!("another setting than before: {difference}");
+    }
+    let done = checkpoint.stats().step + checkpoint.stats().skipped;
+    println!("resumed: {} after {done} steps", path.display());
+    Ok(done)
+}
+
 /// One run with a rule.
 fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice) -> Result<History> {
     let mut engine = session.engine(args.optimizer(choice, plan.total_steps())?)?;
     let schedule = args.schedule.to_possible_value();
     let schedule = schedule.as_ref().map_or("", |schedule| schedule.get_name());
     println!("training: {} with {schedule} lr {:?}; steps {}", choice.name, choice.lr, plan.total_steps());
-    let history = train(engine.as_engine(), plan)?;
+    let plan = Plan { done: args.resume.as_ref().map_or(Ok(0), |path| resume(engine.as_engine(), path))?, ..*plan };
+    let saving = Saving { path: args.save.clone(), ..Saving::default() };
+    if saving.path.is_some() {
+        let interrupted = saving.interrupted.clone();
+        ctrlc::set_handler(move || {
+            // A second Ctrl-C does not wait for the step.
+            if interrupted.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+    }
+    let history = train(engine.as_engine(), &plan, &saving)?;
+    if let Some(path) = &args.save {
+        println!("saved: {}; continue with --resume {}", path.display(), path.display());
+    }
     if history.skipped > 0 {
         println!("{} steps were skipped: their gradients were not finite; try a smaller --lr", history.skipped);
     }

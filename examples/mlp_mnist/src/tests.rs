@@ -2,14 +2,17 @@
 
 mod gradients;
 
+use std::sync::Arc;
+
 use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::wgpu::{self, BufferUsages};
 use wgpu_optim::{AdamW, Clip, Gpu, Optimizer, OptimizerBuilder, Stats};
 
 use crate::args::Args;
-use crate::train::{History, Plan, train};
+use crate::train::{History, Plan, Saving, train};
 use mlp_mnist::cpu::CpuEngine;
 use mlp_mnist::data::{CLASSES, Data, Examples, digits};
 use mlp_mnist::engine::{Batches, Engine};
@@ -87,7 +90,7 @@ fn both_devices_give_the_test_set_the_same_score_every_time() {
 }
 
 fn plan(data: &Data, batch_size: usize, epochs: usize, seed: u64) -> Plan {
-    Plan { batches: Batches { len: data.train.len(), size: batch_size }, epochs, max_steps: None, seed }
+    Plan { batches: Batches { len: data.train.len(), size: batch_size }, epochs, max_steps: None, seed, done: 0 }
 }
 
 #[test]
@@ -95,12 +98,12 @@ fn the_same_seed_gives_the_same_parameters_bit_for_bit() {
     let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(9, 41));
     let run_cpu = |seed| {
         let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(seed));
-        train(&mut engine, &plan(&data, 20, 3, seed)).expect("trained");
+        train(&mut engine, &plan(&data, 20, 3, seed), &Saving::default()).expect("trained");
         engine.parameters
     };
     let run_gpu = |seed| {
         let mut engine = gpu_engine(&model, &data, 20, &model.initial_parameters(seed));
-        train(&mut engine, &plan(&data, 20, 3, seed)).expect("trained");
+        train(&mut engine, &plan(&data, 20, 3, seed), &Saving::default()).expect("trained");
         read(&engine.gpu, &engine.parameters)
     };
     for run in [&run_cpu as &dyn Fn(u64) -> Vec<f32>, &run_gpu] {
@@ -116,7 +119,7 @@ fn the_same_seed_gives_the_same_parameters_bit_for_bit() {
 /// A run over drawn digits; returns its history and checks that every example was reported once.
 fn learn(engine: &mut dyn Engine, data: &Data) -> History {
     let plan = plan(data, 32, 4, 1);
-    let history = train(engine, &plan).expect("trained");
+    let history = train(engine, &plan, &Saving::default()).expect("trained");
     let reported: u64 = history.train.iter().map(|point| point.score.examples).sum();
     assert_eq!(reported, 4 * data.train.len() as u64);
     assert!(history.train.is_sorted_by(|a, b| a.step < b.step));
@@ -166,9 +169,58 @@ fn a_run_can_stop_inside_an_epoch() {
     let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(12, 41));
     let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(13));
     let plan = Plan { max_steps: Some(7), ..plan(&data, 20, 4, 1) };
-    let history = train(&mut engine, &plan).expect("trained");
+    let history = train(&mut engine, &plan, &Saving::default()).expect("trained");
     assert_eq!(history.train.last().expect("reports").step, 7);
     assert_eq!(history.test.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [5, 7]);
+}
+
+#[test]
+fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
+    let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(14, 41));
+    let folder = tempfile::tempdir().expect("a folder");
+    let saving = Saving { path: Some(folder.path().join("run")), ..Saving::default() };
+    let path = saving.path.as_ref().expect("given");
+    let whole = plan(&data, 20, 3, 1);
+    let run_cpu = |plans: &[Plan]| {
+        let mut parameters = Vec::new();
+        for plan in plans {
+            let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(1));
+            let done = if plan.done > 0 { crate::resume(&mut engine, path).expect("saved") } else { 0 };
+            assert_eq!(done, plan.done);
+            train(&mut engine, plan, &saving).expect("trained");
+            parameters = engine.parameters;
+        }
+        parameters
+    };
+    let run_gpu = |plans: &[Plan]| {
+        let mut parameters = Vec::new();
+        for plan in plans {
+            let mut engine = gpu_engine(&model, &data, 20, &model.initial_parameters(1));
+            let done = if plan.done > 0 { crate::resume(&mut engine, path).expect("saved") } else { 0 };
+            assert_eq!(done, plan.done);
+            train(&mut engine, plan, &saving).expect("trained");
+            parameters = read(&engine.gpu, &engine.parameters);
+        }
+        parameters
+    };
+    // Within an epoch, and at its end.
+    for steps in [7, 10] {
+        let parts = [Plan { max_steps: Some(steps), ..whole }, Plan { done: steps, ..whole }];
+        assert_eq!(run_cpu(&parts), run_cpu(&[whole]));
+        assert_eq!(run_gpu(&parts), run_gpu(&[whole]));
+    }
+}
+
+#[test]
+fn an_interrupted_run_saves_and_ends() {
+    let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(15, 41));
+    let folder = tempfile::tempdir().expect("a folder");
+    let saving = Saving { path: Some(folder.path().join("run")), interrupted: Arc::new(true.into()) };
+    let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(1));
+    let history = train(&mut engine, &plan(&data, 20, 3, 1), &saving).expect("ended");
+    assert_eq!(history.test.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1]);
+    let checkpoint = Checkpoint::open(saving.path.expect("given")).expect("saved");
+    assert_eq!(checkpoint.stats().step, 1);
 }
 
 #[test]

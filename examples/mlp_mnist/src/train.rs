@@ -1,5 +1,8 @@
 //! The training loop, one for all devices.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,6 +24,27 @@ pub(crate) struct Plan {
     /// At most this many steps, whatever the epochs.
     pub(crate) max_steps: Option<u64>,
     pub(crate) seed: u64,
+    /// Steps of an earlier run, which this one resumes.
+    pub(crate) done: u64,
+}
+
+/// The checkpoint of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Saving {
+    /// Written after each epoch and at the end.
+    pub(crate) path: Option<PathBuf>,
+    /// Ends the run after the present step.
+    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+impl Saving {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    fn save(&self, engine: &dyn Engine) -> Result<()> {
+        self.path.as_ref().map_or(Ok(()), |path| engine.save(path))
+    }
 }
 
 impl Plan {
@@ -68,21 +92,25 @@ impl TrainPoint {
     }
 }
 
-pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan) -> Result<History> {
+pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan, saving: &Saving) -> Result<History> {
     let total = plan.total_steps();
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template("{bar:25} {pos}/{len} {msg}")?);
     let mut history = History::default();
-    let mut step = 0;
-    for epoch in 0..plan.epochs {
-        if step == total {
+    let mut step = plan.done;
+    if step >= total {
+        history.test.push((step, engine.evaluate()?));
+    }
+    let count = plan.batches.count();
+    for epoch in step as usize / count..plan.epochs {
+        if step >= total || (step > plan.done && saving.is_interrupted()) {
             break;
         }
         engine.begin_epoch(&plan.order(epoch));
         let start = Instant::now();
         let mut score = Score::default();
-        for batch in 0..plan.batches.count() {
+        for batch in step as usize % count..count {
             step += 1;
-            let last = step == total || batch + 1 == plan.batches.count();
+            let last = step == total || batch + 1 == count || saving.is_interrupted();
             engine.step(batch, last || step % REPORT_EVERY == 0)?;
             for report in engine.reports(last)? {
                 let point = TrainPoint::new(&report);
@@ -97,6 +125,7 @@ pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan) -> Result<History> {
             }
         }
         let seconds = start.elapsed().as_secs_f64();
+        saving.save(engine)?;
         let test = engine.evaluate()?;
         history.test.push((step, test));
         bar.suspend(|| {
@@ -131,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_epoch_takes_all_examples_in_an_order_of_its_own() {
-        let plan = |seed| Plan { batches: Batches { len: 50, size: 8 }, epochs: 2, max_steps: None, seed };
+        let plan = |seed| Plan { batches: Batches { len: 50, size: 8 }, epochs: 2, max_steps: None, seed, done: 0 };
         let orders = [plan(1).order(0), plan(1).order(1), plan(9).order(0)];
         for order in &orders {
             let mut sorted = order.clone();
