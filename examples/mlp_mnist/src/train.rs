@@ -98,6 +98,7 @@ pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan, saving: &Saving) -> Re
     let mut history = History::default();
     let mut step = plan.done;
     if step >= total {
+        saving.save(engine)?;
         history.test.push((step, engine.evaluate()?));
     }
     let count = plan.batches.count();
