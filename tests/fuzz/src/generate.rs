@@ -47,7 +47,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         grad_dtype: if chance(rng, 0.2) { Dtype::Bf16 } else { Dtype::F32 },
         param_places: Vec::new(),
         grad_places: Vec::new(),
-        replays: rng.random(),
+        replays: chance(rng, 0.7),
         calls: Vec::new(),
     };
     if chance(rng, 0.3) {
@@ -61,21 +61,29 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
     case.grad_places = (0..rng.random_range(0..4)).map(|_| place(rng, len)).collect();
     let count = rng.random_range(4..16);
     case.calls = (0..count).map(|_| call(rng, &case, name, len, Within::Program)).collect();
-    if chance(rng, 0.4) {
-        add_detour(rng, &mut case, len);
+    let cycles_momentum = case.schedule.as_ref().is_some_and(cycles_momentum);
+    if cycles_momentum || chance(rng, 0.4) {
+        add_detour(rng, &mut case, len, cycles_momentum);
     }
     case
 }
 
+/// Whether the schedule is of a kind that cycles momentum, and does.
+fn cycles_momentum(schedule: &Schedule) -> bool {
+    serde_json::to_value(schedule).is_ok_and(|schedule| schedule["cycle_momentum"] == true)
+}
+
 /// Restores a snapshot after some of the calls, and makes a step after that.
-fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize) {
+fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize, cycles_momentum: bool) {
     let end = rng.random_range(1..=case.calls.len());
-    let mut after = vec![Call::Restore(2)];
-    if rng.random() {
+    let step = |rng: &mut StdRng| Call::Step(gradients(rng, case, len));
+    let mut after = if cycles_momentum { vec![step(rng)] } else { Vec::new() };
+    after.push(Call::Restore(2));
+    if cycles_momentum || rng.random() {
         // The schedule goes, and a momentum that it has cycled stays.
         after.push(Call::SetLr(0.25));
     }
-    after.push(Call::Step(gradients(rng, case, len)));
+    after.push(step(rng));
     case.calls.splice(end..end, after);
     case.calls.insert(rng.random_range(0..end), Call::Snapshot(2));
 }
@@ -333,6 +341,16 @@ fn call(rng: &mut StdRng, case: &Case, name: &str, len: usize, within: Within) -
         }
         13 | 14 if together => Call::Together(few(rng, Within::Encoder)),
         15 | 16 => Call::Dropped(few(rng, Within::Dropped)),
+        17 if within == Within::Program => {
+            let snapshot = |rng: &mut StdRng| Call::Snapshot(rng.random_range(0..2));
+            let (dropped, then) = if has_eval {
+                let calls = [Call::Eval, Call::Train, snapshot(rng)];
+                ((0..rng.random_range(1..4)).map(|_| pick(rng, &calls)).collect(), Call::Train)
+            } else {
+                (vec![snapshot(rng)], Call::Step(gradients(rng, case, len)))
+            };
+            Call::DroppedLate { dropped, then: vec![then], submits_first: rng.random() }
+        }
         _ => Call::Step(gradients(rng, case, len)),
     }
 }
