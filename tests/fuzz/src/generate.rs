@@ -36,7 +36,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         packed: rng.random(),
         ranges: Vec::new(),
         groups: Vec::new(),
-        schedule: chance(rng, 0.35).then(|| schedule(rng, 0)),
+        schedule: chance(rng, 0.45).then(|| schedule(rng, 0)),
         clip: pick(rng, &clips),
         on_nonfinite: pick(
             rng,
@@ -211,8 +211,8 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
         11 => Noam::new(64, 3).into(),
         // Ends after some steps.
         12 => OneCycle::new(lr, steps).into(),
-        13..15 => OneCycle::new(lr, 40).with_cycle_momentum(rng.random()).into(),
-        15..17 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(rng.random()).into(),
+        13..15 => OneCycle::new(lr, 40).with_cycle_momentum(chance(rng, 0.8)).into(),
+        15..17 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(chance(rng, 0.8)).into(),
         17 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
         _ => Chained::new(of_few(rng)).into(),
     }
