@@ -61,9 +61,13 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
     case.grad_places = (0..rng.random_range(0..4)).map(|_| place(rng, len)).collect();
     let count = rng.random_range(4..16);
     case.calls = (0..count).map(|_| call(rng, &case, name, len, Within::Program)).collect();
-    let cycles_momentum = case.schedule.as_ref().is_some_and(cycles_momentum);
-    if cycles_momentum || chance(rng, 0.4) {
-        add_detour(rng, &mut case, len, cycles_momentum);
+    if case.schedule.as_ref().is_some_and(cycles_momentum) {
+        let mut step = || Call::Step(gradients(rng, &case, len));
+        // The schedule goes with `SetLr`, and the momentum of the snapshot stays.
+        let detour = [step(), Call::Snapshot(2), step(), Call::Restore(2), Call::SetLr(0.25), step(), Call::Restore(2)];
+        case.calls.splice(0..0, detour);
+    } else if chance(rng, 0.4) {
+        add_detour(rng, &mut case, len);
     }
     case
 }
@@ -74,16 +78,13 @@ fn cycles_momentum(schedule: &Schedule) -> bool {
 }
 
 /// Restores a snapshot after some of the calls, and makes a step after that.
-fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize, cycles_momentum: bool) {
+fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize) {
     let end = rng.random_range(1..=case.calls.len());
-    let step = |rng: &mut StdRng| Call::Step(gradients(rng, case, len));
-    let mut after = if cycles_momentum { vec![step(rng)] } else { Vec::new() };
-    after.push(Call::Restore(2));
-    if cycles_momentum || rng.random() {
-        // The schedule goes, and a momentum that it has cycled stays.
+    let mut after = vec![Call::Restore(2)];
+    if rng.random() {
         after.push(Call::SetLr(0.25));
     }
-    after.push(step(rng));
+    after.push(Call::Step(gradients(rng, case, len)));
     case.calls.splice(end..end, after);
     case.calls.insert(rng.random_range(0..end), Call::Snapshot(2));
 }
