@@ -36,7 +36,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         packed: rng.random(),
         ranges: Vec::new(),
         groups: Vec::new(),
-        schedule: chance(rng, 0.45).then(|| schedule(rng, 0)),
+        schedule: chance(rng, 0.5).then(|| schedule(rng, 0)),
         clip: pick(rng, &clips),
         on_nonfinite: pick(
             rng,
@@ -197,7 +197,7 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
     let lr = pick(rng, &[1.0, 0.125, 0.01]);
     let steps = rng.random_range(2..12);
     let of_few = |rng: &mut StdRng| (0..2).map(|_| schedule(rng, depth + 1)).collect::<Vec<_>>();
-    match rng.random_range(0..if depth == 0 { 20 } else { 12 }) {
+    match rng.random_range(0..if depth == 0 { 24 } else { 12 }) {
         0 => Schedule::warmup_cosine(lr, steps / 2, steps),
         1 => Cosine::new(lr, steps).into(),
         2 => Exponential::new(lr, 0.5).into(),
@@ -212,9 +212,9 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
         11 => Noam::new(64, 3).into(),
         // Ends after some steps.
         12 => OneCycle::new(lr, steps).into(),
-        13..15 => OneCycle::new(lr, 40).with_cycle_momentum(chance(rng, 0.8)).into(),
-        15..17 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(chance(rng, 0.8)).into(),
-        17 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
+        13..17 => OneCycle::new(lr, 40).with_cycle_momentum(chance(rng, 0.8)).into(),
+        17..21 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(chance(rng, 0.8)).into(),
+        21 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
         _ => Chained::new(of_few(rng)).into(),
     }
 }
