@@ -3,6 +3,7 @@
 mod adapter;
 mod buffer_slices;
 mod chunking;
+mod copy_if;
 mod encode;
 mod kernel;
 mod limits;
@@ -20,6 +21,7 @@ mod transfer;
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
 pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges};
+pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;

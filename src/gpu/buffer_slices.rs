@@ -77,6 +77,11 @@ impl BufferRange {
         self.offset + self.dtype.bytes(element - self.start)
     }
 
+    /// All words of a buffer.
+    pub(crate) fn words(buffer: &Buffer) -> Self {
+        Self { buffer: buffer.clone(), offset: 0, start: 0, len: buffer.size() / 4, dtype: Dtype::F32 }
+    }
+
     pub(crate) fn slice(&self) -> BufferSlice<'_> {
         self.buffer.slice(self.offset..self.offset + self.bytes())
     }
@@ -95,6 +100,20 @@ impl FlatSpace {
     /// Elements without padding.
     fn packed_len(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.end - tensor.start).sum()
+    }
+
+    /// The parts of ranges that hold elements of tensors.
+    pub(crate) fn without_padding(&self, ranges: &[BufferRange]) -> Vec<BufferRange> {
+        let adjacent = self.tensors.chunk_by(|tensor, next| tensor.end == next.start);
+        let runs: Vec<_> = adjacent.map(|tensors| tensors[0].start..tensors[tensors.len() - 1].end).collect();
+        let parts = ranges.iter().flat_map(|range| {
+            let first = runs.partition_point(|run| run.end <= range.start);
+            runs[first..].iter().take_while(|run| run.start < range.end()).map(|run| {
+                let (start, end) = (run.start.max(range.start), run.end.min(range.end()));
+                BufferRange { offset: range.offset_of(start), start, len: end - start, ..range.clone() }
+            })
+        });
+        parts.filter(|part| part.len > 0).collect()
     }
 }
 

@@ -126,10 +126,6 @@ impl Chunk {
     }
 
     pub(crate) fn uniform(&self, groups: &GroupTable) -> ChunkUniform {
-        let mut shifts = [0; MAX_STREAMS];
-        for (shift, bound) in shifts[self.first_stream..].iter_mut().zip(&self.streams) {
-            *shift = bound.shift;
-        }
         let span = self.only_span(groups).or(groups.only_options());
         ChunkUniform {
             start: self.start as u32,
@@ -138,9 +134,18 @@ impl Chunk {
             weight_decay: span.map_or(0.0, |span| span.weight_decay),
             segment: span.and_then(|span| span.segment).unwrap_or_default(),
             first_block: groups.first_block(),
-            shifts,
+            shifts: self.shifts(),
             ..ChunkUniform::default()
         }
+    }
+
+    /// The chunk's first element in each stream's binding.
+    pub(crate) fn shifts(&self) -> [u32; MAX_STREAMS] {
+        let mut shifts = [0; MAX_STREAMS];
+        for (shift, bound) in shifts[self.first_stream..].iter_mut().zip(&self.streams) {
+            *shift = bound.shift;
+        }
+        shifts
     }
 
     /// The variant of kernels for this chunk.

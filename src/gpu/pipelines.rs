@@ -6,7 +6,7 @@ use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType
 use super::chunking::MIN_GRID;
 use super::kernel::{Kernel, KernelKey};
 use super::limits::{check_kernels, check_limit};
-use super::shader::{self, Reflection, Variant};
+use super::shader::{self, Composed, Reflection, Variant};
 use super::shared_pipelines::SharedPipelines;
 use crate::Error;
 use crate::plan::{Pass, StepPlan};
@@ -32,10 +32,10 @@ impl Pipelines {
         let mut kernels = Vec::new();
         for pass in shader::all_passes(plan) {
             for variant in Variant::met(pass, &plan.groups) {
-                let (_, reflection) = validated(shared, plan, pass, variant)?;
-                kernels.push(reflection);
+                kernels.push(validated(shared, plan, shader::kernel(plan, pass, variant)?)?.1);
             }
         }
+        kernels.push(validated(shared, plan, shader::copy_if(plan)?)?.1);
         check_constants(plan)?;
         let limits = shared.device.limits();
         check_kernels(&kernels, &limits)?;
@@ -51,15 +51,24 @@ impl Pipelines {
         if let Some(kernel) = self.compiled.get(&(pass, variant)) {
             return Ok(kernel.clone());
         }
-        let (key, reflection) = validated(&self.shared, plan, pass, variant)?;
-        let kernel = self.shared.kernel(&key, || self.compile(plan, pass, &key, &reflection));
+        let kernel = self.compiled(plan, pass.name(), shader::kernel(plan, pass, variant)?)?;
         self.compiled.insert((pass, variant), kernel.clone());
         Ok(kernel)
     }
 
-    fn compile(&self, plan: &StepPlan, pass: Pass, key: &KernelKey, reflection: &Reflection) -> Kernel {
+    /// The kernel of copies that depend on a flag.
+    pub(crate) fn copy_if(&self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
+        self.compiled(plan, "copy_if", shader::copy_if(plan)?)
+    }
+
+    fn compiled(&self, plan: &StepPlan, entry_point: &str, composed: Composed) -> Result<Arc<Kernel>, Error> {
+        let (key, reflection) = validated(&self.shared, plan, composed)?;
+        Ok(self.shared.kernel(&key, || self.compile(plan, entry_point, &key, &reflection)))
+    }
+
+    fn compile(&self, plan: &StepPlan, entry_point: &str, key: &KernelKey, reflection: &Reflection) -> Kernel {
         let device = &self.shared.device;
-        let label = format!("wgpu-optim {} {}", plan.rule.spec().name, pass.name());
+        let label = format!("wgpu-optim {} {entry_point}", plan.rule.spec().name);
         let bindings: Vec<_> = reflection.bindings.iter().map(|binding| (binding.number, binding.ty)).collect();
         let layout = bind_group_layout(device, &bindings, false);
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -78,7 +87,7 @@ impl Pipelines {
             label: Some(&label),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(pass.name()),
+            entry_point: Some(entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
                 // Every word of workgroup memory is written before it is read.
@@ -95,10 +104,8 @@ impl Pipelines {
 fn validated(
     shared: &SharedPipelines,
     plan: &StepPlan,
-    pass: Pass,
-    variant: Variant,
+    composed: Composed,
 ) -> Result<(KernelKey, Arc<Reflection>), Error> {
-    let composed = shader::kernel(plan, pass, variant)?;
     let constants = plan.constants();
     let reflection = shared
         .reflection(&composed.source, &constants, || shader::validate(&composed, &constants))

@@ -16,7 +16,7 @@ use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
 
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
-const CHUNK_STRIDE: u64 = 256;
+pub(super) const CHUNK_STRIDE: u64 = 256;
 /// Number of the gradients among the streams.
 const GRAD_STREAM: usize = 1;
 
@@ -90,7 +90,8 @@ impl PreparedStep {
         for pass in plan.passes(kind) {
             let chunks = if pass == Pass::GlobalNorm { &norm.chunks } else { &chunks };
             let work = work_of(pass, plan, chunks, &limits)?;
-            let uniforms = chunk_uniforms(device, &work)?;
+            let uniforms: Vec<_> = work.iter().map(Work::uniform).collect();
+            let uniforms = chunk_uniforms(device, &uniforms)?;
             for (i, work) in work.iter().enumerate() {
                 dispatches.push(context.dispatch(pass, work, (&uniforms, i as u64 * CHUNK_STRIDE))?);
             }
@@ -113,6 +114,12 @@ struct Work<'a> {
     chunk: Option<(&'a Chunk, ChunkUniform)>,
     variant: Variant,
     grid: [u32; 2],
+}
+
+impl Work<'_> {
+    fn uniform(&self) -> ChunkUniform {
+        self.chunk.as_ref().map(|(_, uniform)| *uniform).unwrap_or_default()
+    }
 }
 
 /// The dispatches of a pass.
@@ -184,13 +191,11 @@ fn parts_work<'a>(
 }
 
 /// The uniforms of the chunks, [`CHUNK_STRIDE`] bytes apart.
-fn chunk_uniforms(device: &wgpu::Device, work: &[Work<'_>]) -> Result<Buffer, Error> {
-    let mut words = vec![0u32; work.len().max(1) * CHUNK_STRIDE as usize / 4];
+pub(super) fn chunk_uniforms(device: &wgpu::Device, uniforms: &[ChunkUniform]) -> Result<Buffer, Error> {
+    let mut words = vec![0u32; uniforms.len().max(1) * CHUNK_STRIDE as usize / 4];
     check_limit("max_buffer_size", words.len() as u64 * 4, device.limits().max_buffer_size)?;
-    for (slot, work) in words.chunks_exact_mut(CHUNK_STRIDE as usize / 4).zip(work) {
-        if let Some((_, uniform)) = &work.chunk {
-            slot[..size_of::<ChunkUniform>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
-        }
+    for (slot, uniform) in words.chunks_exact_mut(CHUNK_STRIDE as usize / 4).zip(uniforms) {
+        slot[..size_of::<ChunkUniform>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
     }
     Ok(init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &words))
 }

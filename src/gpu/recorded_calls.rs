@@ -11,38 +11,81 @@ pub(crate) struct HostState {
 }
 
 /// A recorded call that changed the host's state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RecordedCall {
     submission: Submission,
+    /// That of the snapshot that the call restores: without it the call changes nothing either.
+    snapshot: Option<Submission>,
     before: HostState,
     after: HostState,
 }
 
 /// The recorded calls that changed the host's state and may yet be dropped, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RecordedCalls(Vec<RecordedCall>);
 
 impl RecordedCalls {
-    pub(crate) fn push(&mut self, encoder: &CommandEncoder, before: HostState, after: HostState) {
-        self.0.push(RecordedCall { submission: Submission::of(encoder), before, after });
+    pub(crate) fn push(
+        &mut self,
+        encoder: &CommandEncoder,
+        snapshot: Option<&Submission>,
+        before: HostState,
+        after: HostState,
+    ) {
+        let (submission, snapshot) = (Submission::of(encoder), snapshot.cloned());
+        self.0.push(RecordedCall { submission, snapshot, before, after });
     }
 
-    pub(crate) fn any_dropped(&self) -> bool {
-        self.0.iter().any(|call| call.submission.was_dropped())
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a drop may bring the evaluation parameters back.
+    pub(crate) fn may_evaluate(&self) -> bool {
+        self.0.iter().any(|call| *call.before.plan.evaluating)
     }
 
     /// Undoes the dropped calls in `state`, the last first: each changed the state that the one before it left.
     pub(crate) fn undo_dropped(&self, state: &mut HostState) {
-        self.0.iter().rev().filter(|call| call.submission.was_dropped()).for_each(|call| call.undo(state));
+        self.0.iter().rev().filter(|call| call.was_dropped()).for_each(|call| call.undo(state));
     }
 
-    /// Forgets the calls that were submitted or dropped.
-    pub(crate) fn retain_pending(&mut self) {
-        self.0.retain(|call| call.submission.is_pending());
+    /// Forgets the calls that were submitted or dropped. Undoes the dropped ones in `state`, and in the states around later
+    /// calls. Returns whether there was one.
+    pub(crate) fn settle(&mut self, state: &mut HostState) -> bool {
+        let mut any_dropped = false;
+        for number in (0..self.0.len()).rev() {
+            // In this order: a call that is no longer pending has its fate.
+            let is_pending = self.0[number].is_pending();
+            let was_dropped = self.0[number].was_dropped();
+            if is_pending && !was_dropped {
+                continue;
+            }
+            let call = self.0.remove(number);
+            if was_dropped {
+                any_dropped = true;
+                call.undo(state);
+                let later = self.0[number..].iter_mut().flat_map(|later| [&mut later.before, &mut later.after]);
+                later.for_each(|state| call.undo(state));
+            }
+        }
+        any_dropped
     }
 }
 
 impl RecordedCall {
+    fn submissions(&self) -> impl Iterator<Item = &Submission> {
+        [&self.submission].into_iter().chain(&self.snapshot)
+    }
+
+    fn was_dropped(&self) -> bool {
+        self.submissions().any(Submission::was_dropped)
+    }
+
+    fn is_pending(&self) -> bool {
+        self.submissions().any(Submission::is_pending)
+    }
+
     fn undo(&self, state: &mut HostState) {
         state.plan.undo(&self.before.plan, &self.after.plan);
         // The scale and its buffer are set together.

@@ -28,6 +28,10 @@ pub(crate) struct Resources {
     pub(crate) factors: Option<Buffer>,
     pub(crate) norms: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
+    /// 1 if `eval` has stored the training parameters and `train` has not restored them.
+    pub(crate) evaluating: Buffer,
+    /// The word 1, copied to flags.
+    pub(crate) one: Buffer,
     /// A gradient scale of 1, bound if the host gives the scale.
     pub(crate) unit_scale: Buffer,
 }
@@ -80,15 +84,23 @@ impl Resources {
             factors: factors.map(|words| table("wgpu-optim factors", &words)),
             norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
             metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
+            evaluating: table("wgpu-optim evaluating", &[0]),
+            one: init_buffer(device, "wgpu-optim one", BufferUsages::COPY_SRC, &[1]),
             unit_scale: constant("wgpu-optim unit scale", &[1f32.to_bits()]),
         })
     }
 
     /// The buffers whose contents the next step reads.
     pub(crate) fn persistent_buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, states, segments, factors, norms, metric_table, .. } = self;
+        let Self { control, next, evaluating, states, segments, factors, norms, metric_table, .. } = self;
         let states = states.iter().flatten().map(|range| &range.buffer);
-        [control, next].into_iter().chain(states).chain(segments).chain(factors).chain(norms).chain(metric_table)
+        [control, next, evaluating]
+            .into_iter()
+            .chain(states)
+            .chain(segments)
+            .chain(factors)
+            .chain(norms)
+            .chain(metric_table)
     }
 
     /// The resource of a variable in the WGSL, by its name; `None` for those of chunks, streams and the gradient scale.

@@ -10,17 +10,18 @@ mod variant;
 
 pub(crate) use codegen::bound_streams;
 
+pub(crate) use compose::Composed;
 pub(crate) use reflect::{Binding, Reflection};
 pub(crate) use validate::validate;
 pub(crate) use variant::{GroupLookup, Variant};
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::Rule;
 use crate::{Clip, Error, GroupOptions, Layout, Schedule};
-use compose::Composed;
 
 /// The WGSL of one kernel.
 ///
@@ -30,6 +31,14 @@ pub(crate) fn kernel(plan: &StepPlan, pass: Pass, variant: Variant) -> Result<Co
     let seams = modules::seams(plan, pass, variant);
     compose::compose(&format!("kernels/{}", pass.name()), &seams, modules::file)
         .map_err(|message| shader_error(plan, message))
+}
+
+/// The WGSL of copies that depend on a flag.
+///
+/// # Errors
+/// None.
+pub(crate) fn copy_if(plan: &StepPlan) -> Result<Composed, Error> {
+    compose::compose("device/copy_if", &HashMap::new(), modules::file).map_err(|message| shader_error(plan, message))
 }
 
 /// The `override` constants that a module declares.
@@ -55,8 +64,8 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     let with_schedules = PlanSettings { groups: vec![("scheduled".to_owned(), scheduled)], ..settings.clone() };
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
-    for (settings, schedules) in [(settings, ""), (with_schedules, ", group schedules")] {
-        let plan = StepPlan::new(&settings, &layout)?;
+    for (settings, schedules) in [(&settings, ""), (&with_schedules, ", group schedules")] {
+        let plan = StepPlan::new(settings, &layout)?;
         for pass in all_passes(&plan) {
             for variant in Variant::of(pass) {
                 let label = format!("{pass} ({}{schedules})", variant.label());
@@ -64,6 +73,8 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
             }
         }
     }
+    let plan = StepPlan::new(&settings, &layout)?;
+    kernels.push(("copy_if".to_owned(), copy_if(&plan)?.source));
     Ok(kernels)
 }
 

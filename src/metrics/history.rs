@@ -58,7 +58,7 @@ impl DeviceHistory {
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-optim history"),
             size: bytes,
-            usage: BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         Self { ring, staging: StagingPool::default() }

@@ -1,7 +1,7 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, state_ranges};
+use crate::gpu::{BufferRange, CopyIf, check_usage, copy_ranges, state_ranges};
 use crate::plan::StepKind;
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
@@ -49,8 +49,8 @@ impl Optimizer {
     /// ([`ScheduleFreeSgd`](crate::ScheduleFreeSgd), [`ScheduleFreeAdamW`](crate::ScheduleFreeAdamW)). `params` becomes
     /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (4 bytes per parameter, from
     /// the first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
-    /// before those of later calls. A dropped encoder leaves the mode as it was; drop it before [`Optimizer::train`], which
-    /// otherwise copies parameters that were never stored.
+    /// before those of later calls. A dropped encoder leaves parameters and mode as they were, also if it is dropped after a
+    /// later [`Optimizer::train`].
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
@@ -62,6 +62,7 @@ impl Optimizer {
         self.plan.check_training("eval")?;
         let params = params.into();
         let ranges = self.copyable(params, EVAL_COPIES)?;
+        let earlier = if self.may_evaluate() { Some(self.copy_to_train(&ranges)?) } else { None };
         if self.training_params.is_empty() {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
@@ -70,16 +71,22 @@ impl Optimizer {
         let input: Vec<BufferSlice<'_>> = kept.iter().map(BufferRange::slice).collect();
         self.bind(params, (&input).into(), kind)?;
         let head = self.plan.auxiliary_head()?;
+        // If the `train` before this call was dropped, the training parameters are still the stored ones.
+        if let Some(copy) = earlier {
+            copy.record(encoder);
+        }
         copy_ranges(encoder, &ranges, &kept);
         self.encode(encoder, head);
+        encoder.copy_buffer_to_buffer(&self.resources.one, 0, &self.resources.evaluating, 0, 4);
         let before = self.host_state();
         self.plan.state.set_evaluating(true);
-        self.remember_call(encoder, before);
+        self.remember_call(encoder, None, before);
         Ok(())
     }
 
     /// Records the switch back to training parameters: `params` has the bits from before [`Optimizer::eval`], and anything
-    /// written into it since is lost. Without an `eval` before, it does nothing.
+    /// written into it since is lost, but for padding. Without an `eval` before, or with one whose encoder is dropped, it does
+    /// nothing.
     ///
     /// # Errors
     /// As [`Optimizer::eval`], except [`Error::EvaluationMode`].
@@ -91,13 +98,21 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         self.plan.auxiliary("eval")?;
         let ranges = self.copyable(params.into(), EVAL_COPIES)?;
-        if *self.plan.state.evaluating {
-            copy_ranges(encoder, &self.training_params, &ranges);
+        if self.may_evaluate() {
+            self.copy_to_train(&ranges)?.record(encoder);
+            encoder.clear_buffer(&self.resources.evaluating, 0, None);
             let before = self.host_state();
             self.plan.state.set_evaluating(false);
-            self.remember_call(encoder, before);
+            self.remember_call(encoder, None, before);
         }
         Ok(())
+    }
+
+    /// Copies of the training parameters into `ranges`, if the device has evaluation parameters by then.
+    fn copy_to_train(&self, ranges: &[BufferRange]) -> Result<CopyIf, Error> {
+        let kernel = self.pipelines.copy_if(&self.plan)?;
+        let lists = [[self.training_params.clone(), self.space.without_padding(ranges)]];
+        CopyIf::new(&self.device, kernel, &self.resources.evaluating, &lists)
     }
 
     /// The tensor state of each segment ([`TensorState`](crate::rule::TensorState)), four f32 each in the layout's order

@@ -1,7 +1,7 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, HostState, Submission, copy_ranges, state_ranges};
+use crate::gpu::{BufferRange, CopyIf, HostState, RecordedCalls, Submission, copy_ranges, state_ranges};
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{BufferSlices, Error};
 
@@ -11,7 +11,11 @@ const SNAPSHOT_COPIES: &str = ", because `snapshot` copies the parameters and `r
 #[derive(Debug)]
 pub struct Snapshot {
     host: HostState,
+    /// The calls before it that may yet be dropped.
+    calls: RecordedCalls,
     submission: Submission,
+    /// 1 once the copies are made.
+    flag: Buffer,
     params: Vec<BufferRange>,
     buffers: Vec<Buffer>,
 }
@@ -19,8 +23,8 @@ pub struct Snapshot {
 impl Optimizer {
     /// Records copies of `params` and of everything that steps change: states, counters, statistics, the position in the
     /// schedule, `set_lr`, `set_grad_scale`, and the training parameters of [`Optimizer::eval`]. They take as many bytes as
-    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`], or drop it before
-    /// that call, which then refuses the snapshot.
+    /// parameters and states. Submit the encoder before that of [`Optimizer::restore`], which changes nothing if the
+    /// snapshot's encoder is dropped, before or after that call.
     ///
     /// # Errors
     /// [`Error::MissingUsage`] unless `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`]
@@ -33,28 +37,31 @@ impl Optimizer {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         let params = state_ranges(&self.device, "snapshot of params", 0.0, self.plan.layout.len() as u64);
         copy_ranges(encoder, &ranges, &params);
-        let copy = |buffer: &Buffer| {
+        let mut copy = |buffer: &Buffer, size: u64| {
             let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim snapshot"),
-                size: buffer.size(),
-                usage: BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+                size,
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             });
-            encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
+            encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, size);
             copy
         };
-        let host = self.host_state();
-        let buffers = self.persistent_buffers(*host.plan.evaluating).map(copy).collect();
-        Ok(Snapshot { host, submission: Submission::of(encoder), params, buffers })
+        let buffers = self.persistent_buffers(self.may_evaluate()).map(|buffer| copy(buffer, buffer.size())).collect();
+        let flag = copy(&self.resources.one, 4);
+        let (host, calls, submission) = (self.host_state(), self.calls.clone(), Submission::of(encoder));
+        Ok(Snapshot { host, calls, submission, flag, params, buffers })
     }
 
     /// Records copies back from a snapshot, which stays usable. The next step has the bits of the one that would have
-    /// followed [`Optimizer::snapshot`]. As a step, it takes effect in the order of submission.
+    /// followed [`Optimizer::snapshot`]. As a step, it takes effect in the order of submission. Padding of `params` stays
+    /// unchanged.
+    ///
+    /// The settings change with the call, and change back if its encoder or that of the snapshot is dropped.
     ///
     /// # Errors
     /// [`Error::ForeignSnapshot`] for a snapshot of another optimizer, [`Error::SnapshotDropped`] for one whose encoder was
-    /// dropped, and those of [`Optimizer::snapshot`]; nothing was
-    /// recorded and nothing has changed then.
+    /// dropped before, and those of [`Optimizer::snapshot`]; nothing was recorded and nothing has changed then.
     pub fn restore<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
@@ -67,14 +74,17 @@ impl Optimizer {
         }
         self.undo_dropped_calls()?;
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
-        copy_ranges(encoder, &snapshot.params, &ranges);
-        for (buffer, copy) in self.persistent_buffers(*snapshot.host.plan.evaluating).zip(&snapshot.buffers) {
-            encoder.copy_buffer_to_buffer(copy, 0, buffer, 0, buffer.size());
-        }
-        let before = self.host_state();
-        self.plan.restore(&snapshot.host.plan)?;
-        self.grad_scale.clone_from(&snapshot.host.grad_scale);
-        self.remember_call(encoder, before);
+        let words = |buffer: &Buffer| vec![BufferRange::words(buffer)];
+        let buffers = snapshot.buffers.iter().zip(self.persistent_buffers(true));
+        let mut lists: Vec<_> = buffers.map(|(copy, buffer)| [words(copy), words(buffer)]).collect();
+        lists.push([snapshot.params.clone(), self.space.without_padding(&ranges)]);
+        let kernel = self.pipelines.copy_if(&self.plan)?;
+        CopyIf::new(&self.device, kernel, &snapshot.flag, &lists)?.record(encoder);
+        let (before, mut host) = (self.host_state(), snapshot.host.clone());
+        snapshot.calls.undo_dropped(&mut host);
+        self.plan.restore(&host.plan)?;
+        self.grad_scale = host.grad_scale;
+        self.remember_call(encoder, Some(&snapshot.submission), before);
         Ok(())
     }
 
@@ -106,9 +116,10 @@ impl Optimizer {
         curve
     }
 
-    /// The buffers that a snapshot copies in addition to the parameters.
-    fn persistent_buffers(&self, evaluating: bool) -> impl Iterator<Item = &Buffer> {
-        let training_params = if evaluating { &self.training_params[..] } else { &[] };
+    /// The buffers that a snapshot copies in addition to the parameters. The training parameters come last: a snapshot in
+    /// training has none.
+    fn persistent_buffers(&self, with_training_params: bool) -> impl Iterator<Item = &Buffer> {
+        let training_params = if with_training_params { &self.training_params[..] } else { &[] };
         let history = self.history.iter().map(|history| &history.ring);
         self.resources.persistent_buffers().chain(history).chain(training_params.iter().map(|range| &range.buffer))
     }

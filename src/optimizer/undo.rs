@@ -4,7 +4,7 @@ use wgpu::CommandEncoder;
 
 use super::Optimizer;
 use crate::Error;
-use crate::gpu::HostState;
+use crate::gpu::{HostState, Submission};
 
 impl Optimizer {
     /// The host's state without the effects of dropped calls.
@@ -27,15 +27,21 @@ impl Optimizer {
 
     /// Undoes dropped calls. Every call that reads or sets the host's state begins with it.
     pub(super) fn undo_dropped_calls(&mut self) -> Result<(), Error> {
-        if self.calls.any_dropped() {
-            self.set_host_state(self.host_state())?;
+        if self.calls.is_empty() {
+            return Ok(());
         }
-        self.calls.retain_pending();
-        Ok(())
+        let mut state = self.recorded_state();
+        if self.calls.settle(&mut state) { self.set_host_state(state) } else { Ok(()) }
     }
 
-    /// Remembers a call that was recorded into `encoder` and has changed the host's state since `before`.
-    pub(super) fn remember_call(&mut self, encoder: &CommandEncoder, before: HostState) {
-        self.calls.push(encoder, before, self.recorded_state());
+    /// Remembers a call that was recorded into `encoder` and has changed the host's state since `before`. A restoration
+    /// depends on the submission of its snapshot, too.
+    pub(super) fn remember_call(&mut self, encoder: &CommandEncoder, snapshot: Option<&Submission>, before: HostState) {
+        self.calls.push(encoder, snapshot, before, self.recorded_state());
+    }
+
+    /// Whether the parameters on the device may be those for evaluation: the encoder of a `train` may yet be dropped.
+    pub(super) fn may_evaluate(&self) -> bool {
+        *self.plan.state.evaluating || self.calls.may_evaluate()
     }
 }

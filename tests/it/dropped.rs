@@ -213,3 +213,178 @@ fn a_dropped_eval_undoes_no_later_mode() {
     let refused = trainer.optimizer.step(&mut recorded, &trainer.params, &trainer.grads);
     assert!(matches!(refused, Err(Error::EvaluationMode { .. })), "{refused:?}");
 }
+
+/// Records one call into an encoder of its own.
+fn recorded(trainer: &mut Trainer, record: impl FnOnce(&mut Trainer, &mut CommandEncoder)) -> CommandEncoder {
+    let mut encoder = encoder(trainer.gpu);
+    record(trainer, &mut encoder);
+    encoder
+}
+
+fn record_eval(trainer: &mut Trainer, encoder: &mut CommandEncoder) {
+    trainer.optimizer.eval(encoder, &trainer.params).unwrap();
+}
+
+fn record_train(trainer: &mut Trainer, encoder: &mut CommandEncoder) {
+    trainer.optimizer.train(encoder, &trainer.params).unwrap();
+}
+
+/// All calls are recorded before any encoder is submitted or dropped. The last that is submitted chooses the parameters.
+#[test]
+fn any_eval_and_any_train_may_be_dropped_later() {
+    let after_two_steps = || {
+        let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+        trainer.step(&random(2, LEN));
+        trainer.step(&random(3, LEN));
+        trainer
+    };
+    let mut reference = after_two_steps();
+    let of_training = reference.bits();
+    let encoder = recorded(&mut reference, record_eval);
+    reference.gpu.queue.submit([encoder.finish()]);
+    let of_evaluation = reference.bits();
+    assert!(of_training != of_evaluation);
+    for submitted in 0..32_u32 {
+        for drops_first in [true, false] {
+            let mut trainer = after_two_steps();
+            let calls = (0..5).map(|number| {
+                let encoder = recorded(&mut trainer, if number % 2 == 0 { record_eval } else { record_train });
+                (number, encoder)
+            });
+            let (kept, dropped): (Vec<_>, Vec<_>) = calls.partition(|(number, _)| submitted >> number & 1 == 1);
+            let last = kept.last().map(|(number, _)| *number);
+            let mut dropped = Some(dropped);
+            dropped = dropped.filter(|_| !drops_first);
+            for (_, encoder) in kept {
+                trainer.gpu.queue.submit([encoder.finish()]);
+            }
+            drop(dropped);
+            let what = format!("submitted {submitted:05b}, drops first: {drops_first}");
+            let evaluates = last.is_some_and(|number| number % 2 == 0);
+            assert!(trainer.bits() == if evaluates { &of_evaluation } else { &of_training }[..], "{what}");
+            let mut refused = self::encoder(trainer.gpu);
+            let step = trainer.optimizer.step(&mut refused, &trainer.params, &trainer.grads);
+            assert_eq!(matches!(step, Err(Error::EvaluationMode { .. })), evaluates, "{what}: {step:?}");
+            drop(refused);
+            let encoder = recorded(&mut trainer, record_train);
+            trainer.gpu.queue.submit([encoder.finish()]);
+            assert!(trainer.bits() == of_training, "{what}: not the training parameters");
+            assert_eq!(trainer.step(&random(4, LEN)).step, 3, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_restore_of_a_snapshot_that_is_dropped_later_changes_nothing() {
+    for drop_it in drops() {
+        for drops_first in [true, false] {
+            let builder = Optimizer::builder(Sgd::default().with_momentum(0.9)).schedule(OneCycle::new(1.0, 20));
+            let builder = builder.history(4);
+            let (mut trained, mut untouched) = (trainer(builder.clone()), trainer(builder));
+            let mut dropped = encoder(trained.gpu);
+            let snapshot = trained.optimizer.snapshot(&mut dropped, &trained.params).unwrap();
+            for trainer in [&mut trained, &mut untouched] {
+                trainer.optimizer.set_grad_scale(0.5).unwrap();
+                trainer.step(&random(2, LEN));
+                trainer.step(&random(3, LEN));
+            }
+            let restore = recorded(&mut trained, |trained, encoder| {
+                trained.optimizer.restore(encoder, &trained.params, &snapshot).unwrap();
+            });
+            if drops_first {
+                drop_it(dropped);
+                trained.gpu.queue.submit([restore.finish()]);
+            } else {
+                trained.gpu.queue.submit([restore.finish()]);
+                drop_it(dropped);
+            }
+            assert_eq!(trained.optimizer.lr().unwrap(), untouched.optimizer.lr().unwrap());
+            for seed in 4..7 {
+                assert!(trained.bits() == untouched.bits(), "before step {seed}");
+                assert_eq!(trained.step(&random(seed, LEN)), untouched.step(&random(seed, LEN)));
+            }
+            assert!(trained.bits() == untouched.bits() && trained.history() == untouched.history());
+        }
+    }
+}
+
+/// Neither the mode of a dropped snapshot nor its copy of the training parameters comes back.
+#[test]
+fn a_restore_of_an_evaluating_snapshot_that_is_dropped_later_leaves_the_mode() {
+    let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+    trainer.step(&random(2, LEN));
+    let eval = recorded(&mut trainer, record_eval);
+    trainer.gpu.queue.submit([eval.finish()]);
+    let mut dropped = encoder(trainer.gpu);
+    let snapshot = trainer.optimizer.snapshot(&mut dropped, &trainer.params).unwrap();
+    let train = recorded(&mut trainer, record_train);
+    trainer.gpu.queue.submit([train.finish()]);
+    trainer.step(&random(3, LEN));
+    let before = trainer.bits();
+    let restore = recorded(&mut trainer, |trainer, encoder| {
+        trainer.optimizer.restore(encoder, &trainer.params, &snapshot).unwrap();
+    });
+    drop(dropped);
+    trainer.gpu.queue.submit([restore.finish()]);
+    assert!(trainer.bits() == before);
+    let train = recorded(&mut trainer, record_train);
+    trainer.gpu.queue.submit([train.finish()]);
+    assert!(trainer.bits() == before);
+    assert_eq!(trainer.step(&random(4, LEN)).step, 3);
+}
+
+/// A snapshot after a `train` that is dropped later holds evaluation parameters.
+#[test]
+fn a_snapshot_knows_what_was_dropped_after_it() {
+    let mut trainer = trainer(Optimizer::builder(ScheduleFreeSgd::default()));
+    trainer.step(&random(2, LEN));
+    trainer.step(&random(3, LEN));
+    let of_training = trainer.bits();
+    let eval = recorded(&mut trainer, record_eval);
+    trainer.gpu.queue.submit([eval.finish()]);
+    let of_evaluation = trainer.bits();
+    let dropped = recorded(&mut trainer, record_train);
+    let mut recording = encoder(trainer.gpu);
+    let snapshot = trainer.optimizer.snapshot(&mut recording, &trainer.params).unwrap();
+    trainer.gpu.queue.submit([recording.finish()]);
+    drop(dropped);
+    let train = recorded(&mut trainer, record_train);
+    trainer.gpu.queue.submit([train.finish()]);
+    assert!(trainer.bits() == of_training);
+    trainer.step(&random(4, LEN));
+    // Other training parameters than those of the snapshot.
+    let eval = recorded(&mut trainer, record_eval);
+    trainer.gpu.queue.submit([eval.finish()]);
+    let restore = recorded(&mut trainer, |trainer, encoder| {
+        trainer.optimizer.restore(encoder, &trainer.params, &snapshot).unwrap();
+    });
+    trainer.gpu.queue.submit([restore.finish()]);
+    assert!(trainer.bits() == of_evaluation);
+    let mut refused = encoder(trainer.gpu);
+    let step = trainer.optimizer.step(&mut refused, &trainer.params, &trainer.grads);
+    assert!(matches!(step, Err(Error::EvaluationMode { .. })), "{step:?}");
+    let train = recorded(&mut trainer, record_train);
+    trainer.gpu.queue.submit([train.finish()]);
+    assert!(trainer.bits() == of_training);
+}
+
+/// The state before the second restoration is that without the first.
+#[test]
+fn restorations_that_are_dropped_one_after_the_other_leave_nothing() {
+    let (mut trainer, first) = with_snapshot();
+    let mut recording = encoder(trainer.gpu);
+    let second = trainer.optimizer.snapshot(&mut recording, &trainer.params).unwrap();
+    trainer.gpu.queue.submit([recording.finish()]);
+    trainer.step(&GRADS);
+    let lr = trainer.optimizer.lr().unwrap();
+    let [first, second] = [first, second].map(|snapshot| {
+        recorded(&mut trainer, |trainer, encoder| {
+            trainer.optimizer.restore(encoder, &trainer.params, &snapshot).unwrap();
+        })
+    });
+    drop(first);
+    // Looks at what was dropped.
+    trainer.optimizer.prepare(&trainer.params, &trainer.grads).unwrap();
+    drop(second);
+    assert_eq!(trainer.optimizer.lr().unwrap(), lr);
+}

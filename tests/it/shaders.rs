@@ -61,6 +61,7 @@ fn every_shader_validates_and_translates() {
     assert_eq!(excused.len(), HARMLESS.len(), "entries of HARMLESS that no shader needs; needed: {excused:?}");
     let kernels = [
         "auxiliary_update",
+        "copy_if",
         "decide",
         "factor_partials",
         "factor_row_mean",

@@ -7,7 +7,7 @@ use wgpu_optim::schedule::{Exponential, OneCycle};
 use wgpu_optim::wgpu::BufferUsages;
 use wgpu_optim::{
     Adam, Clip, CpuOptimizer, Error, GroupOptions, Layout, NonFinite, Optimizer, OptimizerBuilder, RuleConfig,
-    Schedule, ScheduleFreeAdamW, Sgd, Sophia, Stats,
+    Schedule, ScheduleFreeAdamW, Sgd, SharedPipelines, Sophia, Stats,
 };
 
 const LEN: usize = 40 * 30 + 30 + 130 * 129;
@@ -380,5 +380,94 @@ fn a_cycled_momentum_is_that_of_the_snapshot_after_set_lr() {
         for param in [trainer.params()[0], params[0]] {
             assert!((param + 1.99).abs() < 1e-6, "{param}, detour: {detour}");
         }
+    }
+}
+
+/// Snapshot and training parameters come from slices without padding, or from a buffer with other padding.
+#[test]
+fn padding_stays_as_it_is() {
+    let gpu = device::gpu();
+    let layout = Layout::builder().tensor("a", &[1]).tensor("b", &[0]).tensor("c", &[64]).tensor("d", &[70]).build();
+    let layout = layout.unwrap();
+    let ranges: Vec<_> = layout.tensors().iter().map(wgpu_optim::TensorInfo::range).collect();
+    let is_padding = |element: &usize| !ranges.iter().any(|range| range.contains(element));
+    let padded = |padding: f32| {
+        let mut values = random(1, layout.len());
+        (0..layout.len()).filter(is_padding).for_each(|element| values[element] = padding);
+        values
+    };
+    let parts: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
+    let parts: Vec<_> = parts.into_iter().map(|range| device::upload(gpu, &padded(0.0)[range.clone()])).collect();
+    let tensors: Vec<_> = parts.iter().map(|part| part.slice(..)).collect();
+    let other = device::upload(gpu, &padded(9.0));
+    let builder = Optimizer::builder(ScheduleFreeAdamW::default());
+    for from in [wgpu_optim::BufferSlices::from(&tensors), (&other).into()] {
+        let mut optimizer = builder.clone().build(&gpu.device, &gpu.queue, &layout).unwrap();
+        let to = device::upload(gpu, &vec![7.0; layout.len()]);
+        let mut recorded = encoder(gpu);
+        let snapshot = optimizer.snapshot(&mut recorded, from).unwrap();
+        optimizer.restore(&mut recorded, &to, &snapshot).unwrap();
+        gpu.queue.submit([recorded.finish()]);
+        assert_eq!(device::download(gpu, &to), padded(7.0), "after `restore`");
+        let to = device::upload(gpu, &vec![7.0; layout.len()]);
+        let mut recorded = encoder(gpu);
+        optimizer.eval(&mut recorded, from).unwrap();
+        optimizer.train(&mut recorded, &to).unwrap();
+        gpu.queue.submit([recorded.finish()]);
+        assert_eq!(device::download(gpu, &to), padded(7.0), "after `train`");
+    }
+}
+
+/// Slices begin at any word. Grids have rows, and the parameters take several.
+#[test]
+fn parameters_between_other_words_are_restored_alone() {
+    let gpu = device_with(|limits| {
+        limits.max_compute_workgroups_per_dimension = 3;
+        limits.max_storage_buffer_binding_size = 1 << 16;
+    });
+    let values = random(1, LEN);
+    let mut optimizer = rule("adam").build(&gpu.device, &gpu.queue, &layout()).unwrap();
+    let cuts = [0..1, 1..9_003, 9_003..LEN];
+    // A word of another's stands before each slice and behind the last.
+    let start = |number: usize| 1 + number + cuts[number].start;
+    let fill = |values: &[f32]| {
+        let mut words = vec![9.0; LEN + 4];
+        for (number, cut) in cuts.iter().enumerate() {
+            words[start(number)..start(number) + cut.len()].copy_from_slice(&values[cut.clone()]);
+        }
+        words
+    };
+    let params = device::upload(&gpu, &fill(&values));
+    let byte = |word: usize| 4 * word as u64;
+    let slice = |(i, cut): (usize, &std::ops::Range<usize>)| params.slice(byte(start(i))..byte(start(i) + cut.len()));
+    let slices: Vec<_> = cuts.iter().enumerate().map(slice).collect();
+    let mut recorded = encoder(&gpu);
+    let snapshot = optimizer.snapshot(&mut recorded, &slices).unwrap();
+    gpu.queue.submit([recorded.finish()]);
+    gpu.queue.write_buffer(&params, 0, bytemuck::cast_slice(&fill(&vec![0.0; LEN])));
+    let mut recorded = encoder(&gpu);
+    optimizer.restore(&mut recorded, &slices, &snapshot).unwrap();
+    gpu.queue.submit([recorded.finish()]);
+    assert_eq!(device::download(&gpu, &params), fill(&values));
+}
+
+#[test]
+fn the_copies_back_are_compiled_once() {
+    let gpu = device_with(|_| {});
+    let pipelines = SharedPipelines::new(&gpu.device);
+    let params = device::upload(&gpu, &random(1, LEN));
+    let compiled = || {
+        let counters = gpu.device.get_internal_counters().hal;
+        (counters.compute_pipelines.read(), counters.shader_modules.read())
+    };
+    let before = compiled();
+    for name in ["adam", "sgd", "adam"] {
+        let mut optimizer = rule(name).build_shared(&pipelines, &gpu.queue, &layout()).unwrap();
+        let mut recorded = encoder(&gpu);
+        let snapshot = optimizer.snapshot(&mut recorded, &params).unwrap();
+        optimizer.restore(&mut recorded, &params, &snapshot).unwrap();
+        optimizer.restore(&mut recorded, &params, &snapshot).unwrap();
+        gpu.queue.submit([recorded.finish()]);
+        assert_eq!(compiled(), (before.0 + 1, before.1 + 1), "{name}");
     }
 }

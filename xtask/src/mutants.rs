@@ -38,7 +38,7 @@ const VALIDATION: &str = "shaders";
 const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
 /// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
-const MODULES: [(&[&str], &[&str]); 16] = [
+const MODULES: [(&[&str], &[&str]); 17] = [
     (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
     (&["rules/prodigy"], &["prodigy"]),
     (&["rules/sophia", "rules/schedule_free"], &["rules", "auxiliary"]),
@@ -60,6 +60,7 @@ const MODULES: [(&[&str], &[&str]); 16] = [
     (&["kernels/decide", "kernels/control", "kernels/bias_correction"], &["step", "skip", "clip"]),
     (&["kernels/auxiliary_update"], &["auxiliary"]),
     (&["device/group_lookup/", "device/step_uniforms/by_group"], &["group_schedules", "step"]),
+    (&["device/copy_if"], &["snapshot", "dropped"]),
     (&["kernels/update", "storage/f32", "device/"], &["step", "buffers"]),
 ];
 

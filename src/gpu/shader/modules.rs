@@ -20,6 +20,7 @@ files! {
     "device/chunk",
     "device/chunk_options",
     "device/control_uniform",
+    "device/copy_if",
     "device/factored_variance",
     "device/group_lookup/block",
     "device/group_lookup/padded",

@@ -90,6 +90,15 @@ pub enum Call {
     Together(Vec<Call>),
     /// Calls in an encoder that is dropped.
     Dropped(Vec<Call>),
+    /// Calls in an encoder that is dropped after later calls were recorded: `then`, and a restoration of each snapshot in
+    /// `dropped`.
+    DroppedLate {
+        dropped: Vec<Call>,
+        then: Vec<Call>,
+        /// Whether the later calls are submitted before the drop.
+        #[serde(default, skip_serializing_if = "is_default")]
+        submits_first: bool,
+    },
 }
 
 /// Random gradients.
@@ -193,12 +202,6 @@ impl Case {
     pub fn counts_recorded_steps(&self) -> bool {
         let scheduled = self.groups.iter().any(|(_, options)| !field(options, "schedule").is_null());
         self.schedule.is_some() || self.history.is_some() || scheduled
-    }
-
-    /// Whether parameters move between places with and without padding. A copy that a snapshot or `eval` made of slices
-    /// without padding holds zeros there.
-    pub fn leaves_padding_out(&self) -> bool {
-        self.param_places.iter().any(|place| matches!(place, Place::Tensors { .. }))
     }
 
     /// Whether the options of a group freeze it.

@@ -30,3 +30,61 @@ fn cut_parameters_and_a_dropped_step() {
         }"#,
     );
 }
+
+/// A gradient scale in a buffer outlasts a restoration whose encoder is dropped.
+#[test]
+fn a_scale_after_a_dropped_restoration() {
+    assert_holds(
+        r#"{
+            "rule": {"name": "sophia"},
+            "tensors": [{"shape": [1, 1]}],
+            "packed": true,
+            "calls": [
+                {"Snapshot": 1},
+                {"SetDeviceGradScale": 0.25},
+                {"Dropped": [{"Restore": 1}]},
+                {"SetGradScale": 1024.0},
+                {"Step": {"seed": 904}}
+            ]
+        }"#,
+    );
+}
+
+/// A snapshot of slices without padding, restored into a buffer with padding.
+#[test]
+fn padding_after_a_restoration() {
+    assert_holds(
+        r#"{
+            "rule": {"name": "sgd"},
+            "tensors": [{"shape": [1]}],
+            "param_places": [{"Tensors": {"ahead": 0, "one_buffer": false}}, "Whole"],
+            "calls": [{"Snapshot": 0}, {"Move": 1}, {"Restore": 0}]
+        }"#,
+    );
+}
+
+/// Encoders that are dropped after those of later calls were recorded, and after these were submitted.
+#[test]
+fn calls_that_are_dropped_late() {
+    for submits_first in [false, true] {
+        assert_holds(&format!(
+            r#"{{
+                "rule": {{"name": "schedule_free_adamw"}},
+                "tensors": [{{"shape": [70]}}, {{"shape": [3]}}],
+                "calls": [
+                    {{"Step": {{"seed": 1}}}},
+                    {{"Step": {{"seed": 2}}}},
+                    {{"DroppedLate": {{"dropped": ["Eval"], "then": ["Train"], "submits_first": {submits_first}}}}},
+                    {{"DroppedLate": {{
+                        "dropped": [{{"Snapshot": 0}}],
+                        "then": [{{"Step": {{"seed": 3}}}}],
+                        "submits_first": {submits_first}
+                    }}}},
+                    "Eval",
+                    {{"DroppedLate": {{"dropped": ["Train"], "then": ["Train"], "submits_first": {submits_first}}}}},
+                    {{"Step": {{"seed": 4}}}}
+                ]
+            }}"#
+        ));
+    }
+}

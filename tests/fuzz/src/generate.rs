@@ -36,7 +36,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         packed: rng.random(),
         ranges: Vec::new(),
         groups: Vec::new(),
-        schedule: chance(rng, 0.35).then(|| schedule(rng, 0)),
+        schedule: chance(rng, 0.5).then(|| schedule(rng, 0)),
         clip: pick(rng, &clips),
         on_nonfinite: pick(
             rng,
@@ -47,7 +47,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         grad_dtype: if chance(rng, 0.2) { Dtype::Bf16 } else { Dtype::F32 },
         param_places: Vec::new(),
         grad_places: Vec::new(),
-        replays: rng.random(),
+        replays: chance(rng, 0.7),
         calls: Vec::new(),
     };
     if chance(rng, 0.3) {
@@ -61,10 +61,20 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
     case.grad_places = (0..rng.random_range(0..4)).map(|_| place(rng, len)).collect();
     let count = rng.random_range(4..16);
     case.calls = (0..count).map(|_| call(rng, &case, name, len, Within::Program)).collect();
-    if chance(rng, 0.4) {
+    if case.schedule.as_ref().is_some_and(cycles_momentum) {
+        let mut step = || Call::Step(gradients(rng, &case, len));
+        // The schedule goes with `SetLr`, and the momentum of the snapshot stays.
+        let detour = [step(), Call::Snapshot(2), step(), Call::Restore(2), Call::SetLr(0.25), step(), Call::Restore(2)];
+        case.calls.splice(0..0, detour);
+    } else if chance(rng, 0.4) {
         add_detour(rng, &mut case, len);
     }
     case
+}
+
+/// Whether the schedule is of a kind that cycles momentum, and does.
+fn cycles_momentum(schedule: &Schedule) -> bool {
+    serde_json::to_value(schedule).is_ok_and(|schedule| schedule["cycle_momentum"] == true)
 }
 
 /// Restores a snapshot after some of the calls, and makes a step after that.
@@ -72,7 +82,6 @@ fn add_detour(rng: &mut StdRng, case: &mut Case, len: usize) {
     let end = rng.random_range(1..=case.calls.len());
     let mut after = vec![Call::Restore(2)];
     if rng.random() {
-        // The schedule goes, and a momentum that it has cycled stays.
         after.push(Call::SetLr(0.25));
     }
     after.push(Call::Step(gradients(rng, case, len)));
@@ -188,7 +197,7 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
     let lr = pick(rng, &[1.0, 0.125, 0.01]);
     let steps = rng.random_range(2..12);
     let of_few = |rng: &mut StdRng| (0..2).map(|_| schedule(rng, depth + 1)).collect::<Vec<_>>();
-    match rng.random_range(0..if depth == 0 { 20 } else { 12 }) {
+    match rng.random_range(0..if depth == 0 { 24 } else { 12 }) {
         0 => Schedule::warmup_cosine(lr, steps / 2, steps),
         1 => Cosine::new(lr, steps).into(),
         2 => Exponential::new(lr, 0.5).into(),
@@ -203,9 +212,9 @@ fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
         11 => Noam::new(64, 3).into(),
         // Ends after some steps.
         12 => OneCycle::new(lr, steps).into(),
-        13..15 => OneCycle::new(lr, 40).with_cycle_momentum(rng.random()).into(),
-        15..17 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(rng.random()).into(),
-        17 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
+        13..17 => OneCycle::new(lr, 40).with_cycle_momentum(chance(rng, 0.8)).into(),
+        17..21 => Cyclic::new(lr, 10.0 * lr).with_cycle_momentum(chance(rng, 0.8)).into(),
+        21 => Sequential::new(of_few(rng), vec![rng.random_range(1..4)]).into(),
         _ => Chained::new(of_few(rng)).into(),
     }
 }
@@ -333,6 +342,16 @@ fn call(rng: &mut StdRng, case: &Case, name: &str, len: usize, within: Within) -
         }
         13 | 14 if together => Call::Together(few(rng, Within::Encoder)),
         15 | 16 => Call::Dropped(few(rng, Within::Dropped)),
+        17 if within == Within::Program => {
+            let snapshot = |rng: &mut StdRng| Call::Snapshot(rng.random_range(0..2));
+            let (dropped, then) = if has_eval {
+                let calls = [Call::Eval, Call::Train, snapshot(rng)];
+                ((0..rng.random_range(1..4)).map(|_| pick(rng, &calls)).collect(), Call::Train)
+            } else {
+                (vec![snapshot(rng)], Call::Step(gradients(rng, case, len)))
+            };
+            Call::DroppedLate { dropped, then: vec![then], submits_first: rng.random() }
+        }
         _ => Call::Step(gradients(rng, case, len)),
     }
 }

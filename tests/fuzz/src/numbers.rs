@@ -40,7 +40,7 @@ pub fn gradients(layout: &Layout, of: &Gradients) -> Vec<f32> {
 }
 
 /// Whether each element is padding.
-pub fn padding(layout: &Layout) -> Vec<bool> {
+fn padding(layout: &Layout) -> Vec<bool> {
     let mut padding = vec![true; layout.len()];
     layout.tensors().iter().for_each(|tensor| padding[tensor.range()].fill(false));
     padding

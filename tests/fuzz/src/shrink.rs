@@ -131,6 +131,11 @@ fn simpler_calls(call: &Call) -> Vec<Call> {
         }
         Call::Together(calls) => fewer(calls).map(Call::Together).collect(),
         Call::Dropped(calls) => fewer(calls).map(Call::Dropped).collect(),
+        Call::DroppedLate { dropped, then, submits_first } => {
+            let late = |dropped, then| Call::DroppedLate { dropped, then, submits_first: *submits_first };
+            let fewer_dropped = fewer(dropped).map(|dropped| late(dropped, then.clone()));
+            fewer_dropped.chain(fewer(then).map(|then| late(dropped.clone(), then))).collect()
+        }
         Call::SetAppliedSteps(steps) => vec![Call::SetAppliedSteps(steps / 2)],
         _ => Vec::new(),
     }
