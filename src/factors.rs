@@ -51,7 +51,7 @@ impl Axis {
 }
 
 /// The factors of a rule with [`Rule::factored`], and their table on the device: see `shaders/factors.wgsl`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Factors {
     /// Two per tensor: rows and columns, or elements and nothing.
     axes: Vec<Axis>,

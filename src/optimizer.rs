@@ -1,6 +1,8 @@
 mod auxiliary;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
+#[cfg(feature = "safetensors")]
+mod checkpoint_source;
 mod given_states;
 mod snapshot;
 mod undo;
@@ -198,7 +200,7 @@ impl Optimizer {
         if let Some(history) = self.history.as_ref().filter(|_| step.kind.is_step()) {
             let sums = self.metric_sums().filter(|_| step.kind == StepKind::Sampled);
             let size = self.plan.decoder().record_size();
-            history.keep(encoder, size, self.plan.state.recorded, &self.resources.control, sums);
+            history.keep(encoder, size, self.plan.state.recorded, &self.resources.persistent.control, sums);
         }
     }
 
@@ -245,7 +247,7 @@ impl Optimizer {
     ///
     /// The value arrives after the encoder was submitted and the device was polled: see [`Readback`].
     pub fn stats(&self, encoder: &mut CommandEncoder) -> ReadbackStats {
-        let control = (&self.resources.control, 0..size_of::<ControlBlock>() as u64);
+        let control = (&self.resources.persistent.control, 0..size_of::<ControlBlock>() as u64);
         let parts: Vec<_> = [control].into_iter().chain(self.metric_sums()).collect();
         let decoder = self.plan.decoder();
         Readback::record(&self.device, encoder, &parts, &self.staging, move |record| decoder.decode_record(record).0)
@@ -254,7 +256,7 @@ impl Optimizer {
     /// The sums of the last sampled step.
     fn metric_sums(&self) -> Option<(&Buffer, std::ops::Range<u64>)> {
         let sampler = self.plan.sampler.as_ref()?;
-        self.resources.metric_table.as_ref().map(|table| (table, sampler.record_bytes()))
+        self.resources.persistent.metric_table.as_ref().map(|table| (table, sampler.record_bytes()))
     }
 
     /// Requests the statistics of the last steps recorded before, oldest first: appends one copy to the encoder.
@@ -316,7 +318,7 @@ impl Optimizer {
     /// Allows steps again after [`NonFinite::Stop`](crate::NonFinite::Stop), from the next submission on.
     pub fn resume(&self) {
         let offset = std::mem::offset_of!(ControlBlock, stopped) as u64;
-        self.queue.write_buffer(&self.resources.control, offset, bytemuck::bytes_of(&0u32));
+        self.queue.write_buffer(&self.resources.persistent.control, offset, bytemuck::bytes_of(&0u32));
     }
 
     /// Names of the states, in the rule's order.
@@ -334,12 +336,12 @@ impl Optimizer {
     /// schedule.
     pub fn state(&self, name: &str) -> Option<Vec<BufferSlice<'_>>> {
         let factors = self.plan.factors.as_ref().and_then(|factors| factors.bytes(name));
-        if let (Some(table), Some(bytes)) = (&self.resources.factors, factors) {
+        if let (Some(table), Some(bytes)) = (&self.resources.persistent.factors, factors) {
             // wgpu has no empty slices.
             return Some(if bytes.is_empty() { Vec::new() } else { vec![table.slice(bytes)] });
         }
         let state = self.plan.rule.spec().present_states().position(|state| state.name == name)?;
-        Some(self.resources.states[state].iter().map(BufferRange::slice).collect())
+        Some(self.resources.persistent.states[state].iter().map(BufferRange::slice).collect())
     }
 }
 

@@ -55,7 +55,7 @@ impl PlanSettings {
 }
 
 /// The validated settings and the host's state of an optimizer, for both engines.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StepPlan {
     pub(crate) rule: TransformedRule,
     pub(crate) groups: GroupTable,

@@ -16,7 +16,7 @@ pub(crate) struct SegmentPart {
 /// Segments (tensors, units, groups or all elements), each cut into parts, and their table on the device.
 ///
 /// Parts end with segments and with tiles: the order of every sum depends on the layout alone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Segments {
     parts: Vec<SegmentPart>,
     /// The parts of each segment, from the first to the last; parts of other segments may lie between.

@@ -35,6 +35,6 @@ pub(crate) fn encode(
     drop(pass);
     if step.kind == StepKind::SinglePass {
         let size = size_of::<ControlBlock>() as u64;
-        encoder.copy_buffer_to_buffer(&resources.next, 0, &resources.control, 0, size);
+        encoder.copy_buffer_to_buffer(&resources.persistent.next, 0, &resources.persistent.control, 0, size);
     }
 }

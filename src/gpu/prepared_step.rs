@@ -83,7 +83,7 @@ impl PreparedStep {
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
         let mut streams = vec![&params[..], &grads[..]];
-        streams.extend(resources.states.iter().map(|state| &state[..]));
+        streams.extend(resources.persistent.states.iter().map(|state| &state[..]));
         let whole_parts = plan.segments.is_some() || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
         let mut dispatches = Vec::new();
@@ -245,7 +245,7 @@ fn check_aliases(params: &[BufferRange], grads: &[BufferRange], resources: &Reso
         buffers
     };
     let written = sorted(&mut params.iter().map(|range| &range.buffer));
-    let own = sorted(&mut resources.persistent_buffers());
+    let own = sorted(&mut resources.persistent.iter());
     let shares =
         |ranges: &[BufferRange], with: &[Buffer]| ranges.iter().any(|range| with.binary_search(&range.buffer).is_ok());
     for (ranges, with, first, second) in [

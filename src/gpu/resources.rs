@@ -14,22 +14,57 @@ use crate::segments::Segments;
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
 
+/// The buffers whose contents the next step reads, beside parameters and history.
 #[derive(Debug)]
-pub(crate) struct Resources {
+pub(crate) struct PersistentBuffers {
     pub(crate) control: Buffer,
     /// Written by a single-pass step in place of `control`, which it reads.
     pub(crate) next: Buffer,
-    groups: Buffer,
-    tile_sums: Buffer,
-    pub(crate) powers: Buffer,
+    /// 1 if `eval` has stored the training parameters and `train` has not restored them.
+    pub(crate) evaluating: Buffer,
     /// Each state, in as many buffers as the limits require.
     pub(crate) states: Vec<Vec<BufferRange>>,
     pub(crate) segments: Option<Buffer>,
     pub(crate) factors: Option<Buffer>,
     pub(crate) norms: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
-    /// 1 if `eval` has stored the training parameters and `train` has not restored them.
-    pub(crate) evaluating: Buffer,
+}
+
+impl PersistentBuffers {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
+        let Self { control, next, evaluating, states, segments, factors, norms, metric_table } = self;
+        let states = states.iter().flatten().map(|range| &range.buffer);
+        let tables = [segments, factors, norms, metric_table].into_iter().flatten();
+        [control, next, evaluating].into_iter().chain(states).chain(tables)
+    }
+
+    /// As many buffers, made by `copy`.
+    pub(crate) fn copied(&self, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
+        let Self { control, next, evaluating, states, segments, factors, norms, metric_table } = self;
+        Self {
+            control: copy(control),
+            next: copy(next),
+            evaluating: copy(evaluating),
+            states: states.iter().map(|state| copied_ranges(state, &mut copy)).collect(),
+            segments: segments.as_ref().map(&mut copy),
+            factors: factors.as_ref().map(&mut copy),
+            norms: norms.as_ref().map(&mut copy),
+            metric_table: metric_table.as_ref().map(&mut copy),
+        }
+    }
+}
+
+/// The same ranges of buffers made by `copy`.
+pub(crate) fn copied_ranges(ranges: &[BufferRange], copy: &mut impl FnMut(&Buffer) -> Buffer) -> Vec<BufferRange> {
+    ranges.iter().map(|range| BufferRange { buffer: copy(&range.buffer), ..range.clone() }).collect()
+}
+
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub(crate) persistent: PersistentBuffers,
+    groups: Buffer,
+    tile_sums: Buffer,
+    pub(crate) powers: Buffer,
     /// The word 1, copied to flags.
     pub(crate) one: Buffer,
     /// A gradient scale of 1, bound if the host gives the scale.
@@ -68,9 +103,18 @@ impl Resources {
         let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
         let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let states = spec.present_states();
-        Ok(Self {
+        let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
             next: init_buffer(device, "wgpu-optim next control", copied, block),
+            evaluating: table("wgpu-optim evaluating", &[0]),
+            states: states.map(|state| state_ranges(device, &state.name, state.initial, len)).collect(),
+            segments: segments.map(|words| table("wgpu-optim segments", &words)),
+            factors: factors.map(|words| table("wgpu-optim factors", &words)),
+            norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
+            metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
+        };
+        Ok(Self {
+            persistent,
             groups: constant("wgpu-optim groups", &groups),
             tile_sums: constant("wgpu-optim tile sums", &tile_sums),
             powers: init_buffer(
@@ -79,42 +123,24 @@ impl Resources {
                 BufferUsages::UNIFORM,
                 bytemuck::cast_slice(powers.bytes()),
             ),
-            states: states.map(|state| state_ranges(device, &state.name, state.initial, len)).collect(),
-            segments: segments.map(|words| table("wgpu-optim segments", &words)),
-            factors: factors.map(|words| table("wgpu-optim factors", &words)),
-            norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
-            metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
-            evaluating: table("wgpu-optim evaluating", &[0]),
             one: init_buffer(device, "wgpu-optim one", BufferUsages::COPY_SRC, &[1]),
             unit_scale: constant("wgpu-optim unit scale", &[1f32.to_bits()]),
         })
     }
 
-    /// The buffers whose contents the next step reads.
-    pub(crate) fn persistent_buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, evaluating, states, segments, factors, norms, metric_table, .. } = self;
-        let states = states.iter().flatten().map(|range| &range.buffer);
-        [control, next, evaluating]
-            .into_iter()
-            .chain(states)
-            .chain(segments)
-            .chain(factors)
-            .chain(norms)
-            .chain(metric_table)
-    }
-
     /// The resource of a variable in the WGSL, by its name; `None` for those of chunks, streams and the gradient scale.
     pub(crate) fn binding(&self, name: &str) -> Option<BindingResource<'_>> {
+        let own = &self.persistent;
         Some(match name {
-            "control" => buffer_binding(&self.control, 0, ControlBlock::CONTROL_BYTES),
-            "block" => self.control.as_entire_binding(),
-            "next" => self.next.as_entire_binding(),
+            "control" => buffer_binding(&own.control, 0, ControlBlock::CONTROL_BYTES),
+            "block" => own.control.as_entire_binding(),
+            "next" => own.next.as_entire_binding(),
             "groups" => self.groups.as_entire_binding(),
             "tile_sums" => self.tile_sums.as_entire_binding(),
-            "segments" => self.segments.as_ref()?.as_entire_binding(),
-            "factors" => self.factors.as_ref()?.as_entire_binding(),
-            "norms" => self.norms.as_ref()?.as_entire_binding(),
-            "metric_table" => self.metric_table.as_ref()?.as_entire_binding(),
+            "segments" => own.segments.as_ref()?.as_entire_binding(),
+            "factors" => own.factors.as_ref()?.as_entire_binding(),
+            "norms" => own.norms.as_ref()?.as_entire_binding(),
+            "metric_table" => own.metric_table.as_ref()?.as_entire_binding(),
             _ => return None,
         })
     }

@@ -77,7 +77,7 @@ impl Optimizer {
         }
         copy_ranges(encoder, &ranges, &kept);
         self.encode(encoder, head);
-        encoder.copy_buffer_to_buffer(&self.resources.one, 0, &self.resources.evaluating, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.resources.one, 0, &self.resources.persistent.evaluating, 0, 4);
         let before = self.host_state();
         self.plan.state.set_evaluating(true);
         self.remember_call(encoder, None, before);
@@ -100,7 +100,7 @@ impl Optimizer {
         let ranges = self.copyable(params.into(), EVAL_COPIES)?;
         if self.may_evaluate() {
             self.copy_to_train(&ranges)?.record(encoder);
-            encoder.clear_buffer(&self.resources.evaluating, 0, None);
+            encoder.clear_buffer(&self.resources.persistent.evaluating, 0, None);
             let before = self.host_state();
             self.plan.state.set_evaluating(false);
             self.remember_call(encoder, None, before);
@@ -112,13 +112,13 @@ impl Optimizer {
     fn copy_to_train(&self, ranges: &[BufferRange]) -> Result<CopyIf, Error> {
         let kernel = self.pipelines.copy_if(&self.plan)?;
         let lists = [[self.training_params.clone(), self.space.without_padding(ranges)]];
-        CopyIf::new(&self.device, kernel, &self.resources.evaluating, &lists)
+        CopyIf::new(&self.device, kernel, &self.resources.persistent.evaluating, &lists)
     }
 
     /// The tensor state of each segment ([`TensorState`](crate::rule::TensorState)), four f32 each in the layout's order
     /// (see [`ReduceBy`](crate::rule::ReduceBy)), with `COPY_SRC` usage; `None` for rules without sums.
     pub fn tensor_states(&self) -> Option<BufferSlice<'_>> {
-        let (buffer, segments) = (self.resources.segments.as_ref()?, self.plan.segments.as_ref()?);
+        let (buffer, segments) = (self.resources.persistent.segments.as_ref()?, self.plan.segments.as_ref()?);
         Some(buffer.slice(segments.state_bytes()))
     }
 

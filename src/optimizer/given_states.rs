@@ -28,17 +28,17 @@ impl Optimizer {
             history.clear(&self.device);
         }
         let powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
-        let control = &self.resources.control;
+        let control = &self.resources.persistent.control;
         let write = |buffer, offset: usize, bytes: &[u8]| self.queue.write_buffer(buffer, offset as u64, bytes);
         let corrections = [powers.bias_correction(steps), powers.bias_correction(steps + 1)];
         write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
         write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
-        if let (Some(table), Some(sampler)) = (&self.resources.metric_table, &self.plan.sampler) {
+        if let (Some(table), Some(sampler)) = (&self.resources.persistent.metric_table, &self.plan.sampler) {
             // The sums there belong to another step.
             write(table, sampler.record_bytes().start as usize, bytemuck::bytes_of(&0_u32));
         }
         // A step expects the word of its parity to be free.
-        for buffer in [control, &self.resources.next] {
+        for buffer in [control, &self.resources.persistent.next] {
             write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));
         }
         Ok(())
@@ -50,7 +50,7 @@ impl Optimizer {
     pub fn scalar_states(&self) -> Option<BufferSlice<'_>> {
         let bytes = 4 * self.plan.rule.initial_scalars().len() as u64;
         let start = offset_of!(ControlBlock, scalar_state) as u64;
-        (bytes > 0).then(|| self.resources.control.slice(start..start + bytes))
+        (bytes > 0).then(|| self.resources.persistent.control.slice(start..start + bytes))
     }
 
     /// Sets the numbers that the rule stores once, from the next submission on.
@@ -60,7 +60,7 @@ impl Optimizer {
     pub fn set_scalar_states(&mut self, values: &[f32]) -> Result<(), Error> {
         self.plan.check_scalar_states(values.len())?;
         let offset = offset_of!(ControlBlock, scalar_state) as u64;
-        self.queue.write_buffer(&self.resources.control, offset, bytemuck::cast_slice(values));
+        self.queue.write_buffer(&self.resources.persistent.control, offset, bytemuck::cast_slice(values));
         Ok(())
     }
 

@@ -1,7 +1,12 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, CopyIf, HostState, RecordedCalls, Submission, copy_ranges, state_ranges};
+#[cfg(feature = "safetensors")]
+use super::checkpoint_source::SnapshotSource;
+use crate::gpu::{
+    BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges,
+    state_ranges,
+};
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{BufferSlices, Error};
 
@@ -10,14 +15,19 @@ const SNAPSHOT_COPIES: &str = ", because `snapshot` copies the parameters and `r
 /// Parameters and optimizer at the time of [`Optimizer::snapshot`], in buffers of their own on the device.
 #[derive(Debug)]
 pub struct Snapshot {
-    host: HostState,
+    pub(super) host: HostState,
     /// The calls before it that may yet be dropped.
-    calls: RecordedCalls,
-    submission: Submission,
+    pub(super) calls: RecordedCalls,
+    pub(super) submission: Submission,
     /// 1 once the copies are made.
     flag: Buffer,
-    params: Vec<BufferRange>,
-    buffers: Vec<Buffer>,
+    pub(super) params: Vec<BufferRange>,
+    pub(super) persistent: PersistentBuffers,
+    pub(super) ring: Option<Buffer>,
+    /// Empty if `eval` was never called.
+    pub(super) training_params: Vec<BufferRange>,
+    #[cfg(feature = "safetensors")]
+    pub(super) source: SnapshotSource,
 }
 
 impl Optimizer {
@@ -37,20 +47,31 @@ impl Optimizer {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         let params = state_ranges(&self.device, "snapshot of params", 0.0, self.plan.layout.len() as u64);
         copy_ranges(encoder, &ranges, &params);
-        let mut copy = |buffer: &Buffer, size: u64| {
+        let mut copied = |buffer: &Buffer, size: u64| {
             let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim snapshot"),
                 size,
-                usage: BufferUsages::STORAGE | BufferUsages::COPY_DST,
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             });
             encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, size);
             copy
         };
-        let buffers = self.persistent_buffers(self.may_evaluate()).map(|buffer| copy(buffer, buffer.size())).collect();
-        let flag = copy(&self.resources.one, 4);
-        let (host, calls, submission) = (self.host_state(), self.calls.clone(), Submission::of(encoder));
-        Ok(Snapshot { host, calls, submission, flag, params, buffers })
+        let flag = copied(&self.resources.one, 4);
+        let mut copy = |buffer: &Buffer| copied(buffer, buffer.size());
+        let training_params = if self.may_evaluate() { &self.training_params[..] } else { &[] };
+        Ok(Snapshot {
+            persistent: self.resources.persistent.copied(&mut copy),
+            ring: self.history.as_ref().map(|history| copy(&history.ring)),
+            training_params: copied_ranges(training_params, &mut copy),
+            host: self.host_state(),
+            calls: self.calls.clone(),
+            submission: Submission::of(encoder),
+            flag,
+            params,
+            #[cfg(feature = "safetensors")]
+            source: self.snapshot_source(),
+        })
     }
 
     /// Records copies back from a snapshot, which stays usable. The next step has the bits of the one that would have
@@ -75,8 +96,11 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         let words = |buffer: &Buffer| vec![BufferRange::words(buffer)];
-        let buffers = snapshot.buffers.iter().zip(self.persistent_buffers(true));
-        let mut lists: Vec<_> = buffers.map(|(copy, buffer)| [words(copy), words(buffer)]).collect();
+        let ring = self.history.iter().map(|history| &history.ring);
+        let buffers = self.resources.persistent.iter().chain(ring);
+        let copies = snapshot.persistent.iter().chain(&snapshot.ring);
+        let mut lists: Vec<_> = copies.zip(buffers).map(|(copy, buffer)| [words(copy), words(buffer)]).collect();
+        lists.push([snapshot.training_params.clone(), self.training_params.clone()]);
         lists.push([snapshot.params.clone(), self.space.without_padding(&ranges)]);
         let kernel = self.pipelines.copy_if(&self.plan)?;
         CopyIf::new(&self.device, kernel, &snapshot.flag, &lists)?.record(encoder);
@@ -114,13 +138,5 @@ impl Optimizer {
         self.restore(&mut encoder, params, &snapshot)?;
         self.queue.submit([encoder.finish()]);
         curve
-    }
-
-    /// The buffers that a snapshot copies in addition to the parameters. The training parameters come last: a snapshot in
-    /// training has none.
-    fn persistent_buffers(&self, with_training_params: bool) -> impl Iterator<Item = &Buffer> {
-        let training_params = if with_training_params { &self.training_params[..] } else { &[] };
-        let history = self.history.iter().map(|history| &history.ring);
-        self.resources.persistent_buffers().chain(history).chain(training_params.iter().map(|range| &range.buffer))
     }
 }

@@ -10,6 +10,7 @@ use wgpu_optim::checkpoint::{Checkpoint, CheckpointError, LoadOptions, Loaded};
 use wgpu_optim::clip::{Adaptive, GroupNorm, Percentile, Value};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::schedule::{Exponential, OneCycle};
+use wgpu_optim::wgpu::PollType;
 use wgpu_optim::{
     Adam, AdamW, Clip, CpuOptimizer, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Schedule,
     ScheduleFreeAdamW, Stats,
@@ -531,4 +532,140 @@ fn a_killed_save_leaves_the_file_before() {
     }
     assert!(steps.len() > 5, "the saver was killed too early: {steps:?}");
     assert!(left_behind > 0, "no save was interrupted");
+}
+
+/// A snapshot is saved in another thread while training goes on.
+#[test]
+fn a_snapshot_is_saved_as_it_was() {
+    let history = HistoryOptions::steps(3).with_norms_every(2);
+    for (name, evaluates) in [("adafactor", false), ("prodigy", false), ("schedule_free_adamw", true)] {
+        let builder = rule(name).history(history.clone());
+        let (folder, layout) = (folder(), layout());
+        let [then, now, late] = ["then", "now", "late"].map(|file| folder.path().join(file));
+        let mut training = <Trainer as Training>::new(&builder, &layout, &grads(&layout, 1));
+        for seed in 0..3 {
+            Training::step(&mut training, &grads(&layout, 10 + seed));
+        }
+        if evaluates {
+            training.eval();
+        }
+        training.save(&then).unwrap();
+        let mut recorded = encoder(training.gpu);
+        let snapshot = training.optimizer.snapshot(&mut recorded, &training.params).unwrap();
+        training.gpu.queue.submit([recorded.finish()]);
+        if evaluates {
+            training.train();
+        }
+        std::thread::scope(|scope| {
+            let saving = scope.spawn(|| snapshot.save(&late));
+            for seed in 0..5 {
+                Training::step(&mut training, &grads(&layout, 20 + seed));
+            }
+            saving.join().unwrap().unwrap();
+        });
+        training.save(&now).unwrap();
+        let [then, now, late] = [then, now, late].map(|file| fs::read(file).unwrap());
+        assert!(late == then, "{name}: another file");
+        assert!(late != now);
+    }
+}
+
+#[test]
+fn a_dropped_snapshot_is_not_saved() {
+    let (folder, layout) = (folder(), layout());
+    let path = folder.path().join("saved");
+    let training = <Trainer as Training>::new(&rule("adam"), &layout, &grads(&layout, 1));
+    let mut recorded = encoder(training.gpu);
+    let snapshot = training.optimizer.snapshot(&mut recorded, &training.params).unwrap();
+    drop(recorded);
+    let error = snapshot.save(&path).unwrap_err();
+    assert!(matches!(error, CheckpointError::Optimizer(wgpu_optim::Error::SnapshotDropped)), "{error:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// The file of a lost device is the one before; the optimizer is rebuilt from it on another device.
+#[test]
+fn a_lost_device_leaves_the_last_file() {
+    let (folder, layout) = (folder(), layout());
+    let path = folder.path().join("saved");
+    let builder = rule("adamw").clip(Clip::global_norm(1.0));
+    let mut straight = OnCpu::new(&builder, &layout, &grads(&layout, 1));
+    straight.step(&grads(&layout, 2));
+    straight.save(&path).unwrap();
+    let lost = device_with(|_| ());
+    let mut optimizer = device::build(&lost, builder.clone(), &layout).unwrap();
+    let params = device::upload(&lost, &grads(&layout, 1));
+    let _ = optimizer.load(&path, Some((&params).into()), &LoadOptions::default()).unwrap();
+    let before = fs::read(&path).unwrap();
+    lost.device.destroy();
+    let error = optimizer.save(&path, Some((&params).into())).unwrap_err();
+    assert!(matches!(error, CheckpointError::Device(_)), "{error:?}");
+    let error = optimizer.load(&path, Some((&params).into()), &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, CheckpointError::Device(_)), "{error:?}");
+    assert!(fs::read(&path).unwrap() == before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+    let from_file = OptimizerBuilder::from_checkpoint(&Checkpoint::open(&path).unwrap()).unwrap();
+    let mut rebuilt = <Trainer as Training>::new(&from_file, &layout, &grads(&layout, 3));
+    assert_eq!(rebuilt.load(&path, &LoadOptions::default()).unwrap().differences, []);
+    assert_eq!(Training::step(&mut rebuilt, &grads(&layout, 4)).step, 2);
+}
+
+/// Folders that are missing, and disks that are full.
+#[test]
+fn a_file_that_cannot_be_written_is_an_error() {
+    let training = OnCpu::new(&rule("adam"), &layout(), &grads(&layout(), 1));
+    let error = training.save(Path::new("no/such/folder/saved")).unwrap_err();
+    assert!(matches!(&error, CheckpointError::Io { path, .. } if path.ends_with("saved")), "{error:?}");
+    struct Full(usize);
+    impl std::io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let on_device = <Trainer as Training>::new(&rule("adam"), &layout(), &grads(&layout(), 1));
+    for bytes in [0, 10, 3_000, 100_000] {
+        let error = training.optimizer.save_to(Full(bytes), Some(&training.params)).unwrap_err();
+        assert!(matches!(error, CheckpointError::Stream(_)), "{error:?}");
+        let error = pollster::block_on(async {
+            let saving = on_device.optimizer.save_to(Full(bytes), None);
+            // Polls as a program does while it waits.
+            let mut saving = std::pin::pin!(saving);
+            std::future::poll_fn(|context| {
+                let poll = saving.as_mut().poll(context);
+                on_device.gpu.device.poll(PollType::wait_indefinitely()).unwrap();
+                context.waker().wake_by_ref();
+                poll
+            })
+            .await
+        });
+        assert!(matches!(error, Err(CheckpointError::Stream(_))), "{error:?}");
+    }
+}
+
+/// A checkpoint as bytes, as browsers hold it.
+#[test]
+fn a_checkpoint_may_be_bytes() {
+    let layout = layout();
+    let mut training = OnCpu::new(&rule("lion"), &layout, &grads(&layout, 1));
+    training.step(&grads(&layout, 2));
+    let mut bytes = Vec::new();
+    training.optimizer.save_to(&mut bytes, Some(&training.params)).unwrap();
+    let mut checkpoint = Checkpoint::new(std::io::Cursor::new(&bytes)).unwrap();
+    let mut resumed = <Trainer as Training>::new(&rule("lion"), &layout, &grads(&layout, 3));
+    let params = Some((&resumed.params).into());
+    let _ = resumed.optimizer.load_from(&mut checkpoint, params, &LoadOptions::default()).unwrap();
+    assert!(resumed.params() == training.params && Training::step(&mut resumed, &grads(&layout, 4)).step == 2);
+    // Without the parameters.
+    let mut without = Vec::new();
+    training.optimizer.save_to(&mut without, None).unwrap();
+    let mut checkpoint = Checkpoint::new(std::io::Cursor::new(&without)).unwrap();
+    let params = Some((&resumed.params).into());
+    let error = resumed.optimizer.load_from(&mut checkpoint, params, &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, CheckpointError::NoParams), "{error:?}");
+    let _ = resumed.optimizer.load_from(&mut checkpoint, None, &LoadOptions::default()).unwrap();
 }
