@@ -7,7 +7,7 @@ use crate::optimizer::{DeviceOptions, Optimizer};
 use crate::plan::PlanSettings;
 use crate::rule::Rule;
 use crate::storage::Dtype;
-use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule, SharedPipelines};
+use crate::{Average, Clip, Error, GroupOptions, Layout, Lookahead, NonFinite, Schedule, SharedPipelines};
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
 #[must_use]
@@ -61,6 +61,34 @@ impl OptimizerBuilder {
     /// Clips gradients: a [`Clip`], or one of its kinds. Default: no clipping.
     pub fn clip(mut self, clip: impl Into<Clip>) -> Self {
         self.settings.clip = Some(clip.into());
+        self
+    }
+
+    /// Puts [`Lookahead`] around the rule: after every k steps the parameters go back part of the way. Clipping comes before,
+    /// an average after it. Default: none.
+    pub fn lookahead(mut self, lookahead: Lookahead) -> Self {
+        self.settings.lookahead = Some(lookahead);
+        self
+    }
+
+    /// Averages the parameters after each step, in the same dispatch: [`Ema`](crate::Ema) or [`Swa`](crate::Swa).
+    /// `eval` puts the average into the parameters, `train` restores them. Default: none.
+    ///
+    /// ```
+    /// use wgpu_optim::{Ema, Layout, Optimizer, Sgd};
+    /// let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).average(Ema::new(0.5));
+    /// let mut optimizer = builder.build_cpu(&Layout::flat(1)?)?;
+    /// let mut params = [0.0];
+    /// optimizer.step(&mut params, &[-1.0])?; // parameter 1, average 1
+    /// optimizer.step(&mut params, &[-1.0])?; // parameter 2, average 1.5
+    /// optimizer.eval(&mut params)?;
+    /// assert_eq!(params, [1.5]);
+    /// optimizer.train(&mut params)?;
+    /// assert_eq!(params, [2.0]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn average(mut self, average: impl Into<Average>) -> Self {
+        self.settings.average = Some(average.into());
         self
     }
 

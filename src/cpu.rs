@@ -94,7 +94,7 @@ impl CpuOptimizer {
         let plan = StepPlan::new(settings, layout)?;
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
-        let states = spec.present_states().enumerate();
+        let states = plan.rule.states().enumerate();
         let states = states
             .map(|(number, state)| (state.name.to_string(), StateMemory::new(number, state.initial, plan.layout.len())))
             .collect();
@@ -335,7 +335,7 @@ fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: H
     StepInputs {
         param,
         grad,
-        states: state.states.iter().map(|(_, state)| &state[..]).collect(),
+        states: state.states.iter().take(plan.rule.own_states()).map(|(_, state)| &state[..]).collect(),
         factors: plan.factors.as_ref().zip(state.factors.as_ref()),
         groups: &plan.groups,
         segments: &state.segments,
@@ -357,7 +357,8 @@ fn map_shards<T: Send>(
     f: impl Fn(ElementTables<'_>, Shard<'_>) -> T + Sync + Send,
 ) -> Vec<T> {
     let factors = plan.factors.as_ref().zip(state.factors.as_ref());
-    let tables = ElementTables { groups: &plan.groups, segments: &state.segments, factors };
+    let own_states = plan.rule.own_states();
+    let tables = ElementTables { groups: &plan.groups, own_states, segments: &state.segments, factors };
     let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();

@@ -53,4 +53,5 @@ pub use rule::Rule;
 pub use rules::*;
 pub use schedule::Schedule;
 pub use storage::{Dtype, HostSlice};
+pub use transform::{Average, Ema, Lookahead, Swa};
 pub use {half, wgpu};

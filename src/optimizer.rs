@@ -323,7 +323,7 @@ impl Optimizer {
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.plan.rule.spec().present_states().map(|state| &*state.name).collect();
+        let mut names: Vec<&str> = self.plan.rule.states().map(|state| &*state.name).collect();
         names.extend(self.plan.factors.as_ref().map_or(&[][..], |_| &NAMES));
         names
     }
@@ -340,7 +340,7 @@ impl Optimizer {
             // wgpu has no empty slices.
             return Some(if bytes.is_empty() { Vec::new() } else { vec![table.slice(bytes)] });
         }
-        let state = self.plan.rule.spec().present_states().position(|state| state.name == name)?;
+        let state = self.plan.rule.states().position(|state| state.name == name)?;
         Some(self.resources.persistent.states[state].iter().map(BufferRange::slice).collect())
     }
 }

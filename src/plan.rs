@@ -20,7 +20,7 @@ use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
 use crate::rule::{self, Rule, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
-use crate::transform::{ClipSegment, ClipValue, TransformedRule};
+use crate::transform::{Average, ClipSegment, ClipValue, Lookahead, TransformedRule, Transforms};
 use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
 
 /// The settings of an optimizer, as its builder collects them.
@@ -29,6 +29,8 @@ pub(crate) struct PlanSettings {
     pub(crate) rule: Arc<dyn Rule>,
     pub(crate) schedule: Option<Schedule>,
     pub(crate) clip: Option<Clip>,
+    pub(crate) lookahead: Option<Lookahead>,
+    pub(crate) average: Option<Average>,
     pub(crate) on_nonfinite: Option<NonFinite>,
     pub(crate) max_consecutive_skips: u32,
     pub(crate) history: Option<HistoryOptions>,
@@ -44,6 +46,8 @@ impl PlanSettings {
             rule,
             schedule: None,
             clip: None,
+            lookahead: None,
+            average: None,
             on_nonfinite: None,
             max_consecutive_skips: u32::MAX,
             history: None,
@@ -91,7 +95,11 @@ impl StepPlan {
         schedule.validate()?;
         settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
         let (clip, clip_value, clip_segment) = split_clip(settings.clip);
-        let mut rule = TransformedRule::new(settings.rule.clone(), clip_value, clip_segment)?;
+        let (lookahead, average) = (settings.lookahead, settings.average);
+        lookahead.as_ref().map_or(Ok(()), Lookahead::validate)?;
+        average.as_ref().map_or(Ok(()), Average::validate)?;
+        let transforms = Transforms { clip_value, clip_segment, lookahead, average };
+        let mut rule = TransformedRule::new(settings.rule.clone(), transforms)?;
         let momentum = schedule.momentum_value(0)?.or(settings.momentum);
         if let Some(momentum) = momentum {
             rule = rule.with_cycled_momentum(momentum)?;
@@ -246,7 +254,7 @@ impl StepPlan {
             stream("param", Dtype::F32, Access::ReadWrite),
             stream("grad", self.settings.grad_dtype, Access::Read),
         ];
-        let states = self.rule.spec().present_states();
+        let states = self.rule.states();
         streams.extend(states.map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
         streams
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use capabilities::{AuxiliaryUpdates, Factored, Metric, Reduction, ScalarState, TensorState};
 pub use elements::{Elements, Terms};
 pub(crate) use elements::{Grads, Report, SpanView};
-pub(crate) use interface::check_interface;
+pub(crate) use interface::{MAX_PACKED, MAX_STATES, check_interface};
 pub(crate) use math::{lerp, maximum, same_sign, sign_of};
 pub use reduce_by::ReduceBy;
 pub use spec::{RuleSpec, StateSpec};

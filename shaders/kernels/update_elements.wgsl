@@ -13,7 +13,7 @@ import group_lookup::{BlockOptions, skips_quad};
 import interface::{ScalarState};
 import segment_values::{segment_sums_of, tensor_state_of};
 import step_uniforms::{lr_of, uniforms};
-import streams::{element_of, load_grad, read_words, write_words};
+import streams::{element_of, load_grad, read_words, transform_states_of, write_words};
 
 // Values shared by all elements of a step.
 struct StepContext {
@@ -49,10 +49,10 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     );
     let words = read_words(element);
     let old = with_variance(element_of(words), chunk.start + element, options.segment);
-    let updated = apply(old, grad, uniforms.hyper, step);
+    let updated = apply(old, transform_states_of(words), grad, uniforms.hyper, step);
     // Branches after the loads, so that CPU drivers need not mask the loads.
     if any(is_active) {
-        write_words(element, words, updated, is_active);
+        write_words(element, words, updated.element, updated.states, is_active);
     }
     let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), is_active);
     return first_nonfinite(checked, chunk.start + element);

@@ -93,7 +93,7 @@ pub(crate) fn bulk_entries(
     let layout = &plan.layout;
     let name_of = |name: &str| renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone);
     let mut entries = Vec::new();
-    let states = plan.rule.spec().present_states().enumerate();
+    let states = plan.rule.states().enumerate();
     let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number)));
     let flat = [
         has_params.then(|| ("params".to_owned(), Place::Params)),

@@ -22,6 +22,8 @@ pub(crate) fn settings(plan: &StepPlan) -> Map<String, Value> {
     [
         ("rule", rule(&*settings.rule)),
         ("clip", json(&settings.clip)),
+        ("lookahead", json(&settings.lookahead)),
+        ("average", json(&settings.average)),
         ("on_nonfinite", json(&settings.on_nonfinite)),
         ("max_consecutive_skips", json(&settings.max_consecutive_skips)),
         ("history", json(&settings.history)),
@@ -55,6 +57,8 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
     let groups: BTreeMap<String, GroupOptions> = field(settings, "groups")?;
     Ok(PlanSettings {
         clip: field(settings, "clip")?,
+        lookahead: field(settings, "lookahead")?,
+        average: field(settings, "average")?,
         on_nonfinite: field(settings, "on_nonfinite")?,
         max_consecutive_skips: field(settings, "max_consecutive_skips")?,
         history: field(settings, "history")?,

@@ -102,7 +102,7 @@ impl Resources {
         };
         let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
         let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let states = spec.present_states();
+        let states = plan.rule.states();
         let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
             next: init_buffer(device, "wgpu-optim next control", copied, block),

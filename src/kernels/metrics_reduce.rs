@@ -21,7 +21,7 @@ pub(crate) fn metrics_reduce(
         let mut updated = span.param.to_vec();
         let mut states: Vec<Vec<f32>> = span.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
-        rule.update(Elements::new(&mut updated, span.grads, &mut states, &mut report), &span.step);
+        rule.update_by_rule(Elements::new(&mut updated, span.grads, &mut states, &mut report), &span.step);
         let factors = rule.clip_segment().map_or([1.0; 2], |clip| clip.clip_factors(span.step.sums));
         let (all_clipped, clip_value) = (factors[0] < 1.0, context.clip_value);
         // Gradients before clipping; the updated parameters in the place of a state.

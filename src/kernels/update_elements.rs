@@ -71,6 +71,8 @@ pub(crate) struct SegmentRow {
 #[derive(Clone, Copy)]
 pub(crate) struct ElementTables<'a> {
     pub(crate) groups: &'a GroupTable,
+    /// Number of the rule's own states; those of its transforms follow.
+    pub(crate) own_states: usize,
     /// Empty without a reduction.
     pub(crate) segments: &'a [SegmentRow],
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
@@ -100,7 +102,7 @@ pub(crate) fn update_elements(
             if let Some((factors, values)) = tables.factors {
                 let variance = &mut variance[..range.len()];
                 values.write_variance(factors.tensor(segment as usize), elements.start, variance);
-                states.push(variance);
+                states.insert(tables.own_states, variance);
             }
             let grad = grad.load(elements.clone(), &mut scratch);
             let mut report = Report::default();
@@ -118,7 +120,8 @@ pub(crate) fn update_elements(
 /// engine would not call them.
 pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
     let spec = rule.spec();
-    let states = spec.present_states().count() + usize::from(rule.factored().is_some());
+    let states = rule.own_states() + usize::from(rule.factored().is_some());
+    let all_states = states + rule.transform_states().len();
     let wrong = |function: &str, given: [usize; 2], allowed: [usize; 2]| Error::RuleInterface {
         rule: spec.name.to_string(),
         problem: format!(
@@ -148,7 +151,7 @@ pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
     let names = rule.auxiliary_names();
     for function in std::iter::once("update").chain(names.iter().copied()) {
         let mut report = Report::default();
-        let mut empty: Vec<&mut [f32]> = (0..states).map(|_| &mut [][..]).collect();
+        let mut empty: Vec<&mut [f32]> = (0..all_states).map(|_| &mut [][..]).collect();
         let elements = Elements::new(&mut [], context.grads(&[]), &mut empty, &mut report);
         if function == "update" {
             rule.update(elements, &step);

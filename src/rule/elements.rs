@@ -96,6 +96,24 @@ impl<'a> Elements<'a> {
         self
     }
 
+    /// Calls `update` with all states but the last `transforms`; before it `begin`, and after it `end`, with the parameters and
+    /// those states.
+    pub(crate) fn with_transforms(
+        self,
+        transforms: usize,
+        begin: impl FnOnce(&[f32], &mut [&mut [f32]]),
+        update: impl FnOnce(Elements<'_>),
+        end: impl FnOnce(&mut [f32], &mut [&mut [f32]]),
+    ) {
+        let Self { param, grads, states, report } = self;
+        let (own, of_transforms) = states.split_at_mut(states.len() - transforms);
+        begin(param, of_transforms);
+        // Reborrows, so that `end` can have the parameters.
+        let mut own: Vec<&mut [f32]> = own.iter_mut().map(|state| &mut **state).collect();
+        update(Elements { param: &mut *param, grads, states: &mut own, report });
+        end(param, of_transforms);
+    }
+
     /// Calls `f(param, grad, states)` for each element and stores what it returns. States come in the order of
     /// [`RuleSpec::states`], absent ones left out.
     ///

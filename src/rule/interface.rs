@@ -3,11 +3,11 @@ use crate::Error;
 use crate::storage::{Dtype, MAX_STREAMS};
 
 /// States that kernels have bindings for, beside parameters and gradients.
-const MAX_STATES: usize = MAX_STREAMS - 2;
+pub(crate) const MAX_STATES: usize = MAX_STREAMS - 2;
 /// Hyperparameters that the uniforms of a step have room for, those of transforms included.
 const MAX_HYPERPARAMETERS: usize = 60;
 /// Components of a vector.
-const MAX_PACKED: usize = 4;
+pub(crate) const MAX_PACKED: usize = 4;
 
 /// Refuses a rule whose names and numbers cannot be composed into a kernel.
 pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {

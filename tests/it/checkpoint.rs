@@ -12,8 +12,8 @@ use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::schedule::{Exponential, OneCycle};
 use wgpu_optim::wgpu::PollType;
 use wgpu_optim::{
-    Adam, AdamW, Clip, CpuOptimizer, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Schedule,
-    ScheduleFreeAdamW, Stats,
+    Adam, AdamW, Average, Clip, CpuOptimizer, Ema, GroupOptions, Layout, Lookahead, NonFinite, OptimizerBuilder,
+    RuleConfig, Schedule, ScheduleFreeAdamW, Stats, Swa,
 };
 
 /// Padded: the tensors begin at multiples of 64.
@@ -210,6 +210,17 @@ fn clipping_goes_on() {
     ] {
         assert_resumed_on_both(what, &rule("adamw").clip(clip));
     }
+}
+
+#[test]
+fn averages_and_lookahead_go_on() {
+    for average in [Average::from(Ema::new(0.9)), Ema::new(0.9).with_warmup().into(), Swa::new(2, 2).into()] {
+        let builder = rule("adamw").average(average).lookahead(Lookahead::new(3, 0.5));
+        assert_resumed_on_both("an average and Lookahead", &builder);
+        assert_resumed::<Trainer>("evaluation of an average on the device", &builder, 3, Training::eval);
+        assert_resumed::<OnCpu>("evaluation of an average on the CPU", &builder, 3, Training::eval);
+    }
+    assert_resumed_on_both("a debiased average", &rule("sgd").average(Ema::new(0.9).debiased()));
 }
 
 #[test]

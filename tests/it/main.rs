@@ -10,6 +10,7 @@ mod oracle;
 
 mod adafactor;
 mod auxiliary;
+mod averages;
 mod bf16;
 mod buffers;
 mod checkpoint;

@@ -45,8 +45,9 @@ const MODULES: [(&[&str], &[&str]); 17] = [
     (&["rules/lamb", "rules/lars", "rules/novograd", "rules/stable_adamw"], &["tensor_norms"]),
     (&["rules/", "rule/"], &["rules"]),
     (&["storage/bf16"], &["bf16"]),
+    (&["transform/average", "transform/lookahead", "device/stub/average", "device/stub/lookahead"], &["averages"]),
     (
-        &["transform/", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
+        &["transform/clip_", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
         &["clip", "metrics", "metrics_layouts"],
     ),
     (&["kernels/segment_", "segments", "device/segment_values"], &["segments", "tensor_norms", "clip"]),

@@ -7,6 +7,7 @@ use super::variant::Variant;
 use crate::plan::{Pass, StepPlan};
 use crate::rule::Reduction;
 use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};
+use crate::transform::EVAL;
 
 /// Binding of the first stream. The tables of segments and of factors follow the last.
 const STREAM_BINDING: usize = 4;
@@ -24,6 +25,8 @@ pub(super) fn interface(plan: &StepPlan) -> String {
     let sums = rule.reduction().map(Reduction::sums).unwrap_or_default();
     let mut text = number_struct("Hyper", "f32", &hyperparameters);
     text += &number_struct("Element", four, &fields);
+    let states: Vec<&str> = rule.transform_states().iter().map(|state| &*state.name).collect();
+    text += &number_struct("TransformStates", four, &states);
     text += &packed_struct("ScalarState", "scalar_state", "f32", four, &names(&rule.initial_scalars()));
     text += &packed_struct("SegmentSums", "segment_sums", four, by_four, &sums);
     text += &packed_struct("TensorState", "tensor_state", four, by_four, &names(&rule.initial_tensor_state()));
@@ -63,9 +66,11 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
     let streams = plan.streams().into_iter().enumerate();
     match pass {
         Pass::GlobalNorm | Pass::FactorPartials => streams.filter(|(_, stream)| stream.name == "grad").collect(),
-        Pass::SegmentReduce | Pass::MetricsReduce => {
-            streams.map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream })).collect()
-        }
+        // Sums go over what the rule reads.
+        Pass::SegmentReduce | Pass::MetricsReduce => streams
+            .filter(|(_, stream)| plan.rule.transform_states().iter().all(|state| state.name != stream.name))
+            .map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream }))
+            .collect(),
         Pass::Update | Pass::UpdateSinglePass => streams.collect(),
         // In place of gradients it reads an input that is f32 whatever the gradients are.
         Pass::AuxiliaryUpdate(_) => streams
@@ -93,7 +98,7 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
     if !elements.is_empty() {
-        imports.insert("import interface::{Element};\n".to_owned());
+        imports.insert("import interface::{Element, TransformStates};\n".to_owned());
         text += &words(plan, &elements);
     }
     imports.into_iter().collect::<String>() + "\n" + &text
@@ -131,11 +136,13 @@ fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, var
 /// `Words`, the f32 bits of parameter and states, and its conversions.
 fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
     let (mut members, mut reads, mut writes) = (String::new(), String::new(), String::new());
+    let of_transforms: Vec<&str> = plan.rule.transform_states().iter().map(|state| &*state.name).collect();
     for StreamSpec { name, access, .. } in streams {
         let _ = writeln!(members, "    {name}: vec4<u32>,");
         let _ = writeln!(reads, "        load_{name}(element),");
         if *access == Access::ReadWrite {
-            let updated = format!("bitcast<vec4<u32>>(updated.{name})");
+            let updated = if of_transforms.contains(&name.as_str()) { "states" } else { "updated" };
+            let updated = format!("bitcast<vec4<u32>>({updated}.{name})");
             let _ =
                 writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, is_active), is_active);");
         }
@@ -155,9 +162,17 @@ fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
          fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n"
     );
     if !writes.is_empty() {
+        let mut casts: Vec<String> =
+            of_transforms.iter().map(|name| format!("bitcast<vec4<f32>>(words.{name})")).collect();
+        if casts.is_empty() {
+            casts.push("vec4<f32>()".to_owned());
+        }
         let _ = write!(
             text,
-            "fn write_words(element: u32, words: Words, updated: Element, is_active: vec4<bool>) {{\n{writes}}}\n"
+            "fn transform_states_of(words: Words) -> TransformStates {{\n    return TransformStates({});\n}}\n\n\
+             fn write_words(\n    element: u32,\n    words: Words,\n    updated: Element,\n    states: TransformStates,\n    \
+             is_active: vec4<bool>,\n) {{\n{writes}}}\n",
+            casts.join(", ")
         );
     }
     text
@@ -179,12 +194,22 @@ fn table(name: &str, binding: usize, element: &str, writes: bool) -> String {
 }
 
 /// Applies an auxiliary update in place of the rule.
-pub(super) fn apply(auxiliary: &str) -> String {
+pub(super) fn apply(plan: &StepPlan, auxiliary: &str) -> String {
+    let is_average = plan.rule.average().is_some() && auxiliary == EVAL;
+    let (import, updated) = if is_average {
+        let correction =
+            plan.rule.average_correction().map_or("1.0".to_owned(), |i| format!("step.bias_correction[{i}]"));
+        let call = format!("averaged(states, old.param, {correction}, step.t)");
+        ("average::{averaged}".to_owned(), format!("var updated = old;\n    updated.param = {call};"))
+    } else {
+        (format!("rule::{{{auxiliary}}}"), format!("let updated = {auxiliary}(old, grad, hyper, step);"))
+    };
     format!(
         "import package::rule::step::{{StepScalars}};\n\
-         import interface::{{Element, Hyper}};\n\
-         import rule::{{{auxiliary}}};\n\n\
-         fn apply(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Element {{\n    \
-         return {auxiliary}(old, grad, hyper, step);\n}}\n"
+         import interface::{{Element, Hyper, TransformStates}};\n\
+         import {import};\n\n\
+         struct Applied {{\n    element: Element,\n    states: TransformStates,\n}}\n\n\
+         fn apply(old: Element, states: TransformStates, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Applied {{\n    \
+         {updated}\n    return Applied(updated, states);\n}}\n"
     )
 }

@@ -31,9 +31,11 @@ files! {
     "device/segment_values",
     "device/step_uniforms/by_group",
     "device/step_uniforms/scaled",
+    "device/stub/average",
     "device/stub/clip_segment",
     "device/stub/clip_value",
     "device/stub/factored_variance",
+    "device/stub/lookahead",
     "device/stub/metric",
     "device/stub/percentile",
     "device/stub/segment_values",
@@ -67,8 +69,10 @@ files! {
     "rule/step",
     "segments",
     "tile",
+    "transform/average",
     "transform/clip_segment",
     "transform/clip_value",
+    "transform/lookahead",
 }
 
 /// The text of a file by its path below `shaders/`, without the ending.
@@ -102,6 +106,8 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ),
         ("clip_value", file_if(clips_value, "transform/clip_value", "device/stub/clip_value")),
         ("clip_segment", file_if(rule.clip_segment().is_some(), "transform/clip_segment", "device/stub/clip_segment")),
+        ("lookahead", file_if(rule.lookahead().is_some(), "transform/lookahead", "device/stub/lookahead")),
+        ("average", file_if(rule.average().is_some(), "transform/average", "device/stub/average")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
         ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
         (
@@ -112,7 +118,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("tensor_state", rule_if(rule.tensor_state().is_some(), "device/stub/update_tensor_state")),
         ("metric", rule_if(rule.metric().is_some(), "device/stub/metric")),
         ("reduction", rule_if(rule.clip_segment().is_none(), "transform/clip_segment")),
-        ("applied", auxiliary.map_or(Seam::File("device/apply_rule"), |name| Seam::Text(codegen::apply(name)))),
+        ("applied", auxiliary.map_or(Seam::File("device/apply_rule"), |name| Seam::Text(codegen::apply(plan, name)))),
     ]);
     seams.insert("rule", Seam::Text(rule.wgsl().into_owned()));
     seams
