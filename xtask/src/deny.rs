@@ -16,7 +16,7 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         return Ok(exit_code(checked));
     }
     let mut fetch = cargo();
-    fetch.args(["deny", "--locked", "--all-features", "fetch", "db"]);
+    fetch.args(["deny", "--locked", "--workspace", "--all-features", "fetch", "db"]);
     if !status_of(fetch)?.success() {
         eprintln!(
             "xtask: NOT checked: advisories. The database of RustSec cannot be fetched (the reason stands above). \
@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<ExitCode, String> {
 
 fn deny(checks: &[&str]) -> Command {
     let mut command = cargo();
-    command.args(["deny", "--locked", "--all-features", "check"]).args(checks);
+    command.args(["deny", "--locked", "--workspace", "--all-features", "check"]).args(checks);
     command
 }
 
