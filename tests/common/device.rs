@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use wgpu_optim::wgpu::{
-    Buffer, BufferDescriptor, BufferSlice, BufferUsages, CommandEncoderDescriptor, MapMode, PollType,
+    BindGroupDescriptor, BindGroupEntry, Buffer, BufferDescriptor, BufferSlice, BufferUsages, CommandEncoderDescriptor,
+    ComputePassDescriptor, ComputePipelineDescriptor, MapMode, PipelineCompilationOptions, PollType,
+    ShaderModuleDescriptor, ShaderSource,
 };
 use wgpu_optim::{Error, Gpu, Layout, Optimizer, OptimizerBuilder, SharedPipelines};
 
@@ -21,6 +23,43 @@ pub fn build(gpu: &Gpu, builder: OptimizerBuilder, layout: &Layout) -> Result<Op
     } else {
         builder.build(&gpu.device, &gpu.queue, layout)
     }
+}
+
+/// Whether the common device takes subnormal numbers for 0, as WGSL allows.
+pub fn flushes_subnormals() -> bool {
+    static FLUSHES: OnceLock<bool> = OnceLock::new();
+    *FLUSHES.get_or_init(|| {
+        let gpu = gpu();
+        let source = "
+            @group(0) @binding(0) var<storage, read_write> values: array<f32>;
+            @compute @workgroup_size(1)
+            fn subtract() { values[2] = values[0] - values[1]; }";
+        let values = upload(gpu, &[2e-38, 1.5e-38, 1.0]);
+        let source = ShaderSource::Wgsl(source.into());
+        let module = gpu.device.create_shader_module(ShaderModuleDescriptor { label: None, source });
+        let pipeline = gpu.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: Some("subtract"),
+            compilation_options: PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let layout = pipeline.get_bind_group_layout(0);
+        let entries = [BindGroupEntry { binding: 0, resource: values.as_entire_binding() }];
+        let bound =
+            gpu.device.create_bind_group(&BindGroupDescriptor { label: None, layout: &layout, entries: &entries });
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &bound, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        let difference = download(gpu, &values)[2];
+        assert!(difference == 0.0 || difference.is_subnormal(), "{difference:e}");
+        difference == 0.0
+    })
 }
 
 /// A storage buffer that holds `values`, and can be copied from and to.

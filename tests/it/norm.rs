@@ -106,33 +106,40 @@ fn two_to_the_28_gradients_have_the_right_norm() {
     let gpu = device::gpu();
     let layout = Layout::flat(LEN).unwrap();
     let mut optimizer = device::build(gpu, clipped(), &layout).unwrap();
-    let size = layout.buffer_size();
+    // One buffer each, or half a gigabyte in each of three where no buffer holds all.
+    let most = if layout.buffer_size() <= gpu.device.limits().max_buffer_size { LEN } else { 1 << 27 };
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-    let params = gpu.device.create_buffer(&BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
-    let grads = gpu.device.create_buffer(&BufferDescriptor { label: None, size, usage, mapped_at_creation: true });
-    let mut squares = 0.0;
-    {
-        let mut view = grads.get_mapped_range_mut(..).unwrap();
-        let mut block = Vec::new();
-        for start in (0..LEN).step_by(1 << 20) {
-            block.clear();
-            block.extend((start..LEN.min(start + (1 << 20))).map(cheap));
+    let buffer = |elements: usize, mapped_at_creation| {
+        let size = 4 * elements as u64;
+        gpu.device.create_buffer(&BufferDescriptor { label: None, size, usage, mapped_at_creation })
+    };
+    let (mut params, mut grads, mut squares) = (Vec::new(), Vec::new(), 0.0);
+    for part in (0..LEN).step_by(most).map(|start| start..LEN.min(start + most)) {
+        params.push(buffer(part.len(), false));
+        let filled = buffer(part.len(), true);
+        let mut view = filled.get_mapped_range_mut(..).unwrap();
+        for start in part.clone().step_by(1 << 20) {
+            let block: Vec<_> = (start..part.end.min(start + (1 << 20))).map(cheap).collect();
             squares += block.iter().map(|&grad| f64::from(grad).powi(2)).sum::<f64>();
-            view.slice(4 * start..4 * (start + block.len())).copy_from_slice(bytemuck::cast_slice(&block));
+            let at = 4 * (start - part.start);
+            view.slice(at..at + 4 * block.len()).copy_from_slice(bytemuck::cast_slice(&block));
         }
+        drop(view);
+        filled.unmap();
+        grads.push(filled);
     }
-    grads.unmap();
+    let [params_list, grads_list] =
+        [&params, &grads].map(|buffers| buffers.iter().map(|buffer| buffer.slice(..)).collect::<Vec<_>>());
     let mut recorded = encoder(gpu);
-    optimizer.step(&mut recorded, &params, &grads).unwrap();
+    optimizer.step(&mut recorded, &params_list, &grads_list).unwrap();
     let stats = finish(gpu, &optimizer, recorded);
     assert_relative_eq!(f64::from(stats.grad_norm.unwrap()), squares.sqrt(), max_relative = 1e-6);
     // Both ends of every gigabyte were updated.
     let coef = 1.0 / squares.sqrt();
-    for start in [0, LEN / 2, LEN - 4] {
-        let slice = params.slice(4 * start as u64..4 * (start as u64 + 4));
-        for (i, param) in device::download_slice(gpu, slice).into_iter().enumerate() {
-            assert_relative_eq!(f64::from(param), -f64::from(cheap(start + i)) * coef, max_relative = 2e-6);
-        }
+    for element in [0, LEN / 2, LEN - 4].into_iter().flat_map(|start| start..start + 4) {
+        let at = 4 * (element % most) as u64;
+        let param = device::download_slice(gpu, params[element / most].slice(at..at + 4))[0];
+        assert_relative_eq!(f64::from(param), -f64::from(cheap(element)) * coef, max_relative = 2e-6);
     }
 }
 

@@ -1,11 +1,14 @@
-//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `api` and `card`.
+//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api` and `card`.
 
 mod api;
 mod card;
+mod debian;
+mod deny;
 mod fuzz;
 mod gallery;
 mod mutants;
 mod test;
+mod validation;
 mod vulkan;
 
 use std::ffi::OsString;
@@ -24,11 +27,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Chore {
     /// Set up what the tests need (a Vulkan driver), then run every test
-    Test {
-        /// Passed on to `cargo test`, e.g. `-- --test it rules:: -- --nocapture`
-        #[arg(last = true)]
-        cargo_test_args: Vec<OsString>,
-    },
+    Test(test::Options),
     /// Compare random programs on both engines; `cargo xtask fuzz --help` lists the options
     #[command(disable_help_flag = true)]
     Fuzz {
@@ -38,6 +37,8 @@ enum Chore {
     },
     /// Break the shaders one place at a time and report what no test noticed
     Mutants(mutants::Options),
+    /// Check licenses, sources, duplicates and advisories of all dependencies; installs cargo-deny where it is missing
+    Deny,
     /// Draw the pictures of the READMEs anew
     Gallery,
     /// List the public surface in docs/api.txt
@@ -53,9 +54,10 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
-        Chore::Test { cargo_test_args } => test::run(&cargo_test_args),
+        Chore::Test(options) => test::run(&options),
         Chore::Fuzz { arguments } => fuzz::run(&arguments),
         Chore::Mutants(options) => mutants::run(&options),
+        Chore::Deny => deny::run(),
         Chore::Gallery => gallery::run(),
         Chore::Api { check } => api::run(check),
         Chore::Card(card) => card::run(&card),

@@ -3,26 +3,76 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitCode, ExitStatus};
 
+use clap::{Args, ValueEnum};
+
+use crate::validation::Watch;
 use crate::vulkan::{Distribution, Machine};
-use crate::{TEST_FEATURES, cargo, repository};
+use crate::{TEST_FEATURES, cargo, debian, repository};
 
 /// Features of the examples under test.
 pub(crate) const EXAMPLE_FEATURES: &str = "mlp_mnist/plot,mlp_mnist/download";
 
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Run the tests of the binary `it` on this driver, fetched from Debian's packages; any other: set `VK_DRIVER_FILES`
+    #[arg(long)]
+    driver: Option<Driver>,
+    /// Run the tests of the binary `it` under Vulkan's validation layers; any message fails the run
+    #[arg(long)]
+    validation: bool,
+    /// Passed on to `cargo test`, e.g. `-- --test it rules:: -- --nocapture`
+    #[arg(last = true)]
+    cargo_test_args: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Driver {
+    /// The software driver of Chromium
+    Swiftshader,
+}
+
 /// Returns what `cargo test` returned.
-pub(crate) fn run(cargo_test_args: &[OsString]) -> Result<ExitCode, String> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let unmet = provide_vulkan();
 
     // `--no-fail-fast`: one run tells everything that is wrong.
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--features", TEST_FEATURES]);
-    command.args(["--features", EXAMPLE_FEATURES]).args(cargo_test_args);
+    command.args(["--features", EXAMPLE_FEATURES]);
+    if options.driver.is_some() || options.validation {
+        command.args(["--test", "it"]);
+    }
+    command.args(&options.cargo_test_args);
+    match options.driver {
+        Some(Driver::Swiftshader) => select_swiftshader(&mut command)?,
+        None => {}
+    }
+    let watch = if options.validation { Some(Watch::begin(&mut command)?) } else { None };
     let status = status_of(command)?;
     if let (Some(unmet), false) = (unmet, status.success()) {
         // Said before the tests already, but thousands of lines ago.
         eprintln!("{unmet}");
     }
+    if let Some(watch) = watch {
+        let instances = watch.end()?;
+        println!("xtask: Vulkan's validation layer watched {instances} instances and reported no fault.");
+    }
     Ok(exit_code(status))
+}
+
+/// Makes SwiftShader the only driver of a command.
+fn select_swiftshader(command: &mut Command) -> Result<(), String> {
+    let package = debian::unpacked("chromium-common").map_err(|reason| {
+        format!(
+            "{reason}. Where Debian's packages are not to be had, name the manifest in a folder of Chromium or Chrome: \
+             VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json cargo xtask test -- --test it"
+        )
+    })?;
+    let manifest = debian::find(&package, "vk_swiftshader_icd.json")?;
+    println!("xtask: the driver is SwiftShader: {}", manifest.display());
+    // By name, too: another driver must not stand in for it.
+    command.env("VK_DRIVER_FILES", manifest).env("WGPU_ADAPTER_NAME", "SwiftShader").env("WGPU_BACKEND", "vulkan");
+    Ok(())
 }
 
 /// Installs a driver where there is none and this can be done. What stays missing comes back as a message.
@@ -80,7 +130,7 @@ fn install_by_apt(missing: &str) -> Result<(), String> {
 }
 
 /// What to put before a command that needs root: nothing for root itself, else sudo if it asks no password.
-fn root_prefix() -> Option<&'static [&'static str]> {
+pub(crate) fn root_prefix() -> Option<&'static [&'static str]> {
     let id = Command::new("id").arg("-u").output().ok()?;
     if id.stdout.trim_ascii() == b"0" {
         return Some(&[]);

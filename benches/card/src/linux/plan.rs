@@ -23,6 +23,8 @@ pub(crate) const MINUTES: f64 = 9.0;
 
 /// The rules to measure.
 const RULES: &str = "adamw,sgd,sgd_momentum,lion,adam_amsgrad,lamb,adafactor";
+/// The rules of a quick run, and the first ones at the largest size.
+const FEW: &str = "adamw,lamb";
 
 type More = Box<dyn Fn(&Results) -> Vec<Task>>;
 
@@ -74,8 +76,7 @@ impl Task {
 pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     let quick = args.quick;
     let programs = Programs { kit, work, seconds: if quick { "0.05" } else { "0.4" } };
-    let few = "adamw,lamb";
-    let rules = if quick { few } else { RULES };
+    let rules = if quick { FEW } else { RULES };
     let sizes: &[&str] = if quick { &["64Ki", "256Ki"] } else { &["64Mi", "16Mi", "256Mi", "1Mi"] };
     let (middle, tensors, most) = if quick { ("64Ki", "200", "200") } else { ("16Mi", "200,10000", "10000") };
 
@@ -88,7 +89,7 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
     let mut steps: Vec<_> = sizes.iter().map(size).collect();
     if !quick {
         // Second: no other task stands for it.
-        steps.insert(1, programs.steps("max", 60, &["--rules", few, "--sizes", "max", "--clip", "both"]));
+        steps.insert(1, programs.steps("max", 60, &["--rules", FEW, "--sizes", "max", "--clip", "both"]));
     }
     let many = ["--sizes", middle, "--clip", "both", "--tensors"];
     steps.push(programs.steps("tensors", 60, &[&["--rules", rules], &many[..], &[tensors]].concat()));
@@ -98,6 +99,15 @@ pub(crate) fn stages(kit: &Kit, args: &Args, work: &Path) -> Vec<Stage> {
         30,
         &[&["--rules", "adamw"], &many[..], &[most, "--groups", &groups]].concat(),
     ));
+    if !quick {
+        // Last: a cut costs the least. Rows of the rules before the cut count.
+        let rest: Vec<_> = RULES.split(',').filter(|rule| !FEW.split(',').any(|few| few == *rule)).collect();
+        steps.push(programs.steps(
+            "max, other rules",
+            60,
+            &["--rules", &rest.join(","), "--sizes", "max", "--clip", "both"],
+        ));
+    }
     let variants = if quick { &["64Ki"][..] } else { &["64Mi", "1Mi"] };
     let variants = variants.iter().map(|size| programs.variants(size)).collect();
     let tasks = [
@@ -209,6 +219,10 @@ impl Programs<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -217,5 +231,22 @@ mod tests {
         let small: u32 = LIMITS.iter().map(|limit| limit.1).sum();
         assert_eq!(f64::from(full), MINUTES * 60.0);
         assert!(small <= full);
+    }
+
+    #[test]
+    fn every_rule_is_measured_at_the_largest_size() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("version"), "kit 1").expect("written");
+        let args = Args::parse_from(["run.sh", "--kit", &folder.path().display().to_string(), "out"]);
+        let kit = Kit::open(&args.kit).expect("a kit");
+        let stages = stages(&kit, &args, folder.path());
+        let rules = stages[1].tasks.iter().filter_map(|task| {
+            let Prepared::Run(programs) = (task.prepare)(&Results::default()) else { return None };
+            let after = |name| programs[0].arguments.iter().skip_while(|word| *word != name).nth(1).cloned();
+            after("--sizes").filter(|size| size == "max").and_then(|_| after("--rules"))
+        });
+        let rules: Vec<_> = rules.collect();
+        assert_eq!(rules, [FEW, "sgd,sgd_momentum,lion,adam_amsgrad,adafactor"]);
+        assert_eq!(rules.join(",").split(',').count(), RULES.split(',').count());
     }
 }

@@ -107,8 +107,11 @@ fn prepare(kit: &Kit, work: &Path, rule: &str, name: &str) -> Result<(Invocation
 
 /// The configuration of a case, for `replay`.
 fn configuration(rule: &str, case: &Value) -> Value {
-    // The vectors have no decay unless they say so; some rules of the crate have one.
-    let mut optimizer = json!({"name": rule, "weight_decay": 0.0});
+    let mut optimizer = json!({"name": rule});
+    // The vectors have no decay unless they say so; some rules of the crate have one. Rprop has no such option.
+    if rule != "rprop" {
+        optimizer["weight_decay"] = 0.0.into();
+    }
     for (key, value) in case["options"].as_object().into_iter().flatten() {
         optimizer[key] = value.clone();
     }
@@ -176,6 +179,7 @@ mod tests {
         });
         let config = configuration("adamw", &case);
         assert_eq!(config["optimizer"], json!({"name": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.1}));
+        assert_eq!(configuration("rprop", &json!({}))["optimizer"], json!({"name": "rprop"}));
         assert_eq!(config["schedule"]["lr"], 0.05);
         assert_eq!(config["clip"]["max_norm"], 1.0);
         assert_eq!(config["tensors"][0]["shape"], json!([3]));
