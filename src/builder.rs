@@ -125,6 +125,26 @@ impl OptimizerBuilder {
         self
     }
 
+    /// Keeps an accumulator for the gradients of micro-batches, f32, 4 bytes per parameter: `accumulate` adds to it,
+    /// `step_accumulated` steps with it. `step` itself then takes f32 gradients. Default: none.
+    ///
+    /// ```
+    /// use wgpu_optim::{Layout, Optimizer, Sgd};
+    /// let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).accumulate_gradients();
+    /// let mut optimizer = builder.build_cpu(&Layout::flat(1)?)?;
+    /// let mut params = [0.0];
+    /// // Micro-batches of 3 and of 1 tokens.
+    /// optimizer.accumulate(&[-2.0], 3.0 / 4.0)?;
+    /// optimizer.accumulate(&[-6.0], 1.0 / 4.0)?;
+    /// optimizer.step_accumulated(&mut params)?;
+    /// assert_eq!(params, [3.0]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn accumulate_gradients(mut self) -> Self {
+        self.settings.accumulates = true;
+        self
+    }
+
     /// Sets how many sets of parameter and gradient buffers an optimizer on a device keeps bind groups for, for each kind of
     /// step; 1 or more. Kept sets keep their buffers alive. Default: 8.
     pub fn cached_buffer_sets(mut self, sets: usize) -> Self {

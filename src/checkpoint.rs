@@ -30,6 +30,7 @@
 //! |---|---|
 //! | `params/NAME` | the parameters, if they were given to `save` |
 //! | `training_params/NAME` | between `eval` and `train`: the parameters that `train` restores |
+//! | `accumulated/NAME` | the weighted sum of gradients since the last step |
 //! | `states/STATE/NAME` | a state; factors have the shape of their rows or columns |
 //! | `row_means/NAME` | mean of the row factors of each matrix |
 //! | `segment_states/NAME`, `segment_sums/NAME` | four numbers per tensor, unit or group; the name is empty for all elements |

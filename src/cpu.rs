@@ -1,5 +1,6 @@
 //! The step on the CPU: for machines without a GPU, and what tests compare the device with.
 
+mod accumulate;
 mod auxiliary;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
@@ -11,6 +12,7 @@ pub use snapshot::CpuSnapshot;
 
 use crate::error::WITH_PADDING;
 use crate::factors::{FactorValues, NAMES};
+use crate::kernels::accumulate::accumulate;
 use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE, StepHead};
@@ -79,6 +81,8 @@ struct CpuState {
     metrics: Vec<u8>,
     /// The copy that `eval` makes for `train`.
     training_params: Vec<f32>,
+    /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
+    accumulated: Vec<f32>,
 }
 
 /// Results of the passes of one step, for later passes.
@@ -110,6 +114,7 @@ impl CpuOptimizer {
             history: plan.ring_size().map(HostHistory::new),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             training_params: Vec::new(),
+            accumulated: vec![0.0; if settings.accumulates { layout.len() } else { 0 }],
         };
         Ok(Self { plan, powers, state })
     }
@@ -125,11 +130,8 @@ impl CpuOptimizer {
         self.plan.check_training("step")?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
-        if grads.dtype() != self.plan.settings.grad_dtype {
-            let (expected, actual) = (self.plan.settings.grad_dtype, grads.dtype());
-            return Err(Error::DtypeMismatch { what: "grads", expected, actual });
-        }
         let kind = self.plan.next_kind();
+        self.check_dtype(grads, kind)?;
         let head = self.plan.next_head()?;
         if self.plan.cycles_momentum() {
             self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
@@ -239,6 +241,13 @@ impl CpuOptimizer {
                 let t = state.control.step as usize;
                 state.control.first_nonfinite[t & 1] = first_nonfinite.unwrap_or(NONE);
             }
+            Pass::Accumulate => {
+                let len = MIN_SHARD_LEN.max(shard_len(plan));
+                let shards = params.chunks_mut(len).enumerate().collect();
+                parallel::map(shards, |(i, accumulated): (usize, &mut [f32])| {
+                    accumulate(&plan.groups, head.lr, grads, i * len, accumulated);
+                });
+            }
             Pass::AuxiliaryUpdate(name) => {
                 let context = StepContext { clip_value: f32::INFINITY, ..context };
                 let len = MIN_SHARD_LEN.max(shard_len(plan));
@@ -320,6 +329,12 @@ impl CpuOptimizer {
 
     fn factor_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
         self.plan.factors.as_ref()?.range(name)
+    }
+
+    /// Refuses gradients in another storage format than that kind of step takes.
+    fn check_dtype(&self, grads: HostSlice<'_>, kind: StepKind) -> Result<(), Error> {
+        let (expected, actual) = (self.plan.input_dtype(kind), grads.dtype());
+        if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what: "grads", expected, actual }) }
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {

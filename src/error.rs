@@ -68,6 +68,9 @@ pub enum Error {
     /// An optimizer without a history was asked for one.
     #[error("the optimizer stores only the statistics of its last step; call `.history(1_000)` on its builder")]
     NoHistory,
+    /// An optimizer without an accumulator was given gradients to accumulate.
+    #[error("the optimizer has no accumulator for gradients; call `.accumulate_gradients()` on its builder")]
+    NoAccumulator,
     /// Two features exclude each other.
     #[error("{what} does not work with {with}: {remedy}")]
     Unsupported {

@@ -1,6 +1,7 @@
 //! The CPU reference of each kernel, and the structs that both engines share. Files and passes have the names of
 //! those in `shaders/kernels`.
 
+pub(crate) mod accumulate;
 pub(crate) mod auxiliary_update;
 pub(crate) mod bias_correction;
 pub(crate) mod control;

@@ -1,3 +1,4 @@
+mod accumulate;
 mod auxiliary;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
@@ -13,13 +14,12 @@ use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
     self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, SharedPipelines,
-    StepContext, StepUniforms, check_limit, decide_bind_group,
+    StepContext, StepUniforms, check_limit, decide_bind_group, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::storage::Dtype;
 use crate::{Error, Layout};
 pub use snapshot::Snapshot;
 
@@ -83,6 +83,8 @@ pub struct Optimizer {
     options: DeviceOptions,
     /// The copy that `eval` makes for `train`; empty before the first.
     training_params: Vec<BufferRange>,
+    /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
+    accumulated: Vec<BufferRange>,
     calls: RecordedCalls,
     staging: StagingPool,
     history: Option<DeviceHistory>,
@@ -108,6 +110,8 @@ impl Optimizer {
         let uniform = uniforms.size().max(size_of::<BiasPowers>() as u64);
         check_limit("max_uniform_buffer_binding_size", uniform, device.limits().max_uniform_buffer_binding_size)?;
         check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
+        let len = if settings.accumulates { layout.len() as u64 } else { 0 };
+        let accumulated = state_ranges(device, "accumulated gradients", 0.0, len);
         let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
         Ok(Self {
             device: device.clone(),
@@ -122,6 +126,7 @@ impl Optimizer {
             prepared: Vec::new(),
             options,
             training_params: Vec::new(),
+            accumulated,
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
@@ -152,10 +157,19 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.record_step(encoder, params.into(), grads.into())
+    }
+
+    fn record_step(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+    ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_training("step")?;
         let kind = self.plan.next_kind();
-        self.bind(params.into(), grads.into(), kind)?;
+        self.bind(params, grads, kind)?;
         let head = self.plan.next_head()?;
         self.encode(encoder, head);
         Ok(())
@@ -176,7 +190,9 @@ impl Optimizer {
         let next = self.plan.next_kind();
         // Binds the next step's kind last: it then stands first in the cache.
         // The input of an auxiliary update is f32: gradients of another format cannot stand in for it.
-        let fits = |kind: StepKind| kind.is_step() || self.plan.settings.grad_dtype == Dtype::F32;
+        // The accumulator takes the place of parameters.
+        let dtype = self.plan.input_dtype(next);
+        let fits = |kind: StepKind| kind != StepKind::Accumulate && self.plan.input_dtype(kind) == dtype;
         let follows = |kind: StepKind| kind != next && self.plan.may_follow(kind) && fits(kind);
         let kinds = self.plan.kinds().into_iter().filter(|&kind| follows(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {

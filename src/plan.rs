@@ -36,6 +36,7 @@ pub(crate) struct PlanSettings {
     pub(crate) history: Option<HistoryOptions>,
     pub(crate) groups: Vec<(String, GroupOptions)>,
     pub(crate) grad_dtype: Dtype,
+    pub(crate) accumulates: bool,
     /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
     pub(crate) momentum: Option<f64>,
 }
@@ -53,6 +54,7 @@ impl PlanSettings {
             history: None,
             groups: Vec::new(),
             grad_dtype: Dtype::F32,
+            accumulates: false,
             momentum: None,
         }
     }
@@ -210,6 +212,7 @@ impl StepPlan {
         let mut kinds = vec![StepKind::Decided];
         kinds.extend((!self.decides()).then_some(StepKind::SinglePass));
         kinds.extend(self.sampler.is_some().then_some(StepKind::Sampled));
+        kinds.extend(self.settings.accumulates.then_some(StepKind::Accumulate));
         kinds.extend(self.rule.auxiliary_names().iter().map(|name| StepKind::Auxiliary(name)));
         kinds
     }
@@ -219,7 +222,7 @@ impl StepPlan {
         match kind {
             StepKind::SinglePass => !self.decides(),
             StepKind::Decided => self.decides(),
-            StepKind::Sampled | StepKind::Auxiliary(_) => true,
+            StepKind::Sampled | StepKind::Auxiliary(_) | StepKind::Accumulate => true,
         }
     }
 
@@ -243,17 +246,37 @@ impl StepPlan {
             (Pass::MetricsTotal, sampled),
             (Pass::Update, decided),
             (Pass::UpdateSinglePass, kind == StepKind::SinglePass),
+            (Pass::Accumulate, kind == StepKind::Accumulate),
         ];
         passes.into_iter().filter_map(|(pass, runs)| runs.then_some(pass)).chain(auxiliary)
     }
 
+    /// The storage format of what takes the place of gradients.
+    pub(crate) fn input_dtype(&self, kind: StepKind) -> Dtype {
+        match kind {
+            StepKind::Auxiliary(_) => Dtype::F32,
+            StepKind::Accumulate => self.settings.grad_dtype,
+            _ if self.settings.accumulates => Dtype::F32,
+            _ => self.settings.grad_dtype,
+        }
+    }
+
+    /// Refuses calls that need an accumulator.
+    pub(crate) fn check_accumulates(&self) -> Result<(), Error> {
+        if self.settings.accumulates { Ok(()) } else { Err(Error::NoAccumulator) }
+    }
+
+    /// The scalars of adding gradients to the accumulator.
+    pub(crate) fn accumulate_head(&self, weight: f32) -> Result<StepHead, Error> {
+        check(weight.is_finite(), "accumulate", "weight", weight.into(), "finite numbers")?;
+        Ok(StepHead { lr: weight, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 })
+    }
+
     /// The streams that kernels bind: parameters, gradients, states.
-    pub(crate) fn streams(&self) -> Vec<StreamSpec> {
+    pub(crate) fn streams(&self, kind: StepKind) -> Vec<StreamSpec> {
         let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access };
-        let mut streams = vec![
-            stream("param", Dtype::F32, Access::ReadWrite),
-            stream("grad", self.settings.grad_dtype, Access::Read),
-        ];
+        let mut streams =
+            vec![stream("param", Dtype::F32, Access::ReadWrite), stream("grad", self.input_dtype(kind), Access::Read)];
         let states = self.rule.states();
         streams.extend(states.map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
         streams

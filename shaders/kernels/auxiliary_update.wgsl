@@ -4,8 +4,9 @@
 // of 64 per 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
+import package::device::first_element::{first_element};
 import package::kernels::control::{has_initial_states};
-import package::kernels::update_elements::{StepContext, first_element, update_elements};
+import package::kernels::update_elements::{StepContext, update_elements};
 import interface::{unpack_scalar_state};
 import step_uniforms::{uniforms};
 

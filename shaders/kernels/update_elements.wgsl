@@ -67,7 +67,3 @@ fn update_elements(element: u32, context: StepContext) -> u32 {
     first = min(first, update_quad(block_options, element + 64u, context));
     return min(first, update_quad(block_options, element + 96u, context));
 }
-
-fn first_element(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) -> u32 {
-    return (workgroup.y * grid.x + workgroup.x) * 1024u + lane / 8u * 128u + lane % 8u * 4u;
-}

@@ -5,9 +5,10 @@
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
+import package::device::first_element::{first_element};
 import package::kernels::bias_correction::{bias_correction_of};
 import package::kernels::control::{NONE, has_initial_states};
-import package::kernels::update_elements::{StepContext, first_element, update_elements};
+import package::kernels::update_elements::{StepContext, update_elements};
 import interface::{pack_scalar_state, unpack_scalar_state};
 import scalar_state::{update_scalars};
 import step_uniforms::{uniforms};

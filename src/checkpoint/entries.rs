@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Params,
     /// The copy that `eval` makes for `train`.
     TrainingParams,
+    /// The weighted sum of gradients since the last step.
+    Accumulated,
     /// A state, by its number among those that the rule keeps.
     State(usize),
     /// Row factors, column factors and variances.
@@ -98,6 +100,7 @@ pub(crate) fn bulk_entries(
     let flat = [
         has_params.then(|| ("params".to_owned(), Place::Params)),
         is_evaluating.then(|| ("training_params".to_owned(), Place::TrainingParams)),
+        plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated)),
     ];
     for (prefix, place) in flat.into_iter().flatten().chain(states) {
         entries.extend(layout.tensors().iter().map(|tensor| {

@@ -28,6 +28,7 @@ pub(crate) fn settings(plan: &StepPlan) -> Map<String, Value> {
         ("max_consecutive_skips", json(&settings.max_consecutive_skips)),
         ("history", json(&settings.history)),
         ("grad_dtype", json(&settings.grad_dtype)),
+        ("accumulates", json(&settings.accumulates)),
         ("groups", Value::Object(groups.collect())),
         ("members", Value::Object(members)),
     ]
@@ -63,6 +64,7 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         max_consecutive_skips: field(settings, "max_consecutive_skips")?,
         history: field(settings, "history")?,
         grad_dtype: field(settings, "grad_dtype")?,
+        accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
         groups: groups.into_iter().collect(),
         ..PlanSettings::new(rule.into_rule())
     })

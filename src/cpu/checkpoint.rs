@@ -58,6 +58,7 @@ impl CpuOptimizer {
         let values = match (entry.place, &state.factors) {
             (Place::Params, _) => &params[range],
             (Place::TrainingParams, _) => &state.training_params[range],
+            (Place::Accumulated, _) => &state.accumulated[range],
             (Place::State(number), _) => &state.states[number].1[range],
             (Place::Factors, Some(factors)) => &factors.values[range],
             (Place::FactorMeans, Some(factors)) => &factors.means[range],
@@ -131,6 +132,7 @@ impl CpuOptimizer {
         let target = match (place, &mut state.factors) {
             (Place::Params, _) => &mut params[start..end],
             (Place::TrainingParams, _) => &mut state.training_params[start..end],
+            (Place::Accumulated, _) => &mut state.accumulated[start..end],
             (Place::State(number), _) => &mut state.states[number].1[start..end],
             (Place::Factors, Some(factors)) => &mut factors.values[start..end],
             (Place::FactorMeans, Some(factors)) => &mut factors.means[start..end],

@@ -59,13 +59,11 @@ impl PreparedStep {
         kind: StepKind,
     ) -> Result<Self, Error> {
         let StepContext { device, resources, plan, space, .. } = context;
-        // The input of an auxiliary update is f32, whatever the gradients are.
-        let grad_dtype = if kind.is_step() { plan.settings.grad_dtype } else { Dtype::F32 };
         let key =
             |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let keys = [key(params), key(grads)];
         let params = params.ranges("params", Dtype::F32, space)?;
-        let grads = grads.ranges("grads", grad_dtype, space)?;
+        let grads = grads.ranges("grads", plan.input_dtype(kind), space)?;
         check_aliases(&params, &grads, resources)?;
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.is_decided() {
@@ -83,8 +81,9 @@ impl PreparedStep {
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
         let mut streams = vec![&params[..], &grads[..]];
-        streams.extend(resources.persistent.states.iter().map(|state| &state[..]));
-        let whole_parts = plan.segments.is_some() || kind == StepKind::Sampled;
+        let states = resources.persistent.states.iter().filter(|_| kind != StepKind::Accumulate);
+        streams.extend(states.map(|state| &state[..]));
+        let whole_parts = (plan.segments.is_some() && kind != StepKind::Accumulate) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
         let mut dispatches = Vec::new();
         for pass in plan.passes(kind) {
@@ -154,7 +153,7 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
         Pass::SegmentUpdate | Pass::MetricsTotal => {
             Ok(once(limits.grid(segments.map_or(0, |segments| segments.count() as u64))?))
         }
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => {
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Accumulate => {
             over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN))
         }
     }

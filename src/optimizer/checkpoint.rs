@@ -149,6 +149,7 @@ impl Optimizer {
         Source {
             params,
             training_params: &self.training_params,
+            accumulated: &self.accumulated,
             persistent: &self.resources.persistent,
             ring: self.history.as_ref().map(|history| &history.ring),
         }
@@ -188,6 +189,7 @@ impl Snapshot {
         let source = Source {
             params: Some(&self.params),
             training_params: &self.training_params,
+            accumulated: &self.accumulated,
             persistent: &self.persistent,
             ring: self.ring.as_ref(),
         };

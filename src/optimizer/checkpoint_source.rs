@@ -14,6 +14,7 @@ use crate::plan::{PlanState, StepPlan};
 pub(super) struct Source<'a> {
     pub(super) params: Option<&'a [BufferRange]>,
     pub(super) training_params: &'a [BufferRange],
+    pub(super) accumulated: &'a [BufferRange],
     pub(super) persistent: &'a PersistentBuffers,
     pub(super) ring: Option<&'a Buffer>,
 }
@@ -55,6 +56,7 @@ impl Source<'_> {
         match entry.place {
             Place::Params => of_flat(self.params.unwrap_or_default()),
             Place::TrainingParams => of_flat(self.training_params),
+            Place::Accumulated => of_flat(self.accumulated),
             Place::State(number) => of_flat(&own.states[number]),
             Place::Factors => of_table(own.factors.as_ref(), values),
             Place::FactorMeans => of_table(own.factors.as_ref(), means),

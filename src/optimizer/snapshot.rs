@@ -26,6 +26,7 @@ pub struct Snapshot {
     pub(super) ring: Option<Buffer>,
     /// Empty if `eval` was never called.
     pub(super) training_params: Vec<BufferRange>,
+    pub(super) accumulated: Vec<BufferRange>,
     #[cfg(feature = "safetensors")]
     pub(super) source: SnapshotSource,
 }
@@ -64,6 +65,7 @@ impl Optimizer {
             persistent: self.resources.persistent.copied(&mut copy),
             ring: self.history.as_ref().map(|history| copy(&history.ring)),
             training_params: copied_ranges(training_params, &mut copy),
+            accumulated: copied_ranges(&self.accumulated, &mut copy),
             host: self.host_state(),
             calls: self.calls.clone(),
             submission: Submission::of(encoder),
@@ -101,6 +103,7 @@ impl Optimizer {
         let copies = snapshot.persistent.iter().chain(&snapshot.ring);
         let mut lists: Vec<_> = copies.zip(buffers).map(|(copy, buffer)| [words(copy), words(buffer)]).collect();
         lists.push([snapshot.training_params.clone(), self.training_params.clone()]);
+        lists.push([snapshot.accumulated.clone(), self.accumulated.clone()]);
         lists.push([snapshot.params.clone(), self.space.without_padding(&ranges)]);
         let kernel = self.pipelines.copy_if(&self.plan)?;
         CopyIf::new(&self.device, kernel, &snapshot.flag, &lists)?.record(encoder);

@@ -29,6 +29,8 @@ pub(crate) enum Pass {
     UpdateSinglePass,
     /// An auxiliary update of the rule, by its name.
     AuxiliaryUpdate(&'static str),
+    /// The sum of the gradients of micro-batches.
+    Accumulate,
 }
 
 impl Pass {
@@ -46,6 +48,7 @@ impl Pass {
             Self::Update => "update",
             Self::UpdateSinglePass => "update_single_pass",
             Self::AuxiliaryUpdate(_) => "auxiliary_update",
+            Self::Accumulate => "accumulate",
         }
     }
 }
@@ -70,6 +73,8 @@ pub(crate) enum StepKind {
     Sampled,
     /// An auxiliary update of the rule.
     Auxiliary(&'static str),
+    /// Adds gradients to the accumulator, which takes the place of the parameters.
+    Accumulate,
 }
 
 impl StepKind {
@@ -79,6 +84,6 @@ impl StepKind {
 
     /// Whether it counts as a step.
     pub(crate) fn is_step(self) -> bool {
-        !matches!(self, Self::Auxiliary(_))
+        !matches!(self, Self::Auxiliary(_) | Self::Accumulate)
     }
 }

@@ -179,7 +179,7 @@ fn bytes_moved(plan: &StepPlan) -> u64 {
                 streams.iter().map(|stream| accesses(stream.access) * stream.dtype.bytes(1)).sum()
             }
             Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate => 0,
-            Pass::MetricsReduce | Pass::MetricsTotal | Pass::AuxiliaryUpdate(_) => {
+            Pass::MetricsReduce | Pass::MetricsTotal | Pass::AuxiliaryUpdate(_) | Pass::Accumulate => {
                 unreachable!("no pass of plain steps")
             }
         }

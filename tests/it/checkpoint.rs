@@ -31,6 +31,7 @@ trait Training {
     fn eval(&mut self);
     fn train(&mut self);
     fn set_lr(&mut self, lr: f64);
+    fn accumulate(&mut self, grads: &[f32], weight: f32);
     /// All that a step may change, with the statistics of all steps.
     fn all(&self) -> (Vec<u32>, String);
 }
@@ -66,6 +67,13 @@ impl Training for Trainer<'static> {
 
     fn set_lr(&mut self, lr: f64) {
         self.optimizer.set_lr(lr).unwrap();
+    }
+
+    fn accumulate(&mut self, grads: &[f32], weight: f32) {
+        self.gpu.queue.write_buffer(&self.grads, 0, bytemuck::cast_slice(grads));
+        let mut recorded = encoder(self.gpu);
+        self.optimizer.accumulate(&mut recorded, &self.grads, weight).unwrap();
+        self.gpu.queue.submit([recorded.finish()]);
     }
 
     fn all(&self) -> (Vec<u32>, String) {
@@ -111,6 +119,10 @@ impl Training for OnCpu {
 
     fn set_lr(&mut self, lr: f64) {
         self.optimizer.set_lr(lr).unwrap();
+    }
+
+    fn accumulate(&mut self, grads: &[f32], weight: f32) {
+        self.optimizer.accumulate(grads, weight).unwrap();
     }
 
     fn all(&self) -> (Vec<u32>, String) {
@@ -221,6 +233,29 @@ fn averages_and_lookahead_go_on() {
         assert_resumed::<OnCpu>("evaluation of an average on the CPU", &builder, 3, Training::eval);
     }
     assert_resumed_on_both("a debiased average", &rule("sgd").average(Ema::new(0.9).debiased()));
+}
+
+/// The file holds the sum of the micro-batches so far.
+#[test]
+fn accumulation_goes_on() {
+    let builder = rule("adamw").accumulate_gradients();
+    let micro_batch = grads(&layout(), 50);
+    assert_resumed::<Trainer>("accumulation on the device", &builder, 2, |training| {
+        training.accumulate(&micro_batch, 0.5)
+    });
+    assert_resumed::<OnCpu>("accumulation on the CPU", &builder, 2, |training| training.accumulate(&micro_batch, 0.5));
+    let (folder, layout) = (folder(), layout());
+    let path = folder.path().join("saved");
+    let mut training = OnCpu::new(&builder, &layout, &grads(&layout, 1));
+    training.accumulate(&micro_batch, 0.5);
+    training.save(&path).unwrap();
+    let mut resumed = OnCpu::new(&builder, &layout, &grads(&layout, 2));
+    resumed.accumulate(&micro_batch, 7.0);
+    let _ = resumed.load(&path, &LoadOptions::default()).unwrap();
+    for training in [&mut training, &mut resumed] {
+        training.optimizer.step_accumulated(&mut training.params).unwrap();
+    }
+    assert!(training.all() == resumed.all());
 }
 
 #[test]

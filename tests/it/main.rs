@@ -8,6 +8,7 @@ mod common;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+mod accumulate;
 mod adafactor;
 mod auxiliary;
 mod averages;

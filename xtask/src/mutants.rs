@@ -46,6 +46,7 @@ const MODULES: [(&[&str], &[&str]); 17] = [
     (&["rules/", "rule/"], &["rules"]),
     (&["storage/bf16"], &["bf16"]),
     (&["transform/average", "transform/lookahead", "device/stub/average", "device/stub/lookahead"], &["averages"]),
+    (&["kernels/accumulate"], &["accumulate"]),
     (
         &["transform/clip_", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
         &["clip", "metrics", "metrics_layouts"],

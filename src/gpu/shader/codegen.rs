@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::variant::Variant;
-use crate::plan::{Pass, StepPlan};
+use crate::plan::{Pass, StepKind, StepPlan};
 use crate::rule::Reduction;
-use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};
+use crate::storage::{Access, MAX_STREAMS, StreamSpec};
 use crate::transform::EVAL;
 
 /// Binding of the first stream. The tables of segments and of factors follow the last.
@@ -63,7 +63,12 @@ fn packed_struct(name: &str, suffix: &str, number: &str, packed: &str, members: 
 
 /// The streams that a kernel binds, with their numbers in the chunk's shifts.
 pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSpec)> {
-    let streams = plan.streams().into_iter().enumerate();
+    let kind = match pass {
+        Pass::AuxiliaryUpdate(name) => StepKind::Auxiliary(name),
+        Pass::Accumulate => StepKind::Accumulate,
+        _ => StepKind::Decided,
+    };
+    let streams = plan.streams(kind).into_iter().enumerate();
     match pass {
         Pass::GlobalNorm | Pass::FactorPartials => streams.filter(|(_, stream)| stream.name == "grad").collect(),
         // Sums go over what the rule reads.
@@ -71,14 +76,9 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             .filter(|(_, stream)| plan.rule.transform_states().iter().all(|state| state.name != stream.name))
             .map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream }))
             .collect(),
-        Pass::Update | Pass::UpdateSinglePass => streams.collect(),
-        // In place of gradients it reads an input that is f32 whatever the gradients are.
-        Pass::AuxiliaryUpdate(_) => streams
-            .map(|(number, stream)| {
-                let dtype = if stream.name == "grad" { Dtype::F32 } else { stream.dtype };
-                (number, StreamSpec { dtype, ..stream })
-            })
-            .collect(),
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
+        // The accumulator takes the place of the parameters.
+        Pass::Accumulate => streams.take(2).collect(),
         Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate | Pass::MetricsTotal => {
             Vec::new()
         }
@@ -97,7 +97,7 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
         text += &accessors(stream, *number, variant);
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
-    if !elements.is_empty() {
+    if !elements.is_empty() && pass != Pass::Accumulate {
         imports.insert("import interface::{Element, TransformStates};\n".to_owned());
         text += &words(plan, &elements);
     }
