@@ -19,6 +19,7 @@ override average_every: u32;
 // Weight of the parameters after step t: x; 1 - x: y.
 fn average_weight(hyper: Hyper, t: u32) -> vec2<f32> {
     if average_is_equal {
+        // Meaningless before the start, where the average equals the parameters.
         let count = (t - average_start) / average_every + 1u;
         let share = 1.0 / f32(count);
         return vec2<f32>(share, 1.0 - share);
@@ -35,27 +36,20 @@ fn average_weight(hyper: Hyper, t: u32) -> vec2<f32> {
 
 fn update_average(old: TransformStates, param: vec4<f32>, hyper: Hyper, t: u32) -> TransformStates {
     var updated = old;
-    let has_begun = t > average_start || average_is_debiased;
-    if !has_begun {
-        updated.average = param;
-        return updated;
-    }
+    let weight = average_weight(hyper, t);
     let counts = (t - average_start) % average_every == 0u;
-    if counts {
-        let weight = average_weight(hyper, t);
-        updated.average = lerp(old.average, param, weight.y, weight.x);
-    }
+    let average = select(old.average, lerp(old.average, param, weight.y, weight.x), counts);
+    // No branch: CPU drivers compile a kernel anew for each value of t that a branch depends on.
+    let has_begun = (t > average_start) | average_is_debiased;
+    updated.average = select(param, average, has_begun);
     return updated;
 }
 
-// The parameters to evaluate.
+// The parameters to evaluate. Before the first step there is no average.
 fn averaged(old: TransformStates, param: vec4<f32>, bias_correction: f32, t: u32) -> vec4<f32> {
-    // Before the first step there is no average.
-    if t == 0u {
-        return param;
-    }
+    var average = old.average;
     if average_is_debiased {
-        return old.average / bias_correction;
+        average = old.average / bias_correction;
     }
-    return old.average;
+    return select(average, param, t == 0u);
 }

@@ -11,9 +11,8 @@ override lookahead_k: u32;
 // The slow weights begin as the parameters before the first step.
 fn begin_lookahead(old: TransformStates, param: vec4<f32>, step: StepScalars) -> TransformStates {
     var begun = old;
-    if step.is_first {
-        begun.slow = param;
-    }
+    // No branch: CPU drivers compile a kernel anew for each value that a branch depends on.
+    begun.slow = select(old.slow, param, step.is_first);
     return begun;
 }
 
@@ -23,9 +22,8 @@ fn synchronizes(t: u32) -> bool {
 
 fn update_slow(old: TransformStates, param: vec4<f32>, hyper: Hyper, t: u32) -> TransformStates {
     var updated = old;
-    if synchronizes(t) {
-        updated.slow = lerp(old.slow, param, hyper.lookahead_rest, hyper.lookahead_alpha);
-    }
+    let slow = lerp(old.slow, param, hyper.lookahead_rest, hyper.lookahead_alpha);
+    updated.slow = select(old.slow, slow, synchronizes(t));
     return updated;
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::Rule;
-use crate::{Clip, Error, GroupOptions, Layout, Schedule};
+use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Schedule};
 
 /// The WGSL of one kernel.
 ///
@@ -60,15 +60,27 @@ pub(crate) fn shader_error(plan: &StepPlan, message: String) -> Error {
 pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
     let scheduled = GroupOptions::default().with_schedule(Schedule::constant(1e-3));
     let history = Some(HistoryOptions::steps(1).with_norms_every(1));
-    let settings = PlanSettings { clip, history, ..PlanSettings::new(rule.clone()) };
+    let settings = PlanSettings { clip, history, accumulates: true, ..PlanSettings::new(rule.clone()) };
     let with_schedules = PlanSettings { groups: vec![("scheduled".to_owned(), scheduled)], ..settings.clone() };
+    let (lookahead, average) = (Some(Lookahead::new(5, 0.5)), Some(Ema::new(0.999).into()));
+    let with_transforms = PlanSettings { lookahead, average, ..settings.clone() };
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
-    for (settings, schedules) in [(&settings, ""), (&with_schedules, ", group schedules")] {
-        let plan = StepPlan::new(settings, &layout)?;
-        for pass in all_passes(&plan) {
+    for (settings, options) in
+        [(&settings, ""), (&with_schedules, ", group schedules"), (&with_transforms, ", Lookahead and average")]
+    {
+        let plan = match StepPlan::new(settings, &layout) {
+            // The rule has parameters for evaluation itself.
+            Err(Error::Unsupported { .. }) if settings.average.is_some() => continue,
+            plan => plan?,
+        };
+        // Sums read no state of transforms.
+        let has_transforms =
+            |pass: &Pass| matches!(pass, Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_));
+        let passes = all_passes(&plan).into_iter().filter(|pass| settings.average.is_none() || has_transforms(pass));
+        for pass in passes {
             for variant in Variant::of(pass) {
-                let label = format!("{pass} ({}{schedules})", variant.label());
+                let label = format!("{pass} ({}{options})", variant.label());
                 kernels.push((label, kernel(&plan, pass, variant)?.source));
             }
         }

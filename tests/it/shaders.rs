@@ -47,8 +47,12 @@ fn every_shader_validates_and_translates() {
             assert!(label.starts_with(&entry.name), "{what} has the entry point {}", entry.name);
             seen.insert(entry.name.clone());
             // Constants of the kernels, beside the rule's.
-            let constants = [("clip_by_params", 1.0), ("norm_order", 3.0), ("norm_type", 2.5)];
-            let constants = spec.constants.iter().map(|(name, value)| (&**name, *value)).chain(constants);
+            let constants = [("clip_by_params", 1.0), ("norm_order", 3.0), ("norm_type", 2.5), ("lookahead_k", 5.0)];
+            let average = ["equal", "debiased"].map(|flag| format!("average_is_{flag}"));
+            let average = average.iter().map(|name| (name.as_str(), 1.0));
+            let average = average.chain([("average_warms_up", 1.0), ("average_start", 2.0), ("average_every", 3.0)]);
+            let constants =
+                spec.constants.iter().map(|(name, value)| (&**name, *value)).chain(constants).chain(average);
             let declared = |name: &str| module.overrides.iter().any(|(_, known)| known.name.as_deref() == Some(name));
             let constants = constants.filter(|(name, _)| declared(name));
             let constants = constants.map(|(name, value)| (name.to_owned(), value)).collect();
@@ -60,6 +64,7 @@ fn every_shader_validates_and_translates() {
     assert!(shared.is_empty(), "{}", shared.into_iter().collect::<Vec<_>>().join("\n"));
     assert_eq!(excused.len(), HARMLESS.len(), "entries of HARMLESS that no shader needs; needed: {excused:?}");
     let kernels = [
+        "accumulate",
         "auxiliary_update",
         "copy_if",
         "decide",
@@ -92,8 +97,11 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
     hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
-    let lanes =
-        if ["global_norm", "update", "update_single_pass", "auxiliary_update"].contains(&entry) { 64 } else { 256 };
+    let lanes = if ["accumulate", "global_norm", "update", "update_single_pass", "auxiliary_update"].contains(&entry) {
+        64
+    } else {
+        256
+    };
     assert!(direct3d.contains(&format!("numthreads({lanes}, 1, 1)")), "{what} {entry}: {direct3d}");
 
     let mut opengl = String::new();

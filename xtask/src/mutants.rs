@@ -38,7 +38,7 @@ const VALIDATION: &str = "shaders";
 const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
 /// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
-const MODULES: [(&[&str], &[&str]); 17] = [
+const MODULES: [(&[&str], &[&str]); 19] = [
     (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
     (&["rules/prodigy"], &["prodigy"]),
     (&["rules/sophia", "rules/schedule_free"], &["rules", "auxiliary"]),
