@@ -267,7 +267,7 @@ impl StepPlan {
     }
 
     /// The scalars of adding gradients to the accumulator.
-    pub(crate) fn accumulate_head(&self, weight: f32) -> Result<StepHead, Error> {
+    pub(crate) fn accumulate_head(weight: f32) -> Result<StepHead, Error> {
         check(weight.is_finite(), "accumulate", "weight", weight.into(), "finite numbers")?;
         Ok(StepHead { lr: weight, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 })
     }

@@ -121,9 +121,9 @@ fn few(names: &[impl std::fmt::Display]) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let mut list = names.iter().take(PRINTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let list = names.iter().take(PRINTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > PRINTED {
-        list += &format!(" and {} more", names.len() - PRINTED);
+        return format!("{list} and {} more", names.len() - PRINTED);
     }
     list
 }

@@ -1,5 +1,5 @@
 use super::CpuOptimizer;
-use crate::plan::StepKind;
+use crate::plan::{StepKind, StepPlan};
 use crate::storage::HostSlice;
 use crate::{Error, Stats};
 
@@ -15,7 +15,7 @@ impl CpuOptimizer {
         self.plan.check_accumulates()?;
         self.check_len("grads", grads.len())?;
         self.check_dtype(grads, StepKind::Accumulate)?;
-        let head = self.plan.accumulate_head(weight)?;
+        let head = StepPlan::accumulate_head(weight)?;
         let mut accumulated = std::mem::take(&mut self.state.accumulated);
         self.run(StepKind::Accumulate, &head, &mut accumulated, grads);
         self.state.accumulated = accumulated;

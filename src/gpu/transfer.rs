@@ -82,10 +82,10 @@ impl Transfer<'_> {
             let _ = sender.send(result);
         });
         self.queue.submit([encoder.finish()]);
-        for error in [validation.pop().await, memory.pop().await].into_iter().flatten() {
-            return Err(CheckpointError::Device(error.to_string()));
+        match (validation.pop().await, memory.pop().await) {
+            (None, None) => Ok(Window { staging, size, mapped }),
+            (Some(error), _) | (None, Some(error)) => Err(CheckpointError::Device(error.to_string())),
         }
-        Ok(Window { staging, size, mapped })
     }
 
     /// Writes the bytes of one range of a buffer. Waits for the window before the last, so that the host's copies stay few.

@@ -97,11 +97,11 @@ impl DeviceHistory {
     }
 }
 
+/// The statistics of a step and of its groups.
+type StepStats = (Stats, Vec<GroupStats>);
+
 /// The records of a ring, each with its statistics, oldest step first. Records that no step has written are zeros.
-pub(crate) fn records_in_order<'a>(
-    ring: &'a [u8],
-    decoder: &RecordDecoder,
-) -> Vec<(&'a [u8], (Stats, Vec<GroupStats>))> {
+pub(crate) fn records_in_order<'a>(ring: &'a [u8], decoder: &RecordDecoder) -> Vec<(&'a [u8], StepStats)> {
     let records = ring.chunks_exact(decoder.record_size() as usize);
     let capacity = records.len() as u64;
     let mut steps: Vec<_> = records.map(|record| (record, decoder.decode_record(record))).collect();
@@ -120,8 +120,8 @@ impl History {
     }
 }
 
-impl FromIterator<(Stats, Vec<GroupStats>)> for History {
-    fn from_iter<I: IntoIterator<Item = (Stats, Vec<GroupStats>)>>(steps: I) -> Self {
+impl FromIterator<StepStats> for History {
+    fn from_iter<I: IntoIterator<Item = StepStats>>(steps: I) -> Self {
         let mut history = Self::default();
         for (stats, groups) in steps {
             history.steps.push(stats);

@@ -2,7 +2,7 @@ use wgpu::{BufferSlice, CommandEncoder};
 
 use super::Optimizer;
 use crate::gpu::BufferRange;
-use crate::plan::StepKind;
+use crate::plan::{StepKind, StepPlan};
 use crate::{BufferSlices, Error};
 
 impl Optimizer {
@@ -24,7 +24,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_accumulates()?;
-        let head = self.plan.accumulate_head(weight)?;
+        let head = StepPlan::accumulate_head(weight)?;
         let accumulated = self.accumulated.clone();
         let accumulated: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
         self.bind((&accumulated).into(), grads.into(), StepKind::Accumulate)?;
@@ -45,7 +45,9 @@ impl Optimizer {
         let accumulated = self.accumulated.clone();
         let slices: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
         self.record_step(encoder, params.into(), (&slices).into())?;
-        accumulated.iter().for_each(|range| encoder.clear_buffer(&range.buffer, 0, None));
+        for range in &accumulated {
+            encoder.clear_buffer(&range.buffer, 0, None);
+        }
         Ok(())
     }
 }

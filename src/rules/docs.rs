@@ -165,7 +165,7 @@ fn add_cost<R: Declared>(name: &str, costs: &mut String) {
 
 /// Bytes that the passes of the next step read and write per parameter.
 fn bytes_moved(plan: &StepPlan) -> u64 {
-    let streams = plan.streams();
+    let streams = plan.streams(StepKind::Decided);
     let bytes = |pass| {
         let of =
             |name: &str| streams.iter().find(|stream| stream.name == name).map_or(0, |stream| stream.dtype.bytes(1));
