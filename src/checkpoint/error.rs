@@ -50,8 +50,11 @@ pub enum CheckpointError {
         /// `header`, or the name of a tensor in the file.
         part: String,
     },
-    /// The file changed between the check of its checksums and its use. The optimizer now holds parts of it.
-    #[error("the checkpoint changed while it was read, and the optimizer holds parts of it: load a file again")]
+    /// The file changed between the check of its checksums and its use, or could not be read again. The optimizer now holds
+    /// parts of it.
+    #[error(
+        "the checkpoint changed while it was read, or could not be read to its end; the optimizer holds parts of it: load a file again"
+    )]
     ChangedWhileRead,
     /// The checkpoint is of an optimizer that this one cannot continue.
     #[error("the checkpoint has {what} {file}; the program has {program}: {remedy}")]

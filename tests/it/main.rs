@@ -13,6 +13,7 @@ mod auxiliary;
 mod bf16;
 mod buffers;
 mod checkpoint;
+mod checkpoint_fuzz;
 mod clip;
 mod config;
 mod custom_rule;
