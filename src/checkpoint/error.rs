@@ -124,9 +124,6 @@ fn few(names: &[impl std::fmt::Display]) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
-    let mut list = names.iter().take(PRINTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > PRINTED {
-        list += &format!(" and {} more", names.len() - PRINTED);
-    }
-    list
+    let list = names.iter().take(PRINTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > PRINTED { format!("{list} and {} more", names.len() - PRINTED) } else { list }
 }

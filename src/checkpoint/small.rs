@@ -87,7 +87,7 @@ impl SmallState {
     }
 
     /// Maximum bytes of a list that the program stores.
-    pub(super) fn max_list_bytes(&self, plan: &StepPlan, place: Place) -> usize {
+    pub(super) fn max_list_bytes(plan: &StepPlan, place: Place) -> usize {
         match place {
             Place::Norms => 4 * plan.norm_window().unwrap_or_default() as usize,
             _ => plan.ring_size().unwrap_or_default() as usize,

@@ -82,7 +82,7 @@ impl Transfer<'_> {
             let _ = sender.send(result);
         });
         self.queue.submit([encoder.finish()]);
-        for error in [validation.pop().await, memory.pop().await].into_iter().flatten() {
+        if let Some(error) = [validation.pop().await, memory.pop().await].into_iter().flatten().next() {
             return Err(CheckpointError::Device(error.to_string()));
         }
         Ok(Window { staging, size, mapped })

@@ -102,11 +102,11 @@ fn place_of(recorded: u64, record_size: u64, ring_size: u64) -> u64 {
     recorded % (ring_size / record_size) * record_size
 }
 
+/// A record of a ring, and its statistics.
+type DecodedRecord<'a> = (&'a [u8], (Stats, Vec<GroupStats>));
+
 /// The records of a ring, each with its statistics, oldest step first. Records that no step has written are zeros.
-pub(crate) fn records_in_order<'a>(
-    ring: &'a [u8],
-    decoder: &RecordDecoder,
-) -> Vec<(&'a [u8], (Stats, Vec<GroupStats>))> {
+pub(crate) fn records_in_order<'a>(ring: &'a [u8], decoder: &RecordDecoder) -> Vec<DecodedRecord<'a>> {
     let records = ring.chunks_exact(decoder.record_size() as usize);
     let capacity = records.len() as u64;
     let mut steps: Vec<_> = records.map(|record| (record, decoder.decode_record(record))).collect();

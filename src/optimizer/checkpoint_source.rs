@@ -6,9 +6,11 @@ use std::io::Write;
 use wgpu::{Buffer, Device, Queue};
 
 use crate::checkpoint::{CheckpointError, Entry, Header, Place, SmallState, Writer, bulk_entries};
+use crate::factors::Factors;
 use crate::gpu::{BufferRange, ByteRange, PersistentBuffers, Transfer};
 use crate::kernels::control::ControlBlock;
 use crate::plan::{PlanState, StepPlan};
+use crate::segments::Segments;
 
 /// The buffers whose contents a checkpoint holds.
 pub(super) struct Source<'a> {
@@ -48,9 +50,9 @@ impl Source<'_> {
             };
             buffer.zip(first).map(range).into_iter().collect()
         };
-        let factors = plan.factors.as_ref().map(|factors| factors.table_bytes());
+        let factors = plan.factors.as_ref().map(Factors::table_bytes);
         let [values, means] = [0, 1].map(|part| factors.as_ref().map(|factors| factors[part].start));
-        let states = plan.segments.as_ref().map(|segments| segments.state_bytes());
+        let states = plan.segments.as_ref().map(Segments::state_bytes);
         let own = self.persistent;
         match entry.place {
             Place::Params => of_flat(self.params.unwrap_or_default()),

@@ -83,6 +83,7 @@ fn altered_headers_are_refused_by_typed_errors() {
     let cycle = json!({"name": "one_cycle", "max_lr": 1, "total_steps": 9});
     let cases: &[(&str, u32, Edit, &dyn Fn(&CheckpointError) -> bool)] = &[
         ("sgd", 2, set("/state/momentum", json!(5)), &is_hyperparameter),
+        ("sgd", 2, set("/state/momentum", json!(-0.0)), &is_hyperparameter),
         ("adamw", 2, set("/state/momentum", json!(1)), &is_hyperparameter),
         ("adamw", 2, set("/state/momentum", json!("nan")), &is_hyperparameter),
         ("adamw", 2, set("/state/schedule", json!({"name": "constant", "lr": -1})), &is_hyperparameter),
@@ -102,12 +103,12 @@ fn altered_headers_are_refused_by_typed_errors() {
         ("adamw", 0, Edit::Length(100_000_000), &|error| matches!(error, CheckpointError::Length { .. })),
         ("adamw", 0, Edit::Length(u64::MAX), &is_no_checkpoint),
         (
-            "prodigy",
+            "adafactor",
             0,
             Edit::Drop("scalar_states".to_owned()),
             &|error| matches!(error, CheckpointError::Tensors { missing, .. } if *missing == ["scalar_states"]),
         ),
-        ("prodigy", 0, Edit::Shape("scalar_states".to_owned(), vec![9]), &|error| {
+        ("adafactor", 0, Edit::Shape("scalar_states".to_owned(), vec![9]), &|error| {
             matches!(error, CheckpointError::Shape { .. })
         }),
     ];

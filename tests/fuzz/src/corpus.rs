@@ -14,6 +14,8 @@ pub const FILES: &[&str] = &[
     r#"{"rule": "adagrad", "flavor": 0, "program": 0, "edits": [{"Header": {"Set": ["/stats/step", 4294967295]}}]}"#,
     // Offsets whose sum exceeds 64 bits.
     r#"{"rule": "lion", "flavor": 0, "program": 0, "edits": ["Huge"]}"#,
+    // A momentum without a buffer.
+    r#"{"rule": "sgd", "flavor": 2, "program": 2, "edits": [{"Header": {"Set": ["/state/momentum", -0.0]}}]}"#,
     // Evaluation without a way back.
     r#"{"rule": "sgd", "flavor": 0, "program": 0, "edits": [{"Header": {"Set": ["/state/evaluating", true]}},
         {"Copy": ["params/a", "training_params/a"]}, {"Copy": ["params/b", "training_params/b"]},
