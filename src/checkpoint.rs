@@ -42,6 +42,8 @@
 //!
 //! The metadata's key `wgpu-optim` holds the rest as JSON: settings, schedule, counts of steps, statistics.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod difference;
 mod entries;
 mod error;

@@ -104,6 +104,7 @@ impl StepPlan {
         let mut rule = TransformedRule::new(settings.rule.clone(), transforms)?;
         let momentum = schedule.momentum_value(0)?.or(settings.momentum);
         if let Some(momentum) = momentum {
+            check_momentum(momentum)?;
             rule = rule.with_cycled_momentum(momentum)?;
         }
         rule::validate(rule.rule())?;
@@ -371,6 +372,11 @@ fn check_grad_scale(scale: f32) -> Result<(), Error> {
     // Devices may flush subnormal scales and inverses.
     let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
     check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)
+}
+
+/// Checks a momentum that a schedule cycles, as schedules do: a file may hold it without one.
+fn check_momentum(momentum: f64) -> Result<(), Error> {
+    check(momentum > 0.0 && (momentum as f32) < 1.0, "schedule", "momentum", momentum, "above 0, below 1")
 }
 
 fn check_count(what: &'static str, expected: usize, actual: usize) -> Result<(), Error> {

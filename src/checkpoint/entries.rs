@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use safetensors::tensor::Dtype;
+
 use crate::plan::StepPlan;
 use crate::rule::ReduceBy;
 
@@ -54,7 +56,7 @@ impl Place {
     }
 
     /// Whether the file holds integers.
-    pub(super) fn is_integer(self) -> bool {
+    fn is_integer(self) -> bool {
         matches!(self, Self::MetricSums | Self::History)
     }
 }
@@ -77,6 +79,10 @@ impl Entry {
     /// A tensor without a dimension per element of the model.
     pub(super) fn small(name: &str, shape: &[usize], place: Place) -> Self {
         Self::new(name.to_owned(), shape, place, 0..shape.iter().product())
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        if self.place.is_integer() { Dtype::U32 } else { Dtype::F32 }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -146,7 +152,7 @@ fn segments(plan: &StepPlan, by: ReduceBy, name_of: impl Fn(&str) -> String) -> 
         ReduceBy::Tensor => layout.tensors().iter().map(|tensor| (name_of(tensor.name()), next(1))).collect(),
         ReduceBy::Unit => {
             let tensors = layout.tensors().iter();
-            let units = |shape: &[usize]| if shape.len() > 1 { shape[0] } else { 1 };
+            let units = |shape: &[usize]| if let [units, _, ..] = shape { *units } else { 1 };
             tensors.map(|tensor| (name_of(tensor.name()), next(units(tensor.shape())))).collect()
         }
         ReduceBy::Group => {

@@ -50,8 +50,11 @@ pub enum CheckpointError {
         /// `header`, or the name of a tensor in the file.
         part: String,
     },
-    /// The file changed between the check of its checksums and its use. The optimizer now holds parts of it.
-    #[error("the checkpoint changed while it was read, and the optimizer holds parts of it: load a file again")]
+    /// The file changed between the check of its checksums and its use, or could not be read again. The optimizer now holds
+    /// parts of it.
+    #[error(
+        "the checkpoint changed while it was read, or could not be read to its end; the optimizer holds parts of it: load a file again"
+    )]
     ChangedWhileRead,
     /// The checkpoint is of an optimizer that this one cannot continue.
     #[error("the checkpoint has {what} {file}; the program has {program}: {remedy}")]
@@ -122,8 +125,5 @@ fn few(names: &[impl std::fmt::Display]) -> String {
         return "nothing".to_owned();
     }
     let list = names.iter().take(PRINTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if names.len() > PRINTED {
-        return format!("{list} and {} more", names.len() - PRINTED);
-    }
-    list
+    if names.len() > PRINTED { format!("{list} and {} more", names.len() - PRINTED) } else { list }
 }

@@ -21,6 +21,9 @@ pub(super) const LENGTH_BYTES: u64 = 8;
 /// Maximum bytes of the file's metadata, as in the safetensors format.
 const MAX_METADATA: u64 = 100_000_000;
 
+/// Maximum steps recorded: schedules read them as f64, and no count of later ones overflows.
+const MAX_RECORDED: u64 = 1 << 53;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Header {
     pub(super) format: u32,
@@ -50,10 +53,7 @@ impl Header {
         };
         let mut tensors: Vec<_> = entries
             .iter()
-            .map(|entry| {
-                let dtype = if entry.place.is_integer() { Dtype::U32 } else { Dtype::F32 };
-                (entry.name.clone(), info(dtype, &entry.shape, entry.bytes()))
-            })
+            .map(|entry| (entry.name.clone(), info(entry.dtype(), &entry.shape, entry.bytes())))
             .collect();
         let checksums = entries.len() + 1;
         tensors.push((CHECKSUMS.to_owned(), info(Dtype::U32, &[checksums], 4 * checksums as u64)));
@@ -81,7 +81,9 @@ impl Header {
     /// Reads the metadata of a file of `file_len` bytes.
     pub(super) fn parse(text: &[u8], file_len: u64) -> Result<(Self, Metadata), CheckpointError> {
         let metadata: Metadata = serde_json::from_slice(text).map_err(not_a_checkpoint)?;
-        let (expected, actual) = (LENGTH_BYTES + text.len() as u64 + metadata.data_len() as u64, file_len);
+        // Offsets of a few tensors reach 2^64.
+        let expected = (LENGTH_BYTES + text.len() as u64).saturating_add(metadata.data_len() as u64);
+        let actual = file_len;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let header = header.ok_or_else(|| not_a_checkpoint(format!("its metadata have no key {KEY:?}")))?;
         let header: Map<String, Value> = serde_json::from_str(header).map_err(not_a_checkpoint)?;
@@ -97,6 +99,9 @@ impl Header {
         let counts = [header.stats.step, header.stats.skipped, header.stats.consecutive_skipped];
         if counts.iter().chain(&header.stats.first_nonfinite).any(|&count| count > u32::MAX.into()) {
             return Err(not_a_checkpoint("its counts of steps exceed 32 bits"));
+        }
+        if header.state.recorded > MAX_RECORDED {
+            return Err(not_a_checkpoint(format!("its position {} exceeds 2^53", header.state.recorded)));
         }
         Ok((header, metadata))
     }

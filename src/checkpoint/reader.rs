@@ -117,7 +117,7 @@ impl<R: Read + Seek> Checkpoint<R> {
 
     /// Name and shape of every tensor in the file, in the order of the file.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.names.iter().map(|name| (name.as_str(), &self.tensors[name].shape[..]))
+        self.names.iter().filter_map(|name| Some((name.as_str(), &*self.tensors.get(name)?.shape)))
     }
 
     /// The settings of the optimizer that wrote the file.
@@ -152,8 +152,12 @@ impl<R: Read + Seek> Checkpoint<R> {
         let entries = bulk_entries(plan, wants_params, saved.evaluating, &options.renamed);
         let entries = self.matching(entries, wants_params)?;
         let checksums = self.verify()?;
-        let parts = entries.into_iter().map(|entry| Part { checksum: checksums[&entry.name], entry });
-        let parts = parts.collect();
+        let part = |entry: Entry| {
+            let checksum = checksums.get(&entry.name).copied();
+            let checksum = checksum.ok_or_else(|| CheckpointError::Damaged { part: entry.name.clone() })?;
+            Ok(Part { entry, checksum })
+        };
+        let parts = entries.into_iter().map(part).collect::<Result<_, CheckpointError>>()?;
         let mut small = self.small(plan)?;
         if differences.iter().any(|difference| difference.setting.starts_with("rule.")) {
             small.forget_bias_corrections();
@@ -211,13 +215,12 @@ impl<R: Read + Seek> Checkpoint<R> {
         }
         let mut matching = Vec::new();
         for entry in expected {
-            match self.tensors.get(&entry.name) {
-                Some(info) if info.shape == entry.shape => matching.push(entry),
-                Some(info) if !entry.place.is_optional() => {
-                    let (file, program) = (info.shape.clone(), entry.shape);
-                    return Err(CheckpointError::Shape { tensor: entry.name, file, program });
-                }
-                _ => {}
+            let Some(info) = self.tensors.get(&entry.name) else { continue };
+            check_dtype(&entry, info)?;
+            if info.shape == entry.shape {
+                matching.push(entry);
+            } else if !entry.place.is_optional() {
+                return Err(other_shape(entry, info));
             }
         }
         Ok(matching)
@@ -227,18 +230,10 @@ impl<R: Read + Seek> Checkpoint<R> {
     fn verify(&mut self) -> Result<HashMap<String, u32>, CheckpointError> {
         self.source.seek(SeekFrom::Start(self.start))?;
         let mut checksums = vec![("header".to_owned(), self.header_checksum)];
-        let mut window = vec![0; WINDOW];
-        for name in &self.names[..self.names.len() - 1] {
-            let (start, end) = self.tensors[name].data_offsets;
-            let mut hasher = crc32fast::Hasher::new();
-            let mut left = end - start;
-            while left > 0 {
-                let bytes = &mut window[..left.min(WINDOW)];
-                self.source.read_exact(bytes)?;
-                hasher.update(bytes);
-                left -= bytes.len();
-            }
-            checksums.push((name.clone(), hasher.finalize()));
+        let names = self.names.split_last().map_or(&[][..], |(_, names)| names);
+        for (name, info) in names.iter().filter_map(|name| Some((name, self.tensors.get(name)?))) {
+            let checksum = read_windows(&mut self.source, len(info), WINDOW, |_| Ok::<_, CheckpointError>(()))??;
+            checksums.push((name.clone(), checksum));
         }
         let mut stored = vec![0; checksums.len()];
         self.source.read_exact(bytemuck::cast_slice_mut(&mut stored))?;
@@ -254,22 +249,29 @@ impl<R: Read + Seek> Checkpoint<R> {
     fn small(&mut self, plan: &StepPlan) -> Result<SmallState, CheckpointError> {
         let mut small = SmallState::new(plan, &self.header.stats);
         for entry in small.entries(plan) {
-            let Some(info) = self.tensors.get(&entry.name) else { continue };
+            let Some(info) = self.tensors.get(&entry.name) else {
+                if entry.place.is_optional() || entry.range.is_empty() {
+                    continue;
+                }
+                return Err(CheckpointError::Tensors { missing: vec![entry.name], unknown: Vec::new() });
+            };
+            check_dtype(&entry, info)?;
             let is_list = matches!(entry.place, Place::Norms | Place::History);
             // Lists have any length.
             let skipped = usize::from(is_list);
-            if info.shape.get(skipped..) != entry.shape.get(skipped..) {
+            if info.shape.len() != entry.shape.len() || info.shape.get(skipped..) != entry.shape.get(skipped..) {
                 if entry.place.is_optional() {
                     continue;
                 }
-                let (file, program) = (info.shape.clone(), entry.shape);
-                return Err(CheckpointError::Shape { tensor: entry.name, file, program });
+                return Err(other_shape(entry, info));
             }
-            let (start, end) = info.data_offsets;
-            let mut bytes = vec![0; end - start];
-            self.source.seek(SeekFrom::Start(self.start + start as u64))?;
+            let (_, end) = info.data_offsets;
+            // Of a longer list, the program stores the last values.
+            let bytes = len(info).min(if is_list { SmallState::max_list_bytes(plan, entry.place) } else { usize::MAX });
+            let mut bytes = vec![0; bytes];
+            self.source.seek(SeekFrom::Start(self.start.saturating_add((end - bytes.len()) as u64)))?;
             self.source.read_exact(&mut bytes)?;
-            small.set(entry.place, bytes);
+            small.set(entry.place, bytes)?;
         }
         Ok(small)
     }
@@ -279,29 +281,62 @@ impl<R: Read + Seek> Checkpoint<R> {
         &mut self,
         part: &Part,
         window: usize,
-        mut put: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
+        put: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let entry = &part.entry;
-        let (start, end) = self.tensors[&entry.name].data_offsets;
-        self.source.seek(SeekFrom::Start(self.start + start as u64))?;
-        let mut hasher = crc32fast::Hasher::new();
-        let mut bytes = vec![0; window.min(end - start)];
-        for at in (0..end - start).step_by(window) {
-            let bytes = &mut bytes[..window.min(end - start - at)];
-            self.source.read_exact(bytes)?;
-            hasher.update(bytes);
-            put(bytes)?;
-        }
-        if hasher.finalize() == part.checksum { Ok(()) } else { Err(CheckpointError::ChangedWhileRead) }
+        let changed = || CheckpointError::ChangedWhileRead;
+        let info = self.tensors.get(&part.entry.name).ok_or_else(changed)?;
+        let start = self.start.saturating_add(info.data_offsets.0 as u64);
+        self.source.seek(SeekFrom::Start(start)).map_err(|_| changed())?;
+        let checksum = read_windows(&mut self.source, len(info), window, put).map_err(|_| changed())??;
+        if checksum == part.checksum { Ok(()) } else { Err(changed()) }
     }
+}
+
+/// Reads so many bytes in windows. Returns their checksum, or the first error of `put`.
+fn read_windows<E>(
+    source: &mut impl Read,
+    len: usize,
+    window: usize,
+    mut put: impl FnMut(&[u8]) -> Result<(), E>,
+) -> std::io::Result<Result<u32, E>> {
+    let (mut hasher, mut bytes, mut left) = (crc32fast::Hasher::new(), Vec::new(), len);
+    while left > 0 {
+        bytes.resize(left.min(window.max(1)), 0);
+        source.read_exact(&mut bytes)?;
+        hasher.update(&bytes);
+        if let Err(error) = put(&bytes) {
+            return Ok(Err(error));
+        }
+        left -= bytes.len();
+    }
+    Ok(Ok(hasher.finalize()))
+}
+
+/// Bytes of a tensor.
+fn len(info: &TensorInfo) -> usize {
+    info.data_offsets.1 - info.data_offsets.0
+}
+
+fn other_shape(entry: Entry, info: &TensorInfo) -> CheckpointError {
+    CheckpointError::Shape { tensor: entry.name, file: info.shape.clone(), program: entry.shape }
+}
+
+/// Refuses integers in place of floats, and floats in place of integers.
+fn check_dtype(entry: &Entry, info: &TensorInfo) -> Result<(), CheckpointError> {
+    let expected = entry.dtype();
+    if info.dtype == expected {
+        return Ok(());
+    }
+    let problem = format!("its tensor {:?} is {:?} in place of {expected:?}", entry.name, info.dtype);
+    Err(CheckpointError::NotACheckpoint { problem })
 }
 
 /// Names in the order of the file, the checksums last; the tensors by their names.
 fn tensors_of(metadata: &Metadata) -> Result<(Vec<String>, HashMap<String, TensorInfo>), CheckpointError> {
     let names = metadata.offset_keys();
     let tensors: HashMap<_, _> = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-    let checksums = names.last().filter(|name| *name == CHECKSUMS).map(|name| &tensors[name].shape[..]);
-    if checksums != Some(&[names.len()]) {
+    let checksums = names.last().filter(|name| *name == CHECKSUMS).and_then(|name| tensors.get(name));
+    if checksums.is_none_or(|info| info.shape != [names.len()]) {
         let problem = format!("its last tensor is not {CHECKSUMS:?}, with a checksum of every other and of the header");
         return Err(CheckpointError::NotACheckpoint { problem });
     }

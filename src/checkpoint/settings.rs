@@ -109,7 +109,9 @@ fn group_options(options: &GroupOptions) -> Value {
         // The group's schedule is a function.
         let schedule = options.schedule.as_ref().map(ToString::to_string);
         let mut value = json(&GroupOptions { schedule: None, ..options.clone() });
-        value["schedule"] = json(&schedule);
+        if let Value::Object(fields) = &mut value {
+            fields.insert("schedule".to_owned(), json(&schedule));
+        }
         value
     })
 }
@@ -121,10 +123,10 @@ fn members(plan: &StepPlan) -> Map<String, Value> {
         let range = tensor.range();
         let first = layout.spans().partition_point(|span| span.end <= range.start);
         let (mut runs, mut start) = (Vec::new(), range.start);
-        for span in layout.spans()[first..].iter().take_while(|_| !range.is_empty()) {
+        for span in layout.spans().iter().skip(first).take_while(|_| !range.is_empty()) {
             let end = span.end.min(range.end);
             let group = match span.member {
-                Member::Group(group) => Some(&layout.groups()[group]),
+                Member::Group(group) => layout.groups().get(group),
                 Member::Ungrouped | Member::Gap => None,
             };
             runs.push((end - start, group));

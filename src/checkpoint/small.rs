@@ -1,11 +1,13 @@
 //! The parts of an optimizer that are read whole before a checkpoint is written.
 
 use super::entries::{Entry, Place};
+use super::error::CheckpointError;
 use crate::Stats;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
 use crate::metrics::records_in_order;
 use crate::plan::StepPlan;
+use crate::storage::INFINITE;
 
 /// Scalar states, norms, metric sums and history, in the form of the file: both engines give the same bytes.
 #[derive(Debug, Clone)]
@@ -41,13 +43,13 @@ impl SmallState {
         let (stats, _) = decoder.decode(block, &[]);
         let scalars = plan.rule.initial_scalars().len();
         let of_record = |(record, (stats, _)): (&[u8], (Stats, _))| {
-            let metrics = &record[size_of::<ControlBlock>()..];
+            let metrics = record.get(size_of::<ControlBlock>()..).unwrap_or_default();
             [bytemuck::bytes_of(&stats.block()), &canonical(&stats, metrics)].concat()
         };
         let history = plan.settings.history.as_ref();
         Self {
             stats,
-            scalar_states: block.scalar_state[..scalars].to_vec(),
+            scalar_states: block.scalar_state.into_iter().take(scalars).collect(),
             bias_corrections: Some(bytemuck::cast([block.bias_correction, block.upcoming_bias_correction])),
             norms: plan.norm_window().map(|_| oldest_first(norms)),
             metrics: canonical(&stats, metrics),
@@ -84,15 +86,36 @@ impl SmallState {
         }
     }
 
-    pub(super) fn set(&mut self, place: Place, bytes: Vec<u8>) {
+    /// Maximum bytes of a list that the program stores.
+    pub(super) fn max_list_bytes(plan: &StepPlan, place: Place) -> usize {
+        match place {
+            Place::Norms => 4 * plan.norm_window().unwrap_or_default() as usize,
+            _ => plan.ring_size().unwrap_or_default() as usize,
+        }
+    }
+
+    /// Sets a part to bytes of the length that its entry has, or of any list.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotACheckpoint`] for norms that no step gives.
+    pub(super) fn set(&mut self, place: Place, bytes: Vec<u8>) -> Result<(), CheckpointError> {
         match place {
             Place::ScalarStates => self.scalar_states = bytemuck::pod_collect_to_vec(&bytes),
-            Place::BiasCorrections => self.bias_corrections = Some(bytemuck::pod_read_unaligned(&bytes)),
-            Place::Norms => self.norms = Some(bytemuck::pod_collect_to_vec(&bytes)),
+            Place::BiasCorrections => self.bias_corrections = bytemuck::try_pod_read_unaligned(&bytes).ok(),
+            Place::Norms => {
+                let norms: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+                // The bits of negative numbers are greater too.
+                if norms.iter().any(|&norm| norm >= INFINITE) {
+                    let problem = "its norms are not finite, or negative".to_owned();
+                    return Err(CheckpointError::NotACheckpoint { problem });
+                }
+                self.norms = Some(norms);
+            }
             Place::MetricSums => self.metrics = bytes,
             Place::History => self.history = Some(bytes),
             _ => {}
         }
+        Ok(())
     }
 
     /// Forgets the bias corrections: the program has other betas.
@@ -111,14 +134,16 @@ impl SmallState {
         let corrections: [[f32; 4]; 2] = bytemuck::cast(self.bias_corrections.unwrap_or_else(computed));
         [block.bias_correction, block.upcoming_bias_correction] = corrections;
         block.clip_value = plan.rule.clip_value().map_or(f32::INFINITY, |clip| clip.bound);
-        block.scalar_state[..self.scalar_states.len()].copy_from_slice(&self.scalar_states);
+        for (state, value) in block.scalar_state.iter_mut().zip(&self.scalar_states) {
+            *state = *value;
+        }
         block
     }
 
     /// The last norms with their count before them, for a window of that many.
     pub(crate) fn norms_table(&self, window: u32) -> Vec<u32> {
         let norms = self.norms.as_deref().unwrap_or_default();
-        let last = &norms[norms.len().saturating_sub(window as usize)..];
+        let last = norms.get(norms.len().saturating_sub(window as usize)..).unwrap_or_default();
         let mut table = vec![last.len() as u32];
         table.extend(last);
         table.resize(1 + window as usize, 0);
@@ -133,7 +158,9 @@ impl SmallState {
         let capacity = ring_size / size;
         for (back, record) in (0..capacity.min(recorded)).zip(records.rev()) {
             let at = ((recorded - back) % capacity * size) as usize;
-            ring[at..at + record.len()].copy_from_slice(record);
+            if let Some(place) = ring.get_mut(at..at + record.len()) {
+                place.copy_from_slice(record);
+            }
         }
         Some(ring)
     }
@@ -150,9 +177,11 @@ fn canonical(stats: &Stats, metrics: &[u8]) -> Vec<u8> {
 fn oldest_first(table: &[u32]) -> Vec<u32> {
     let Some((&count, norms)) = table.split_first() else { return Vec::new() };
     let count = count as usize;
-    if count <= norms.len() {
-        return norms[..count].to_vec();
+    if let Some(norms) = norms.get(..count) {
+        return norms.to_vec();
     }
-    let (newest, oldest) = norms.split_at(count % norms.len());
-    [oldest, newest].concat()
+    let mut norms = norms.to_vec();
+    let newest = count.checked_rem(norms.len()).unwrap_or_default();
+    norms.rotate_left(newest);
+    norms
 }

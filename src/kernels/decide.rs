@@ -94,8 +94,9 @@ pub(crate) fn decide(
     let mut step = block.step;
     if (nonfinite && refuses) || block.stopped != 0 {
         block.apply = 0;
-        block.skipped += 1;
-        block.consecutive_skipped += 1;
+        // Both wrap around, as on the device.
+        block.skipped = block.skipped.wrapping_add(1);
+        block.consecutive_skipped = block.consecutive_skipped.wrapping_add(1);
     } else {
         // Wraps around, as on the device.
         step = step.wrapping_add(1);

@@ -78,7 +78,7 @@ impl DeviceHistory {
         control: &wgpu::Buffer,
         metric_sums: Option<(&wgpu::Buffer, std::ops::Range<u64>)>,
     ) {
-        let (at, size) = (recorded * record_size % self.ring.size(), size_of::<ControlBlock>() as u64);
+        let (at, size) = (place_of(recorded, record_size, self.ring.size()), size_of::<ControlBlock>() as u64);
         encoder.copy_buffer_to_buffer(control, 0, &self.ring, at, size);
         if let Some((metric_sums, bytes)) = metric_sums {
             encoder.copy_buffer_to_buffer(metric_sums, bytes.start, &self.ring, at + size, bytes.end - bytes.start);
@@ -97,11 +97,19 @@ impl DeviceHistory {
     }
 }
 
+/// First byte of the `recorded`th record in a ring.
+fn place_of(recorded: u64, record_size: u64, ring_size: u64) -> u64 {
+    recorded % (ring_size / record_size) * record_size
+}
+
+/// A record of a ring, and its statistics.
+type DecodedRecord<'a> = (&'a [u8], StepStats);
+
 /// The statistics of a step and of its groups.
 type StepStats = (Stats, Vec<GroupStats>);
 
 /// The records of a ring, each with its statistics, oldest step first. Records that no step has written are zeros.
-pub(crate) fn records_in_order<'a>(ring: &'a [u8], decoder: &RecordDecoder) -> Vec<(&'a [u8], StepStats)> {
+pub(crate) fn records_in_order<'a>(ring: &'a [u8], decoder: &RecordDecoder) -> Vec<DecodedRecord<'a>> {
     let records = ring.chunks_exact(decoder.record_size() as usize);
     let capacity = records.len() as u64;
     let mut steps: Vec<_> = records.map(|record| (record, decoder.decode_record(record))).collect();
@@ -145,7 +153,7 @@ impl HostHistory {
 
     /// Stores the step's control block and metric sums as its record, the `recorded`th.
     pub(crate) fn keep(&mut self, record_size: u64, recorded: u64, control: &ControlBlock, metric_sums: &[u8]) {
-        let at = (recorded * record_size % self.ring.len() as u64) as usize;
+        let at = place_of(recorded, record_size, self.ring.len() as u64) as usize;
         let (block, sums) = self.ring[at..at + record_size as usize].split_at_mut(size_of::<ControlBlock>());
         block.copy_from_slice(bytemuck::bytes_of(control));
         sums.copy_from_slice(metric_sums);

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use super::StepPlan;
 #[cfg(feature = "safetensors")]
-use super::check_grad_scale;
+use super::{check_grad_scale, check_momentum};
+#[cfg(feature = "safetensors")]
+use crate::rule;
 use crate::{Error, Schedule};
 
 /// The part of a [`StepPlan`] that steps and setters change. Everything else that the next step depends on lies in the
@@ -45,7 +47,7 @@ pub(crate) struct SavedPlanState {
     #[serde(with = "crate::number")]
     pub(crate) momentum: Option<f64>,
     pub(crate) grad_scale: Option<HostScale>,
-    recorded: u64,
+    pub(crate) recorded: u64,
     has_given_states: bool,
     pub(crate) evaluating: bool,
 }
@@ -184,14 +186,16 @@ impl StepPlan {
     /// The state of a checkpoint, for this optimizer.
     ///
     /// # Errors
-    /// Those of the schedule and of the gradient scale, which a file may hold altered.
+    /// Those of the schedule, of the gradient scale and of [`Optimizer::eval`](crate::Optimizer::eval): a file may hold them
+    /// altered.
     #[cfg(feature = "safetensors")]
     pub(crate) fn loaded_state(&self, saved: &SavedPlanState, keeps_schedule: bool) -> Result<PlanState, Error> {
         let mut state = self.state.clone();
         if let Some(schedule) = saved.schedule.as_ref().filter(|_| !keeps_schedule) {
             schedule.validate()?;
             state.schedule.value.clone_from(schedule);
-            state.momentum.value = saved.momentum;
+            // A file may hold a schedule that cycles the momentum, and no momentum.
+            state.momentum.value = saved.momentum.or(schedule.momentum_value(0)?);
         }
         if state.momentum.is_some() != self.cycles_momentum() {
             let (what, with) = ("a checkpoint whose schedule cycles the momentum", "a schedule that does not");
@@ -212,11 +216,15 @@ impl StepPlan {
         if let Some(HostScale::Value(scale)) = *state.grad_scale {
             check_grad_scale(scale)?;
         }
+        if saved.evaluating {
+            self.auxiliary("eval")?;
+        }
         state.recorded = saved.recorded;
         state.has_given_states.value = saved.has_given_states;
         state.evaluating.value = saved.evaluating;
         if let Some(momentum) = state.momentum() {
-            self.rule.with_cycled_momentum(momentum)?;
+            check_momentum(momentum)?;
+            rule::validate(self.rule.with_cycled_momentum(momentum)?.rule())?;
         }
         Ok(state)
     }

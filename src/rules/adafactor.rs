@@ -169,7 +169,7 @@ impl ScalarState for Adafactor {
     fn update_scalars(&self, scalars: &mut [f32; 4], _: f32, _: [f32; 4], t: u32) {
         let bits = (t as f32).to_bits();
         let mantissa = f32::from_bits((bits & 0x7f_ffff) | 0x3f80_0000);
-        let exponent = (bits >> 23) - 127;
+        let exponent = (bits >> 23).wrapping_sub(127);
         let upper = mantissa >= 1.5;
         let center = if upper { 1.75 } else { 1.25 };
         let distance = (mantissa - center) / center;

@@ -69,7 +69,7 @@ impl Rule for Adagrad {
             move |param, grad, [sum]| {
                 let decayed = grad + step.weight_decay * param;
                 let new_sum = sum + decayed * decayed;
-                let clr = step.lr / (1.0 + (step.t - 1) as f32 * lr_decay);
+                let clr = step.lr / (1.0 + step.t.wrapping_sub(1) as f32 * lr_decay);
                 let mut denom = new_sum.sqrt() + eps;
                 if eps_in_root {
                     denom = (new_sum + eps).sqrt();

@@ -234,7 +234,7 @@ impl Averaging {
         }
         let mut before = weight_sum;
         for _ in 0..self.r {
-            before *= (t - 1) as f32 / t as f32;
+            before *= t.wrapping_sub(1) as f32 / t as f32;
         }
         if new_lr_max > lr_max {
             for _ in 0..self.weight_lr_power {

@@ -26,7 +26,7 @@ impl Kind for Sequential {
         let current = self.milestones.partition_point(|&milestone| milestone <= step);
         for (i, schedule) in self.schedulers[..=current].iter().enumerate().rev() {
             let start = if i == 0 { 0 } else { self.milestones[i - 1] };
-            let last = if i == current { step } else { self.milestones[i] - 1 };
+            let last = if i == current { step } else { self.milestones[i].saturating_sub(1) };
             if let Some(momentum) = schedule.momentum_value(last - start)? {
                 return Ok(Some(momentum));
             }

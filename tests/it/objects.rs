@@ -3,7 +3,7 @@
 use wgpu_optim::wgpu::{self, Buffer, CommandEncoder};
 use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sophia};
 
-use crate::common::{device, device_with, encoder};
+use crate::common::{device, device_with, encoder, finish};
 
 const LEN: usize = 9_001;
 
@@ -131,4 +131,47 @@ fn prepare_compiles_and_binds_all_that_steps_need() {
     assert!(stepped[1] <= 1 && stepped[2..] == [0; 3], "{stepped:?}");
     let short = device::upload(&gpu, &[0.0; 4]);
     assert!(matches!(optimizer.prepare(params, &short), Err(Error::LengthMismatch { what: "grads", .. })));
+}
+
+/// Statistics that nobody awaits leave nothing behind, whether their encoder is submitted or dropped.
+#[test]
+fn dropped_statistics_leave_no_buffers() {
+    const PER_ENCODER: usize = 100;
+    let gpu = gpu();
+    let builder = Optimizer::builder(AdamW::default()).history(2);
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+    let (params, grads) = (&buffers(&gpu, 1)[0], &buffers(&gpu, 1)[0]);
+    let mut recorded = encoder(&gpu);
+    optimizer.step(&mut recorded, params, grads).unwrap();
+    finish(&gpu, &optimizer, recorded);
+    let round = |number: usize| {
+        let mut recorded = encoder(&gpu);
+        for i in 0..PER_ENCODER {
+            match i % 8 {
+                0 => drop(optimizer.history(&mut recorded).unwrap()),
+                _ => drop(optimizer.stats(&mut recorded)),
+            }
+        }
+        if number % 2 == 0 {
+            gpu.queue.submit([recorded.finish()]);
+        }
+        if number % 10 == 0 {
+            gpu.device.poll(wgpu::PollType::Poll).unwrap();
+        }
+    };
+    let rounds = |numbers: std::ops::Range<usize>| {
+        let bytes = allocation_counter::measure(|| {
+            numbers.for_each(round);
+            gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        });
+        (objects(&gpu), bytes.bytes_current)
+    };
+    let (first, _) = rounds(0..2);
+    // What grows by use, grows to its largest.
+    let (warm, _) = rounds(0..100);
+    let (last, bytes) = rounds(0..900);
+    assert_eq!((warm, last), (first, first));
+    assert!(bytes < 90_000, "{bytes} bytes of the host are left by 90,000 futures");
+    let stats = finish(&gpu, &optimizer, encoder(&gpu));
+    assert_eq!(stats.step, 1);
 }

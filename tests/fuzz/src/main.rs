@@ -1,11 +1,16 @@
-//! A differential fuzzer: random optimizers and programs on the device and on the CPU, compared after each call.
+//! Fuzzers. `programs`: random optimizers and programs on the device and on the CPU, compared after each call.
+//! `checkpoint`: files with absurd contents and right checksums. `config`: settings from random JSON.
 //!
-//! `cargo xtask fuzz --seed N --cases N --minutes M`. A failing case is shrunk and printed as a test for `cases.rs`.
+//! `cargo xtask fuzz --target T --seed N --cases N --minutes M`. A failing case is shrunk and printed as a test.
 
 mod case;
 #[cfg(test)]
 mod cases;
+mod configs;
+mod corpus;
+mod files;
 mod generate;
+mod mutate;
 mod numbers;
 mod place;
 mod records;
@@ -17,7 +22,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use case::Case;
 use run::{Machine, Outcome};
@@ -26,8 +33,10 @@ use run::{Machine, Outcome};
 const SHRINK_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
-#[command(name = "cargo xtask fuzz", about = "Compare random optimizers and programs on both engines")]
+#[command(name = "cargo xtask fuzz", about = "Random programs on both engines, random checkpoints, random settings")]
 struct Options {
+    #[arg(long, value_enum, default_value_t = Target::Programs)]
+    target: Target,
     /// The same seed makes the same cases
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -42,6 +51,17 @@ struct Options {
     minutes: f64,
 }
 
+/// The generator of the cases.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    /// Programs on both engines
+    Programs,
+    /// Checkpoints with absurd contents and right checksums, on the CPU
+    Checkpoint,
+    /// Settings from random JSON, on the CPU
+    Config,
+}
+
 /// Counts of a run.
 #[derive(Default)]
 struct Tally {
@@ -53,6 +73,57 @@ struct Tally {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    match options.target {
+        Target::Programs => programs(&options),
+        Target::Checkpoint => on_cpu(&options, corpus::FILES, files::file, files::check, files::shrink),
+        Target::Config => on_cpu(&options, corpus::CONFIGS, configs::config, configs::check, configs::shrink),
+    }
+}
+
+impl Options {
+    /// Numbers of the cases, until the time is over.
+    fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        let (start, limit) = (Instant::now(), Duration::from_secs_f64(60.0 * self.minutes));
+        (self.first..self.first.saturating_add(self.cases)).take_while(move |_| start.elapsed() < limit)
+    }
+}
+
+/// Checks random cases on the CPU. `check` returns whether the case was accepted.
+fn on_cpu<C: Serialize + DeserializeOwned>(
+    options: &Options,
+    corpus: &[&str],
+    make: fn(u64, u64) -> C,
+    check: fn(&C) -> Result<bool, String>,
+    shrink: fn(C) -> C,
+) -> ExitCode {
+    std::panic::set_hook(Box::new(mutate::note_panic));
+    let (start, mut cases, mut accepted) = (Instant::now(), 0u64, 0u64);
+    let mut failures: BTreeMap<String, u64> = BTreeMap::new();
+    let known = corpus.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}")));
+    let random = options.numbers().map(|number| make(options.seed, number));
+    for (number, case) in known.chain(random).enumerate() {
+        cases += 1;
+        match check(&case) {
+            Ok(is_accepted) => accepted += u64::from(is_accepted),
+            Err(failure) => {
+                let count = failures.entry(failure.clone()).or_default();
+                *count += 1;
+                if *count == 1 {
+                    let small = shrink(case);
+                    let json = serde_json::to_string(&small).unwrap_or_default();
+                    println!("case {number} failed: {failure}\nshrunk, it gives {:?}:\n{json}\n", check(&small).err());
+                }
+            }
+        }
+    }
+    println!("{cases} cases in {:.0} s, {accepted} accepted", start.elapsed().as_secs_f64());
+    for (failure, count) in &failures {
+        println!("{count} times: {failure}");
+    }
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn programs(options: &Options) -> ExitCode {
     let mut machine = match Machine::new() {
         Ok(machine) => machine,
         Err(error) => {
@@ -63,12 +134,8 @@ fn main() -> ExitCode {
     // A panic is the outcome of a case, which is printed once.
     std::panic::set_hook(Box::new(|_| ()));
     println!("seed {} on {}", options.seed, machine.describe());
-    let (start, limit) = (Instant::now(), Duration::from_secs_f64(60.0 * options.minutes));
-    let mut tally = Tally::default();
-    for number in options.first..options.first.saturating_add(options.cases) {
-        if start.elapsed() >= limit {
-            break;
-        }
+    let (start, mut tally) = (Instant::now(), Tally::default());
+    for number in options.numbers() {
         if number % generate::CASES_PER_RULE == 0 {
             machine.forget_kernels();
         }
