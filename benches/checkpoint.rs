@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     measure(&name, "load", &mut load, &path, &copy)?;
-    println!("file: {} bytes", saved);
+    println!("file: {saved} bytes");
     Ok(())
 }
 

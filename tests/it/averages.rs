@@ -100,10 +100,14 @@ fn both_engines_follow_torch_and_optax() {
             both.step(grads);
         }
         let trained = both.params();
-        trained.iter().for_each(|found| assert_close(&what, found, &params, 1e-6));
+        for found in &trained {
+            assert_close(&what, found, &params, 1e-6);
+        }
         if let Some(averaged) = averaged {
             both.eval();
-            both.params().iter().for_each(|found| assert_close(&what, found, &averaged, 2e-6));
+            for found in &both.params() {
+                assert_close(&what, found, &averaged, 2e-6);
+            }
             both.train();
             assert_eq!(both.params(), trained, "{what}: eval and train changed the parameters");
         }
@@ -220,17 +224,23 @@ const RULES_WITH_SUMS_FACTORS_AND_SCALARS: [&str; 7] =
 
 #[test]
 fn averages_follow_every_kind_of_rule() {
-    RULES_WITH_SUMS_FACTORS_AND_SCALARS.iter().for_each(|name| the_average_is_that_of_the_parameters(name));
+    for name in RULES_WITH_SUMS_FACTORS_AND_SCALARS {
+        the_average_is_that_of_the_parameters(name);
+    }
 }
 
 #[test]
 fn rules_do_not_notice_averages() {
-    RULES_WITH_SUMS_FACTORS_AND_SCALARS.iter().for_each(|name| an_average_changes_nothing_else(name));
+    for name in RULES_WITH_SUMS_FACTORS_AND_SCALARS {
+        an_average_changes_nothing_else(name);
+    }
 }
 
 #[test]
 fn lookahead_follows_every_kind_of_rule() {
-    RULES_WITH_SUMS_FACTORS_AND_SCALARS.iter().for_each(|name| lookahead_goes_back_part_of_the_way(name));
+    for name in RULES_WITH_SUMS_FACTORS_AND_SCALARS {
+        lookahead_goes_back_part_of_the_way(name);
+    }
 }
 
 /// Both at once, in one dispatch: the average is of the parameters after Lookahead.
@@ -249,7 +259,9 @@ fn the_average_is_taken_after_lookahead() {
                 *expected += weight * (f64::from(*param) - *expected);
             }
         }
-        both.state("average").iter().for_each(|found| assert_close("average", found, &expected, 2e-6));
+        for found in &both.state("average") {
+            assert_close("average", found, &expected, 2e-6);
+        }
         assert!(both.params()[0] == both.params()[1] && both.state("slow")[0] == both.state("slow")[1]);
     }
 }

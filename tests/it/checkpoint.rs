@@ -241,7 +241,7 @@ fn accumulation_goes_on() {
     let builder = rule("adamw").accumulate_gradients();
     let micro_batch = grads(&layout(), 50);
     assert_resumed::<Trainer>("accumulation on the device", &builder, 2, |training| {
-        training.accumulate(&micro_batch, 0.5)
+        training.accumulate(&micro_batch, 0.5);
     });
     assert_resumed::<OnCpu>("accumulation on the CPU", &builder, 2, |training| training.accumulate(&micro_batch, 0.5));
     let (folder, layout) = (folder(), layout());
@@ -656,23 +656,25 @@ fn a_lost_device_leaves_the_last_file() {
     assert_eq!(Training::step(&mut rebuilt, &grads(&layout, 4)).step, 2);
 }
 
+/// A disk with that much space.
+struct Full(usize);
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Folders that are missing, and disks that are full.
 #[test]
 fn a_file_that_cannot_be_written_is_an_error() {
     let training = OnCpu::new(&rule("adam"), &layout(), &grads(&layout(), 1));
     let error = training.save(Path::new("no/such/folder/saved")).unwrap_err();
     assert!(matches!(&error, CheckpointError::Io { path, .. } if path.ends_with("saved")), "{error:?}");
-    struct Full(usize);
-    impl std::io::Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let on_device = <Trainer as Training>::new(&rule("adam"), &layout(), &grads(&layout(), 1));
     for bytes in [0, 10, 3_000, 100_000] {
         let error = training.optimizer.save_to(Full(bytes), Some(&training.params)).unwrap_err();

@@ -96,7 +96,7 @@ pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan, saving: &Saving) -> Re
     let total = plan.total_steps();
     let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template("{bar:25} {pos}/{len} {msg}")?);
     let mut history = History::default();
-    let mut step = plan.done;
+    let mut step: u64 = plan.done;
     if step >= total {
         saving.save(engine)?;
         history.test.push((step, engine.evaluate()?));
@@ -112,7 +112,7 @@ pub(crate) fn train(engine: &mut dyn Engine, plan: &Plan, saving: &Saving) -> Re
         for batch in step as usize % count..count {
             step += 1;
             let last = step == total || batch + 1 == count || saving.is_interrupted();
-            engine.step(batch, last || step % REPORT_EVERY == 0)?;
+            engine.step(batch, last || step.is_multiple_of(REPORT_EVERY))?;
             for report in engine.reports(last)? {
                 let point = TrainPoint::new(&report);
                 score.add(&point.score);
