@@ -39,7 +39,7 @@ fn settings_that_failed_once_are_refused_or_built() {
 fn random_files_are_refused_or_loaded() {
     let loaded = (0..1_500).filter(|&number| {
         let file = files::file(1, number);
-        files::check(&file).unwrap_or_else(|failure| panic!("{failure}: {:?}", files::shrink(file)))
+        files::check(&file).unwrap_or_else(|failure| panic!("{failure}: {:?}", files::shrink(&file)))
     });
     assert!(loaded.count() > 200, "too few files are loaded");
 }
@@ -48,7 +48,7 @@ fn random_files_are_refused_or_loaded() {
 fn random_settings_are_refused_or_built() {
     let built = (0..3_000).filter(|&number| {
         let config = configs::config(1, number);
-        configs::check(&config).unwrap_or_else(|failure| panic!("{failure}: {:?}", configs::shrink(config)))
+        configs::check(&config).unwrap_or_else(|failure| panic!("{failure}: {:?}", configs::shrink(&config)))
     });
     assert!(built.count() > 600, "too few settings are built");
 }
@@ -73,6 +73,8 @@ fn refused(file: &File) -> CheckpointError {
     loaded.unwrap_err()
 }
 
+type IsExpected<'a> = &'a dyn Fn(&CheckpointError) -> bool;
+
 #[test]
 fn altered_headers_are_refused_by_typed_errors() {
     let is_hyperparameter =
@@ -81,7 +83,7 @@ fn altered_headers_are_refused_by_typed_errors() {
         |error: &CheckpointError| matches!(error, CheckpointError::Optimizer(Error::Unsupported { .. }));
     let is_no_checkpoint = |error: &CheckpointError| matches!(error, CheckpointError::NotACheckpoint { .. });
     let cycle = json!({"name": "one_cycle", "max_lr": 1, "total_steps": 9});
-    let cases: &[(&str, u32, Edit, &dyn Fn(&CheckpointError) -> bool)] = &[
+    let cases: &[(&str, u32, Edit, IsExpected)] = &[
         ("sgd", 2, set("/state/momentum", json!(5)), &is_hyperparameter),
         ("sgd", 2, set("/state/momentum", json!(-0.0)), &is_hyperparameter),
         ("adamw", 2, set("/state/momentum", json!(1)), &is_hyperparameter),
@@ -102,12 +104,6 @@ fn altered_headers_are_refused_by_typed_errors() {
         ("adamw", 0, Edit::Huge, &|error| matches!(error, CheckpointError::Length { expected: u64::MAX, .. })),
         ("adamw", 0, Edit::Length(100_000_000), &|error| matches!(error, CheckpointError::Length { .. })),
         ("adamw", 0, Edit::Length(u64::MAX), &is_no_checkpoint),
-        (
-            "adafactor",
-            0,
-            Edit::Drop("scalar_states".to_owned()),
-            &|error| matches!(error, CheckpointError::Tensors { missing, .. } if *missing == ["scalar_states"]),
-        ),
         ("adafactor", 0, Edit::Shape("scalar_states".to_owned(), vec![9]), &|error| {
             matches!(error, CheckpointError::Shape { .. })
         }),

@@ -152,10 +152,10 @@ fn dropped_statistics_leave_no_buffers() {
                 _ => drop(optimizer.stats(&mut recorded)),
             }
         }
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             gpu.queue.submit([recorded.finish()]);
         }
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             gpu.device.poll(wgpu::PollType::Poll).unwrap();
         }
     };

@@ -66,7 +66,7 @@ pub fn check(config: &Config) -> Result<bool, String> {
 }
 
 /// The smallest configuration that still fails, by leaving out settings.
-pub fn shrink(config: Config) -> Config {
+pub fn shrink(config: &Config) -> Config {
     let smaller = |gone: &[String]| {
         let mut value = config.0.clone();
         for place in gone {

@@ -174,7 +174,7 @@ pub fn check(file: &File) -> Result<bool, String> {
 }
 
 /// The fewest edits that still fail.
-pub fn shrink(file: File) -> File {
+pub fn shrink(file: &File) -> File {
     let with = |edits: &[Edit]| File { edits: edits.to_vec(), ..file.clone() };
     with(&fewest(file.edits.clone(), |edits| check(&with(edits)).is_err()))
 }

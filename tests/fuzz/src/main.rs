@@ -94,7 +94,7 @@ fn on_cpu<C: Serialize + DeserializeOwned>(
     corpus: &[&str],
     make: fn(u64, u64) -> C,
     check: fn(&C) -> Result<bool, String>,
-    shrink: fn(C) -> C,
+    shrink: fn(&C) -> C,
 ) -> ExitCode {
     std::panic::set_hook(Box::new(mutate::note_panic));
     let (start, mut cases, mut accepted) = (Instant::now(), 0u64, 0u64);
@@ -109,7 +109,7 @@ fn on_cpu<C: Serialize + DeserializeOwned>(
                 let count = failures.entry(failure.clone()).or_default();
                 *count += 1;
                 if *count == 1 {
-                    let small = shrink(case);
+                    let small = shrink(&case);
                     let json = serde_json::to_string(&small).unwrap_or_default();
                     println!("case {number} failed: {failure}\nshrunk, it gives {:?}:\n{json}\n", check(&small).err());
                 }

@@ -106,7 +106,7 @@ pub fn change(rng: &mut StdRng, of: &Value) -> Change {
             fields.insert("added".to_owned(), odd(rng));
             Value::Object(fields)
         }
-        (3, Value::Object(_)) if old.get("lr").is_some() => nested(rng, old, 1),
+        (3, Value::Object(_)) if old.get("lr").is_some() => nested(rng, &old, 1),
         (_, Value::Object(fields)) if fields.contains_key("name") => pick(rng, &schedules()),
         _ => odd(rng),
     };
@@ -114,14 +114,14 @@ pub fn change(rng: &mut StdRng, of: &Value) -> Change {
 }
 
 /// A schedule inside of others.
-fn nested(rng: &mut StdRng, schedule: Value, depth: u32) -> Value {
+fn nested(rng: &mut StdRng, schedule: &Value, depth: u32) -> Value {
     let steps = odd(rng);
     let outer = match rng.random_range(0..3) {
         0 => json!({"name": "warmup", "schedule": schedule, "warmup_steps": steps}),
         1 => json!({"name": "sequential", "schedulers": [schedule, pick(rng, &schedules())], "milestones": [steps]}),
         _ => json!({"name": "chained", "schedulers": [schedule, pick(rng, &schedules())]}),
     };
-    if depth < 4 && chance(rng, 0.5) { nested(rng, outer, depth + 1) } else { outer }
+    if depth < 4 && chance(rng, 0.5) { nested(rng, &outer, depth + 1) } else { outer }
 }
 
 /// Makes a change. One whose place is gone changes nothing.
