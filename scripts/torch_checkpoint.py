@@ -21,6 +21,7 @@ Tensors are f32; all parameters have done the same number of steps.
 import argparse
 import json
 import math
+import os
 import zlib
 
 import numpy
@@ -62,6 +63,8 @@ def write(path, rule, state_dict, parameters, names, steps=None):
     if len(counts) > 1:
         raise ValueError(f"parameters have done different numbers of steps: {sorted(counts)}")
     step = int(counts.pop()) if counts else (steps or 0)
+    if rule != "sgd" and 0 < len(states) < len(names):
+        raise ValueError(f"{len(names) - len(states)} parameters have not done a step yet: step all of them first")
     tensors = {f"params/{name}": floats(parameters[name]) for name in names}
     defaults = {"momentum_buffer": 0.0, "sum": groups[0].get("initial_accumulator_value", 0.0)}
     for state in state_names(rule, groups[0], states):
@@ -124,9 +127,13 @@ def read(path, template, parameters, names):
     groups, states = [dict(group) for group in template["param_groups"]], {}
     schedule = header["state"]["schedule"] or {}
     if schedule.get("name") == "constant":
-        scale = schedule["lr"] / groups[0]["lr"]
+        scale = schedule["lr"] / groups[0]["lr"] if groups[0]["lr"] else 1.0
         for group in groups:
             group["lr"] *= scale
+    expected = {kind for kind in state_names(rule, groups[0], {}) if rule != "adafactor"}
+    of_file = {name.split("/")[1] for name in tensors if name.startswith("states/")}
+    if not expected <= of_file:
+        raise ValueError(f"the template keeps states that the checkpoint lacks: {sorted(expected - of_file)}")
     for i, name in enumerate(names):
         shape, state = tuple(parameters[name].shape), {}
         for entry, values in tensors.items():
@@ -198,11 +205,14 @@ def write_file(path, header, tensors):
     text += b" " * (-len(text) % 8)
     first = len(text).to_bytes(8, "little") + text
     checksums = [zlib.crc32(first)] + [zlib.crc32(values.tobytes()) for values in tensors.values()]
-    with open(path, "wb") as file:
+    # An interruption leaves an older file as it is.
+    part = f"{path}.part"
+    with open(part, "wb") as file:
         file.write(first)
         for values in tensors.values():
             file.write(values.tobytes())
         file.write(numpy.array(checksums, "<u4").tobytes())
+    os.replace(part, path)
 
 
 def read_file(path):

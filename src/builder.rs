@@ -65,14 +65,15 @@ impl OptimizerBuilder {
     }
 
     /// Puts [`Lookahead`] around the rule: after every k steps the parameters go back part of the way. Clipping comes before,
-    /// an average after it. Default: none.
+    /// an average after it. A checkpoint without Lookahead cannot be continued with it. Default: none.
     pub fn lookahead(mut self, lookahead: Lookahead) -> Self {
         self.settings.lookahead = Some(lookahead);
         self
     }
 
     /// Averages the parameters after each step, in the same dispatch: [`Ema`](crate::Ema) or [`Swa`](crate::Swa).
-    /// `eval` puts the average into the parameters, `train` restores them. Default: none.
+    /// `eval` puts the average into the parameters, `train` restores them. A frozen element has no average. A checkpoint
+    /// without an average cannot be continued with one. Default: none.
     ///
     /// ```
     /// use wgpu_optim::{Ema, Layout, Optimizer, Sgd};
@@ -153,7 +154,7 @@ impl OptimizerBuilder {
     }
 
     /// Sets how many bytes a checkpoint moves between device and host at a time; 4 or more, at most as many as a buffer may
-    /// have. Saving keeps two of these windows on the host, loading three. Default: 16 MiB.
+    /// have. Saving keeps two of these windows on the host, loading three; browsers stage a whole file. Default: 16 MiB.
     #[cfg(feature = "safetensors")]
     pub fn checkpoint_window(mut self, bytes: u64) -> Self {
         self.options.checkpoint_window = bytes;

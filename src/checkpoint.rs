@@ -33,14 +33,15 @@
 //! | `accumulated/NAME` | the weighted sum of gradients since the last step |
 //! | `states/STATE/NAME` | a state; factors have the shape of their rows or columns |
 //! | `row_means/NAME` | mean of the row factors of each matrix |
-//! | `segment_states/NAME`, `segment_sums/NAME` | four numbers per tensor, unit or group; the name is empty for all elements |
+//! | `segment_states/NAME`, `segment_sums/NAME` | four numbers per tensor, unit or group; without a name for all elements |
 //! | `scalar_states` | the numbers that the rule stores once |
 //! | `bias_corrections` | 1 - βᵗ of the last step, then of the next, for up to four betas |
 //! | `norms` | the last norms of clipping at a percentile, oldest first |
 //! | `metric_sums`, `history` | u32: records of the last steps, oldest first |
 //! | `checksums` | u32: CRC-32 of the header, then of every tensor in the order of the file |
 //!
-//! The metadata's key `wgpu-optim` holds the rest as JSON: settings, schedule, counts of steps, statistics.
+//! The metadata's key `wgpu-optim` holds the rest as JSON: settings, schedule, counts of steps, statistics. A
+//! [`ReduceLROnPlateau`](crate::schedule::ReduceLROnPlateau) is the program's: it serializes itself.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

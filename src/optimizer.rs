@@ -176,7 +176,8 @@ impl Optimizer {
     }
 
     /// Compiles the kernels, and binds these buffers, for steps and auxiliary updates: the first step then takes no longer
-    /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded.
+    /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded. With
+    /// an accumulator, `grads` are those of [`Optimizer::step`] in f32, and accumulation compiles when it is first recorded.
     ///
     /// # Errors
     /// The errors of [`Optimizer::step`] about buffers.

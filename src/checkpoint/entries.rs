@@ -28,10 +28,10 @@ pub(crate) enum Place {
     FactorMeans,
     /// Four numbers per segment.
     SegmentStates,
-    /// Likewise.
+    /// Four sums per segment.
     SegmentSums,
     ScalarStates,
-    /// Of the last step, then of the next.
+    /// Four numbers of the last step, then of the next.
     BiasCorrections,
     /// The last norms of clipping at a percentile, oldest first.
     Norms,
@@ -42,11 +42,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Whether a program may lack it, or have it in another shape: it then begins anew.
+    /// Whether a file may lack it, or have it in another shape. A step computes it anew, or it begins as in a new optimizer.
     pub(super) fn is_optional(self) -> bool {
         matches!(
             self,
-            Self::FactorMeans
+            Self::Accumulated
+                | Self::FactorMeans
                 | Self::SegmentSums
                 | Self::BiasCorrections
                 | Self::Norms
@@ -134,33 +135,34 @@ pub(crate) fn bulk_entries(
         for (prefix, place) in places.into_iter().flatten() {
             entries.extend(segments.iter().map(|(name, range)| {
                 let range = 4 * range.start..4 * range.end;
-                Entry::new(format!("{prefix}/{name}"), &[range.len() / 4, 4], place, range)
+                let name = name.as_ref().map_or_else(|| prefix.to_owned(), |name| format!("{prefix}/{name}"));
+                Entry::new(name, &[range.len() / 4, 4], place, range)
             }));
         }
     }
     entries
 }
 
-/// Name and numbers of the segments of each tensor, of each group, or of all elements.
-fn segments(plan: &StepPlan, by: ReduceBy, name_of: impl Fn(&str) -> String) -> Vec<(String, Range<usize>)> {
+/// Name and numbers of the segments of each tensor, or of each group. All elements, and those without a group, have no name.
+fn segments(plan: &StepPlan, by: ReduceBy, name_of: impl Fn(&str) -> String) -> Vec<(Option<String>, Range<usize>)> {
     let (layout, mut first) = (&plan.layout, 0);
     let mut next = |count: usize| {
         first += count;
         first - count..first
     };
     match by {
-        ReduceBy::Tensor => layout.tensors().iter().map(|tensor| (name_of(tensor.name()), next(1))).collect(),
+        ReduceBy::Tensor => layout.tensors().iter().map(|tensor| (Some(name_of(tensor.name())), next(1))).collect(),
         ReduceBy::Unit => {
             let tensors = layout.tensors().iter();
             let units = |shape: &[usize]| if let [units, _, ..] = shape { *units } else { 1 };
-            tensors.map(|tensor| (name_of(tensor.name()), next(units(tensor.shape())))).collect()
+            tensors.map(|tensor| (Some(name_of(tensor.name())), next(units(tensor.shape())))).collect()
         }
         ReduceBy::Group => {
             let count = plan.segments.as_ref().map_or(0, crate::segments::Segments::count);
             // The last segment holds the elements without a group, if there are any.
-            let names = layout.groups().iter().cloned().chain([String::new()]).take(count);
+            let names = layout.groups().iter().cloned().map(Some).chain([None]).take(count);
             names.map(|name| (name, next(1))).collect()
         }
-        ReduceBy::All => vec![(String::new(), next(1))],
+        ReduceBy::All => vec![(None, next(1))],
     }
 }

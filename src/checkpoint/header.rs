@@ -40,7 +40,7 @@ fn not_a_checkpoint(problem: impl std::fmt::Display) -> CheckpointError {
 impl Header {
     /// The header of an optimizer with that state.
     pub(crate) fn new(plan: &StepPlan, state: &PlanState, stats: Stats) -> Self {
-        Self { format: FORMAT, settings: settings(plan), state: state.saved(), stats }
+        Self { format: FORMAT, settings: settings(plan, &HashMap::new()), state: state.saved(), stats }
     }
 
     /// The bytes of a file before its tensors.

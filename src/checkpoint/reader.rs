@@ -167,7 +167,7 @@ impl<R: Read + Seek> Checkpoint<R> {
 
     /// The differences of settings that an optimizer can continue with.
     fn differences(&self, plan: &StepPlan, options: &LoadOptions) -> Result<Vec<Difference>, CheckpointError> {
-        let program = settings(plan);
+        let program = settings(plan, &options.renamed);
         let name = |settings: &Map<String, Value>| match settings.get("rule").and_then(|rule| rule.get("name")) {
             Some(Value::String(name)) => name.clone(),
             _ => "none".to_owned(),
@@ -181,7 +181,9 @@ impl<R: Read + Seek> Checkpoint<R> {
                 remedy: "states of one rule mean nothing to another; build the optimizer with the file's rule",
             });
         }
-        let mut differences = differences(&with_all_options(&self.header.settings), &program);
+        let file = with_all_options(&self.header.settings);
+        let mut differences = differences(&file, &program);
+        check_transforms(plan, &file, &differences)?;
         // Learning rates are the schedule's.
         differences.retain(|difference| difference.setting != "rule.lr");
         let (file, program) = (&self.header.state.schedule, &*plan.state.schedule);
@@ -203,7 +205,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         let names: HashSet<&str> = expected.iter().map(|entry| entry.name.as_str()).collect();
         // A program that wants no parameters leaves those of the file alone.
         let concerns = |name: &str| {
-            let is_needed = ["states/", "training_params/", "segment_states/"];
+            let is_needed = ["states/", "training_params/", "segment_states"];
             is_needed.iter().any(|prefix| name.starts_with(prefix)) || wants_params && name.starts_with("params/")
         };
         let unknown = self.names.iter().filter(|name| concerns(name) && !names.contains(name.as_str()));
@@ -325,6 +327,32 @@ fn check_dtype(entry: &Entry, info: &TensorInfo) -> Result<(), CheckpointError> 
     }
     let problem = format!("its tensor {:?} is {:?} in place of {expected:?}", entry.name, info.dtype);
     Err(CheckpointError::NotACheckpoint { problem })
+}
+
+/// Refuses files whose states of transforms mean something else in the program.
+fn check_transforms(
+    plan: &StepPlan,
+    file: &Map<String, Value>,
+    differences: &[Difference],
+) -> Result<(), CheckpointError> {
+    let was_debiased = file.get("average").and_then(|average| average.get("debiased")) == Some(&Value::Bool(true));
+    let is_debiased = plan.rule.average_correction().is_some();
+    // Elements that were frozen have no average and no slow weights.
+    let was_frozen = |difference: &&Difference| {
+        let concerns_groups = ["groups", "members"].iter().any(|setting| difference.setting.starts_with(setting));
+        concerns_groups && !plan.rule.transform_states().is_empty()
+    };
+    let weighs_otherwise =
+        |difference: &&Difference| difference.setting.starts_with("average") && (was_debiased || is_debiased);
+    match differences.iter().find(|difference| was_frozen(difference) || weighs_otherwise(difference)) {
+        None => Ok(()),
+        Some(Difference { setting, file, program }) => Err(CheckpointError::Mismatch {
+            what: "other options around the rule",
+            file: format!("{setting} = {file}"),
+            program: program.clone(),
+            remedy: "the states of an average and of Lookahead fit only the groups and the debiased average of the file",
+        }),
+    }
 }
 
 /// Names in the order of the file, the checksums last; the tensors by their names.

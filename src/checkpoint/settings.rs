@@ -1,6 +1,6 @@
 //! The settings of an optimizer as a file holds them, and how those of a program differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,11 +14,11 @@ use crate::layout::Member;
 use crate::plan::{PlanSettings, StepPlan};
 use crate::rule::{Rule, RuleSpec};
 
-/// The settings of an optimizer, without its schedule, as JSON.
-pub(crate) fn settings(plan: &StepPlan) -> Map<String, Value> {
+/// The settings of an optimizer, without its schedule, as JSON. `renamed` maps names of the program to names of the file.
+pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Map<String, Value> {
     let settings = &plan.settings;
     let groups = settings.groups.iter().map(|(name, options)| (name.clone(), group_options(options)));
-    let members: Map<String, Value> = if plan.layout.groups().is_empty() { Map::new() } else { members(plan) };
+    let members: Map<String, Value> = if plan.layout.groups().is_empty() { Map::new() } else { members(plan, renamed) };
     [
         ("rule", rule(&*settings.rule)),
         ("clip", json(&settings.clip)),
@@ -117,7 +117,7 @@ fn group_options(options: &GroupOptions) -> Value {
 }
 
 /// Runs of elements of one group, for each tensor that has any: length and group.
-fn members(plan: &StepPlan) -> Map<String, Value> {
+fn members(plan: &StepPlan, renamed: &HashMap<String, String>) -> Map<String, Value> {
     let (layout, mut members) = (&plan.layout, Map::new());
     for tensor in layout.tensors() {
         let range = tensor.range();
@@ -136,7 +136,8 @@ fn members(plan: &StepPlan) -> Map<String, Value> {
             }
         }
         if runs.iter().any(|(_, group)| group.is_some()) {
-            members.insert(tensor.name().to_owned(), json(&runs));
+            let name = renamed.get(tensor.name()).map_or(tensor.name(), String::as_str);
+            members.insert(name.to_owned(), json(&runs));
         }
     }
     members

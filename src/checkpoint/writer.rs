@@ -62,7 +62,7 @@ impl<W: Write> Writer<W> {
 
 /// Age of a temporary file that no process writes any more.
 #[cfg(not(target_arch = "wasm32"))]
-const ABANDONED: std::time::Duration = std::time::Duration::from_secs(60);
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Writes a file by way of a temporary file beside it. An error or an interruption leaves an older file as it is. Removes
 /// temporary files that earlier interruptions left.
@@ -105,7 +105,9 @@ fn remove_abandoned(folder: &Path, prefix: &str) {
     let Ok(files) = std::fs::read_dir(folder) else { return };
     for file in files.flatten() {
         let name = file.file_name();
-        let is_temporary = name.to_str().is_some_and(|name| name.starts_with(prefix) && name.ends_with(SUFFIX));
+        let random = name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(SUFFIX));
+        // As many letters as `tempfile` appends.
+        let is_temporary = random.is_some_and(|random| random.len() == 6 && random.chars().all(char::is_alphanumeric));
         let modified = file.metadata().and_then(|metadata| metadata.modified());
         let age = modified.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
         if is_temporary && age > ABANDONED {

@@ -108,6 +108,8 @@ impl CpuOptimizer {
         if *state.evaluating {
             self.state.training_params.resize(self.plan.layout.len(), 0.0);
         }
+        // A file without an accumulator has no sum.
+        self.state.accumulated.fill(0.0);
         for part in &parts {
             let (place, mut start) = (part.entry.place, part.entry.range.start);
             checkpoint.read(part, WINDOW, |bytes| {

@@ -61,6 +61,7 @@ impl ControlBlock {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub(crate) struct StepHead {
+    /// The learning rate; for accumulation, the weight.
     pub(crate) lr: f32,
     pub(crate) inv_scale: f32,
     /// Maximum norm; for clipping at a percentile, the fraction.

@@ -17,6 +17,10 @@ pub(crate) fn update_single_pass(
     block.step = block.step.wrapping_add(1);
     block.lr = head.lr;
     block.findings = 0;
+    // A loaded block may come from steps that clip and skip.
+    block.clip_coef = 1.0;
+    block.consecutive_skipped = 0;
+    block.stopped = 0;
     block.first_nonfinite = [NONE; 2];
     rule.update_scalars(&mut block.scalar_state, head.lr, block.bias_correction, block.step);
     StepContext::new(block, head, [head.inv_scale, 1.0], 1)

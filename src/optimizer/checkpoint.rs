@@ -7,7 +7,7 @@ use std::path::Path;
 
 use wgpu::{Buffer, BufferUsages};
 
-use super::checkpoint_source::{SnapshotSource, Source};
+use super::checkpoint_source::{SavingContext, Source};
 use super::{Optimizer, Snapshot};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::checkpoint::replace_file;
@@ -81,6 +81,12 @@ impl Optimizer {
         if *state.evaluating && self.training_params.is_empty() {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
+        // A file without an accumulator has no sum.
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for range in &self.accumulated {
+            encoder.clear_buffer(&range.buffer, 0, None);
+        }
+        self.queue.submit([encoder.finish()]);
         let (source, transfer, mut written) = (self.source(params.as_deref()), self.transfer(), None);
         for part in &parts {
             let mut targets = source.bytes_of(&self.plan, &part.entry).into_iter();
@@ -155,9 +161,9 @@ impl Optimizer {
         }
     }
 
-    pub(super) fn snapshot_source(&self) -> SnapshotSource {
+    pub(super) fn saving_context(&self) -> SavingContext {
         let Transfer { device, queue, window } = self.transfer();
-        SnapshotSource { device: device.clone(), queue: queue.clone(), plan: self.plan.clone(), window }
+        SavingContext { device: device.clone(), queue: queue.clone(), plan: self.plan.clone(), window }
     }
 }
 
@@ -171,7 +177,7 @@ impl Snapshot {
     /// [`Error::SnapshotDropped`] if the encoder was dropped.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
-        replace_file(path.as_ref(), |file| block_on(&self.source.device, self.save_to(file)))
+        replace_file(path.as_ref(), |file| block_on(&self.saving.device, self.save_to(file)))
     }
 
     /// As [`Snapshot::save`], into a stream. The device must be polled while the future is pending; browsers do that by
@@ -183,7 +189,7 @@ impl Snapshot {
         if self.submission.was_dropped() {
             return Err(Error::SnapshotDropped.into());
         }
-        let SnapshotSource { device, queue, plan, window } = &self.source;
+        let SavingContext { device, queue, plan, window } = &self.saving;
         let mut host = self.host.clone();
         self.calls.undo_dropped(&mut host);
         let source = Source {

@@ -23,7 +23,7 @@ pub(super) struct Source<'a> {
 
 /// The parts of an optimizer that its snapshots need to be saved without it.
 #[derive(Debug)]
-pub(super) struct SnapshotSource {
+pub(super) struct SavingContext {
     pub(super) device: Device,
     pub(super) queue: Queue,
     pub(super) plan: StepPlan,

@@ -17,7 +17,8 @@ impl Optimizer {
     /// with `steps` 0. A first step would set SGD's momentum buffer to the gradient. Write the states
     /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
     /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
-    /// stay as they are. The history begins anew: it orders steps by their number.
+    /// stay as they are. The history begins anew: it orders steps by their number. An average that is not debiased equals
+    /// the parameters after step 1; later, states `average` and `slow` are those that the program writes.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] for more steps; nothing has changed then.

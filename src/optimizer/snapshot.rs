@@ -2,7 +2,7 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
 #[cfg(feature = "safetensors")]
-use super::checkpoint_source::SnapshotSource;
+use super::checkpoint_source::SavingContext;
 use crate::gpu::{
     BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges,
     state_ranges,
@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub(super) training_params: Vec<BufferRange>,
     pub(super) accumulated: Vec<BufferRange>,
     #[cfg(feature = "safetensors")]
-    pub(super) source: SnapshotSource,
+    pub(super) saving: SavingContext,
 }
 
 impl Optimizer {
@@ -72,7 +72,7 @@ impl Optimizer {
             flag,
             params,
             #[cfg(feature = "safetensors")]
-            source: self.snapshot_source(),
+            saving: self.saving_context(),
         })
     }
 

@@ -252,10 +252,49 @@ fn accumulation_goes_on() {
     let mut resumed = OnCpu::new(&builder, &layout, &grads(&layout, 2));
     resumed.accumulate(&micro_batch, 7.0);
     let _ = resumed.load(&path, &LoadOptions::default()).unwrap();
+    // Both engines add no more: the sum is all that the step has.
+    let mut on_device = <Trainer as Training>::new(&builder, &layout, &grads(&layout, 2));
+    on_device.accumulate(&micro_batch, 7.0);
+    let _ = on_device.load(&path, &LoadOptions::default()).unwrap();
     for training in [&mut training, &mut resumed] {
         training.optimizer.step_accumulated(&mut training.params).unwrap();
     }
     assert!(training.all() == resumed.all());
+    let mut recorded = encoder(on_device.gpu);
+    on_device.optimizer.step_accumulated(&mut recorded, &on_device.params).unwrap();
+    on_device.gpu.queue.submit([recorded.finish()]);
+    assert_eq!(on_device.params(), training.params);
+    // A file without a sum leaves none.
+    let without = path.with_extension("without");
+    let other = OnCpu::new(&rule("adamw"), &layout, &grads(&layout, 1));
+    other.save(&without).unwrap();
+    on_device.accumulate(&micro_batch, 7.0);
+    let loaded = on_device.load(&without, &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.differences.len(), 1, "{:?}", loaded.differences);
+    let mut straight = OnCpu::new(&builder, &layout, &grads(&layout, 1));
+    straight.optimizer.step_accumulated(&mut straight.params).unwrap();
+    let mut recorded = encoder(on_device.gpu);
+    on_device.optimizer.step_accumulated(&mut recorded, &on_device.params).unwrap();
+    on_device.gpu.queue.submit([recorded.finish()]);
+    assert_eq!(on_device.params(), straight.params);
+}
+
+/// States of transforms that mean something else in the program are refused.
+#[test]
+fn averages_of_other_groups_and_weights_are_refused() {
+    let frozen = rule("sgd").average(Ema::new(0.9)).group("own", GroupOptions::default().frozen());
+    let (_folder, path) = saved::<OnCpu>(&frozen, &layout());
+    let thawed = rule("sgd").average(Ema::new(0.9));
+    let refused = |error: &CheckpointError| matches!(error, CheckpointError::Mismatch { .. });
+    assert_refused(&thawed, &layout(), &path, &LoadOptions::default(), refused);
+    let debiased = |decay| rule("sgd").average(Ema::new(decay).debiased());
+    let (_folder, path) = saved::<OnCpu>(&debiased(0.9), &layout());
+    assert_refused(&debiased(0.99), &layout(), &path, &LoadOptions::default(), refused);
+    assert_refused(&rule("sgd").average(Ema::new(0.9)), &layout(), &path, &LoadOptions::default(), refused);
+    // Other weights of an average without a bias are another setting.
+    let (_folder, path) = saved::<OnCpu>(&rule("sgd").average(Ema::new(0.9)), &layout());
+    let mut resumed = OnCpu::new(&rule("sgd").average(Ema::new(0.99)), &layout(), &grads(&layout(), 2));
+    assert_eq!(resumed.load(&path, &LoadOptions::default()).unwrap().differences.len(), 1);
 }
 
 #[test]

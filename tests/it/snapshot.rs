@@ -133,6 +133,31 @@ fn assert_undone_on_both(what: &str, builder: &OptimizerBuilder) {
     }
 }
 
+/// A snapshot holds the accumulator.
+#[test]
+fn accumulated_gradients_are_restored() {
+    let layout = Layout::flat(300).unwrap();
+    let mut training = Trainer::new(device::gpu(), rule("sgd").accumulate_gradients(), &layout, &random(1, 300));
+    let accumulate = |training: &mut Trainer<'_>, weight: f32| {
+        let mut recorded = encoder(training.gpu);
+        training.optimizer.accumulate(&mut recorded, &training.grads, weight).unwrap();
+        training.gpu.queue.submit([recorded.finish()]);
+    };
+    training.gpu.queue.write_buffer(&training.grads, 0, bytemuck::cast_slice(&[1.0f32; 300]));
+    accumulate(&mut training, 0.5);
+    let mut recorded = encoder(training.gpu);
+    let snapshot = training.optimizer.snapshot(&mut recorded, &training.params).unwrap();
+    training.gpu.queue.submit([recorded.finish()]);
+    accumulate(&mut training, 8.0);
+    let mut recorded = encoder(training.gpu);
+    training.optimizer.restore(&mut recorded, &training.params, &snapshot).unwrap();
+    training.optimizer.step_accumulated(&mut recorded, &training.params).unwrap();
+    training.gpu.queue.submit([recorded.finish()]);
+    let lr = Sgd::default().lr as f32;
+    let expected: Vec<f32> = random(1, 300).into_iter().map(|param| param - lr * 0.5).collect();
+    assert_eq!(training.params(), expected);
+}
+
 fn nothing_is_left_of_what_came_after_a_snapshot(name: &str) {
     let own = GroupOptions::default().with_schedule(Exponential::new(0.25, 0.5));
     let builder = rule(name).schedule(Schedule::warmup_cosine(0.125, 2, 20)).group("own", own);
