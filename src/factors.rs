@@ -151,6 +151,7 @@ impl Factors {
     }
 
     /// The factors of a tensor of that shape: state, shape, and range among all factors.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn states_of(&self, tensor: usize, shape: &[usize]) -> Vec<(&'static str, Vec<usize>, Range<usize>)> {
         let [rows, columns] = [0, 1].map(|axis| self.axes[2 * tensor + axis]);
         let state = |axis: &Axis, shape: Vec<usize>| {
@@ -167,6 +168,7 @@ impl Factors {
     }
 
     /// The means of the row factors of a tensor of that shape: shape, and range among all means.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn means_of(&self, tensor: usize, shape: &[usize]) -> (Vec<usize>, Range<usize>) {
         let first = self.axes[2 * tensor].first_matrix;
         let end = self.axes.get(2 * tensor + 2).map_or(self.matrices, |next| next.first_matrix);
@@ -205,6 +207,7 @@ impl Factors {
     }
 
     /// Bytes of the values and of the means in the device's table.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn table_bytes(&self) -> [Range<u64>; 2] {
         let first = HEADER + AXIS * self.axes.len();
         let ends = [first, first + self.lines, first + self.lines + self.matrices].map(|word| 4 * word as u64);
