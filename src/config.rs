@@ -1,3 +1,4 @@
+#[cfg(feature = "safetensors")]
 use std::any::Any;
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ macro_rules! config {
             }
 
             /// The configuration of a built-in rule; `None` for other rules.
+            #[cfg(feature = "safetensors")]
             pub(crate) fn of(rule: &dyn Rule) -> Option<Self> {
                 let rule: &dyn Any = rule;
                 $($(

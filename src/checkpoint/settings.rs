@@ -28,7 +28,7 @@ pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Ma
         ("max_consecutive_skips", json(&settings.max_consecutive_skips)),
         ("history", json(&settings.history)),
         ("grad_dtype", json(&settings.grad_dtype)),
-        ("accumulates", json(&settings.accumulates)),
+        ("accumulates", json(&settings.accumulates.then_some(true))),
         ("groups", Value::Object(groups.collect())),
         ("members", Value::Object(members)),
     ]
@@ -155,7 +155,8 @@ fn add_differences(path: &str, file: &Map<String, Value>, program: &Map<String, 
     names.sort_unstable();
     names.dedup();
     for name in names {
-        let (file, program) = (file.get(name), program.get(name));
+        // An option that a file lacks is not in use.
+        let [file, program] = [file, program].map(|settings| settings.get(name).filter(|value| !value.is_null()));
         let setting = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match (file, program) {
             (Some(Value::Object(file)), Some(Value::Object(program))) => {

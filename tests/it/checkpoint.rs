@@ -474,7 +474,7 @@ fn other_settings_are_reported_or_refused() {
         settings,
         [
             r#"groups.own is {"frozen":false,"lr_scale":1.0,"schedule":null,"weight_decay":0.5} in the file, none in the program"#,
-            r#"on_nonfinite is null in the file, "propagate" in the program"#,
+            r#"on_nonfinite is none in the file, "propagate" in the program"#,
             "rule.eps is 1e-8 in the file, 1e-6 in the program",
         ]
     );
