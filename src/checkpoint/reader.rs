@@ -264,7 +264,7 @@ impl<R: Read + Seek> Checkpoint<R> {
                 return Err(other_shape(entry, info));
             }
             let (_, end) = info.data_offsets;
-            // Of a longer list, the program stores the last values.
+            // The program stores the last values of a longer list.
             let bytes = len(info).min(if is_list { SmallState::max_list_bytes(plan, entry.place) } else { usize::MAX });
             let mut bytes = vec![0; bytes];
             self.source.seek(SeekFrom::Start(self.start.saturating_add((end - bytes.len()) as u64)))?;

@@ -14,7 +14,7 @@ pub(crate) struct HostState {
 #[derive(Debug, Clone)]
 struct RecordedCall {
     submission: Submission,
-    /// That of the snapshot that the call restores: without it the call changes nothing either.
+    /// Submission of the restored snapshot: without it the call changes nothing either.
     snapshot: Option<Submission>,
     before: HostState,
     after: HostState,

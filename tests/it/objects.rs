@@ -167,7 +167,7 @@ fn dropped_statistics_leave_no_buffers() {
         (objects(&gpu), bytes.bytes_current)
     };
     let (first, _) = rounds(0..2);
-    // What grows by use, grows to its largest.
+    // Everything that grows by use grows to its largest.
     let (warm, _) = rounds(0..100);
     let (last, bytes) = rounds(0..900);
     assert_eq!((warm, last), (first, first));
