@@ -136,9 +136,12 @@ mod tests {
     fn compose_with(rule: &str) -> Result<Composed, String> {
         let mut seams = HashMap::new();
         seams.insert("clip_segment", Seam::Text("fn clip_by_segment() {}\nfn y() {}\n".to_owned()));
+        seams.insert("average", Seam::File("device/stub/average"));
+        seams.insert("lookahead", Seam::File("device/stub/lookahead"));
         seams.insert("rule", Seam::Text(rule.to_owned()));
         let interface = "struct Element { x: u32 }\nstruct Hyper { x: u32 }\nstruct ScalarState { x: u32 }\n\
-                         struct SegmentSums { x: u32 }\nstruct TensorState { x: u32 }\n";
+                         struct SegmentSums { x: u32 }\nstruct TensorState { x: u32 }\n\
+                         struct TransformStates { x: u32 }\n";
         seams.insert("interface", Seam::Text(interface.to_owned()));
         compose("device/apply_rule", &seams, file)
     }
@@ -169,7 +172,7 @@ mod tests {
             ("fn rule() {}\nfn rule() {}", "rule:2: `rule` is declared twice"),
             ("import\n  package::rule::math::{lrp};\nfn rule() {}", "rule:1: package::rule::math declares no `lrp`"),
             ("fn rule() {}\n\nfn apply() {}", "rule:3: `apply` is declared by package::device::apply_rule too"),
-            ("fn other() {}", "package::device::apply_rule:6: rule declares no `rule`"),
+            ("fn other() {}", "package::device::apply_rule:8: rule declares no `rule`"),
         ] {
             let message = compose_with(rule).unwrap_err();
             assert!(message.contains(expected), "{message}");
