@@ -61,7 +61,7 @@ pub use error::CheckpointError;
 pub(crate) use header::Header;
 pub use options::{LoadOptions, Loaded};
 pub use reader::Checkpoint;
-pub(crate) use reader::Contents;
+pub(crate) use reader::{Contents, WINDOW};
 pub(crate) use small::SmallState;
 pub(crate) use writer::Writer;
 #[cfg(not(target_arch = "wasm32"))]

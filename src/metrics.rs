@@ -10,10 +10,10 @@ mod stats;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 
-#[cfg(feature = "safetensors")]
-pub(crate) use history::records_in_order;
 pub(crate) use history::{DeviceHistory, HostHistory};
 pub use history::{History, ReadbackHistory};
+#[cfg(feature = "safetensors")]
+pub(crate) use history::{place_of, records_in_order};
 pub use history_options::HistoryOptions;
 pub use readback::Readback;
 pub(crate) use readback::StagingPool;

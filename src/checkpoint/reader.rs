@@ -23,7 +23,7 @@ use crate::Stats;
 use crate::plan::{HostScale, PlanSettings, PlanState, StepPlan};
 
 /// Bytes that are read at a time.
-const WINDOW: usize = 1 << 20;
+pub(crate) const WINDOW: usize = 1 << 20;
 
 /// An open checkpoint: the header of a file, read and checked.
 ///

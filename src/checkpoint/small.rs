@@ -5,7 +5,7 @@ use super::error::CheckpointError;
 use crate::Stats;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
-use crate::metrics::records_in_order;
+use crate::metrics::{place_of, records_in_order};
 use crate::plan::StepPlan;
 use crate::storage::INFINITE;
 
@@ -157,7 +157,7 @@ impl SmallState {
         let records = self.history.as_deref().unwrap_or_default().chunks_exact(size as usize);
         let capacity = ring_size / size;
         for (back, record) in (0..capacity.min(recorded)).zip(records.rev()) {
-            let at = ((recorded - back) % capacity * size) as usize;
+            let at = place_of(recorded - back, size, ring_size) as usize;
             if let Some(place) = ring.get_mut(at..at + record.len()) {
                 place.copy_from_slice(record);
             }

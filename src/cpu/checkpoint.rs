@@ -9,13 +9,11 @@ use super::CpuOptimizer;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::checkpoint::replace_file;
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Contents, Entry, Header, LoadOptions, Loaded, Place, SmallState, Writer, bulk_entries,
+    Checkpoint, CheckpointError, Contents, Entry, Header, LoadOptions, Loaded, Place, SmallState, WINDOW, Writer,
+    bulk_entries,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::percentile::Norms;
-
-/// Bytes that are read at a time.
-const WINDOW: usize = 1 << 20;
 
 impl CpuOptimizer {
     /// Saves the optimizer, and `params` if they are given, to a file: see [`checkpoint`](crate::checkpoint). An error or an

@@ -98,7 +98,7 @@ impl DeviceHistory {
 }
 
 /// First byte of the `recorded`th record in a ring.
-fn place_of(recorded: u64, record_size: u64, ring_size: u64) -> u64 {
+pub(crate) fn place_of(recorded: u64, record_size: u64, ring_size: u64) -> u64 {
     recorded % (ring_size / record_size) * record_size
 }
 

@@ -181,13 +181,16 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
     let saving = Saving { path: Some(folder.path().join("run")), ..Saving::default() };
     let path = saving.path.as_ref().expect("given");
     let whole = plan(&data, 20, 3, 1);
+    let train_part = |engine: &mut dyn Engine, plan: &Plan| {
+        let done = if plan.done > 0 { crate::resume(engine, path).expect("saved") } else { 0 };
+        assert_eq!(done, plan.done);
+        train(engine, plan, &saving).expect("trained");
+    };
     let run_cpu = |plans: &[Plan]| {
         let mut parameters = Vec::new();
         for plan in plans {
             let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(1));
-            let done = if plan.done > 0 { crate::resume(&mut engine, path).expect("saved") } else { 0 };
-            assert_eq!(done, plan.done);
-            train(&mut engine, plan, &saving).expect("trained");
+            train_part(&mut engine, plan);
             parameters = engine.parameters;
         }
         parameters
@@ -196,9 +199,7 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
         let mut parameters = Vec::new();
         for plan in plans {
             let mut engine = gpu_engine(&model, &data, 20, &model.initial_parameters(1));
-            let done = if plan.done > 0 { crate::resume(&mut engine, path).expect("saved") } else { 0 };
-            assert_eq!(done, plan.done);
-            train(&mut engine, plan, &saving).expect("trained");
+            train_part(&mut engine, plan);
             parameters = read(&engine.gpu, &engine.parameters);
         }
         parameters
