@@ -171,7 +171,8 @@ fn dropped_statistics_leave_no_buffers() {
     let (warm, _) = rounds(0..100);
     let (last, bytes) = rounds(0..900);
     assert_eq!((warm, last), (first, first));
-    assert!(bytes < 90_000, "{bytes} bytes of the host are left by 90,000 futures");
+    // A leak is a pointer for each at least. How far wgpu's own lists have grown depends on the threads' timing: 120 kB seen.
+    assert!(bytes < 8 * 90_000, "{bytes} bytes of the host are left by 90,000 futures");
     let stats = finish(&gpu, &optimizer, encoder(&gpu));
     assert_eq!(stats.step, 1);
 }
