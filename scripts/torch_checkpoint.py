@@ -103,7 +103,7 @@ def write(path, rule, state_dict, parameters, names, steps=None):
             "grad_dtype": "f32", "groups": options, "members": members,
         },
         "state": {"schedule": {"name": "constant", "lr": lr}, "momentum": None, "grad_scale": None, "recorded": step,
-                  "has_given_states": bool(states), "evaluating": False},
+                  "has_given_states": bool(states), "mode": "training"},
         "stats": {"step": step, "skipped": 0, "consecutive_skipped": 0, "too_many_skips": False, "lr": lr,
                   "grad_norm": None, "clip_coef": 1.0, "invalid_grad_scale": False, "first_nonfinite": None,
                   "stopped": False, "param_norm": None, "update_norm": None, "update_ratio": None,

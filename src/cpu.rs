@@ -6,44 +6,25 @@ mod auxiliary;
 mod checkpoint;
 mod given_states;
 mod memory;
+mod mode;
+mod passes;
 mod snapshot;
 
 pub use snapshot::CpuSnapshot;
 
 use crate::error::WITH_PADDING;
 use crate::factors::{FactorValues, NAMES};
-use crate::kernels::accumulate::accumulate;
-use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::bias_correction::BiasPowers;
-use crate::kernels::control::{ControlBlock, NONE, StepHead};
-use crate::kernels::decide::decide;
-use crate::kernels::factor_partials::factor_partials;
-use crate::kernels::factor_row_mean::factor_row_mean;
-use crate::kernels::factor_update::factor_update;
-use crate::kernels::global_norm::global_norm;
-use crate::kernels::metrics_reduce::metrics_reduce;
-use crate::kernels::metrics_total::metrics_total;
-use crate::kernels::part_sums::StepInputs;
+use crate::kernels::control::ControlBlock;
 use crate::kernels::percentile::Norms;
-use crate::kernels::scaled_sum::ScaledSum;
-use crate::kernels::segment_reduce::segment_reduce;
-use crate::kernels::segment_update::segment_update;
-use crate::kernels::update::update;
-use crate::kernels::update_elements::{ElementTables, SegmentRow, Shard, StepContext};
-use crate::kernels::update_single_pass::update_single_pass;
+use crate::kernels::update_elements::SegmentRow;
 use crate::metrics::{History, HostHistory, Stats};
-use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::plan::{PlanSettings, StepKind, StepPlan};
 use crate::rule::four;
 use crate::segments::Segments;
 use crate::storage::HostSlice;
-use crate::tile::TILE_LEN;
-use crate::{Error, Layout, parallel};
+use crate::{Error, Layout};
 use memory::StateMemory;
-
-/// Minimum elements of a shard: as many as the caches hold after a pass over the gradients.
-const MIN_SHARD_LEN: usize = 16 * TILE_LEN;
-/// Shards per thread where nothing was read before: few, since memory is read best from one end to the other.
-const SHARDS_PER_THREAD: usize = 4;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
 ///
@@ -79,18 +60,10 @@ struct CpuState {
     history: Option<HostHistory>,
     /// The metric sums of the last sampled step, as in the device's records; empty without metrics.
     metrics: Vec<u8>,
-    /// The copy that `eval` makes for `train`.
+    /// The copy that `eval` and `perturb` make for `train`.
     training_params: Vec<f32>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<f32>,
-}
-
-/// Results of the passes of one step, for later passes.
-struct StepProgress {
-    context: StepContext,
-    tile_sums: Vec<ScaledSum>,
-    part_sums: Vec<[f32; 4]>,
-    metric_part_sums: Vec<[[f32; 4]; 2]>,
 }
 
 impl CpuOptimizer {
@@ -127,12 +100,13 @@ impl CpuOptimizer {
     /// [`Schedule::lr`](crate::Schedule::lr); nothing has changed then.
     pub fn step<'a>(&mut self, params: &mut [f32], grads: impl Into<HostSlice<'a>>) -> Result<Stats, Error> {
         let grads = grads.into();
-        self.plan.check_training("step")?;
+        self.plan.check_step()?;
         self.check_len("params", params.len())?;
         self.check_len("grads", grads.len())?;
         let kind = self.plan.next_kind();
         self.check_dtype(grads, kind)?;
         let head = self.plan.next_head()?;
+        self.restore_training_params(params);
         if self.plan.cycles_momentum() {
             self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         }
@@ -142,120 +116,6 @@ impl CpuOptimizer {
             history.keep(self.plan.decoder().record_size(), self.plan.state.recorded, control, metrics);
         }
         Ok(self.stats())
-    }
-
-    /// Runs the passes of a step.
-    fn run(&mut self, kind: StepKind, head: &StepHead, params: &mut [f32], grads: HostSlice<'_>) {
-        let mut progress = StepProgress {
-            context: StepContext::new(&self.state.control, head, [1.0; 2], 0),
-            tile_sums: Vec::new(),
-            part_sums: Vec::new(),
-            metric_part_sums: Vec::new(),
-        };
-        for pass in self.plan.passes(kind) {
-            self.run_pass(pass, head, &mut progress, params, grads);
-            let is_skipped = pass == Pass::Decide && self.state.control.apply == 0;
-            if is_skipped {
-                return;
-            }
-        }
-    }
-
-    fn run_pass(
-        &mut self,
-        pass: Pass,
-        head: &StepHead,
-        progress: &mut StepProgress,
-        params: &mut [f32],
-        grads: HostSlice<'_>,
-    ) {
-        let Self { plan, powers, state } = self;
-        let (rule, context) = (&plan.rule, progress.context);
-        match pass {
-            Pass::GlobalNorm => {
-                let tiles = (0..plan.layout.len()).step_by(TILE_LEN).collect();
-                progress.tile_sums = parallel::map(tiles, |start: usize| {
-                    let mut scratch = Vec::new();
-                    let grad = grads.load(start..plan.layout.len().min(start + TILE_LEN), &mut scratch);
-                    global_norm(plan.norm_order(), grad, start, &plan.groups)
-                });
-            }
-            Pass::Decide => {
-                let norms = state.norms.as_mut();
-                decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, head, powers, rule);
-                progress.context = StepContext::new(&state.control, head, state.control.grad_factors, 1);
-            }
-            Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
-                let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
-                match pass {
-                    Pass::FactorPartials => {
-                        let inputs = inputs(plan, state, params, grads);
-                        factor_partials(&mut values, factors, &context, &inputs);
-                    }
-                    Pass::FactorUpdate => factor_update(&mut values, rule, factors, &context),
-                    _ => factor_row_mean(&mut values, rule, factors),
-                }
-                state.factors = Some(values);
-            }
-            Pass::SegmentReduce => {
-                let Some(segments) = &plan.segments else { return };
-                let inputs = inputs(plan, state, params, grads);
-                let reduce = |part| segment_reduce(rule, &context, &inputs, part);
-                progress.part_sums = parallel::map(segments.parts().to_vec(), reduce);
-            }
-            Pass::SegmentUpdate => {
-                let Some(segments) = &plan.segments else { return };
-                for (number, (row, parts)) in state.segments.iter_mut().zip(segments.ranges()).enumerate() {
-                    let own = segments.is_own(number, parts.clone());
-                    segment_update(rule, &context, own.zip(progress.part_sums[parts].iter().copied()), row);
-                }
-            }
-            Pass::MetricsReduce => {
-                let Some(sampler) = &plan.sampler else { return };
-                let inputs = inputs(plan, state, params, grads);
-                let reduce = |part| metrics_reduce(rule, &context, &inputs, part);
-                progress.metric_part_sums = parallel::map(sampler.segments.parts().to_vec(), reduce);
-            }
-            Pass::MetricsTotal => {
-                let Some(sampler) = &plan.sampler else { return };
-                let sums = sampler.segments.ranges().enumerate().map(|(number, parts)| {
-                    let own = sampler.segments.is_own(number, parts.clone());
-                    metrics_total(&own.zip(progress.metric_part_sums[parts].iter().copied()))
-                });
-                let ControlBlock { step, skipped, .. } = state.control;
-                state.metrics = sampler.record(step.wrapping_add(skipped), &sums.collect::<Vec<_>>());
-            }
-            Pass::Update => {
-                // Begins where the passes before ended: those elements are in the cache.
-                map_shards(plan, state, params, MIN_SHARD_LEN, true, |tables, shard| {
-                    update(rule, tables, &context, grads, shard)
-                });
-            }
-            Pass::UpdateSinglePass => {
-                let context = update_single_pass(&mut state.control, head, powers, rule);
-                let len = MIN_SHARD_LEN.max(shard_len(plan));
-                let findings = map_shards(plan, state, params, len, false, |tables, shard| {
-                    update(rule, tables, &context, grads, shard)
-                });
-                let first_nonfinite = findings.into_iter().min();
-                let t = state.control.step as usize;
-                state.control.first_nonfinite[t & 1] = first_nonfinite.unwrap_or(NONE);
-            }
-            Pass::Accumulate => {
-                let len = MIN_SHARD_LEN.max(shard_len(plan));
-                let shards = params.chunks_mut(len).enumerate().collect();
-                parallel::map(shards, |(i, accumulated): (usize, &mut [f32])| {
-                    accumulate(&plan.groups, head.lr, grads, i * len, accumulated);
-                });
-            }
-            Pass::AuxiliaryUpdate(name) => {
-                let context = StepContext { clip_value: f32::INFINITY, ..context };
-                let len = MIN_SHARD_LEN.max(shard_len(plan));
-                map_shards(plan, state, params, len, false, |tables, shard| {
-                    auxiliary_update(rule, name, tables, &context, grads, shard);
-                });
-            }
-        }
     }
 
     /// The statistics of the last steps, oldest first: see [`Optimizer::history`](crate::Optimizer::history).
@@ -344,44 +204,4 @@ impl CpuOptimizer {
         }
         Err(Error::LengthMismatch { what, expected, actual, remedy: WITH_PADDING })
     }
-}
-
-fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: HostSlice<'a>) -> StepInputs<'a> {
-    StepInputs {
-        param,
-        grad,
-        states: state.states.iter().take(plan.rule.own_states()).map(|(_, state)| &state[..]).collect(),
-        factors: plan.factors.as_ref().zip(state.factors.as_ref()),
-        groups: &plan.groups,
-        segments: &state.segments,
-    }
-}
-
-/// Elements of each of a few shards per thread.
-fn shard_len(plan: &StepPlan) -> usize {
-    (plan.layout.len() / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
-}
-
-/// Cuts the flat space into shards of `len` elements, and calls `f` for each.
-fn map_shards<T: Send>(
-    plan: &StepPlan,
-    state: &mut CpuState,
-    params: &mut [f32],
-    len: usize,
-    last_first: bool,
-    f: impl Fn(ElementTables<'_>, Shard<'_>) -> T + Sync + Send,
-) -> Vec<T> {
-    let factors = plan.factors.as_ref().zip(state.factors.as_ref());
-    let own_states = plan.rule.own_states();
-    let tables = ElementTables { groups: &plan.groups, own_states, segments: &state.segments, factors };
-    let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
-    let shard = |(i, param)| {
-        let states = states.iter_mut().filter_map(Iterator::next).collect();
-        Shard { start: i * len, param, states }
-    };
-    let mut shards: Vec<_> = params.chunks_mut(len).enumerate().map(shard).collect();
-    if last_first {
-        shards.reverse();
-    }
-    parallel::map(shards, |shard| f(tables, shard))
 }

@@ -240,6 +240,17 @@ pub enum Error {
         /// The call.
         call: &'static str,
     },
+    /// A perturbation or `eval` between `perturb` and the step.
+    #[error(
+        "`{call}` needs training parameters, and these are perturbed: call `step` first, or `train`, which restores them"
+    )]
+    Perturbed {
+        /// The call.
+        call: &'static str,
+    },
+    /// The optimizer has no options for perturbations.
+    #[error("the optimizer has no options for perturbations; call `.sam(...)` on its builder")]
+    NoSam,
     /// The snapshot is of another optimizer.
     #[error("the snapshot is of another optimizer; restore it into the one that made it")]
     ForeignSnapshot,

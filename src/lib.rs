@@ -64,5 +64,5 @@ pub use rule::Rule;
 pub use rules::*;
 pub use schedule::Schedule;
 pub use storage::{Dtype, HostSlice};
-pub use transform::{Average, Ema, Lookahead, Swa};
+pub use transform::{Average, Ema, Lookahead, Sam, Swa};
 pub use {half, wgpu};

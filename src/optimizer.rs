@@ -5,6 +5,7 @@ mod checkpoint;
 #[cfg(feature = "safetensors")]
 mod checkpoint_source;
 mod given_states;
+mod mode;
 mod snapshot;
 mod undo;
 
@@ -13,8 +14,8 @@ use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, SharedPipelines,
-    StepContext, StepUniforms, check_limit, decide_bind_group, state_ranges,
+    self, BufferRange, BufferSlices, CopyIf, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources,
+    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
@@ -81,8 +82,10 @@ pub struct Optimizer {
     /// Prepared steps, the last used first.
     prepared: Vec<PreparedStep>,
     options: DeviceOptions,
-    /// The copy that `eval` makes for `train`; empty before the first.
+    /// The copy that `eval` and `perturb` make for `train`; empty before the first.
     training_params: Vec<BufferRange>,
+    /// Copies back, by the ranges of parameters, the last used first.
+    restorations: Vec<(Vec<BufferRange>, CopyIf)>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<BufferRange>,
     calls: RecordedCalls,
@@ -126,6 +129,7 @@ impl Optimizer {
             prepared: Vec::new(),
             options,
             training_params: Vec::new(),
+            restorations: Vec::new(),
             accumulated,
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
@@ -167,10 +171,14 @@ impl Optimizer {
         grads: BufferSlices<'_>,
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
-        self.plan.check_training("step")?;
+        self.plan.check_step()?;
+        let replaced = self.prepare_restoration(params, self.may_be_replaced())?;
         let kind = self.plan.next_kind();
         self.bind(params, grads, kind)?;
         let head = self.plan.next_head()?;
+        if let Some(ranges) = replaced {
+            self.restore_training_params(encoder, &ranges)?;
+        }
         self.encode(encoder, head);
         Ok(())
     }
@@ -199,7 +207,7 @@ impl Optimizer {
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
             self.bind(params, grads, kind)?;
         }
-        Ok(())
+        self.prepare_restoration(params, self.plan.settings.sam.is_some()).map(drop)
     }
 
     /// Records the first of the prepared steps.

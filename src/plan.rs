@@ -1,14 +1,18 @@
 //! The plan of an optimizer's steps: its validated settings, and the passes of each step.
 
 mod pass;
+mod settings;
 mod state;
 
 use std::sync::Arc;
 
 pub(crate) use pass::{Pass, StepKind};
+pub(crate) use settings::PlanSettings;
 #[cfg(feature = "safetensors")]
 pub(crate) use state::SavedPlanState;
-pub(crate) use state::{HostScale, PlanState};
+pub(crate) use state::{HostScale, Mode, PlanState};
+
+use settings::{NormClip, split_clip};
 
 use crate::error::check;
 use crate::factors::Factors;
@@ -17,48 +21,11 @@ use crate::kernels::control::{CLIP, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
-use crate::rule::{self, Rule, check_interface, four};
+use crate::rule::{self, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
-use crate::transform::{Average, ClipSegment, ClipValue, Lookahead, TransformedRule, Transforms};
-use crate::{Clip, Error, GroupOptions, Layout, NonFinite, Schedule};
-
-/// The settings of an optimizer, as its builder collects them.
-#[derive(Debug, Clone)]
-pub(crate) struct PlanSettings {
-    pub(crate) rule: Arc<dyn Rule>,
-    pub(crate) schedule: Option<Schedule>,
-    pub(crate) clip: Option<Clip>,
-    pub(crate) lookahead: Option<Lookahead>,
-    pub(crate) average: Option<Average>,
-    pub(crate) on_nonfinite: Option<NonFinite>,
-    pub(crate) max_consecutive_skips: u32,
-    pub(crate) history: Option<HistoryOptions>,
-    pub(crate) groups: Vec<(String, GroupOptions)>,
-    pub(crate) grad_dtype: Dtype,
-    pub(crate) accumulates: bool,
-    /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
-    pub(crate) momentum: Option<f64>,
-}
-
-impl PlanSettings {
-    pub(crate) fn new(rule: Arc<dyn Rule>) -> Self {
-        Self {
-            rule,
-            schedule: None,
-            clip: None,
-            lookahead: None,
-            average: None,
-            on_nonfinite: None,
-            max_consecutive_skips: u32::MAX,
-            history: None,
-            groups: Vec::new(),
-            grad_dtype: Dtype::F32,
-            accumulates: false,
-            momentum: None,
-        }
-    }
-}
+use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
+use crate::{Clip, Error, Layout, NonFinite, Schedule};
 
 /// The validated settings and the host's state of an optimizer, for both engines.
 #[derive(Debug, Clone)]
@@ -76,18 +43,6 @@ pub(crate) struct StepPlan {
     pub(crate) state: PlanState,
 }
 
-/// Clipping by one norm over all gradients.
-#[derive(Debug, Clone, Copy)]
-struct NormClip {
-    order: NormOrder,
-    /// Whether the norm is computed whatever else the step does.
-    is_computed: bool,
-    /// The maximum norm, or the fraction of the percentile; `None` clips nothing.
-    limit: Option<f32>,
-    exact: bool,
-    window: Option<u32>,
-}
-
 impl StepPlan {
     pub(crate) fn new(settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
         let max_skips = settings.max_consecutive_skips;
@@ -97,10 +52,11 @@ impl StepPlan {
         schedule.validate()?;
         settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
         let (clip, clip_value, clip_segment) = split_clip(settings.clip);
-        let (lookahead, average) = (settings.lookahead, settings.average);
+        let PlanSettings { lookahead, average, sam, .. } = *settings;
         lookahead.as_ref().map_or(Ok(()), Lookahead::validate)?;
         average.as_ref().map_or(Ok(()), Average::validate)?;
-        let transforms = Transforms { clip_value, clip_segment, lookahead, average };
+        sam.as_ref().map_or(Ok(()), Sam::validate)?;
+        let transforms = Transforms { clip_value, clip_segment, lookahead, average, sam };
         let mut rule = TransformedRule::new(settings.rule.clone(), transforms)?;
         let momentum = schedule.momentum_value(0)?.or(settings.momentum);
         if let Some(momentum) = momentum {
@@ -214,6 +170,7 @@ impl StepPlan {
         kinds.extend((!self.decides()).then_some(StepKind::SinglePass));
         kinds.extend(self.sampler.is_some().then_some(StepKind::Sampled));
         kinds.extend(self.settings.accumulates.then_some(StepKind::Accumulate));
+        kinds.extend(self.settings.sam.map(|_| StepKind::Perturb));
         kinds.extend(self.rule.auxiliary_names().iter().map(|name| StepKind::Auxiliary(name)));
         kinds
     }
@@ -223,7 +180,7 @@ impl StepPlan {
         match kind {
             StepKind::SinglePass => !self.decides(),
             StepKind::Decided => self.decides(),
-            StepKind::Sampled | StepKind::Auxiliary(_) | StepKind::Accumulate => true,
+            StepKind::Sampled | StepKind::Auxiliary(_) | StepKind::Accumulate | StepKind::Perturb => true,
         }
     }
 
@@ -248,6 +205,9 @@ impl StepPlan {
             (Pass::Update, decided),
             (Pass::UpdateSinglePass, kind == StepKind::SinglePass),
             (Pass::Accumulate, kind == StepKind::Accumulate),
+            (Pass::SamNorm, kind == StepKind::Perturb),
+            (Pass::SamFactors, kind == StepKind::Perturb),
+            (Pass::Perturb, kind == StepKind::Perturb),
         ];
         passes.into_iter().filter_map(|(pass, runs)| runs.then_some(pass)).chain(auxiliary)
     }
@@ -267,6 +227,16 @@ impl StepPlan {
         if self.settings.accumulates { Ok(()) } else { Err(Error::NoAccumulator) }
     }
 
+    /// The options of perturbations; refuses them without.
+    pub(crate) fn sam(&self) -> Result<Sam, Error> {
+        self.settings.sam.ok_or(Error::NoSam)
+    }
+
+    /// The scalars of a perturbation, which reads none.
+    pub(crate) fn perturb_head() -> StepHead {
+        StepHead { lr: 0.0, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 }
+    }
+
     /// The scalars of adding gradients to the accumulator.
     pub(crate) fn accumulate_head(weight: f32) -> Result<StepHead, Error> {
         check(weight.is_finite(), "accumulate", "weight", weight.into(), "finite numbers")?;
@@ -283,10 +253,11 @@ impl StepPlan {
         streams
     }
 
-    /// Values of the kernels' override constants.
-    pub(crate) fn constants(&self) -> Vec<(String, f64)> {
+    /// Values of a kernel's override constants.
+    pub(crate) fn constants(&self, pass: Pass) -> Vec<(String, f64)> {
         let rule = self.rule.spec().constants.iter().map(|(name, value)| (name.to_string(), *value));
-        let norm = self.clip.order.constants().map(|(name, value)| (name.to_owned(), value));
+        let order = if pass.is_of_sam() { NormOrder::Two } else { self.clip.order };
+        let norm = order.constants().map(|(name, value)| (name.to_owned(), value));
         rule.chain(norm).collect()
     }
 
@@ -305,9 +276,23 @@ impl StepPlan {
         self.state.momentum().is_some()
     }
 
-    /// Refuses calls that need training parameters between `eval` and `train`.
+    /// Refuses calls that need training parameters.
     pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
-        if *self.state.evaluating { Err(Error::EvaluationMode { call }) } else { Ok(()) }
+        match *self.state.mode {
+            Mode::Training => Ok(()),
+            Mode::Evaluation => Err(Error::EvaluationMode { call }),
+            Mode::Perturbed => Err(Error::Perturbed { call }),
+        }
+    }
+
+    /// Refuses steps between `eval` and `train`. A step restores perturbed parameters by itself.
+    pub(crate) fn check_step(&self) -> Result<(), Error> {
+        if *self.state.mode == Mode::Perturbed { Ok(()) } else { self.check_training("step") }
+    }
+
+    /// Refuses to restore parameters that nothing replaces.
+    pub(crate) fn check_replaces_params(&self) -> Result<(), Error> {
+        if self.settings.sam.is_some() { Ok(()) } else { self.auxiliary(EVAL).map(drop) }
     }
 
     /// The rule's auxiliary update of that name.
@@ -381,30 +366,4 @@ fn check_momentum(momentum: f64) -> Result<(), Error> {
 
 fn check_count(what: &'static str, expected: usize, actual: usize) -> Result<(), Error> {
     if actual == expected { Ok(()) } else { Err(Error::StateCount { what, expected, actual }) }
-}
-
-/// Splits a clip into clipping by one norm, by value, and by segment norms.
-fn split_clip(clip: Option<Clip>) -> (NormClip, Option<ClipValue>, Option<ClipSegment>) {
-    let norm = |norm_type, limit, exact, window| NormClip {
-        order: NormOrder::new(norm_type),
-        is_computed: true,
-        limit,
-        exact,
-        window,
-    };
-    let none = NormClip { is_computed: false, ..norm(2.0, None, false, None) };
-    match clip {
-        Some(Clip::GlobalNorm(clip)) => {
-            let limit = clip.max_norm.is_finite().then_some((clip.max_norm as f32).min(f32::MAX));
-            (norm(clip.norm_type, limit, clip.exact, None), None, None)
-        }
-        Some(Clip::Percentile(clip)) => {
-            let fraction = (clip.percentile / 100.0) as f32;
-            (norm(clip.norm_type, Some(fraction), clip.exact, Some(clip.window)), None, None)
-        }
-        Some(Clip::Value(clip)) => (none, Some(ClipValue { bound: clip.clip_value as f32 }), None),
-        Some(Clip::GroupNorm(clip)) => (none, None, Some(ClipSegment::by_group(&clip))),
-        Some(Clip::Adaptive(clip)) => (none, None, Some(ClipSegment::adaptive(&clip))),
-        None => (none, None, None),
-    }
 }

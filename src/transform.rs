@@ -4,6 +4,7 @@ mod average;
 mod clip_segment;
 mod clip_value;
 mod lookahead;
+mod sam;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -13,6 +14,7 @@ pub use average::{Average, Ema, Swa};
 pub(crate) use clip_segment::ClipSegment;
 pub(crate) use clip_value::ClipValue;
 pub use lookahead::Lookahead;
+pub use sam::Sam;
 
 use crate::Error;
 use crate::rule::{
@@ -30,6 +32,7 @@ pub(crate) struct Transforms {
     pub(crate) clip_segment: Option<ClipSegment>,
     pub(crate) lookahead: Option<Lookahead>,
     pub(crate) average: Option<Average>,
+    pub(crate) sam: Option<Sam>,
 }
 
 /// A rule with the transforms around it.
@@ -80,6 +83,10 @@ impl TransformedRule {
             spec.bias_corrected.extend(average.bias_corrected());
             transform_states.push(Average::state());
         }
+        if let Some(sam) = &transforms.sam {
+            let hyperparameters = sam.hyperparameters(spec.maximize);
+            spec.hyperparameters.extend(hyperparameters.map(|(name, value)| (name.into(), value)));
+        }
         let problem = |problem: String| Err(Error::RuleInterface { rule: spec.name.to_string(), problem });
         for state in &transform_states {
             if spec.states.iter().any(|own| own.name == state.name) {
@@ -128,6 +135,10 @@ impl TransformedRule {
 
     pub(crate) fn average(&self) -> Option<&Average> {
         self.transforms.average.as_ref()
+    }
+
+    pub(crate) fn sam(&self) -> Option<&Sam> {
+        self.transforms.sam.as_ref()
     }
 
     /// Number of the bias correction that is the sum of the average's weights.

@@ -2,11 +2,11 @@
 //
 // In: `tile_sums`, the gradient scale, the step's uniforms. Out: the control block. Grid: one workgroup of 256.
 
-import package::device::workgroup_scaled_sum::{workgroup_sum};
+import package::device::tile_total::{tile_total};
 import package::kernels::bias_correction::{bias_correction};
 import package::kernels::control::{CLIP, ControlBlock, EXACT, INFINITE, INVALID_SCALE, NONE, NORM_MEASURED, SKIP, STOP};
 import package::kernels::norm_order::{root_of};
-import package::kernels::scaled_sum::{ScaledSum, combine, empty_scaled_sum};
+import package::kernels::scaled_sum::{ScaledSum};
 import package::power_of_two::{LEAST_NORMAL, power_of_two, scale_by_power_of_two};
 import interface::{pack_scalar_state, unpack_scalar_state};
 import percentile::{max_norm_of};
@@ -14,7 +14,6 @@ import scalar_state::{update_scalars};
 import step_uniforms::{uniforms};
 
 @group(0) @binding(0) var<storage, read_write> block: ControlBlock;
-@group(0) @binding(1) var<storage, read> tile_sums: array<ScaledSum>;
 // Bits of the gradient scale in a device buffer; bits of 1.0 if the host gives the scale.
 @group(0) @binding(2) var<storage, read> grad_scale: u32;
 // The block that the next single-pass step writes.
@@ -71,11 +70,7 @@ fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f
 
 @compute @workgroup_size(LANES)
 fn decide(@builtin(local_invocation_index) lane: u32) {
-    var total = empty_scaled_sum();
-    for (var i = lane; i < arrayLength(&tile_sums); i += LANES) {
-        total = combine(total, tile_sums[i]);
-    }
-    total = workgroup_sum(total, lane);
+    let total = tile_total(lane);
     // Valid scales are positive and normal, and so are their inverses.
     let invalid_scale = grad_scale < 0x00800000u || grad_scale > 0x7e800000u;
     let refuses = (uniforms.head.flags & SKIP) != 0u;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use safetensors::tensor::Dtype;
 
-use crate::plan::StepPlan;
+use crate::plan::{Mode, StepPlan};
 use crate::rule::ReduceBy;
 
 /// The name of the last tensor: checksums of the header and of every tensor before.
@@ -16,7 +16,7 @@ pub(super) const CHECKSUMS: &str = "checksums";
 pub(crate) enum Place {
     /// The parameters that the caller gives.
     Params,
-    /// The copy that `eval` makes for `train`.
+    /// The copy that `eval` and `perturb` make for `train`.
     TrainingParams,
     /// The weighted sum of gradients since the last step.
     Accumulated,
@@ -96,7 +96,7 @@ impl Entry {
 pub(crate) fn bulk_entries(
     plan: &StepPlan,
     has_params: bool,
-    is_evaluating: bool,
+    mode: Mode,
     renamed: &HashMap<String, String>,
 ) -> Vec<Entry> {
     let layout = &plan.layout;
@@ -106,7 +106,7 @@ pub(crate) fn bulk_entries(
     let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number)));
     let flat = [
         has_params.then(|| ("params".to_owned(), Place::Params)),
-        is_evaluating.then(|| ("training_params".to_owned(), Place::TrainingParams)),
+        (mode != Mode::Training).then(|| ("training_params".to_owned(), Place::TrainingParams)),
         plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated)),
     ];
     for (prefix, place) in flat.into_iter().flatten().chain(states) {

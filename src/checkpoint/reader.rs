@@ -149,7 +149,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         }
         let saved = &self.header.state;
         let state = plan.loaded_state(saved, options.keeps_schedule)?;
-        let entries = bulk_entries(plan, wants_params, saved.evaluating, &options.renamed);
+        let entries = bulk_entries(plan, wants_params, saved.mode, &options.renamed);
         let entries = self.matching(entries, wants_params)?;
         let checksums = self.verify()?;
         let part = |entry: Entry| {

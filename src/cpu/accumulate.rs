@@ -27,13 +27,21 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::NoAccumulator`], and those of [`CpuOptimizer::step`]; nothing has changed then.
     pub fn step_accumulated(&mut self, params: &mut [f32]) -> Result<Stats, Error> {
+        self.with_accumulated(|optimizer, accumulated| optimizer.step(params, accumulated))
+    }
+
+    /// Calls `f` with the accumulated gradients, which are 0 after it if it succeeds.
+    pub(super) fn with_accumulated<T>(
+        &mut self,
+        f: impl FnOnce(&mut Self, &[f32]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.plan.check_accumulates()?;
         let mut accumulated = std::mem::take(&mut self.state.accumulated);
-        let stats = self.step(params, &accumulated);
-        if stats.is_ok() {
+        let result = f(self, &accumulated);
+        if result.is_ok() {
             accumulated.fill(0.0);
         }
         self.state.accumulated = accumulated;
-        stats
+        result
     }
 }

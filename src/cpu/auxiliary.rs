@@ -25,36 +25,6 @@ impl CpuOptimizer {
         self.auxiliary_update("update_hessian", params, estimate)
     }
 
-    /// Switches `params` from training to evaluation parameters: see [`Optimizer::eval`](crate::Optimizer::eval).
-    ///
-    /// # Errors
-    /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
-    /// twice, [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn eval(&mut self, params: &mut [f32]) -> Result<(), Error> {
-        self.plan.auxiliary("eval")?;
-        self.plan.check_training("eval")?;
-        let training_params = params.to_vec();
-        self.auxiliary_update("eval", params, &training_params)?;
-        self.state.training_params = training_params;
-        self.plan.state.set_evaluating(true);
-        Ok(())
-    }
-
-    /// Switches `params` back: see [`Optimizer::train`](crate::Optimizer::train).
-    ///
-    /// # Errors
-    /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn train(&mut self, params: &mut [f32]) -> Result<(), Error> {
-        self.plan.auxiliary("eval")?;
-        self.check_len("params", params.len())?;
-        if *self.plan.state.evaluating {
-            params.copy_from_slice(&self.state.training_params);
-            self.state.training_params = Vec::new();
-            self.plan.state.set_evaluating(false);
-        }
-        Ok(())
-    }
-
     /// The tensor state of each segment ([`TensorState`](crate::rule::TensorState)), four numbers each in the layout's order
     /// (see [`ReduceBy`](crate::rule::ReduceBy)); none for rules without sums.
     pub fn tensor_states(&self) -> impl Iterator<Item = [f32; 4]> {

@@ -14,6 +14,7 @@ use crate::checkpoint::{
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::percentile::Norms;
+use crate::plan::Mode;
 
 impl CpuOptimizer {
     /// Saves the optimizer, and `params` if they are given, to a file: see [`checkpoint`](crate::checkpoint). An error or an
@@ -36,7 +37,7 @@ impl CpuOptimizer {
         let norms = state.norms.as_ref().map_or(Vec::new(), Norms::table);
         let ring = state.history.as_ref().map_or(&[][..], |history| &history.ring);
         let small = SmallState::of(plan, &state.control, &norms, &state.metrics, ring);
-        let mut entries = bulk_entries(plan, params.is_some(), *plan.state.evaluating, &HashMap::new());
+        let mut entries = bulk_entries(plan, params.is_some(), *plan.state.mode, &HashMap::new());
         entries.extend(small.entries(plan));
         let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
         for entry in &entries {
@@ -103,7 +104,7 @@ impl CpuOptimizer {
         params.as_ref().map_or(Ok(()), |params| self.check_len("params", params.len()))?;
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         let params = params.unwrap_or_default();
-        if *state.evaluating {
+        if *state.mode != Mode::Training {
             self.state.training_params.resize(self.plan.layout.len(), 0.0);
         }
         // A file without an accumulator has no sum.

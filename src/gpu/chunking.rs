@@ -1,5 +1,7 @@
 //! Cuts the flat space into chunks. A chunk is the contiguous range of elements that one dispatch binds.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::buffer_slices::BufferRange;
@@ -253,24 +255,29 @@ pub(crate) struct NormChunks {
 }
 
 impl NormChunks {
-    /// `stream` is the number of the gradients. `make_scratch` creates a buffer of that many bytes, all 0.
+    /// The chunks over gradients, and over parameters if the norm needs them; with the number of the first stream.
+    /// `make_scratch` creates a buffer of that many bytes, all 0.
     pub(crate) fn new(
-        grads: &[BufferRange],
-        stream: usize,
+        (first_stream, streams): (usize, Vec<&[BufferRange]>),
         len: u64,
         limits: &ChunkLimits,
         mut make_scratch: impl FnMut(u64) -> wgpu::Buffer,
     ) -> Result<Self, Error> {
         let mut plan = Self::default();
-        let (mut at, mut start) = (0, 0);
+        let (mut at, mut start) = (vec![0; streams.len()], 0);
         while start < len {
-            while grads.get(at).is_some_and(|range| range.end() <= start) {
-                at += 1;
+            for (at, ranges) in at.iter_mut().zip(&streams) {
+                while ranges.get(*at).is_some_and(|range| range.end() <= start) {
+                    *at += 1;
+                }
             }
-            let range = grads.get(at).filter(|range| range.start <= start && whole_tiles_end(range, len) > start);
-            if let Some(range) = range {
-                let end = whole_tiles_end(range, len).min(start + limits.max_len());
-                push(&mut plan.chunks, (start, end), end / TILE * TILE, (stream, &[range]), limits);
+            let ranges = at.iter().zip(&streams).map(|(&at, ranges)| {
+                ranges.get(at).filter(|range| range.start <= start && whole_tiles_end(range, len) > start)
+            });
+            if let Some(ranges) = ranges.collect::<Option<Vec<&BufferRange>>>() {
+                let ends = ranges.iter().map(|range| whole_tiles_end(range, len));
+                let end = ends.fold(start + limits.max_len(), u64::min);
+                push(&mut plan.chunks, (start, end), end / TILE * TILE, (first_stream, &ranges), limits);
                 start = end;
                 continue;
             }
@@ -278,39 +285,52 @@ impl NormChunks {
             let max_end = len.min(start + limits.max_len());
             let mut end = (start + TILE).min(max_end);
             let is_cut = |tile| {
-                let mut ranges = grads[at..].iter().take_while(|range| range.start <= tile);
-                ranges.all(|range| whole_tiles_end(range, len) <= tile)
+                at.iter().zip(&streams).any(|(&at, ranges)| {
+                    let mut ranges = ranges[at..].iter().take_while(|range| range.start <= tile);
+                    ranges.all(|range| whole_tiles_end(range, len) <= tile)
+                })
             };
             while end < max_end && is_cut(end) {
                 end = (end + TILE).min(max_end);
             }
-            let dtype = grads.first().map(|range| range.dtype).unwrap_or_default();
-            let scratch = make_scratch(dtype.bytes(end - start).next_multiple_of(16));
-            for range in grads[at..].iter().take_while(|range| range.start < end) {
-                let from = range.start.max(start);
-                let copy = ScratchCopy {
-                    source: range.buffer.clone(),
-                    source_offset: range.offset_of(from),
-                    target: scratch.clone(),
-                    target_offset: dtype.bytes(from - start),
-                    // Copies must be multiples of four bytes; after an odd 16-bit element there is padding.
-                    size: dtype.bytes(range.end().min(end) - from).next_multiple_of(4),
-                };
-                if !copy.source_offset.is_multiple_of(4) || !copy.target_offset.is_multiple_of(4) {
-                    return Err(Error::Unsupported {
-                        what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
-                        with: "sums over all gradients (clipping, a finite check)".to_owned(),
-                        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a \
-                                 slice per tensor of a layout with padding does",
-                    });
+            let scratches = at.iter().zip(&streams).map(|(&at, ranges)| {
+                let dtype = ranges.first().map(|range| range.dtype).unwrap_or_default();
+                let scratch = make_scratch(dtype.bytes(end - start).next_multiple_of(16));
+                for range in ranges[at..].iter().take_while(|range| range.start < end) {
+                    plan.copies.push(ScratchCopy::new(range, &scratch, start..end)?);
                 }
-                plan.copies.push(copy);
-            }
-            let scratch = BufferRange { buffer: scratch, offset: 0, start, len: end - start, dtype };
-            plan.chunks.push(Chunk::new(start, end - start, (stream, &[&scratch]), limits));
+                Ok(BufferRange { buffer: scratch, offset: 0, start, len: end - start, dtype })
+            });
+            let scratches = scratches.collect::<Result<Vec<_>, Error>>()?;
+            let scratches: Vec<_> = scratches.iter().collect();
+            plan.chunks.push(Chunk::new(start, end - start, (first_stream, &scratches), limits));
             start = end;
         }
         Ok(plan)
+    }
+}
+
+impl ScratchCopy {
+    /// A copy of a range's elements among `elements` into a buffer that holds these.
+    fn new(range: &BufferRange, target: &wgpu::Buffer, elements: Range<u64>) -> Result<Self, Error> {
+        let (from, dtype) = (range.start.max(elements.start), range.dtype);
+        let copy = Self {
+            source: range.buffer.clone(),
+            source_offset: range.offset_of(from),
+            target: target.clone(),
+            target_offset: dtype.bytes(from - elements.start),
+            // Copies must be multiples of four bytes; after an odd 16-bit element there is padding.
+            size: dtype.bytes(range.end().min(elements.end) - from).next_multiple_of(4),
+        };
+        if copy.source_offset.is_multiple_of(4) && copy.target_offset.is_multiple_of(4) {
+            return Ok(copy);
+        }
+        Err(Error::Unsupported {
+            what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
+            with: "sums over all gradients (clipping, a finite check, SAM)".to_owned(),
+            remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice per \
+                     tensor of a layout with padding does",
+        })
     }
 }
 

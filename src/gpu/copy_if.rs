@@ -13,6 +13,7 @@ use super::resources::buffer_binding;
 use crate::Error;
 
 /// Copies that happen if a flag is 1 when they execute.
+#[derive(Debug)]
 pub(crate) struct CopyIf {
     kernel: Arc<Kernel>,
     dispatches: Vec<(BindGroup, [u32; 2])>,

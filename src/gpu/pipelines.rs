@@ -32,10 +32,11 @@ impl Pipelines {
         let mut kernels = Vec::new();
         for pass in shader::all_passes(plan) {
             for variant in Variant::met(pass, &plan.groups) {
-                kernels.push(validated(shared, plan, shader::kernel(plan, pass, variant)?)?.1);
+                let kernel = shader::kernel(plan, pass, variant)?;
+                kernels.push(validated(shared, plan, plan.constants(pass), kernel)?.1);
             }
         }
-        kernels.push(validated(shared, plan, shader::copy_if(plan)?)?.1);
+        kernels.push(validated(shared, plan, Vec::new(), shader::copy_if(plan)?)?.1);
         check_constants(plan)?;
         let limits = shared.device.limits();
         check_kernels(&kernels, &limits)?;
@@ -51,18 +52,25 @@ impl Pipelines {
         if let Some(kernel) = self.compiled.get(&(pass, variant)) {
             return Ok(kernel.clone());
         }
-        let kernel = self.compiled(plan, pass.name(), shader::kernel(plan, pass, variant)?)?;
+        let composed = shader::kernel(plan, pass, variant)?;
+        let kernel = self.compiled(plan, pass.name(), plan.constants(pass), composed)?;
         self.compiled.insert((pass, variant), kernel.clone());
         Ok(kernel)
     }
 
     /// The kernel of copies that depend on a flag.
     pub(crate) fn copy_if(&self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
-        self.compiled(plan, "copy_if", shader::copy_if(plan)?)
+        self.compiled(plan, "copy_if", Vec::new(), shader::copy_if(plan)?)
     }
 
-    fn compiled(&self, plan: &StepPlan, entry_point: &str, composed: Composed) -> Result<Arc<Kernel>, Error> {
-        let (key, reflection) = validated(&self.shared, plan, composed)?;
+    fn compiled(
+        &self,
+        plan: &StepPlan,
+        entry_point: &str,
+        constants: Vec<(String, f64)>,
+        composed: Composed,
+    ) -> Result<Arc<Kernel>, Error> {
+        let (key, reflection) = validated(&self.shared, plan, constants, composed)?;
         Ok(self.shared.kernel(&key, || self.compile(plan, entry_point, &key, &reflection)))
     }
 
@@ -104,9 +112,9 @@ impl Pipelines {
 fn validated(
     shared: &SharedPipelines,
     plan: &StepPlan,
+    constants: Vec<(String, f64)>,
     composed: Composed,
 ) -> Result<(KernelKey, Arc<Reflection>), Error> {
-    let constants = plan.constants();
     let reflection = shared
         .reflection(&composed.source, &constants, || shader::validate(&composed, &constants))
         .map_err(|message| shader::shader_error(plan, message))?;

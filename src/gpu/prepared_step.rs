@@ -66,13 +66,16 @@ impl PreparedStep {
         let grads = grads.ranges("grads", plan.input_dtype(kind), space)?;
         check_aliases(&params, &grads, resources)?;
         let limits = ChunkLimits::new(&device.limits());
-        let norm = if kind.is_decided() {
+        let norm = if kind.sums_tiles() {
             let scratch = |size| {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
                 let label = Some("wgpu-optim cut tiles");
                 device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
             };
-            NormChunks::new(&grads, GRAD_STREAM, space.len, &limits, scratch)?
+            // Adaptive SAM scales the gradients by the parameters.
+            let is_scaled = kind == StepKind::Perturb && plan.settings.sam.is_some_and(|sam| sam.is_adaptive());
+            let streams = if is_scaled { (0, vec![&params[..], &grads]) } else { (GRAD_STREAM, vec![&grads[..]]) };
+            NormChunks::new(streams, space.len, &limits, scratch)?
         } else {
             NormChunks::default()
         };
@@ -81,13 +84,13 @@ impl PreparedStep {
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
         let mut streams = vec![&params[..], &grads[..]];
-        let states = resources.persistent.states.iter().filter(|_| kind != StepKind::Accumulate);
+        let states = resources.persistent.states.iter().filter(|_| kind.has_states());
         streams.extend(states.map(|state| &state[..]));
-        let whole_parts = (plan.segments.is_some() && kind != StepKind::Accumulate) || kind == StepKind::Sampled;
+        let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
         let mut dispatches = Vec::new();
         for pass in plan.passes(kind) {
-            let chunks = if pass == Pass::GlobalNorm { &norm.chunks } else { &chunks };
+            let chunks = if pass.sums_tiles() { &norm.chunks } else { &chunks };
             let work = work_of(pass, plan, chunks, &limits)?;
             let uniforms: Vec<_> = work.iter().map(Work::uniform).collect();
             let uniforms = chunk_uniforms(device, &uniforms)?;
@@ -138,8 +141,8 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
         if matches!(pass, Pass::MetricsReduce | Pass::MetricsTotal) { sampler } else { plan.segments.as_ref() };
     let factors = plan.factors.as_ref();
     match pass {
-        Pass::GlobalNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
-        Pass::Decide => Ok(once([1, 1])),
+        Pass::GlobalNorm | Pass::SamNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
+        Pass::Decide | Pass::SamFactors => Ok(once([1, 1])),
         Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);
@@ -153,7 +156,7 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
         Pass::SegmentUpdate | Pass::MetricsTotal => {
             Ok(once(limits.grid(segments.map_or(0, |segments| segments.count() as u64))?))
         }
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Accumulate => {
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Accumulate | Pass::Perturb => {
             over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN))
         }
     }

@@ -1,7 +1,7 @@
 use wgpu::{Buffer, CommandEncoder};
 
 use super::submission::Submission;
-use crate::plan::PlanState;
+use crate::plan::{Mode, PlanState};
 
 /// The host's part of an optimizer's state.
 #[derive(Debug, Clone)]
@@ -40,9 +40,9 @@ impl RecordedCalls {
         self.0.is_empty()
     }
 
-    /// Whether a drop may bring the evaluation parameters back.
-    pub(crate) fn may_evaluate(&self) -> bool {
-        self.0.iter().any(|call| *call.before.plan.evaluating)
+    /// Whether a drop may leave others in the place of the training parameters.
+    pub(crate) fn may_replace_params(&self) -> bool {
+        self.0.iter().any(|call| *call.before.plan.mode != Mode::Training)
     }
 
     /// Undoes the dropped calls in `state`, the last first: each changed the state that the one before it left.

@@ -20,8 +20,8 @@ pub(crate) struct PersistentBuffers {
     pub(crate) control: Buffer,
     /// Written by a single-pass step in place of `control`, which it reads.
     pub(crate) next: Buffer,
-    /// 1 if `eval` has stored the training parameters and `train` has not restored them.
-    pub(crate) evaluating: Buffer,
+    /// 1 while others have the place of the training parameters.
+    pub(crate) params_replaced: Buffer,
     /// Each state, in as many buffers as the limits require.
     pub(crate) states: Vec<Vec<BufferRange>>,
     pub(crate) segments: Option<Buffer>,
@@ -32,19 +32,19 @@ pub(crate) struct PersistentBuffers {
 
 impl PersistentBuffers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, evaluating, states, segments, factors, norms, metric_table } = self;
+        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table } = self;
         let states = states.iter().flatten().map(|range| &range.buffer);
         let tables = [segments, factors, norms, metric_table].into_iter().flatten();
-        [control, next, evaluating].into_iter().chain(states).chain(tables)
+        [control, next, params_replaced].into_iter().chain(states).chain(tables)
     }
 
     /// As many buffers, made by `copy`.
     pub(crate) fn copied(&self, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
-        let Self { control, next, evaluating, states, segments, factors, norms, metric_table } = self;
+        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table } = self;
         Self {
             control: copy(control),
             next: copy(next),
-            evaluating: copy(evaluating),
+            params_replaced: copy(params_replaced),
             states: states.iter().map(|state| copied_ranges(state, &mut copy)).collect(),
             segments: segments.as_ref().map(&mut copy),
             factors: factors.as_ref().map(&mut copy),
@@ -67,6 +67,8 @@ pub(crate) struct Resources {
     pub(crate) powers: Buffer,
     /// The word 1, copied to flags.
     pub(crate) one: Buffer,
+    /// The factors of gradients in a perturbation.
+    perturbation: Buffer,
     /// A gradient scale of 1, bound if the host gives the scale.
     pub(crate) unit_scale: Buffer,
 }
@@ -106,7 +108,7 @@ impl Resources {
         let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
             next: init_buffer(device, "wgpu-optim next control", copied, block),
-            evaluating: table("wgpu-optim evaluating", &[0]),
+            params_replaced: table("wgpu-optim params replaced", &[0]),
             states: states.map(|state| state_ranges(device, &state.name, state.initial, len)).collect(),
             segments: segments.map(|words| table("wgpu-optim segments", &words)),
             factors: factors.map(|words| table("wgpu-optim factors", &words)),
@@ -124,6 +126,12 @@ impl Resources {
                 bytemuck::cast_slice(powers.bytes()),
             ),
             one: init_buffer(device, "wgpu-optim one", BufferUsages::COPY_SRC, &[1]),
+            perturbation: init_buffer(
+                device,
+                "wgpu-optim perturbation",
+                BufferUsages::STORAGE | BufferUsages::UNIFORM,
+                &[0; 4],
+            ),
             unit_scale: constant("wgpu-optim unit scale", &[1f32.to_bits()]),
         })
     }
@@ -136,6 +144,7 @@ impl Resources {
             "block" => own.control.as_entire_binding(),
             "next" => own.next.as_entire_binding(),
             "groups" => self.groups.as_entire_binding(),
+            "perturbation" => self.perturbation.as_entire_binding(),
             "tile_sums" => self.tile_sums.as_entire_binding(),
             "segments" => own.segments.as_ref()?.as_entire_binding(),
             "factors" => own.factors.as_ref()?.as_entire_binding(),

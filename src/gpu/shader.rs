@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::Rule;
-use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Schedule};
+use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Sam, Schedule};
 
 /// The WGSL of one kernel.
 ///
@@ -60,14 +60,16 @@ pub(crate) fn shader_error(plan: &StepPlan, message: String) -> Error {
 pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(String, String)>, Error> {
     let scheduled = GroupOptions::default().with_schedule(Schedule::constant(1e-3));
     let history = Some(HistoryOptions::steps(1).with_norms_every(1));
-    let settings = PlanSettings { clip, history, accumulates: true, ..PlanSettings::new(rule.clone()) };
+    let sam = Some(Sam::new(0.05));
+    let settings = PlanSettings { clip, history, accumulates: true, sam, ..PlanSettings::new(rule.clone()) };
     let with_schedules = PlanSettings { groups: vec![("scheduled".to_owned(), scheduled)], ..settings.clone() };
     let (lookahead, average) = (Some(Lookahead::new(5, 0.5)), Some(Ema::new(0.999).into()));
-    let with_transforms = PlanSettings { lookahead, average, ..settings.clone() };
+    let sam = Some(Sam::adaptive(0.5, 0.01));
+    let with_transforms = PlanSettings { lookahead, average, sam, ..settings.clone() };
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
     for (settings, options) in
-        [(&settings, ""), (&with_schedules, ", group schedules"), (&with_transforms, ", Lookahead and average")]
+        [(&settings, ""), (&with_schedules, ", group schedules"), (&with_transforms, ", transforms")]
     {
         let plan = match StepPlan::new(settings, &layout) {
             // The rule has parameters for evaluation itself.
@@ -75,8 +77,9 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
             plan => plan?,
         };
         // Sums read no state of transforms.
-        let has_transforms =
-            |pass: &Pass| matches!(pass, Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_));
+        let has_transforms = |pass: &Pass| {
+            pass.is_of_sam() || matches!(pass, Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_))
+        };
         let passes = all_passes(&plan).into_iter().filter(|pass| settings.average.is_none() || has_transforms(pass));
         for pass in passes {
             for variant in Variant::of(pass) {

@@ -4,10 +4,9 @@ use super::bias_correction::BiasPowers;
 use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
 use super::norm_order::NormOrder;
 use super::percentile::Norms;
-use super::scaled_sum::ScaledSum;
+use super::scaled_sum::{ScaledSum, tile_total};
 use crate::power_of_two::{power_of_two, scale_by_power_of_two};
 use crate::storage::{ABSOLUTE, INFINITE};
-use crate::tile::workgroup_sum;
 use crate::transform::TransformedRule;
 
 /// Above this exponent, norm and scale may leave the range of f32: `clip` handles mantissa and exponent separately.
@@ -62,12 +61,7 @@ pub(crate) fn decide(
     powers: &BiasPowers,
     rule: &TransformedRule,
 ) {
-    let mut lane_totals = [ScaledSum::EMPTY; 256];
-    for (i, &sum) in tile_sums.iter().enumerate() {
-        lane_totals[i % 256] = lane_totals[i % 256].combine(sum, order);
-    }
-    let total = workgroup_sum(&mut lane_totals, |a, b| a.combine(b, order));
-
+    let total = tile_total(tile_sums, order);
     let refuses = head.flags & SKIP != 0;
     let inv_scale = head.inv_scale;
     let root = order.root_of(total.sum, total.max_bits, total.exponent);

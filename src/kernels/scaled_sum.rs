@@ -2,6 +2,7 @@
 
 use super::control::NONE;
 use super::norm_order::NormOrder;
+use crate::tile::workgroup_sum;
 
 /// `ScaledSum` of the WGSL.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,4 +27,13 @@ impl ScaledSum {
             first_nonfinite: self.first_nonfinite.min(other.first_nonfinite),
         }
     }
+}
+
+/// The sum of all tile sums, in the order of a workgroup of 256.
+pub(crate) fn tile_total(tile_sums: &[ScaledSum], order: NormOrder) -> ScaledSum {
+    let mut lane_totals = [ScaledSum::EMPTY; 256];
+    for (i, &sum) in tile_sums.iter().enumerate() {
+        lane_totals[i % 256] = lane_totals[i % 256].combine(sum, order);
+    }
+    workgroup_sum(&mut lane_totals, |a, b| a.combine(b, order))
 }

@@ -41,10 +41,20 @@ impl Optimizer {
         encoder: &mut CommandEncoder,
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        let params = params.into();
+        self.with_accumulated(encoder, |optimizer, encoder, grads| optimizer.record_step(encoder, params, grads))
+    }
+
+    /// Calls `record` with the accumulated gradients, which are 0 after it.
+    pub(super) fn with_accumulated(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        record: impl FnOnce(&mut Self, &mut CommandEncoder, BufferSlices<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.plan.check_accumulates()?;
         let accumulated = self.accumulated.clone();
         let slices: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
-        self.record_step(encoder, params.into(), (&slices).into())?;
+        record(self, encoder, (&slices).into())?;
         for range in &accumulated {
             encoder.clear_buffer(&range.buffer, 0, None);
         }

@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Load
 use crate::gpu::block_on;
 use crate::gpu::{BufferRange, Transfer, check_usage, state_ranges};
 use crate::kernels::control::{ControlBlock, NONE};
+use crate::plan::Mode;
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
@@ -78,7 +79,7 @@ impl Optimizer {
         self.undo_dropped_calls()?;
         let params = self.loadable(params, BufferUsages::COPY_DST, ", because `load` writes the parameters")?;
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
-        if *state.evaluating && self.training_params.is_empty() {
+        if *state.mode != Mode::Training && self.training_params.is_empty() {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
         // A file without an accumulator has no sum.
@@ -121,8 +122,8 @@ impl Optimizer {
         // A step expects the word of its parity to be free.
         let first_nonfinite = offset_of!(ControlBlock, first_nonfinite) as u64;
         write(Some(&resources.persistent.next), first_nonfinite, Some(bytemuck::bytes_of(&[NONE; 2])));
-        let evaluating = u32::from(*self.plan.state.evaluating);
-        write(Some(&resources.persistent.evaluating), 0, Some(bytemuck::bytes_of(&evaluating)));
+        let replaced = u32::from(*self.plan.state.mode != Mode::Training);
+        write(Some(&resources.persistent.params_replaced), 0, Some(bytemuck::bytes_of(&replaced)));
         let norms = self.plan.norm_window().map(|window| small.norms_table(window));
         write(resources.persistent.norms.as_ref(), 0, norms.as_deref().map(bytemuck::cast_slice));
         let sums = self.plan.sampler.as_ref().map_or(0, |sampler| sampler.record_bytes().start);

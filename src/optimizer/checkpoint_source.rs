@@ -80,7 +80,7 @@ impl Source<'_> {
         out: impl Write,
     ) -> Result<(), CheckpointError> {
         let small = self.small(transfer, plan).await?;
-        let mut entries = bulk_entries(plan, self.params.is_some(), *state.evaluating, &HashMap::new());
+        let mut entries = bulk_entries(plan, self.params.is_some(), *state.mode, &HashMap::new());
         let small_entries = small.entries(plan);
         let ranges: Vec<ByteRange> = entries.iter().flat_map(|entry| self.bytes_of(plan, entry)).collect();
         entries.extend_from_slice(&small_entries);

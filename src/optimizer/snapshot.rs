@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub(super) params: Vec<BufferRange>,
     pub(super) persistent: PersistentBuffers,
     pub(super) ring: Option<Buffer>,
-    /// Empty if `eval` was never called.
+    /// Empty unless others may have their place.
     pub(super) training_params: Vec<BufferRange>,
     pub(super) accumulated: Vec<BufferRange>,
     #[cfg(feature = "safetensors")]
@@ -60,7 +60,7 @@ impl Optimizer {
         };
         let flag = copied(&self.resources.one, 4);
         let mut copy = |buffer: &Buffer| copied(buffer, buffer.size());
-        let training_params = if self.may_evaluate() { &self.training_params[..] } else { &[] };
+        let training_params = if self.may_be_replaced() { &self.training_params[..] } else { &[] };
         Ok(Snapshot {
             persistent: self.resources.persistent.copied(&mut copy),
             ring: self.history.as_ref().map(|history| copy(&history.ring)),

@@ -5,6 +5,7 @@ use wgpu::CommandEncoder;
 use super::Optimizer;
 use crate::Error;
 use crate::gpu::{HostState, Submission};
+use crate::plan::Mode;
 
 impl Optimizer {
     /// The host's state without the effects of dropped calls.
@@ -40,8 +41,8 @@ impl Optimizer {
         self.calls.push(encoder, snapshot, before, self.recorded_state());
     }
 
-    /// Whether the parameters on the device may be those for evaluation: the encoder of a `train` may yet be dropped.
-    pub(super) fn may_evaluate(&self) -> bool {
-        *self.plan.state.evaluating || self.calls.may_evaluate()
+    /// Whether others may have the place of the training parameters: the encoder that restored them may yet be dropped.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        *self.plan.state.mode != Mode::Training || self.calls.may_replace_params()
     }
 }

@@ -31,6 +31,12 @@ pub(crate) enum Pass {
     AuxiliaryUpdate(&'static str),
     /// The sum of the gradients of micro-batches.
     Accumulate,
+    /// The norm of the gradients of a perturbation, tile by tile.
+    SamNorm,
+    /// The factors that scale these gradients.
+    SamFactors,
+    /// The perturbation of the parameters.
+    Perturb,
 }
 
 impl Pass {
@@ -49,7 +55,20 @@ impl Pass {
             Self::UpdateSinglePass => "update_single_pass",
             Self::AuxiliaryUpdate(_) => "auxiliary_update",
             Self::Accumulate => "accumulate",
+            Self::SamNorm => "sam_norm",
+            Self::SamFactors => "sam_factors",
+            Self::Perturb => "perturb",
         }
+    }
+
+    /// Whether it computes a perturbation.
+    pub(crate) fn is_of_sam(self) -> bool {
+        matches!(self, Self::SamNorm | Self::SamFactors | Self::Perturb)
+    }
+
+    /// Whether it sums whole tiles of the gradients.
+    pub(crate) fn sums_tiles(self) -> bool {
+        matches!(self, Self::GlobalNorm | Self::SamNorm)
     }
 }
 
@@ -75,6 +94,8 @@ pub(crate) enum StepKind {
     Auxiliary(&'static str),
     /// Adds gradients to the accumulator, which takes the place of the parameters.
     Accumulate,
+    /// Moves the parameters along the gradient.
+    Perturb,
 }
 
 impl StepKind {
@@ -84,6 +105,16 @@ impl StepKind {
 
     /// Whether it counts as a step.
     pub(crate) fn is_step(self) -> bool {
-        !matches!(self, Self::Auxiliary(_) | Self::Accumulate)
+        matches!(self, Self::SinglePass | Self::Decided | Self::Sampled)
+    }
+
+    /// Whether its kernels bind the states.
+    pub(crate) fn has_states(self) -> bool {
+        !matches!(self, Self::Accumulate | Self::Perturb)
+    }
+
+    /// Whether it sums whole tiles of the gradients.
+    pub(crate) fn sums_tiles(self) -> bool {
+        self.is_decided() || self == Self::Perturb
     }
 }

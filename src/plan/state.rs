@@ -6,6 +6,8 @@ use super::StepPlan;
 use super::{check_grad_scale, check_momentum};
 #[cfg(feature = "safetensors")]
 use crate::rule;
+#[cfg(feature = "safetensors")]
+use crate::transform::EVAL;
 use crate::{Error, Schedule};
 
 /// The part of a [`StepPlan`] that steps and setters change. Everything else that the next step depends on lies in the
@@ -25,8 +27,19 @@ pub(crate) struct PlanState {
     pub(crate) recorded: u64,
     /// Whether the program gave the states. It gives the position with them.
     pub(crate) has_given_states: Setting<bool>,
-    /// Whether the parameters are those for evaluation; steps are refused then.
-    pub(crate) evaluating: Setting<bool>,
+    pub(crate) mode: Setting<Mode>,
+}
+
+/// The parameters in the place of the training parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub(crate) enum Mode {
+    /// The training parameters themselves.
+    Training,
+    /// Those for evaluation. Steps are refused.
+    Evaluation,
+    /// Those for the second gradient of SAM. A step starts from the training parameters.
+    Perturbed,
 }
 
 /// The gradient scale, as far as the host knows it.
@@ -49,7 +62,7 @@ pub(crate) struct SavedPlanState {
     pub(crate) grad_scale: Option<HostScale>,
     pub(crate) recorded: u64,
     has_given_states: bool,
-    pub(crate) evaluating: bool,
+    pub(crate) mode: Mode,
 }
 
 /// A value, and the number of the call that set it.
@@ -97,7 +110,7 @@ impl PlanState {
             grad_scale: Setting::new(None),
             recorded: 0,
             has_given_states: Setting::new(false),
-            evaluating: Setting::new(false),
+            mode: Setting::new(Mode::Training),
         }
     }
 
@@ -133,8 +146,8 @@ impl PlanState {
         self.has_given_states = self.setting(true);
     }
 
-    pub(crate) fn set_evaluating(&mut self, evaluating: bool) {
-        self.evaluating = self.setting(evaluating);
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        self.mode = self.setting(mode);
     }
 
     /// Undoes a call that changed the state from `before` to `after`. What a later call set stays; steps recorded since
@@ -143,7 +156,7 @@ impl PlanState {
         self.schedule.undo(&before.schedule, &after.schedule);
         self.momentum.undo(&before.momentum, &after.momentum);
         self.grad_scale.undo(&before.grad_scale, &after.grad_scale);
-        self.evaluating.undo(&before.evaluating, &after.evaluating);
+        self.mode.undo(&before.mode, &after.mode);
         if self.has_given_states.undo(&before.has_given_states, &after.has_given_states) {
             self.recorded = before.recorded + (self.recorded - after.recorded);
         }
@@ -151,15 +164,14 @@ impl PlanState {
 
     #[cfg(feature = "safetensors")]
     pub(crate) fn saved(&self) -> SavedPlanState {
-        let Self { owner: _, last_call: _, schedule, momentum, grad_scale, recorded, has_given_states, evaluating } =
-            self;
+        let Self { owner: _, last_call: _, schedule, momentum, grad_scale, recorded, has_given_states, mode } = self;
         SavedPlanState {
             schedule: serde_json::to_value(&schedule.value).is_ok().then(|| schedule.value.clone()),
             momentum: **momentum,
             grad_scale: **grad_scale,
             recorded: *recorded,
             has_given_states: **has_given_states,
-            evaluating: **evaluating,
+            mode: **mode,
         }
     }
 
@@ -172,7 +184,7 @@ impl PlanState {
         state.momentum.call = call;
         state.grad_scale.call = call;
         state.has_given_states.call = call;
-        state.evaluating.call = call;
+        state.mode.call = call;
         state
     }
 }
@@ -186,8 +198,8 @@ impl StepPlan {
     /// The state of a checkpoint, for this optimizer.
     ///
     /// # Errors
-    /// Those of the schedule, of the gradient scale and of [`Optimizer::eval`](crate::Optimizer::eval): a file may hold them
-    /// altered.
+    /// Those of the schedule, of the gradient scale, of [`Optimizer::eval`](crate::Optimizer::eval) and of
+    /// [`Optimizer::perturb`](crate::Optimizer::perturb): a file may hold them altered.
     #[cfg(feature = "safetensors")]
     pub(crate) fn loaded_state(&self, saved: &SavedPlanState, keeps_schedule: bool) -> Result<PlanState, Error> {
         let mut state = self.state.clone();
@@ -216,12 +228,14 @@ impl StepPlan {
         if let Some(HostScale::Value(scale)) = *state.grad_scale {
             check_grad_scale(scale)?;
         }
-        if saved.evaluating {
-            self.auxiliary("eval")?;
+        match saved.mode {
+            Mode::Training => {}
+            Mode::Evaluation => drop(self.auxiliary(EVAL)?),
+            Mode::Perturbed => drop(self.sam()?),
         }
         state.recorded = saved.recorded;
         state.has_given_states.value = saved.has_given_states;
-        state.evaluating.value = saved.evaluating;
+        state.mode.value = saved.mode;
         if let Some(momentum) = state.momentum() {
             check_momentum(momentum)?;
             rule::validate(self.rule.with_cycled_momentum(momentum)?.rule())?;

@@ -179,9 +179,7 @@ fn bytes_moved(plan: &StepPlan) -> u64 {
                 streams.iter().map(|stream| accesses(stream.access) * stream.dtype.bytes(1)).sum()
             }
             Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate => 0,
-            Pass::MetricsReduce | Pass::MetricsTotal | Pass::AuxiliaryUpdate(_) | Pass::Accumulate => {
-                unreachable!("no pass of plain steps")
-            }
+            _ => unreachable!("no pass of plain steps"),
         }
     };
     plan.passes(plan.next_kind()).map(bytes).sum()

@@ -1,6 +1,7 @@
 //! Shared by the tests: a device, buffers on it, and an optimizer with its buffers.
 
 pub mod bf16;
+pub mod both;
 pub mod by_hand;
 pub mod device;
 pub mod numbers;

@@ -32,3 +32,12 @@ pub fn assert_same_bits(left: &[f32], right: &[f32], what: &str) {
         assert_eq!(left.to_bits(), right.to_bits(), "{what}, element {i}: {left} and {right}");
     }
 }
+
+/// Each number within a share of the expected one, or of 0.1 where that is larger.
+pub fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        let apart = (f64::from(*found) - expected).abs();
+        assert!(apart <= tolerance * expected.abs().max(0.1), "{what}: {found} for {expected}");
+    }
+}

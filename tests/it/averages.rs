@@ -1,12 +1,12 @@
 //! Averages of the parameters (EMA, SWA) and Lookahead, around any rule.
 
-use crate::common::numbers::random;
-use crate::common::{Trainer, cpu_bits, device, encoder, repository, rule};
+use crate::common::both::Both;
+use crate::common::numbers::{assert_close, random};
+use crate::common::{cpu_bits, device, repository, rule};
 use serde::Deserialize;
 use wgpu_optim::rule::{Elements, RuleSpec, StepScalars};
 use wgpu_optim::{
-    Average, Clip, CpuOptimizer, Ema, Error, GroupOptions, Layout, Lookahead, NonFinite, Optimizer, OptimizerBuilder,
-    Rule, Sgd, Swa,
+    Average, Clip, Ema, Error, GroupOptions, Layout, Lookahead, NonFinite, Optimizer, OptimizerBuilder, Rule, Sgd, Swa,
 };
 
 #[derive(Deserialize)]
@@ -23,62 +23,6 @@ struct Case {
     lookahead: Option<Lookahead>,
     params: Vec<f64>,
     averaged: Option<Vec<f64>>,
-}
-
-fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        let apart = (f64::from(*found) - expected).abs();
-        assert!(apart <= tolerance * expected.abs().max(0.1), "{what}: {found} for {expected}");
-    }
-}
-
-/// Training on both engines at once.
-struct Both {
-    on_cpu: CpuOptimizer,
-    params: Vec<f32>,
-    on_device: Trainer<'static>,
-}
-
-impl Both {
-    fn new(builder: &OptimizerBuilder, layout: &Layout, params: &[f32]) -> Self {
-        Self {
-            on_cpu: builder.clone().build_cpu(layout).unwrap(),
-            params: params.to_vec(),
-            on_device: Trainer::new(device::gpu(), builder.clone(), layout, params),
-        }
-    }
-
-    fn step(&mut self, grads: &[f32]) {
-        self.on_cpu.step(&mut self.params, grads).unwrap();
-        self.on_device.step(grads);
-    }
-
-    /// Parameters of the CPU engine, then of the device.
-    fn params(&self) -> [Vec<f32>; 2] {
-        let on_device = self.on_device.params()[..self.params.len()].to_vec();
-        [self.params.clone(), on_device]
-    }
-
-    fn state(&self, name: &str) -> [Vec<f32>; 2] {
-        [self.on_cpu.state(name).unwrap().to_vec(), self.on_device.state(name)]
-    }
-
-    fn eval(&mut self) {
-        self.on_cpu.eval(&mut self.params).unwrap();
-        let mut recorded = encoder(self.on_device.gpu);
-        let params = self.on_device.params.slice(..4 * self.params.len() as u64);
-        self.on_device.optimizer.eval(&mut recorded, params).unwrap();
-        self.on_device.gpu.queue.submit([recorded.finish()]);
-    }
-
-    fn train(&mut self) {
-        self.on_cpu.train(&mut self.params).unwrap();
-        let mut recorded = encoder(self.on_device.gpu);
-        let params = self.on_device.params.slice(..4 * self.params.len() as u64);
-        self.on_device.optimizer.train(&mut recorded, params).unwrap();
-        self.on_device.gpu.queue.submit([recorded.finish()]);
-    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod programs;
 mod range_test;
 mod recording;
 mod rules;
+mod sam;
 mod schedules;
 mod segments;
 mod shaders;

@@ -1,7 +1,7 @@
 //! A step over known buffers creates no wgpu object; `prepare` compiles before it.
 
 use wgpu_optim::wgpu::{self, Buffer, CommandEncoder};
-use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sophia};
+use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sam, Sophia};
 
 use crate::common::{device, device_with, encoder, finish};
 
@@ -85,6 +85,32 @@ fn more_buffers_than_are_kept_are_bound_again() {
     assert!(bound[0] >= 7 && bound[1] == 0, "{bound:?}");
     let refused = Optimizer::builder(AdamW::default()).cached_buffer_sets(0).build(&gpu.device, &gpu.queue, &layout());
     assert!(matches!(refused.unwrap_err(), Error::Hyperparameter { name: "cached_buffer_sets", .. }));
+}
+
+#[test]
+fn perturbations_create_nothing_after_the_first() {
+    let gpu = gpu();
+    for sam in [Sam::new(0.05), Sam::adaptive(0.5, 0.01)] {
+        let builder = Optimizer::builder(AdamW::default()).sam(sam);
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+        let (params, grads) = (&buffers(&gpu, 1)[0], &buffers(&gpu, 1)[0]);
+        optimizer.prepare(params, grads).unwrap();
+        let mut round = |pairs: usize| {
+            created(&gpu, |encoder| {
+                for _ in 0..pairs {
+                    optimizer.perturb(encoder, params, grads).unwrap();
+                    optimizer.step(encoder, params, grads).unwrap();
+                }
+            })
+        };
+        // The first step creates the buffer that holds the scalars of steps, and its bind group.
+        let first = round(1);
+        assert!(first[1] <= 1 && first[2..] == [0; 3], "{sam:?}: {first:?}");
+        // wgpu stages the scalars of each step in a buffer of its own.
+        let (one, many) = (round(1), round(4));
+        assert_eq!((one[1..].to_vec(), many[1..].to_vec()), (vec![0; 4], vec![0; 4]), "{sam:?}");
+        assert_eq!(many[0], 4 * one[0], "{sam:?}");
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ const VALIDATION: &str = "shaders";
 const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
 /// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
-const MODULES: [(&[&str], &[&str]); 19] = [
+const MODULES: [(&[&str], &[&str]); 20] = [
     (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
     (&["rules/prodigy"], &["prodigy"]),
     (&["rules/sophia", "rules/schedule_free"], &["rules", "auxiliary"]),
@@ -47,6 +47,7 @@ const MODULES: [(&[&str], &[&str]); 19] = [
     (&["storage/bf16"], &["bf16"]),
     (&["transform/average", "transform/lookahead", "device/stub/average", "device/stub/lookahead"], &["averages"]),
     (&["kernels/accumulate"], &["accumulate"]),
+    (&["kernels/sam_", "kernels/perturb", "transform/sam", "device/stub/param_scale"], &["sam"]),
     (
         &["transform/clip_", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
         &["clip", "metrics", "metrics_layouts"],
@@ -55,7 +56,14 @@ const MODULES: [(&[&str], &[&str]); 19] = [
     (&["kernels/part_sums", "device/workgroup_sum", "tile"], &["segments", "tensor_norms", "metrics"]),
     (&["kernels/metric", "device/stub/metric"], &["metrics", "metrics_layouts"]),
     (
-        &["kernels/global_norm", "kernels/scaled_sum", "kernels/norm_order", "power_of_two"],
+        &[
+            "kernels/global_norm",
+            "kernels/tile_norm",
+            "device/tile_total",
+            "kernels/scaled_sum",
+            "kernels/norm_order",
+            "power_of_two",
+        ],
         &["norm", "clip", "extremes"],
     ),
     (&["device/workgroup_scaled_sum"], &["norm", "clip"]),

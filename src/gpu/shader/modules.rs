@@ -7,6 +7,7 @@ use super::compose::Seam;
 use super::variant::Variant;
 use crate::plan::{Pass, StepPlan};
 use crate::storage;
+use crate::transform::Sam;
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -38,10 +39,12 @@ files! {
     "device/stub/factored_variance",
     "device/stub/lookahead",
     "device/stub/metric",
+    "device/stub/param_scale",
     "device/stub/percentile",
     "device/stub/segment_values",
     "device/stub/update_scalars",
     "device/stub/update_tensor_state",
+    "device/tile_total",
     "device/workgroup_scaled_sum",
     "device/workgroup_sum",
     "factors",
@@ -60,9 +63,13 @@ files! {
     "kernels/norm_order",
     "kernels/part_sums",
     "kernels/percentile",
+    "kernels/perturb",
+    "kernels/sam_factors",
+    "kernels/sam_norm",
     "kernels/scaled_sum",
     "kernels/segment_reduce",
     "kernels/segment_update",
+    "kernels/tile_norm",
     "kernels/update",
     "kernels/update_elements",
     "kernels/update_single_pass",
@@ -75,6 +82,7 @@ files! {
     "transform/clip_segment",
     "transform/clip_value",
     "transform/lookahead",
+    "transform/sam",
 }
 
 /// The text of a file by its path below `shaders/`, without the ending.
@@ -110,6 +118,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("clip_segment", file_if(rule.clip_segment().is_some(), "transform/clip_segment", "device/stub/clip_segment")),
         ("lookahead", file_if(rule.lookahead().is_some(), "transform/lookahead", "device/stub/lookahead")),
         ("average", file_if(rule.average().is_some(), "transform/average", "device/stub/average")),
+        ("param_scale", file_if(rule.sam().is_some_and(Sam::is_adaptive), "transform/sam", "device/stub/param_scale")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
         ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
         (

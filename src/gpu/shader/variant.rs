@@ -44,7 +44,12 @@ impl Variant {
     /// Every variant of a kernel.
     pub(crate) fn of(pass: Pass) -> Vec<Self> {
         let lookups = match pass {
-            Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate | Pass::MetricsTotal => {
+            Pass::Decide
+            | Pass::FactorUpdate
+            | Pass::FactorRowMean
+            | Pass::SegmentUpdate
+            | Pass::MetricsTotal
+            | Pass::SamFactors => {
                 return vec![Self::FIXED];
             }
             // Partials look up single elements.

@@ -17,7 +17,7 @@ pub const FILES: &[&str] = &[
     // A momentum without a buffer.
     r#"{"rule": "sgd", "flavor": 2, "program": 2, "edits": [{"Header": {"Set": ["/state/momentum", -0.0]}}]}"#,
     // Evaluation without a way back.
-    r#"{"rule": "sgd", "flavor": 0, "program": 0, "edits": [{"Header": {"Set": ["/state/evaluating", true]}},
+    r#"{"rule": "sgd", "flavor": 0, "program": 0, "edits": [{"Header": {"Set": ["/state/mode", "evaluation"]}},
         {"Copy": ["params/a", "training_params/a"]}, {"Copy": ["params/b", "training_params/b"]},
         {"Copy": ["params/none", "training_params/none"]}, {"Copy": ["params/c", "training_params/c"]}]}"#,
 ];

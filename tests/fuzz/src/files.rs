@@ -87,8 +87,8 @@ pub fn file(seed: u64, number: u64) -> File {
         file.edits.push(edit);
     }
     if chance(rng, 0.05) {
-        let evaluating = !header["state"]["evaluating"].as_bool().unwrap_or_default();
-        file.edits.push(Edit::Header(Change::Set("/state/evaluating".to_owned(), json!(evaluating))));
+        let mode = pick(rng, &["training", "evaluation", "perturbed"]);
+        file.edits.push(Edit::Header(Change::Set("/state/mode".to_owned(), json!(mode))));
         let names = ["a", "b", "none", "c"];
         file.edits.extend(names.map(|name| Edit::Copy(format!("params/{name}"), format!("training_params/{name}"))));
     }

@@ -1,0 +1,194 @@
+//! Other parameters in the place of the training parameters: for evaluation, or perturbed.
+
+use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
+
+use super::{Optimizer, move_to_front};
+use crate::gpu::{BufferRange, CopyIf, check_usage, copy_ranges, state_ranges};
+use crate::plan::{Mode, StepKind, StepPlan};
+use crate::storage::Dtype;
+use crate::{BufferSlices, Error};
+
+const MODE_COPIES: &str =
+    ", because `eval` and `perturb` copy the training parameters, and `train` and `step` copy them back";
+
+impl Optimizer {
+    /// Records the switch from training to evaluation parameters, for averages and for rules that have both
+    /// ([`ScheduleFreeSgd`](crate::ScheduleFreeSgd), [`ScheduleFreeAdamW`](crate::ScheduleFreeAdamW)). `params` becomes
+    /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (4 bytes per parameter, from
+    /// the first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
+    /// before those of later calls. A dropped encoder leaves parameters and mode as they were, also if it is dropped after a
+    /// later [`Optimizer::train`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
+    /// twice, [`Error::Perturbed`] between [`Optimizer::perturb`] and the step, [`Error::MissingUsage`] unless `params` has
+    /// `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`]; nothing was recorded then.
+    pub fn eval<'a>(&mut self, encoder: &mut CommandEncoder, params: impl Into<BufferSlices<'a>>) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
+        let kind = StepKind::Auxiliary(self.plan.auxiliary("eval")?);
+        self.plan.check_training("eval")?;
+        let params = params.into();
+        let ranges = self.copyable(params, MODE_COPIES)?;
+        let copies = self.training_params_for_copies();
+        // The update reads no input; the copy takes its place.
+        let input: Vec<BufferSlice<'_>> = copies.iter().map(BufferRange::slice).collect();
+        self.bind(params, (&input).into(), kind)?;
+        let head = self.plan.auxiliary_head()?;
+        self.store_training_params(encoder, &ranges)?;
+        self.encode(encoder, head);
+        self.set_mode(encoder, Mode::Evaluation);
+        Ok(())
+    }
+
+    /// Records the perturbation of `params` along `grads`, for the second gradient of [`Sam`](crate::Sam). The optimizer keeps
+    /// a copy of the training parameters, from which the next [`Optimizer::step`] starts. [`Optimizer::train`] restores them
+    /// without a step. No step is counted. A dropped encoder leaves parameters and mode as they were.
+    ///
+    /// Gradients come in the format of [`Optimizer::step`]. Clipping and the gradient scale have no effect on the direction.
+    /// The device moves 24 bytes per parameter with f32 gradients (4 more for adaptive SAM): the norm, the copy, the
+    /// perturbation. The step moves 8 more than without: the copy back.
+    ///
+    /// ```no_run
+    /// # fn gradients(_: &mut wgpu_optim::wgpu::CommandEncoder) {}
+    /// # fn f(device: &wgpu_optim::wgpu::Device, optimizer: &mut wgpu_optim::Optimizer,
+    /// #     params: &wgpu_optim::wgpu::Buffer, grads: &wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// let mut encoder = device.create_command_encoder(&Default::default());
+    /// gradients(&mut encoder); // at the parameters
+    /// optimizer.perturb(&mut encoder, params, grads)?;
+    /// gradients(&mut encoder); // at the perturbed parameters
+    /// optimizer.step(&mut encoder, params, grads)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSam`], [`Error::EvaluationMode`], [`Error::Perturbed`] when called twice, [`Error::MissingUsage`] unless
+    /// `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`] that concern buffers; nothing was
+    /// recorded then.
+    pub fn perturb<'a>(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: impl Into<BufferSlices<'a>>,
+        grads: impl Into<BufferSlices<'a>>,
+    ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
+        self.plan.sam()?;
+        self.plan.check_training("perturb")?;
+        let params = params.into();
+        let ranges = self.copyable(params, MODE_COPIES)?;
+        self.bind(params, grads.into(), StepKind::Perturb)?;
+        self.store_training_params(encoder, &ranges)?;
+        self.encode(encoder, StepPlan::perturb_head());
+        self.set_mode(encoder, Mode::Perturbed);
+        Ok(())
+    }
+
+    /// As [`Optimizer::perturb`] with the accumulated gradients, which are 0 after it.
+    ///
+    /// # Errors
+    /// [`Error::NoAccumulator`], and those of [`Optimizer::perturb`]; nothing was recorded then.
+    pub fn perturb_accumulated<'a>(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: impl Into<BufferSlices<'a>>,
+    ) -> Result<(), Error> {
+        let params = params.into();
+        self.with_accumulated(encoder, |optimizer, encoder, grads| optimizer.perturb(encoder, params, grads))
+    }
+
+    /// Records the switch back to training parameters: `params` has the bits from before [`Optimizer::eval`] or
+    /// [`Optimizer::perturb`]. Anything written into it since is lost, but for padding. Without such a call before, or with one
+    /// whose encoder is dropped, it does nothing.
+    ///
+    /// # Errors
+    /// As [`Optimizer::eval`], except [`Error::EvaluationMode`] and [`Error::Perturbed`].
+    pub fn train<'a>(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: impl Into<BufferSlices<'a>>,
+    ) -> Result<(), Error> {
+        self.undo_dropped_calls()?;
+        self.plan.check_replaces_params()?;
+        let ranges = self.copyable(params.into(), MODE_COPIES)?;
+        if self.may_be_replaced() {
+            self.restore_training_params(encoder, &ranges)?;
+        }
+        Ok(())
+    }
+
+    /// Binds copies of the training parameters into `params`, if steps over them need these. Returns the ranges.
+    pub(super) fn prepare_restoration(
+        &mut self,
+        params: BufferSlices<'_>,
+        is_needed: bool,
+    ) -> Result<Option<Vec<BufferRange>>, Error> {
+        if !is_needed {
+            return Ok(None);
+        }
+        let ranges = self.copyable(params, MODE_COPIES)?;
+        self.bind_restoration(&ranges)?;
+        Ok(Some(ranges))
+    }
+
+    /// Records copies of the training parameters into `ranges`, if the device has others there by then, and the mode.
+    pub(super) fn restore_training_params(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        ranges: &[BufferRange],
+    ) -> Result<(), Error> {
+        self.bind_restoration(ranges)?.record(encoder);
+        encoder.clear_buffer(&self.resources.persistent.params_replaced, 0, None);
+        let before = self.host_state();
+        self.plan.state.set_mode(Mode::Training);
+        self.remember_call(encoder, None, before);
+        Ok(())
+    }
+
+    /// Records copies of `ranges`, which become the training parameters.
+    fn store_training_params(&mut self, encoder: &mut CommandEncoder, ranges: &[BufferRange]) -> Result<(), Error> {
+        // If the encoder of an earlier restoration is dropped, the training parameters are still the stored ones.
+        if self.may_be_replaced() {
+            self.bind_restoration(ranges)?.record(encoder);
+        }
+        copy_ranges(encoder, ranges, &self.training_params_for_copies());
+        Ok(())
+    }
+
+    /// Records the mode, after the parameters were replaced.
+    fn set_mode(&mut self, encoder: &mut CommandEncoder, mode: Mode) {
+        encoder.copy_buffer_to_buffer(&self.resources.one, 0, &self.resources.persistent.params_replaced, 0, 4);
+        let before = self.host_state();
+        self.plan.state.set_mode(mode);
+        self.remember_call(encoder, None, before);
+    }
+
+    /// The ranges of the training parameters, created at the first call.
+    fn training_params_for_copies(&mut self) -> Vec<BufferRange> {
+        if self.training_params.is_empty() {
+            self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
+        }
+        self.training_params.clone()
+    }
+
+    /// Copies of the training parameters into `ranges`, if the device has others there by then.
+    fn bind_restoration(&mut self, ranges: &[BufferRange]) -> Result<&CopyIf, Error> {
+        if !move_to_front(&mut self.restorations, |(known, _)| known == ranges) {
+            let kernel = self.pipelines.copy_if(&self.plan)?;
+            let lists = [[self.training_params_for_copies(), self.space.without_padding(ranges)]];
+            let copy = CopyIf::new(&self.device, kernel, &self.resources.persistent.params_replaced, &lists)?;
+            self.restorations.insert(0, (ranges.to_vec(), copy));
+            self.restorations.truncate(self.options.cached_buffer_sets);
+        }
+        Ok(&self.restorations[0].1)
+    }
+
+    /// The parameters, if they can be copied from and to.
+    pub(super) fn copyable(&self, params: BufferSlices<'_>, reason: &'static str) -> Result<Vec<BufferRange>, Error> {
+        let ranges = params.ranges("params", Dtype::F32, &self.space)?;
+        for range in &ranges {
+            let needed = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+            check_usage("params", &range.buffer, needed, reason)?;
+        }
+        Ok(ranges)
+    }
+}
