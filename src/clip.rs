@@ -1,4 +1,5 @@
 //! Gradient clipping: [`Clip`] and its kinds.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod adaptive;
 mod global_norm;

@@ -1,3 +1,5 @@
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 #[cfg(feature = "safetensors")]
 use std::any::Any;
 use std::sync::Arc;

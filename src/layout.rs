@@ -1,3 +1,6 @@
+// Shapes come from outside: no arithmetic overflows.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -216,8 +219,9 @@ impl LayoutBuilder {
         let named = tensors.iter().filter_map(|tensor| tensor.group.as_ref());
         for group in named.chain(self.ranges.iter().map(|(_, group)| group)) {
             index.entry(group.clone()).or_insert_with(|| {
+                let number = groups.len();
                 groups.push(group.clone());
-                groups.len() - 1
+                number
             });
         }
         let ranges = sorted_ranges(self.ranges, len)?;
@@ -271,13 +275,10 @@ fn sorted_ranges(mut ranges: Vec<(Range<usize>, String)>, len: usize) -> Result<
     }
     ranges.retain(|(range, _)| !range.is_empty());
     ranges.sort_by_key(|(range, _)| range.start);
-    for pair in ranges.windows(2) {
-        if pair[1].0.start < pair[0].0.end {
-            return Err(Error::OverlappingRanges {
-                first: pair[0].1.clone(),
-                second: pair[1].1.clone(),
-                element: pair[1].0.start,
-            });
+    for ((before, first), (range, second)) in ranges.iter().zip(ranges.iter().skip(1)) {
+        if range.start < before.end {
+            let (first, second) = (first.clone(), second.clone());
+            return Err(Error::OverlappingRanges { first, second, element: range.start });
         }
     }
     Ok(ranges)

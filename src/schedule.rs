@@ -1,4 +1,6 @@
 //! Learning-rate schedules: [`Schedule`] and its kinds, [`ReduceLROnPlateau`], and the learning-rate [`RangeTest`].
+// Steps and files come from outside: no arithmetic overflows.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod compose;
 mod cosine;

@@ -15,32 +15,44 @@ kind! {
     }
 }
 
+impl Sequential {
+    /// The schedules that have begun by `step`, each with its first step.
+    fn begun(&self, step: u64) -> Vec<(&Schedule, u64)> {
+        let starts = [0].into_iter().chain(self.milestones.iter().copied());
+        self.schedulers.iter().zip(starts).take_while(|(_, start)| *start <= step).collect()
+    }
+}
+
 impl Kind for Sequential {
     fn lr(&self, step: u64) -> Result<f64, Error> {
-        let current = self.milestones.partition_point(|&milestone| milestone <= step);
-        let start = if current == 0 { 0 } else { self.milestones[current - 1] };
-        self.schedulers[current].value(step - start)
+        let begun = self.begun(step);
+        begun.last().map_or(Ok(0.0), |(schedule, start)| schedule.value(step.saturating_sub(*start)))
     }
 
     fn momentum(&self, step: u64) -> Result<Option<f64>, Error> {
-        let current = self.milestones.partition_point(|&milestone| milestone <= step);
-        for (i, schedule) in self.schedulers[..=current].iter().enumerate().rev() {
-            let start = if i == 0 { 0 } else { self.milestones[i - 1] };
-            let last = if i == current { step } else { self.milestones[i].saturating_sub(1) };
-            if let Some(momentum) = schedule.momentum_value(last - start)? {
+        let (begun, mut last) = (self.begun(step), step);
+        for (schedule, start) in begun.iter().rev() {
+            if let Some(momentum) = schedule.momentum_value(last.saturating_sub(*start))? {
                 return Ok(Some(momentum));
             }
+            last = start.saturating_sub(1);
         }
-        self.schedulers[current + 1..].iter().find_map(|schedule| schedule.momentum_value(0).transpose()).transpose()
+        let later = self.schedulers.iter().skip(begun.len());
+        later.map(|schedule| schedule.momentum_value(0)).find_map(Result::transpose).transpose()
     }
 
     fn validate(&self) -> Result<(), Error> {
         let count = self.schedulers.len();
         Self::check(count > 0, "schedulers", count as f64, "at least 1")?;
         let milestones = self.milestones.len();
-        Self::check(milestones + 1 == count, "milestones", milestones as f64, "one fewer than schedulers")?;
-        if let Some(pair) = self.milestones.windows(2).find(|pair| pair[0] >= pair[1]) {
-            Self::check(false, "milestones", pair[1] as f64, "ascending steps")?;
+        Self::check(
+            milestones.saturating_add(1) == count,
+            "milestones",
+            milestones as f64,
+            "one fewer than schedulers",
+        )?;
+        for (before, milestone) in self.milestones.iter().zip(self.milestones.iter().skip(1)) {
+            Self::check(before < milestone, "milestones", *milestone as f64, "ascending steps")?;
         }
         self.schedulers.iter().try_for_each(Schedule::validate)
     }

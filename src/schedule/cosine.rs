@@ -18,7 +18,7 @@ kind! {
 
 impl Kind for Cosine {
     fn lr(&self, step: u64) -> Result<f64, Error> {
-        let steps = step % (self.t_max.saturating_mul(2));
+        let steps = step.checked_rem(self.t_max.saturating_mul(2)).unwrap_or_default();
         Ok(cosine(self.lr, self.eta_min, steps as f64 / self.t_max as f64))
     }
 
@@ -49,10 +49,10 @@ impl Kind for CosineWarmRestarts {
     fn lr(&self, step: u64) -> Result<f64, Error> {
         let (mut since_restart, mut run) = (step, self.t_0);
         if self.t_mult == 1 {
-            since_restart %= run;
+            since_restart = since_restart.checked_rem(run).unwrap_or_default();
         }
-        while since_restart >= run {
-            since_restart -= run;
+        while let Some(rest) = since_restart.checked_sub(run) {
+            since_restart = rest;
             run = run.saturating_mul(self.t_mult);
         }
         Ok(cosine(self.lr, self.eta_min, since_restart as f64 / run as f64))
@@ -86,13 +86,13 @@ kind! {
 impl Kind for WarmupCosine {
     fn lr(&self, step: u64) -> Result<f64, Error> {
         let Self { lr, warmup_steps, total_steps, min_lr } = *self;
-        if step < warmup_steps {
+        let Some(since_warmup) = step.checked_sub(warmup_steps) else {
             return Ok(lr * step as f64 / warmup_steps as f64);
-        }
+        };
         if step >= total_steps {
             return Ok(min_lr);
         }
-        Ok(cosine(lr, min_lr, (step - warmup_steps) as f64 / (total_steps - warmup_steps) as f64))
+        Ok(cosine(lr, min_lr, since_warmup as f64 / total_steps.saturating_sub(warmup_steps) as f64))
     }
 
     fn validate(&self) -> Result<(), Error> {

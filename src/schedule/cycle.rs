@@ -167,8 +167,9 @@ impl Cyclic {
     fn height(&self, step: u64) -> f64 {
         let (up, down) = (self.step_size_up, self.step_size_down.unwrap_or(self.step_size_up));
         let cycle = up.saturating_add(down);
-        let (cycles, at) = (step / cycle, step % cycle);
-        let height = if at <= up { at as f64 / up as f64 } else { (cycle - at) as f64 / down as f64 };
+        let cycles = step.checked_div(cycle).unwrap_or_default();
+        let at = step.checked_rem(cycle).unwrap_or_default();
+        let height = if at <= up { at as f64 / up as f64 } else { cycle.saturating_sub(at) as f64 / down as f64 };
         let scale = match self.mode {
             CyclicMode::Triangular => 1.0,
             CyclicMode::Triangular2 => 0.5f64.powf(cycles as f64),

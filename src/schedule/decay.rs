@@ -41,7 +41,8 @@ kind! {
 
 impl Kind for Step {
     fn lr(&self, step: u64) -> Result<f64, Error> {
-        Ok(self.lr * self.gamma.powf((step / self.step_size) as f64))
+        let decays = step.checked_div(self.step_size).unwrap_or_default();
+        Ok(self.lr * self.gamma.powf(decays as f64))
     }
 
     fn validate(&self) -> Result<(), Error> {

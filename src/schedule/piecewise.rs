@@ -56,7 +56,7 @@ impl Kind for PiecewiseInterpolate {
         for &(boundary, scale) in &self.boundaries_and_scales {
             let end_value = value * scale;
             if step < boundary {
-                let part = (step - start) as f64 / (boundary - start) as f64;
+                let part = step.saturating_sub(start) as f64 / boundary.saturating_sub(start) as f64;
                 return Ok(match self.interpolate_type {
                     InterpolateType::Linear => linear(value, end_value, part),
                     InterpolateType::Cosine => cosine(value, end_value, part),

@@ -85,10 +85,10 @@ impl ReduceLROnPlateau {
             self.best = Some(metric);
             self.num_bad_epochs = 0;
         } else {
-            self.num_bad_epochs += 1;
+            self.num_bad_epochs = self.num_bad_epochs.saturating_add(1);
         }
-        if self.cooldown_counter > 0 {
-            self.cooldown_counter -= 1;
+        if let Some(rest) = self.cooldown_counter.checked_sub(1) {
+            self.cooldown_counter = rest;
             self.num_bad_epochs = 0;
         }
         if self.num_bad_epochs > self.patience {

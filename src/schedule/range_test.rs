@@ -63,7 +63,7 @@ impl RangeTest {
             let lr = self.lr(iteration);
             let loss = train_step(lr)?;
             average = loss + self.beta * (average - loss);
-            let smooth_loss = average / (1.0 - self.beta.powf((iteration + 1) as f64));
+            let smooth_loss = average / (1.0 - self.beta.powf(iteration as f64 + 1.0));
             ended_nonfinite = !smooth_loss.is_finite();
             if ended_nonfinite {
                 break;
@@ -79,7 +79,7 @@ impl RangeTest {
     }
 
     fn lr(&self, iteration: u64) -> f64 {
-        let part = iteration as f64 / (self.num_iter - 1) as f64;
+        let part = iteration as f64 / (self.num_iter as f64 - 1.0);
         match self.step_mode {
             StepMode::Exp => self.start_lr * (self.end_lr / self.start_lr).powf(part),
             StepMode::Linear => super::kind::linear(self.start_lr, self.end_lr, part),
@@ -153,27 +153,28 @@ impl LrCurve {
         if points.iter().any(|point| !(point.lr.is_finite() && point.smooth_loss.is_finite())) {
             return None;
         }
-        let slope = |i: usize| {
-            let [before, after] = [points[i], points[i + 1]];
+        let slope = |before: &LrPoint, after: &LrPoint| {
             (after.smooth_loss - before.smooth_loss) / (after.lr.ln() - before.lr.ln())
         };
-        let steepest = (0..points.len().checked_sub(1)?).min_by(|&a, &b| slope(a).total_cmp(&slope(b)))?;
+        let slopes = points.iter().zip(points.iter().skip(1)).map(|(before, after)| (before.lr, slope(before, after)));
+        let (steepest, _) = slopes.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
         let minimum = points.iter().min_by(|a, b| a.smooth_loss.total_cmp(&b.smooth_loss))?.lr / 10.0;
-        Some(LrSuggestions { steepest: points[steepest].lr, valley: points[valley(points)].lr, minimum })
+        Some(LrSuggestions { steepest, valley: points.get(valley(points))?.lr, minimum })
     }
 }
 
 /// fastai's `valley`: an index computed from the last element and the length of the longest decreasing subsequence.
 fn valley(points: &[LrPoint]) -> usize {
-    let mut lengths = vec![1; points.len()];
-    let mut last = 0;
-    for i in 1..points.len() {
-        let before = (0..i).filter(|&j| points[j].smooth_loss > points[i].smooth_loss);
-        lengths[i] = 1 + before.map(|j| lengths[j]).max().unwrap_or(0);
-        if lengths[i] > lengths[last] {
-            last = i;
+    // Lengths of the decreasing subsequences that end at each element.
+    let mut lengths: Vec<usize> = Vec::new();
+    let (mut last, mut longest) = (0, 0);
+    for (i, point) in points.iter().enumerate() {
+        let before = points.iter().zip(&lengths).filter(|(before, _)| before.smooth_loss > point.smooth_loss);
+        let length = before.map(|(_, length)| length.saturating_add(1)).max().unwrap_or(1);
+        lengths.push(length);
+        if length > longest {
+            (last, longest) = (i, length);
         }
     }
-    let length = lengths[last];
-    (last + length / 3 + length / 6).saturating_sub(length)
+    last.saturating_add(longest / 3).saturating_add(longest / 6).saturating_sub(longest)
 }

@@ -36,8 +36,8 @@ kind! {
 
 impl Kind for Warmup {
     fn lr(&self, step: u64) -> Result<f64, Error> {
-        if step >= self.warmup_steps {
-            return self.schedule.value(step - self.warmup_steps);
+        if let Some(step) = step.checked_sub(self.warmup_steps) {
+            return self.schedule.value(step);
         }
         let part = step as f64 / self.warmup_steps as f64;
         let factor = match self.warmup_type {
@@ -104,7 +104,7 @@ impl Kind for WarmupStableDecay {
         }
         let decayed = step.saturating_sub(warmup_steps.saturating_add(self.stable_steps));
         if decayed >= decay_steps {
-            return Ok(if step - warmup_steps < self.stable_steps { lr } else { min_lr });
+            return Ok(if step.saturating_sub(warmup_steps) < self.stable_steps { lr } else { min_lr });
         }
         let part = decayed as f64 / decay_steps as f64;
         Ok(match self.decay_type {
