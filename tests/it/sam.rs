@@ -5,6 +5,7 @@ use crate::common::numbers::{assert_close, assert_same_bits, random, ulps};
 use crate::common::{Trainer, bf16, cpu_bits, device, device_with, encoder, finish, repository, rule};
 use serde::Deserialize;
 use wgpu_optim::checkpoint::{CheckpointError, LoadOptions};
+use wgpu_optim::clip::GlobalNorm;
 use wgpu_optim::wgpu::{BufferSlice, CommandEncoder};
 use wgpu_optim::{
     Clip, Dtype, Ema, Error, Gpu, GroupOptions, Layout, Lookahead, NonFinite, Optimizer, OptimizerBuilder, RuleConfig,
@@ -82,7 +83,8 @@ fn perturbations_have_the_length_rho() {
     let (params, grads) = (random(1, layout.len()), random(2, layout.len()));
     for (sam, maximize) in KINDS.into_iter().flat_map(|sam| [(sam(), false), (sam(), true)]) {
         // Clipping and gradient scale concern the second gradient alone.
-        let builder = Optimizer::builder(Sgd::default().with_maximize(maximize)).clip(Clip::global_norm(1e-3));
+        let clip = GlobalNorm::new(1e-3).with_norm_type(1.0);
+        let builder = Optimizer::builder(Sgd::default().with_maximize(maximize)).clip(clip);
         let mut both = Both::new(&grouped(builder.sam(sam)), &layout, &params);
         both.on_cpu.set_grad_scale(64.0).unwrap();
         both.on_device.optimizer.set_grad_scale(64.0).unwrap();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wgpu_optim::history::HistoryOptions;
-use wgpu_optim::{Clip, Dtype, Error, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Schedule};
+use wgpu_optim::{Clip, Dtype, Error, GroupOptions, Layout, NonFinite, OptimizerBuilder, RuleConfig, Sam, Schedule};
 
 /// One optimizer, the places of its buffers, and the calls that both engines make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Case {
     pub schedule: Option<Schedule>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub clip: Option<Clip>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sam: Option<Sam>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_nonfinite: Option<NonFinite>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -69,6 +71,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Call {
     Step(Gradients),
+    Perturb(Gradients),
     /// Gradients as estimates, in f32.
     UpdateHessian(Gradients),
     SetLr(f64),
@@ -175,6 +178,9 @@ impl Case {
         }
         if let Some(clip) = self.clip {
             builder = builder.clip(clip);
+        }
+        if let Some(sam) = self.sam {
+            builder = builder.sam(sam);
         }
         if let Some(policy) = self.on_nonfinite {
             builder = builder.on_nonfinite(policy);

@@ -9,7 +9,7 @@ use wgpu_optim::schedule::{
     Chained, Cosine, CosineWarmRestarts, Cyclic, Exponential, InverseSqrt, Linear, MultiStep, Noam, OneCycle,
     PiecewiseConstant, Polynomial, Sequential, Step, WarmupStableDecay,
 };
-use wgpu_optim::{Clip, Dtype, GroupOptions, NonFinite, RuleConfig, Schedule};
+use wgpu_optim::{Clip, Dtype, GroupOptions, NonFinite, RuleConfig, Sam, Schedule};
 
 use crate::case::{Bad, Call, Case, Gradients, Place, Tensor};
 
@@ -25,10 +25,11 @@ pub fn case(seed: u64, number: u64) -> Case {
     let name = RuleConfig::NAMES[((seed + batch) % RuleConfig::NAMES.len() as u64) as usize];
     let rule = allowed_rule(&mut of_batch, name);
     let clips = [clip(&mut of_batch), clip(&mut of_batch)];
-    of_rule(&mut stream(number), name, rule, clips)
+    let sam = sam(&mut of_batch);
+    of_rule(&mut stream(number), name, rule, (clips, sam))
 }
 
-fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) -> Case {
+fn of_rule(rng: &mut StdRng, name: &str, rule: Value, (clips, sam): ([Option<Clip>; 2], Option<Sam>)) -> Case {
     let tensors = tensors(rng);
     let mut case = Case {
         rule,
@@ -38,6 +39,7 @@ fn of_rule(rng: &mut StdRng, name: &str, rule: Value, clips: [Option<Clip>; 2]) 
         groups: Vec::new(),
         schedule: chance(rng, 0.5).then(|| schedule(rng, 0)),
         clip: pick(rng, &clips),
+        sam,
         on_nonfinite: pick(
             rng,
             &[None, None, Some(NonFinite::Skip), Some(NonFinite::Stop), Some(NonFinite::Propagate)],
@@ -193,6 +195,15 @@ fn clip(rng: &mut StdRng) -> Option<Clip> {
     })
 }
 
+fn sam(rng: &mut StdRng) -> Option<Sam> {
+    let rho = pick(rng, &[0.05, 0.5, 100.0]);
+    match rng.random_range(0..6) {
+        0 => Some(Sam::new(rho)),
+        1 => Some(Sam::adaptive(rho, pick(rng, &[0.0, 0.01]))),
+        _ => None,
+    }
+}
+
 fn schedule(rng: &mut StdRng, depth: u32) -> Schedule {
     let lr = pick(rng, &[1.0, 0.125, 0.01]);
     let steps = rng.random_range(2..12);
@@ -315,6 +326,10 @@ fn call(rng: &mut StdRng, case: &Case, name: &str, len: usize, within: Within) -
         let count = rng.random_range(1..5);
         (0..count).map(|_| call(rng, case, name, len, within)).collect()
     };
+    if case.sam.is_some() && chance(rng, 0.25) {
+        let perturb = Call::Perturb(gradients(rng, case, len));
+        return if chance(rng, 0.9) { perturb } else { Call::Train };
+    }
     if within == Within::Dropped {
         return match rng.random_range(0..5) {
             0 | 1 if has_eval => pick(rng, &[Call::Eval, Call::Train]),
@@ -344,7 +359,11 @@ fn call(rng: &mut StdRng, case: &Case, name: &str, len: usize, within: Within) -
         15 | 16 => Call::Dropped(few(rng, Within::Dropped)),
         17 if within == Within::Program => {
             let snapshot = |rng: &mut StdRng| Call::Snapshot(rng.random_range(0..2));
-            let (dropped, then) = if has_eval {
+            let (dropped, then) = if case.sam.is_some() {
+                let calls = [Call::Perturb(gradients(rng, case, len)), Call::Train, snapshot(rng)];
+                let dropped = (0..rng.random_range(1..4)).map(|_| pick(rng, &calls)).collect();
+                (dropped, Call::Step(gradients(rng, case, len)))
+            } else if has_eval {
                 let calls = [Call::Eval, Call::Train, snapshot(rng)];
                 ((0..rng.random_range(1..4)).map(|_| pick(rng, &calls)).collect(), Call::Train)
             } else {

@@ -11,6 +11,7 @@ use crate::numbers;
 #[derive(Debug)]
 pub enum Action {
     Step(Vec<f32>),
+    Perturb(Vec<f32>),
     UpdateHessian(Vec<f32>),
     SetLr(f64),
     SetGradScale(f32),
@@ -56,11 +57,10 @@ impl Reference {
     fn apply(&mut self, action: &Action) -> Result<(), Error> {
         let Self { optimizer, params, .. } = self;
         match action {
-            Action::Step(grads) if self.grad_dtype == Dtype::Bf16 => {
-                let narrow: Vec<bf16> = grads.iter().map(|&grad| bf16::from_f32(grad)).collect();
-                optimizer.step(params, &narrow).map(|_| ())
-            }
+            Action::Step(grads) if self.grad_dtype == Dtype::Bf16 => optimizer.step(params, &narrow(grads)).map(|_| ()),
             Action::Step(grads) => optimizer.step(params, grads).map(|_| ()),
+            Action::Perturb(grads) if self.grad_dtype == Dtype::Bf16 => optimizer.perturb(params, &narrow(grads)),
+            Action::Perturb(grads) => optimizer.perturb(params, grads),
             Action::UpdateHessian(estimate) => optimizer.update_hessian(params, estimate),
             Action::SetLr(lr) => optimizer.set_lr(*lr),
             Action::SetGradScale(scale) => optimizer.set_grad_scale(*scale),
@@ -102,4 +102,8 @@ impl Reference {
         self.log.clone_from(&kept.log);
         Ok(())
     }
+}
+
+fn narrow(grads: &[f32]) -> Vec<bf16> {
+    grads.iter().map(|&grad| bf16::from_f32(grad)).collect()
 }

@@ -8,7 +8,9 @@ use wgpu_optim::half::bf16;
 use wgpu_optim::wgpu::{
     Buffer, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode, PollType,
 };
-use wgpu_optim::{Clip, Dtype, Error, Gpu, GradScale, Layout, Optimizer, SharedPipelines, Snapshot, Stats};
+use wgpu_optim::{
+    BufferSlices, Clip, Dtype, Error, Gpu, GradScale, Layout, Optimizer, SharedPipelines, Snapshot, Stats,
+};
 
 use crate::case::{Call, Case, Gradients, Place};
 use crate::numbers::{active, compare, gradients};
@@ -37,6 +39,13 @@ impl From<String> for Stop {
         Self::Failed(difference)
     }
 }
+
+/// A call over parameters and gradients on the device.
+type OverBuffers =
+    for<'a> fn(&mut Optimizer, &mut CommandEncoder, BufferSlices<'a>, BufferSlices<'a>) -> Result<(), Error>;
+
+const STEP: OverBuffers = |optimizer, encoder, params, grads| optimizer.step(encoder, params, grads);
+const PERTURB: OverBuffers = |optimizer, encoder, params, grads| optimizer.perturb(encoder, params, grads);
 
 /// A device with its compiled kernels.
 pub struct Machine {
@@ -182,6 +191,13 @@ impl<'a> Run<'a> {
         let device = &self.machine.gpu.device;
         match call {
             Call::Step(of) => return self.step(of, encoder),
+            Call::Perturb(of) => {
+                let mut grads = gradients(&self.layout, of);
+                let on_device = self.on_device(of, &mut grads, encoder, PERTURB);
+                if !self.is_refused_place(of.place, &on_device)? {
+                    agree(on_device, self.reference.make(Action::Perturb(grads)))?;
+                }
+            }
             Call::UpdateHessian(of) => {
                 let input = gradients(&self.layout, of);
                 let place = self.case.grad_places.get(of.place).cloned().unwrap_or_default();
@@ -275,7 +291,7 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, of: &Gradients, encoder: &mut CommandEncoder) -> Result<(), String> {
         let mut grads = gradients(&self.layout, of);
-        let on_device = self.step_on_device(of, &mut grads, encoder);
+        let on_device = self.on_device(of, &mut grads, encoder, STEP);
         if self.is_refused_place(of.place, &on_device)? {
             return Ok(());
         }
@@ -287,8 +303,14 @@ impl<'a> Run<'a> {
         agree(on_device, self.reference.make(Action::Step(grads)))
     }
 
-    /// Records a step, and rounds the gradients to their format.
-    fn step_on_device(&mut self, of: &Gradients, grads: &mut [f32], encoder: &mut CommandEncoder) -> Result<(), Error> {
+    /// Records a step or a perturbation, and rounds the gradients to their format.
+    fn on_device(
+        &mut self,
+        of: &Gradients,
+        grads: &mut [f32],
+        encoder: &mut CommandEncoder,
+        record: OverBuffers,
+    ) -> Result<(), Error> {
         let device = &self.machine.gpu.device;
         let place = &self.grads[of.place % self.grads.len()];
         if self.case.grad_dtype == Dtype::Bf16 {
@@ -299,7 +321,7 @@ impl<'a> Run<'a> {
             place.write(device, encoder, bytemuck::cast_slice(grads));
         }
         let params = &self.params[self.at];
-        params.with(|params| place.with(|grads| self.optimizer.step(encoder, params, grads)))
+        params.with(|params| place.with(|grads| record(&mut self.optimizer, encoder, params, grads)))
     }
 
     /// Records calls on the device alone. Returns the snapshots among them.
@@ -311,7 +333,11 @@ impl<'a> Run<'a> {
             let _result = match call {
                 Call::Step(of) => {
                     let mut grads = gradients(&self.layout, of);
-                    self.step_on_device(of, &mut grads, dropped)
+                    self.on_device(of, &mut grads, dropped, STEP)
+                }
+                Call::Perturb(of) => {
+                    let mut grads = gradients(&self.layout, of);
+                    self.on_device(of, &mut grads, dropped, PERTURB)
                 }
                 Call::Eval => params.with(|params| self.optimizer.eval(dropped, params)),
                 Call::Train => params.with(|params| self.optimizer.train(dropped, params)),

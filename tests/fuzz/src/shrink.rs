@@ -48,6 +48,7 @@ fn candidates(case: &Case) -> Vec<Case> {
     add(&|case| case.schedule = None);
     add(&|case| case.history = None);
     add(&|case| case.clip = None);
+    add(&|case| case.sam = None);
     add(&|case| case.on_nonfinite = None);
     add(&|case| case.max_consecutive_skips = None);
     add(&|case| case.grad_dtype = Dtype::F32);
