@@ -23,6 +23,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Parameters also fit into a file of their own that other programs read: [`save_params`] and [`load_params`], and the
+//! methods of these names of [`Optimizer`](crate::Optimizer). The checkpoint beside it then needs none.
+//!
 //! # The file
 //! All tensors are f32, or u32 where noted. Padding of the layout is left out.
 //!
@@ -50,9 +53,11 @@ mod entries;
 mod error;
 mod header;
 mod options;
+mod params;
 mod reader;
 mod settings;
 mod small;
+mod tensor_file;
 mod writer;
 
 pub use difference::Difference;
@@ -60,9 +65,14 @@ pub(crate) use entries::{Entry, Place, bulk_entries};
 pub use error::CheckpointError;
 pub(crate) use header::Header;
 pub use options::{LoadOptions, Loaded};
+#[cfg(not(target_arch = "wasm32"))]
+pub use params::{load_params, save_params};
+pub use params::{load_params_from, save_params_to};
+pub(crate) use params::{params_entries, params_header};
 pub use reader::Checkpoint;
-pub(crate) use reader::{Contents, WINDOW};
+pub(crate) use reader::Contents;
 pub(crate) use small::SmallState;
+pub(crate) use tensor_file::{Part, TensorFile, WINDOW};
 pub(crate) use writer::Writer;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use writer::replace_file;

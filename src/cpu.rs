@@ -12,7 +12,7 @@ mod snapshot;
 
 pub use snapshot::CpuSnapshot;
 
-use crate::error::WITH_PADDING;
+use crate::error::check_len;
 use crate::factors::{FactorValues, NAMES};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
@@ -198,10 +198,6 @@ impl CpuOptimizer {
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
-        let (expected, actual) = (self.plan.layout.len() as u64, actual as u64);
-        if expected == actual {
-            return Ok(());
-        }
-        Err(Error::LengthMismatch { what, expected, actual, remedy: WITH_PADDING })
+        check_len(what, self.plan.layout.len(), actual)
     }
 }

@@ -344,6 +344,14 @@ pub(crate) fn check(ok: bool, owner: &str, name: &'static str, value: f64, allow
     Err(Error::Hyperparameter { owner: owner.to_owned(), name, value, allowed })
 }
 
+/// Refuses slices of another length than the layout's.
+pub(crate) fn check_len(what: &'static str, expected: usize, actual: usize) -> Result<(), Error> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch { what, expected: expected as u64, actual: actual as u64, remedy: WITH_PADDING })
+}
+
 /// The remedy of a wrong length, where padding counts.
 pub(crate) const WITH_PADDING: &str =
     " with padding: pass all of them; `LayoutBuilder::packed` makes a layout without padding";

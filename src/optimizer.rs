@@ -6,6 +6,8 @@ mod checkpoint;
 mod checkpoint_source;
 mod given_states;
 mod mode;
+#[cfg(feature = "safetensors")]
+mod params;
 mod snapshot;
 mod undo;
 

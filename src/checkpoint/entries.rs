@@ -7,6 +7,7 @@ use safetensors::tensor::Dtype;
 
 use crate::plan::{Mode, StepPlan};
 use crate::rule::ReduceBy;
+use crate::{Layout, TensorInfo};
 
 /// The name of the last tensor: checksums of the header and of every tensor before.
 pub(super) const CHECKSUMS: &str = "checksums";
@@ -110,10 +111,7 @@ pub(crate) fn bulk_entries(
         plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated)),
     ];
     for (prefix, place) in flat.into_iter().flatten().chain(states) {
-        entries.extend(layout.tensors().iter().map(|tensor| {
-            let name = format!("{prefix}/{}", name_of(tensor.name()));
-            Entry::new(name, tensor.shape(), place, tensor.range())
-        }));
+        entries.extend(tensor_entries(layout, place, |name| format!("{prefix}/{}", name_of(name))));
     }
     if let Some(factors) = &plan.factors {
         for (number, tensor) in layout.tensors().iter().enumerate() {
@@ -141,6 +139,16 @@ pub(crate) fn bulk_entries(
         }
     }
     entries
+}
+
+/// An entry for each tensor of the layout.
+pub(super) fn tensor_entries(
+    layout: &Layout,
+    place: Place,
+    name_of: impl Fn(&str) -> String,
+) -> impl Iterator<Item = Entry> {
+    let entry = move |tensor: &TensorInfo| Entry::new(name_of(tensor.name()), tensor.shape(), place, tensor.range());
+    layout.tensors().iter().map(entry)
 }
 
 /// Name and numbers of the segments of each tensor, or of each group. All elements, and those without a group, have no name.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::difference::Difference;
 use crate::Error;
 
-/// The errors of saving and loading a checkpoint. After an error of loading, the optimizer is as it was before, except
+/// The errors of saving and loading checkpoints and parameters. After an error of loading, nothing has changed, except
 /// after [`CheckpointError::Device`] and [`CheckpointError::ChangedWhileRead`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,9 +20,15 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A stream given by the caller refused to read or write.
-    #[error("the checkpoint's stream failed: {0}")]
+    #[error("the stream failed: {0}")]
     Stream(#[from] io::Error),
-    /// The file is no safetensors file, or not one that this crate wrote.
+    /// The file is no safetensors file.
+    #[error("not a safetensors file: {problem}")]
+    NotSafetensors {
+        /// The first thing that does not fit.
+        problem: String,
+    },
+    /// The file is not one that this crate wrote.
     #[error("not a checkpoint of wgpu-optim: {problem}")]
     NotACheckpoint {
         /// The first thing that does not fit.
@@ -37,7 +43,7 @@ pub enum CheckpointError {
         newest: u32,
     },
     /// The file is shorter or longer than its header says.
-    #[error("the checkpoint has {actual} bytes; its header says {expected}: it was cut off, or something was appended")]
+    #[error("the file has {actual} bytes; its header says {expected}: it was cut off, or something was appended")]
     Length {
         /// Bytes according to the header.
         expected: u64,
@@ -50,10 +56,10 @@ pub enum CheckpointError {
         /// `header`, or the name of a tensor in the file.
         part: String,
     },
-    /// The file changed between the check of its checksums and its use, or could not be read again. The optimizer now holds
+    /// The file changed between the check of its checksums and its use, or could not be read again. The program now holds
     /// parts of it.
     #[error(
-        "the checkpoint changed while it was read, or could not be read to its end; the optimizer holds parts of it: load a file again"
+        "the file changed while it was read, or could not be read to its end; the program holds parts of it: load a file again"
     )]
     ChangedWhileRead,
     /// The checkpoint is of an optimizer that this one cannot continue.
@@ -70,7 +76,7 @@ pub enum CheckpointError {
     },
     /// Tensors of the program are missing in the file, or the file has others.
     #[error(
-        "the checkpoint lacks {}, and has beside the program's tensors: {}; give the names of renamed tensors to \
+        "the file lacks {}, and has beside the program's tensors: {}; give the names of renamed tensors to \
          `LoadOptions::with_renamed`",
         few(.missing),
         few(.unknown)
@@ -82,7 +88,7 @@ pub enum CheckpointError {
         unknown: Vec<String>,
     },
     /// A tensor has another shape in the file.
-    #[error("the tensor {tensor:?} has the shape {file:?} in the checkpoint, and {program:?} in the program")]
+    #[error("the tensor {tensor:?} has the shape {file:?} in the file, and {program:?} in the program")]
     Shape {
         /// Name in the file.
         tensor: String,
@@ -91,12 +97,28 @@ pub enum CheckpointError {
         /// Shape in the program.
         program: Vec<usize>,
     },
+    /// A tensor has another format in the file.
+    #[error("the tensor {tensor:?} is {file} in the file, and {program} in the program; convert it")]
+    Dtype {
+        /// Name in the file.
+        tensor: String,
+        /// Format in the file.
+        file: String,
+        /// Format in the program.
+        program: String,
+    },
     /// Parameters were asked for, and the file has none.
     #[error("the checkpoint holds no parameters; save it with parameters, or load them from where they are")]
     NoParams,
     /// A new name was given for a tensor that the program does not have.
     #[error("`with_renamed` names the tensor {tensor:?}, which the program's layout does not have")]
     UnknownTensor {
+        /// The name.
+        tensor: String,
+    },
+    /// No safetensors file holds a tensor of that name.
+    #[error("the name {tensor:?} is reserved in safetensors files; give the tensor another one")]
+    ReservedName {
         /// The name.
         tensor: String,
     },

@@ -1,13 +1,15 @@
 use std::collections::HashMap;
 
 use super::difference::Difference;
+use super::error::CheckpointError;
+use crate::Layout;
 
 /// Options of loading a checkpoint. The default matches all tensors by their names, and continues the file's schedule.
 #[must_use]
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Names in the file by names in the program.
-    pub(crate) renamed: HashMap<String, String>,
+    pub(super) renamed: HashMap<String, String>,
     pub(super) keeps_schedule: bool,
     pub(super) is_exact: bool,
 }
@@ -17,6 +19,14 @@ impl LoadOptions {
     pub fn with_renamed(mut self, file: impl Into<String>, program: impl Into<String>) -> Self {
         self.renamed.insert(program.into(), file.into());
         self
+    }
+
+    /// Refuses new names for tensors that the program does not have.
+    pub(super) fn check_names(&self, layout: &Layout) -> Result<(), CheckpointError> {
+        match self.renamed.keys().find(|tensor| layout.tensor(tensor).is_none()) {
+            Some(tensor) => Err(CheckpointError::UnknownTensor { tensor: tensor.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Keeps the program's schedule, and continues it at the file's position. Default: the file's schedule, or the

@@ -111,7 +111,7 @@ impl CpuOptimizer {
         self.state.accumulated.fill(0.0);
         for part in &parts {
             let (place, mut start) = (part.entry.place, part.entry.range.start);
-            checkpoint.read(part, WINDOW, |bytes| {
+            checkpoint.file.read(part, WINDOW, |bytes| {
                 self.put(place, start, bytes, params);
                 start += bytes.len() / 4;
                 Ok(())

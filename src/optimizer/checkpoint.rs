@@ -11,7 +11,7 @@ use super::checkpoint_source::{SavingContext, Source};
 use super::{Optimizer, Snapshot};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::checkpoint::replace_file;
-use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Loaded, SmallState};
+use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Loaded, Part, SmallState, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::block_on;
 use crate::gpu::{BufferRange, Transfer, check_usage, state_ranges};
@@ -19,6 +19,9 @@ use crate::kernels::control::{ControlBlock, NONE};
 use crate::plan::Mode;
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
+
+pub(super) const SAVED: &str = ", because `save` copies the parameters";
+pub(super) const LOADED: &str = ", because `load` writes the parameters";
 
 impl Optimizer {
     /// Saves the optimizer, and `params` if they are given, to a file: see [`checkpoint`](crate::checkpoint). Saves the state
@@ -42,7 +45,7 @@ impl Optimizer {
     /// # Errors
     /// [`CheckpointError::Stream`], and those of [`Optimizer::save`].
     pub async fn save_to(&self, out: impl Write, params: Option<BufferSlices<'_>>) -> Result<(), CheckpointError> {
-        let params = self.loadable(params, BufferUsages::COPY_SRC, ", because `save` copies the parameters")?;
+        let params = self.loadable(params, BufferUsages::COPY_SRC, SAVED)?;
         let state = self.host_state().plan;
         self.source(params.as_deref()).save(self.transfer(), &self.plan, &state, out).await
     }
@@ -77,7 +80,7 @@ impl Optimizer {
         options: &LoadOptions,
     ) -> Result<Loaded, CheckpointError> {
         self.undo_dropped_calls()?;
-        let params = self.loadable(params, BufferUsages::COPY_DST, ", because `load` writes the parameters")?;
+        let params = self.loadable(params, BufferUsages::COPY_DST, LOADED)?;
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         if *state.mode != Mode::Training && self.training_params.is_empty() {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
@@ -88,11 +91,24 @@ impl Optimizer {
             encoder.clear_buffer(&range.buffer, 0, None);
         }
         self.queue.submit([encoder.finish()]);
-        let (source, transfer, mut written) = (self.source(params.as_deref()), self.transfer(), None);
-        for part in &parts {
+        self.write_parts(&mut checkpoint.file, &parts, params.as_deref())?;
+        self.plan.restore(&state)?;
+        self.load_small(&small);
+        Ok(loaded)
+    }
+
+    /// Writes parts of a file, a window at a time.
+    pub(super) fn write_parts<R: Read + Seek>(
+        &self,
+        file: &mut TensorFile<R>,
+        parts: &[Part],
+        params: Option<&[BufferRange]>,
+    ) -> Result<(), CheckpointError> {
+        let (source, transfer, mut written) = (self.source(params), self.transfer(), None);
+        for part in parts {
             let mut targets = source.bytes_of(&self.plan, &part.entry).into_iter();
             let mut target = targets.next();
-            checkpoint.read(part, transfer.window as usize, |bytes| {
+            file.read(part, transfer.window as usize, |bytes| {
                 let mut rest = bytes;
                 while let Some(to) = target.as_mut().filter(|_| !rest.is_empty()) {
                     let (now, later) = rest.split_at(rest.len().min(to.size as usize));
@@ -105,9 +121,7 @@ impl Optimizer {
                 Ok(())
             })?;
         }
-        self.plan.restore(&state)?;
-        self.load_small(&small);
-        Ok(loaded)
+        Ok(())
     }
 
     /// Writes the control block and the small tables.
@@ -133,7 +147,7 @@ impl Optimizer {
     }
 
     /// The parameters, if they have the usage.
-    fn loadable(
+    pub(super) fn loadable(
         &self,
         params: Option<BufferSlices<'_>>,
         needed: BufferUsages,
@@ -147,12 +161,12 @@ impl Optimizer {
         Ok(Some(ranges))
     }
 
-    fn transfer(&self) -> Transfer<'_> {
+    pub(super) fn transfer(&self) -> Transfer<'_> {
         let window = self.options.checkpoint_window.min(self.device.limits().max_buffer_size) / 4 * 4;
         Transfer { device: &self.device, queue: &self.queue, window }
     }
 
-    fn source<'a>(&'a self, params: Option<&'a [BufferRange]>) -> Source<'a> {
+    pub(super) fn source<'a>(&'a self, params: Option<&'a [BufferRange]>) -> Source<'a> {
         Source {
             params,
             training_params: &self.training_params,

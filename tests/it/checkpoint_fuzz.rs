@@ -82,6 +82,8 @@ fn altered_headers_are_refused_by_typed_errors() {
     let is_unsupported =
         |error: &CheckpointError| matches!(error, CheckpointError::Optimizer(Error::Unsupported { .. }));
     let is_no_checkpoint = |error: &CheckpointError| matches!(error, CheckpointError::NotACheckpoint { .. });
+    let is_no_safetensors = |error: &CheckpointError| matches!(error, CheckpointError::NotSafetensors { .. });
+    let is_dtype = |error: &CheckpointError| matches!(error, CheckpointError::Dtype { .. });
     let cycle = json!({"name": "one_cycle", "max_lr": 1, "total_steps": 9});
     let cases: &[(&str, u32, Edit, IsExpected)] = &[
         ("sgd", 2, set("/state/momentum", json!(5)), &is_hyperparameter),
@@ -96,14 +98,14 @@ fn altered_headers_are_refused_by_typed_errors() {
         ("adamw", 0, set("/stats/step", json!(1u64 << 32)), &is_no_checkpoint),
         ("adamw", 0, set("/stats/step", json!(-1)), &is_no_checkpoint),
         ("adamw", 0, Edit::Header(Change::Remove("/stats/lr".to_owned())), &is_no_checkpoint),
-        ("adamw", 0, Edit::Dtype("params/a".to_owned(), "I32".to_owned()), &is_no_checkpoint),
-        ("adamw", 1, Edit::Dtype("history".to_owned(), "F32".to_owned()), &is_no_checkpoint),
+        ("adamw", 0, Edit::Dtype("params/a".to_owned(), "I32".to_owned()), &is_dtype),
+        ("adamw", 1, Edit::Dtype("history".to_owned(), "F32".to_owned()), &is_dtype),
         ("adamw", 2, Edit::Words("norms".to_owned(), vec![0xbf80_0000]), &is_no_checkpoint),
         ("adamw", 2, Edit::Words("norms".to_owned(), vec![0x7f80_0000]), &is_no_checkpoint),
-        ("adamw", 0, Edit::Shape("params/a".to_owned(), vec![1 << 40, 1 << 40]), &is_no_checkpoint),
+        ("adamw", 0, Edit::Shape("params/a".to_owned(), vec![1 << 40, 1 << 40]), &is_no_safetensors),
         ("adamw", 0, Edit::Huge, &|error| matches!(error, CheckpointError::Length { expected: u64::MAX, .. })),
         ("adamw", 0, Edit::Length(100_000_000), &|error| matches!(error, CheckpointError::Length { .. })),
-        ("adamw", 0, Edit::Length(u64::MAX), &is_no_checkpoint),
+        ("adamw", 0, Edit::Length(u64::MAX), &is_no_safetensors),
         ("adafactor", 0, Edit::Shape("scalar_states".to_owned(), vec![9]), &|error| {
             matches!(error, CheckpointError::Shape { .. })
         }),

@@ -32,6 +32,7 @@ mod metrics_layouts;
 mod momentum_cycles;
 mod norm;
 mod objects;
+mod params_file;
 mod prodigy;
 mod programs;
 mod range_test;
