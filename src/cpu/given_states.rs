@@ -1,8 +1,9 @@
-//! States that the program gives, and the number of steps applied to them.
+//! States that the program gives, and the numbers of steps before them.
 
 use super::CpuOptimizer;
 use crate::Error;
 use crate::kernels::control::NONE;
+use crate::plan::StepPlan;
 
 impl CpuOptimizer {
     /// Continues from states that the program gives: see
@@ -12,17 +13,33 @@ impl CpuOptimizer {
     /// [`Error::Hyperparameter`] for more than 4,294,967,293 steps; nothing has changed then.
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         let steps = self.plan.set_applied_steps(steps)?;
-        if let Some(history) = &mut self.state.history {
-            history.clear();
-        }
-        // The sums there belong to another step.
-        self.state.metrics.fill(0);
+        self.clear_records();
         let control = &mut self.state.control;
         control.step = steps;
         control.bias_correction = self.powers.bias_correction(steps);
         control.upcoming_bias_correction = self.powers.bias_correction(steps + 1);
         control.first_nonfinite = [NONE; 2];
         Ok(())
+    }
+
+    /// Sets the counts of skipped steps: see [`Optimizer::set_skipped_steps`](crate::Optimizer::set_skipped_steps).
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for more than 4,294,967,295 steps, and for more in a row than all; nothing has changed then.
+    pub fn set_skipped_steps(&mut self, skipped: u64, consecutive: u64) -> Result<(), Error> {
+        let [skipped, consecutive] = StepPlan::check_skipped_steps(skipped, consecutive)?;
+        self.clear_records();
+        self.state.control.skipped = skipped;
+        self.state.control.consecutive_skipped = consecutive;
+        Ok(())
+    }
+
+    /// Forgets the records and the metric sums, which belong to steps of other numbers.
+    fn clear_records(&mut self) {
+        if let Some(history) = &mut self.state.history {
+            history.clear();
+        }
+        self.state.metrics.fill(0);
     }
 
     /// The numbers that the rule stores once, in the order of

@@ -1,4 +1,4 @@
-//! States that the program gives, and the number of steps applied to them.
+//! States that the program gives, and the numbers of steps before them.
 
 use std::mem::offset_of;
 
@@ -8,6 +8,7 @@ use super::Optimizer;
 use crate::Error;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
+use crate::plan::StepPlan;
 
 impl Optimizer {
     /// Continues from states that the program gives, after `steps` applied steps (up to 4,294,967,293). Takes effect with
@@ -16,8 +17,8 @@ impl Optimizer {
     /// The schedule continues at that position, and the next step is number `steps + 1`. It is never a first step, even
     /// with `steps` 0. A first step would set SGD's momentum buffer to the gradient. Write the states
     /// before that step, through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and
-    /// [`Optimizer::set_tensor_states`]. Counts of skipped steps and the window of [`Percentile`](crate::clip::Percentile)
-    /// stay as they are. The history begins anew: it orders steps by their number. An average that is not debiased equals
+    /// [`Optimizer::set_tensor_states`]. [`Optimizer::set_skipped_steps`] sets the counts of skipped
+    /// steps. The window of [`Percentile`](crate::clip::Percentile) stays as it is. The history begins anew: it orders steps by their number. An average that is not debiased equals
     /// the parameters after step 1; later, states `average` and `slow` are those that the program writes.
     ///
     /// # Errors
@@ -25,24 +26,44 @@ impl Optimizer {
     pub fn set_applied_steps(&mut self, steps: u64) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let steps = self.plan.set_applied_steps(steps)?;
-        if let Some(history) = &mut self.history {
-            history.clear(&self.device);
-        }
+        self.clear_records();
         let powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         let control = &self.resources.persistent.control;
         let write = |buffer, offset: usize, bytes: &[u8]| self.queue.write_buffer(buffer, offset as u64, bytes);
         let corrections = [powers.bias_correction(steps), powers.bias_correction(steps + 1)];
         write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
         write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
-        if let (Some(table), Some(sampler)) = (&self.resources.persistent.metric_table, &self.plan.sampler) {
-            // The sums there belong to another step.
-            write(table, sampler.record_bytes().start as usize, bytemuck::bytes_of(&0_u32));
-        }
         // A step expects the word of its parity to be free.
         for buffer in [control, &self.resources.persistent.next] {
             write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));
         }
         Ok(())
+    }
+
+    /// Sets the counts of skipped steps: all (up to 4,294,967,295), and those in a row up to the last step. Takes effect with
+    /// the next submission. The schedule's position stays, and the history begins anew, as with
+    /// [`Optimizer::set_applied_steps`]. [`Optimizer::stats`] reads all counts.
+    ///
+    /// # Errors
+    /// [`Error::Hyperparameter`] for more steps, and for more in a row than all; nothing has changed then.
+    pub fn set_skipped_steps(&mut self, skipped: u64, consecutive: u64) -> Result<(), Error> {
+        let [skipped, consecutive] = StepPlan::check_skipped_steps(skipped, consecutive)?;
+        self.clear_records();
+        let control = &self.resources.persistent.control;
+        let write = |offset: usize, count: u32| self.queue.write_buffer(control, offset as u64, &count.to_ne_bytes());
+        write(offset_of!(ControlBlock, skipped), skipped);
+        write(offset_of!(ControlBlock, consecutive_skipped), consecutive);
+        Ok(())
+    }
+
+    /// Forgets the records and the metric sums, which belong to steps of other numbers.
+    fn clear_records(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.clear(&self.device);
+        }
+        if let (Some(table), Some(sampler)) = (&self.resources.persistent.metric_table, &self.plan.sampler) {
+            self.queue.write_buffer(table, sampler.record_bytes().start, bytemuck::bytes_of(&0_u32));
+        }
     }
 
     /// The numbers that the rule stores once, as f32 in the order of

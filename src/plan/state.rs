@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::StepPlan;
 #[cfg(feature = "safetensors")]
 use super::{check_grad_scale, check_momentum};
+use crate::error::check;
 #[cfg(feature = "safetensors")]
 use crate::rule;
 #[cfg(feature = "safetensors")]
@@ -190,6 +191,14 @@ impl PlanState {
 }
 
 impl StepPlan {
+    /// The counts of skipped steps, all and in a row, as the control block holds them.
+    pub(crate) fn check_skipped_steps(skipped: u64, consecutive: u64) -> Result<[u32; 2], Error> {
+        check(u32::try_from(skipped).is_ok(), "optimizer", "skipped_steps", skipped as f64, "0 to 4294967295")?;
+        let allowed = "at most skipped_steps";
+        check(consecutive <= skipped, "optimizer", "consecutive_skipped_steps", consecutive as f64, allowed)?;
+        Ok([skipped as u32, consecutive as u32])
+    }
+
     /// Refuses the state of another optimizer.
     pub(crate) fn check_own(&self, state: &PlanState) -> Result<(), Error> {
         if Arc::ptr_eq(&self.state.owner, &state.owner) { Ok(()) } else { Err(Error::ForeignSnapshot) }

@@ -1,10 +1,10 @@
 //! States that the program gives: an optimizer continues from them as if it had made them itself.
 
 use crate::common::numbers::random;
-use crate::common::{Trainer, cpu_bits, device, rule, set_state};
+use crate::common::{Trainer, cpu_bits, device, encoder, finish, rule, set_state};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{
-    Adam, AdamW, CpuOptimizer, Error, Layout, NonFinite, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd,
+    Adam, AdamW, CpuOptimizer, Error, Layout, NonFinite, Optimizer, OptimizerBuilder, RuleConfig, Schedule, Sgd, Stats,
 };
 
 const LEN: usize = 40 * 30 + 30;
@@ -234,4 +234,48 @@ fn a_bad_gradient_of_another_step_is_not_reported() {
     reference.set_applied_steps(2).unwrap();
     let after = [trainer.step(&random(3, LEN)), reference.step(&mut params, &random(3, LEN)).unwrap()];
     assert_eq!(after.map(|stats| (stats.step, stats.first_nonfinite)), [(3, None); 2]);
+}
+
+/// Step and every counter can be set and read.
+#[test]
+fn given_counts_continue() {
+    let builder = rule("adamw").on_nonfinite(NonFinite::Skip).max_consecutive_skips(3);
+    let builder = builder.history(HistoryOptions::steps(4).with_norms_every(1));
+    let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout(), &random(1, LEN));
+    let (mut reference, mut params) = (builder.build_cpu(&layout()).unwrap(), random(1, LEN));
+    let bad = vec![f32::NAN; LEN];
+    trainer.step(&bad);
+    reference.step(&mut params, &bad).unwrap();
+    for (applied, skipped, consecutive) in [(5, 7, 2), (0, 1, 1), (3, 0, 0), (9, u32::MAX.into(), 2)] {
+        trainer.optimizer.set_applied_steps(applied).unwrap();
+        reference.set_applied_steps(applied).unwrap();
+        trainer.optimizer.set_skipped_steps(skipped, consecutive).unwrap();
+        reference.set_skipped_steps(skipped, consecutive).unwrap();
+        let counts = |stats: &Stats| (stats.step, stats.skipped, stats.consecutive_skipped, stats.too_many_skips);
+        let read = finish(trainer.gpu, &trainer.optimizer, encoder(trainer.gpu));
+        for stats in [read, reference.stats()] {
+            assert_eq!(counts(&stats), (applied, skipped, consecutive, false));
+            assert_eq!(stats.param_norm, None, "the sums of another step");
+        }
+        // A skipped step counts on from there, and an applied one ends the row.
+        let next = u64::from((skipped as u32).wrapping_add(1));
+        for (grads, expected) in [
+            (&bad, (applied, next, consecutive + 1, consecutive == 2)),
+            (&random(2, LEN), (applied + 1, next, 0, false)),
+        ] {
+            assert_eq!(counts(&trainer.step(grads)), expected);
+            assert_eq!(counts(&reference.step(&mut params, grads).unwrap()), expected);
+        }
+        // The history begins anew: it orders steps by their number.
+        assert_eq!(trainer.history().steps.len(), 2);
+        assert_eq!(reference.history().unwrap().steps.len(), 2);
+    }
+    let is_refused = |result: Result<(), Error>, field| {
+        assert!(matches!(result, Err(Error::Hyperparameter { name, .. }) if name == field), "{result:?}");
+    };
+    for (skipped, consecutive, field) in [(1 << 32, 0, "skipped_steps"), (1, 2, "consecutive_skipped_steps")] {
+        is_refused(trainer.optimizer.set_skipped_steps(skipped, consecutive), field);
+        is_refused(reference.set_skipped_steps(skipped, consecutive), field);
+    }
+    assert_eq!(reference.history().unwrap().steps.len(), 2);
 }
