@@ -186,8 +186,9 @@ impl Optimizer {
     }
 
     /// Compiles the kernels, and binds these buffers, for steps and auxiliary updates: the first step then takes no longer
-    /// than the others. With gradients of another format than f32, auxiliary updates compile when they are first recorded. With
-    /// an accumulator, `grads` are those of [`Optimizer::step`] in f32, and accumulation compiles when it is first recorded.
+    /// than the others. With an accumulator, `grads` are those of [`Optimizer::accumulate`], and the steps are those of
+    /// [`Optimizer::step_accumulated`]. With gradients of another format than f32, auxiliary updates compile when they are first
+    /// recorded.
     ///
     /// # Errors
     /// The errors of [`Optimizer::step`] about buffers.
@@ -198,15 +199,20 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let (params, grads) = (params.into(), grads.into());
-        let next = self.plan.next_kind();
+        let accumulated = self.accumulated.clone();
+        let slices: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
+        let accumulator = BufferSlices::from(&slices);
+        let (next, accumulates) = (self.plan.next_kind(), self.plan.settings.accumulates);
         // Binds the next step's kind last: it then stands first in the cache.
-        // The input of an auxiliary update is f32: gradients of another format cannot stand in for it.
-        // The accumulator takes the place of parameters.
-        let dtype = self.plan.input_dtype(next);
-        let fits = |kind: StepKind| kind != StepKind::Accumulate && self.plan.input_dtype(kind) == dtype;
-        let follows = |kind: StepKind| kind != next && self.plan.may_follow(kind) && fits(kind);
-        let kinds = self.plan.kinds().into_iter().filter(|&kind| follows(kind));
+        let kinds = self.plan.kinds().into_iter().filter(|&kind| kind != next && self.plan.may_follow(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
+            let (params, grads) = match kind {
+                StepKind::Accumulate => (accumulator, grads),
+                _ if accumulates && kind.is_step() => (params, accumulator),
+                // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
+                _ if self.plan.input_dtype(kind) != self.plan.settings.grad_dtype => continue,
+                _ => (params, grads),
+            };
             self.bind(params, grads, kind)?;
         }
         self.prepare_restoration(params, self.plan.settings.sam.is_some()).map(drop)

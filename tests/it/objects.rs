@@ -1,9 +1,9 @@
 //! A step over known buffers creates no wgpu object; `prepare` compiles before it.
 
-use wgpu_optim::wgpu::{self, Buffer, CommandEncoder};
-use wgpu_optim::{AdamW, Clip, Error, Gpu, Layout, Optimizer, Sam, Sophia};
+use wgpu_optim::wgpu::{self, Buffer, BufferUsages, CommandEncoder};
+use wgpu_optim::{AdamW, Clip, Dtype, Error, Gpu, Layout, Optimizer, Sam, Sophia};
 
-use crate::common::{device, device_with, encoder, finish};
+use crate::common::{device, device_with, encoder, finish, storage};
 
 const LEN: usize = 9_001;
 
@@ -157,6 +157,23 @@ fn prepare_compiles_and_binds_all_that_steps_need() {
     assert!(stepped[1] <= 1 && stepped[2..] == [0; 3], "{stepped:?}");
     let short = device::upload(&gpu, &[0.0; 4]);
     assert!(matches!(optimizer.prepare(params, &short), Err(Error::LengthMismatch { what: "grads", .. })));
+}
+
+#[test]
+fn prepare_compiles_and_binds_accumulation() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let gpu = gpu();
+        let builder = Optimizer::builder(AdamW::default()).accumulate_gradients().grad_dtype(dtype);
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout()).unwrap();
+        let (params, micro_batch) =
+            (&buffers(&gpu, 1)[0], storage(&gpu, layout().buffer_size_of(dtype), BufferUsages::STORAGE));
+        optimizer.prepare(params, &micro_batch).unwrap();
+        let stepped = created(&gpu, |encoder| {
+            optimizer.accumulate(encoder, &micro_batch, 0.5).unwrap();
+            optimizer.step_accumulated(encoder, params).unwrap();
+        });
+        assert!(stepped[1] <= 1 && stepped[2..] == [0; 3], "{dtype:?}: {stepped:?}");
+    }
 }
 
 /// Statistics that nobody awaits leave nothing behind, whether their encoder is submitted or dropped.
