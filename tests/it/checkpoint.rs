@@ -17,19 +17,21 @@ use wgpu_optim::{
 };
 
 /// Padded: the tensors begin at multiples of 64.
-fn layout() -> Layout {
+pub fn layout() -> Layout {
     let builder = Layout::builder().tensor("a", &[40, 30]).tensor("b", &[30]).group("own");
     builder.tensor("none", &[3, 0]).tensor("c", &[130, 129]).build().unwrap()
 }
 
 /// Training on either engine.
-trait Training {
+pub trait Training: Sized {
     fn new(builder: &OptimizerBuilder, layout: &Layout, params: &[f32]) -> Self;
     fn step(&mut self, grads: &[f32]) -> Stats;
     fn save(&self, path: &Path) -> Result<(), CheckpointError>;
     fn load(&mut self, path: &Path, options: &LoadOptions) -> Result<Loaded, CheckpointError>;
     fn eval(&mut self);
     fn train(&mut self);
+    fn state(&self, name: &str) -> Vec<f32>;
+    fn params(&self) -> Vec<f32>;
     fn set_lr(&mut self, lr: f64);
     fn accumulate(&mut self, grads: &[f32], weight: f32);
     /// All that a step may change, with the statistics of all steps.
@@ -65,6 +67,14 @@ impl Training for Trainer<'static> {
         self.gpu.queue.submit([recorded.finish()]);
     }
 
+    fn state(&self, name: &str) -> Vec<f32> {
+        Trainer::state(self, name)
+    }
+
+    fn params(&self) -> Vec<f32> {
+        Trainer::params(self)
+    }
+
     fn set_lr(&mut self, lr: f64) {
         self.optimizer.set_lr(lr).unwrap();
     }
@@ -87,9 +97,9 @@ impl Training for Trainer<'static> {
     }
 }
 
-struct OnCpu {
-    optimizer: CpuOptimizer,
-    params: Vec<f32>,
+pub struct OnCpu {
+    pub optimizer: CpuOptimizer,
+    pub params: Vec<f32>,
 }
 
 impl Training for OnCpu {
@@ -117,6 +127,14 @@ impl Training for OnCpu {
         self.optimizer.train(&mut self.params).unwrap();
     }
 
+    fn state(&self, name: &str) -> Vec<f32> {
+        self.optimizer.state(name).unwrap().to_vec()
+    }
+
+    fn params(&self) -> Vec<f32> {
+        self.params.clone()
+    }
+
     fn set_lr(&mut self, lr: f64) {
         self.optimizer.set_lr(lr).unwrap();
     }
@@ -139,7 +157,7 @@ fn folder() -> TempDir {
 }
 
 /// Gradients of a step; padding holds zeros.
-fn grads(layout: &Layout, seed: u64) -> Vec<f32> {
+pub fn grads(layout: &Layout, seed: u64) -> Vec<f32> {
     let (mut grads, values) = (vec![0.0; layout.len()], random(seed, layout.len()));
     for tensor in layout.tensors() {
         grads[tensor.range()].copy_from_slice(&values[tensor.range()]);
@@ -147,8 +165,15 @@ fn grads(layout: &Layout, seed: u64) -> Vec<f32> {
     grads
 }
 
-/// Stops after `before` steps and `change`, resumes in a new optimizer, and compares with training that never stopped.
-fn assert_resumed<T: Training>(what: &str, builder: &OptimizerBuilder, before: u64, change: impl Fn(&mut T)) {
+/// Stops after `before` steps and `change`, resumes in a new optimizer, and compares with training that never stopped. Both
+/// call `after` before they go on.
+fn assert_resumed<T: Training>(
+    what: &str,
+    builder: &OptimizerBuilder,
+    before: u64,
+    change: impl Fn(&mut T),
+    after: impl Fn(&mut T),
+) {
     let (layout, folder) = (layout(), folder());
     let path = folder.path().join("saved.safetensors");
     let mut straight = T::new(builder, &layout, &grads(&layout, 1));
@@ -165,8 +190,8 @@ fn assert_resumed<T: Training>(what: &str, builder: &OptimizerBuilder, before: u
     let again = folder.path().join("again.safetensors");
     resumed.save(&again).unwrap();
     assert!(fs::read(&path).unwrap() == fs::read(&again).unwrap(), "{what}: another file");
-    straight.train_if_needed(what);
-    resumed.train_if_needed(what);
+    after(&mut straight);
+    after(&mut resumed);
     for seed in 0..3 {
         straight.step(&grads(&layout, 30 + seed));
         resumed.step(&grads(&layout, 30 + seed));
@@ -174,23 +199,10 @@ fn assert_resumed<T: Training>(what: &str, builder: &OptimizerBuilder, before: u
     }
 }
 
-/// Leaves evaluation, where the rule has it.
-trait TrainIfNeeded {
-    fn train_if_needed(&mut self, what: &str);
-}
-
-impl<T: Training> TrainIfNeeded for T {
-    fn train_if_needed(&mut self, what: &str) {
-        if what.contains("evaluation") {
-            self.train();
-        }
-    }
-}
-
 fn assert_resumed_on_both(what: &str, builder: &OptimizerBuilder) {
     for before in [0, 1, 4] {
-        assert_resumed::<Trainer>(&format!("{what} on the device"), builder, before, |_| {});
-        assert_resumed::<OnCpu>(&format!("{what} on the CPU"), builder, before, |_| {});
+        assert_resumed::<Trainer>(&format!("{what} on the device"), builder, before, |_| {}, |_| {});
+        assert_resumed::<OnCpu>(&format!("{what} on the CPU"), builder, before, |_| {}, |_| {});
     }
 }
 
@@ -229,8 +241,14 @@ fn averages_and_lookahead_go_on() {
     for average in [Average::from(Ema::new(0.9)), Ema::new(0.9).with_warmup().into(), Swa::new(2, 2).into()] {
         let builder = rule("adamw").average(average).lookahead(Lookahead::new(3, 0.5));
         assert_resumed_on_both("an average and Lookahead", &builder);
-        assert_resumed::<Trainer>("evaluation of an average on the device", &builder, 3, Training::eval);
-        assert_resumed::<OnCpu>("evaluation of an average on the CPU", &builder, 3, Training::eval);
+        assert_resumed::<Trainer>(
+            "evaluation of an average on the device",
+            &builder,
+            3,
+            Training::eval,
+            Training::train,
+        );
+        assert_resumed::<OnCpu>("evaluation of an average on the CPU", &builder, 3, Training::eval, Training::train);
     }
     assert_resumed_on_both("a debiased average", &rule("sgd").average(Ema::new(0.9).debiased()));
 }
@@ -240,10 +258,22 @@ fn averages_and_lookahead_go_on() {
 fn accumulation_goes_on() {
     let builder = rule("adamw").accumulate_gradients();
     let micro_batch = grads(&layout(), 50);
-    assert_resumed::<Trainer>("accumulation on the device", &builder, 2, |training| {
-        training.accumulate(&micro_batch, 0.5);
-    });
-    assert_resumed::<OnCpu>("accumulation on the CPU", &builder, 2, |training| training.accumulate(&micro_batch, 0.5));
+    assert_resumed::<Trainer>(
+        "accumulation on the device",
+        &builder,
+        2,
+        |training| {
+            training.accumulate(&micro_batch, 0.5);
+        },
+        |_| {},
+    );
+    assert_resumed::<OnCpu>(
+        "accumulation on the CPU",
+        &builder,
+        2,
+        |training| training.accumulate(&micro_batch, 0.5),
+        |_| {},
+    );
     let (folder, layout) = (folder(), layout());
     let path = folder.path().join("saved");
     let mut training = OnCpu::new(&builder, &layout, &grads(&layout, 1));
@@ -309,19 +339,19 @@ fn histories_and_metrics_go_on() {
 fn evaluation_goes_on() {
     let builder = ScheduleFreeAdamW::default();
     let builder = wgpu_optim::Optimizer::builder(builder);
-    assert_resumed::<Trainer>("evaluation on the device", &builder, 3, Training::eval);
-    assert_resumed::<OnCpu>("evaluation on the CPU", &builder, 3, Training::eval);
+    assert_resumed::<Trainer>("evaluation on the device", &builder, 3, Training::eval, Training::train);
+    assert_resumed::<OnCpu>("evaluation on the CPU", &builder, 3, Training::eval, Training::train);
 }
 
 #[test]
 fn a_learning_rate_that_replaced_a_schedule_stays() {
     let builder = rule("sgd").schedule(OneCycle::new(1.0, 10));
-    assert_resumed::<Trainer>("set_lr on the device", &builder, 2, |training| training.set_lr(0.5));
-    assert_resumed::<OnCpu>("set_lr on the CPU", &builder, 2, |training| training.set_lr(0.5));
+    assert_resumed::<Trainer>("set_lr on the device", &builder, 2, |training| training.set_lr(0.5), |_| {});
+    assert_resumed::<OnCpu>("set_lr on the CPU", &builder, 2, |training| training.set_lr(0.5), |_| {});
 }
 
 /// The file of a trained optimizer, and the gradients of its next step.
-fn saved<T: Training>(builder: &OptimizerBuilder, layout: &Layout) -> (TempDir, std::path::PathBuf) {
+pub fn saved<T: Training>(builder: &OptimizerBuilder, layout: &Layout) -> (TempDir, std::path::PathBuf) {
     let folder = folder();
     let path = folder.path().join("saved.safetensors");
     let mut trained = T::new(builder, layout, &grads(layout, 1));
@@ -333,7 +363,7 @@ fn saved<T: Training>(builder: &OptimizerBuilder, layout: &Layout) -> (TempDir, 
 }
 
 /// A refused file leaves the optimizer as it was, on both engines. Returns the message.
-fn assert_refused(
+pub fn assert_refused(
     builder: &OptimizerBuilder,
     layout: &Layout,
     path: &Path,
@@ -395,7 +425,7 @@ fn a_renamed_tensor_needs_its_old_name() {
     let builder = Layout::builder().tensor("first", &[40, 30]).tensor("b", &[30]).group("own");
     let renamed = builder.tensor("none", &[3, 0]).tensor("c", &[130, 129]).build().unwrap();
     let message = assert_refused(&rule("adam"), &renamed, &path, &LoadOptions::default(), |error| {
-        let CheckpointError::Tensors { missing, unknown } = error else { return false };
+        let CheckpointError::Tensors { missing, unknown, .. } = error else { return false };
         missing.contains(&"states/exp_avg/first".to_owned()) && unknown.contains(&"params/a".to_owned())
     });
     for part in ["params/first", "states/exp_avg/a", "with_renamed"] {
@@ -409,16 +439,34 @@ fn a_renamed_tensor_needs_its_old_name() {
         &unknown,
         |error| matches!(error, CheckpointError::UnknownTensor { tensor } if tensor == "second"),
     );
-    let mut resumed = OnCpu::new(&rule("adam"), &renamed, &grads(&renamed, 2));
-    let _ = resumed.load(&path, &LoadOptions::default().with_renamed("a", "first")).unwrap();
-    assert_eq!(resumed.optimizer.stats().step, 3);
-    let again = path.with_extension("again");
-    resumed.save(&again).unwrap();
-    let names = |path: &Path| {
-        let checkpoint = Checkpoint::open(path).unwrap();
-        checkpoint.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(names(&again), names(&path).iter().map(|name| name.replace("/a", "/first")).collect::<Vec<_>>());
+}
+
+/// Every entry of a tensor has its name: states, factors, sums of segments, members of groups.
+#[test]
+fn a_renamed_tensor_goes_on() {
+    for (name, old) in [("adam", "a"), ("lamb", "a"), ("adafactor", "c"), ("adafactor", "b"), ("lamb", "b")] {
+        let builder = rule(name).group("own", GroupOptions::default().with_lr_scale(0.5));
+        let (_folder, path) = saved::<OnCpu>(&builder, &layout());
+        let own = |name: &'static str| if name == old { "new" } else { name };
+        let renamed = Layout::builder().tensor(own("a"), &[40, 30]).tensor(own("b"), &[30]).group("own");
+        let renamed = renamed.tensor("none", &[3, 0]).tensor(own("c"), &[130, 129]).build().unwrap();
+        let [mut straight, mut resumed] =
+            [layout(), renamed].map(|layout| OnCpu::new(&builder, &layout, &grads(&layout, 2)));
+        let _ = straight.load(&path, &LoadOptions::default()).unwrap();
+        let loaded = resumed.load(&path, &LoadOptions::default().with_renamed(old, "new")).unwrap();
+        assert_eq!(loaded.differences, [], "{name}, {old}");
+        assert!(resumed.all() == straight.all(), "{name}, {old}");
+        let again = path.with_extension("again");
+        resumed.save(&again).unwrap();
+        // A set: tensors without elements stand in the order of their names.
+        let names = |path: &Path| {
+            let checkpoint = Checkpoint::open(path).unwrap();
+            checkpoint.tensors().map(|(name, _)| name.to_owned()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let of_old = format!("/{old}");
+        let new = |file: String| file.strip_suffix(&of_old).map_or(file.clone(), |start| format!("{start}/new"));
+        assert_eq!(names(&again), names(&path).into_iter().map(new).collect(), "{name}, {old}");
+    }
 }
 
 #[test]
@@ -435,7 +483,7 @@ fn files_of_other_optimizers_are_refused() {
         &layout(),
         &path,
         &LoadOptions::default(),
-        |error| matches!(error, CheckpointError::Tensors { missing, unknown } if missing.len() == 4 && unknown.is_empty()),
+        |error| matches!(error, CheckpointError::Tensors { missing, unknown, .. } if missing.len() == 4 && unknown.is_empty()),
     );
     // Another shape of the same number of elements.
     let builder = Layout::builder().tensor("a", &[30, 40]).tensor("b", &[30]).group("own");

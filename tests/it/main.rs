@@ -37,6 +37,7 @@ mod prodigy;
 mod programs;
 mod range_test;
 mod recording;
+mod resume;
 mod rules;
 mod sam;
 mod schedules;

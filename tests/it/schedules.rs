@@ -9,20 +9,20 @@ use wgpu_optim::schedule::{ReduceLROnPlateau, Sequential, Warmup, WarmupType};
 use wgpu_optim::{AdamW, CpuOptimizer, Error, Layout, Optimizer, Schedule, Sgd, Stats};
 
 #[derive(Deserialize)]
-struct Golden {
-    schedules: Vec<ScheduleCase>,
+pub struct Golden {
+    pub schedules: Vec<ScheduleCase>,
     /// Rates of PyTorch's `LambdaLR` from 0.3, with each of [`lr_lambdas`].
     lambdas: Vec<Vec<f64>>,
     plateaus: Vec<PlateauCase>,
 }
 
 #[derive(Deserialize)]
-struct ScheduleCase {
-    source: String,
-    schedule: Value,
-    rates: Vec<f64>,
+pub struct ScheduleCase {
+    pub source: String,
+    pub schedule: Value,
+    pub rates: Vec<f64>,
     /// Missing where the schedule leaves the momentum alone.
-    momenta: Option<Vec<f64>>,
+    pub momenta: Option<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct PlateauCase {
     rates: Vec<f64>,
 }
 
-fn golden() -> Golden {
+pub fn golden() -> Golden {
     serde_json::from_str(include_str!("../golden/schedules.json")).expect("schedules.json")
 }
 
