@@ -5,9 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 #[cfg(not(target_arch = "wasm32"))]
 use std::io::BufReader;
-use std::io::{Read, Seek, SeekFrom};
-#[cfg(not(target_arch = "wasm32"))]
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -25,6 +24,8 @@ const MAX_METADATA: u64 = 100_000_000;
 #[derive(Debug)]
 pub(crate) struct TensorFile<R> {
     source: R,
+    /// Path of a file that was opened here.
+    path: Option<PathBuf>,
     len: u64,
     /// First byte of the tensors.
     start: u64,
@@ -50,12 +51,8 @@ impl TensorFile<BufReader<File>> {
     /// # Errors
     /// [`CheckpointError::Io`], and those of [`TensorFile::new`].
     pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let failed = |source| CheckpointError::Io { action: "reading", path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        Self::new(BufReader::with_capacity(WINDOW, file)).map_err(|error| match error {
-            CheckpointError::Stream(source) => failed(source),
-            error => error,
-        })
+        let file = File::open(path).map_err(|error| failed(Some(path), error))?;
+        Self::read_metadata(BufReader::with_capacity(WINDOW, file), Some(path.to_owned()))
     }
 }
 
@@ -64,14 +61,19 @@ impl<R: Read + Seek> TensorFile<R> {
     ///
     /// # Errors
     /// [`CheckpointError::Stream`], [`CheckpointError::Length`], [`CheckpointError::NotSafetensors`].
-    pub(crate) fn new(mut source: R) -> Result<Self, CheckpointError> {
-        let len = source.seek(SeekFrom::End(0))?;
-        source.rewind()?;
+    pub(crate) fn new(source: R) -> Result<Self, CheckpointError> {
+        Self::read_metadata(source, None)
+    }
+
+    fn read_metadata(mut source: R, path: Option<PathBuf>) -> Result<Self, CheckpointError> {
+        let failed = |error| failed(path.as_deref(), error);
+        let len = source.seek(SeekFrom::End(0)).map_err(failed)?;
+        source.rewind().map_err(failed)?;
         let too_short =
             |expected| if expected > len { Err(CheckpointError::Length { expected, actual: len }) } else { Ok(()) };
         let mut first = [0; LENGTH_BYTES];
         too_short(LENGTH_BYTES as u64)?;
-        source.read_exact(&mut first)?;
+        source.read_exact(&mut first).map_err(failed)?;
         let metadata_len = u64::from_le_bytes(first);
         if metadata_len > MAX_METADATA {
             return Err(not_safetensors(format!("its first 8 bytes announce {metadata_len} bytes of metadata")));
@@ -79,12 +81,20 @@ impl<R: Read + Seek> TensorFile<R> {
         let start = LENGTH_BYTES as u64 + metadata_len;
         too_short(start)?;
         let mut text = vec![0; metadata_len as usize];
-        source.read_exact(&mut text)?;
+        source.read_exact(&mut text).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&text).map_err(not_safetensors)?;
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&first);
         hasher.update(&text);
-        Ok(Self { source, len, start, header_checksum: hasher.finalize(), names: metadata.offset_keys(), metadata })
+        Ok(Self {
+            source,
+            path,
+            len,
+            start,
+            header_checksum: hasher.finalize(),
+            names: metadata.offset_keys(),
+            metadata,
+        })
     }
 
     /// Refuses a file that is shorter or longer than its metadata say.
@@ -123,22 +133,24 @@ impl<R: Read + Seek> TensorFile<R> {
 
     /// The checksums of the first tensors of the file. The source then stands behind them.
     pub(super) fn checksums(&mut self, count: usize) -> Result<Vec<u32>, CheckpointError> {
-        self.source.seek(SeekFrom::Start(self.start))?;
+        let (source, path) = (&mut self.source, self.path.as_deref());
+        source.seek(SeekFrom::Start(self.start)).map_err(|error| failed(path, error))?;
         let infos = self.names.iter().take(count).filter_map(|name| self.metadata.info(name));
-        let source = &mut self.source;
-        infos.map(|info| read_windows(source, len(info), WINDOW, |_| Ok(()))?).collect()
+        infos
+            .map(|info| read_windows(source, len(info), WINDOW, |_| Ok(())).map_err(|error| failed(path, error))?)
+            .collect()
     }
 
     /// Reads the next bytes.
     pub(super) fn read_exact(&mut self, bytes: &mut [u8]) -> Result<(), CheckpointError> {
-        Ok(self.source.read_exact(bytes)?)
+        self.source.read_exact(bytes).map_err(|error| failed(self.path.as_deref(), error))
     }
 
     /// The last bytes of a tensor: all of it, or so many.
     pub(super) fn tail(&mut self, info: &TensorInfo, max_len: usize) -> Result<Vec<u8>, CheckpointError> {
         let mut bytes = vec![0; len(info).min(max_len)];
         let start = self.start.saturating_add((info.data_offsets.1 - bytes.len()) as u64);
-        self.source.seek(SeekFrom::Start(start))?;
+        self.source.seek(SeekFrom::Start(start)).map_err(|error| failed(self.path.as_deref(), error))?;
         self.read_exact(&mut bytes)?;
         Ok(bytes)
     }
@@ -171,13 +183,21 @@ impl<R: Read + Seek> TensorFile<R> {
     }
 }
 
+/// The error of reading a file, or a stream without a path.
+fn failed(path: Option<&Path>, source: io::Error) -> CheckpointError {
+    match path {
+        Some(path) => CheckpointError::Io { action: "reading", path: path.to_owned(), source },
+        None => CheckpointError::Stream(source),
+    }
+}
+
 /// Reads so many bytes in windows. Returns their checksum, or the first error of `put`.
 fn read_windows(
     source: &mut impl Read,
     len: usize,
     window: usize,
     mut put: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
-) -> std::io::Result<Result<u32, CheckpointError>> {
+) -> io::Result<Result<u32, CheckpointError>> {
     let (mut hasher, mut bytes, mut left) = (crc32fast::Hasher::new(), Vec::new(), len);
     while left > 0 {
         bytes.resize(left.min(window.max(1)), 0);

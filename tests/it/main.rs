@@ -15,6 +15,7 @@ mod averages;
 mod bf16;
 mod buffers;
 mod checkpoint;
+mod checkpoint_failures;
 mod checkpoint_fuzz;
 mod clip;
 mod config;
