@@ -132,7 +132,7 @@ pub enum CheckpointError {
         rule: String,
     },
     /// The device's memory could not be read or written: it is lost, or out of memory.
-    #[error("the device failed: {0}; build the optimizer on a new device, and load the last checkpoint")]
+    #[error("the device failed: {0}; free memory, or build the optimizer on a new device and load the last checkpoint")]
     Device(String),
     /// An error of the optimizer about buffers or settings.
     #[error(transparent)]

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
-use wgpu::{Buffer, BufferUsages, Device, PollType, Queue, SubmissionIndex};
+use wgpu::{Buffer, BufferUsages, Device, ErrorFilter, ErrorScopeGuard, PollType, Queue, SubmissionIndex};
 
 use crate::checkpoint::CheckpointError;
 
@@ -60,8 +60,7 @@ impl Transfer<'_> {
 
     /// Submits the copies of a window.
     async fn submit(&self, ranges: &[ByteRange], staging: Option<Buffer>) -> Result<Window, CheckpointError> {
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scopes = ErrorScopes::push(self.device);
         let staging = staging.unwrap_or_else(|| {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim checkpoint window"),
@@ -82,9 +81,23 @@ impl Transfer<'_> {
             let _ = sender.send(result);
         });
         self.queue.submit([encoder.finish()]);
-        match (validation.pop().await, memory.pop().await) {
-            (None, None) => Ok(Window { staging, size, mapped }),
-            (Some(error), _) | (None, Some(error)) => Err(CheckpointError::Device(error.to_string())),
+        scopes.pop().await?;
+        Ok(Window { staging, size, mapped })
+    }
+
+    /// Makes calls that allocate. Browsers report their errors later, to the device's handler.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Device`].
+    pub(crate) fn allocate<T>(&self, calls: impl FnOnce() -> T) -> Result<T, CheckpointError> {
+        #[cfg(target_arch = "wasm32")]
+        return Ok(calls());
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let scopes = ErrorScopes::push(self.device);
+            let made = calls();
+            block_on(self.device, scopes.pop())?;
+            Ok(made)
         }
     }
 
@@ -99,14 +112,36 @@ impl Transfer<'_> {
         bytes: &[u8],
         written: &mut Option<SubmissionIndex>,
     ) -> Result<(), CheckpointError> {
-        self.queue.write_buffer(buffer, offset, bytes);
-        let submission = self.queue.submit([]);
+        let submission = self.allocate(|| {
+            self.queue.write_buffer(buffer, offset, bytes);
+            self.queue.submit([])
+        })?;
         if let Some(before) = written.replace(submission) {
             // Browsers poll by themselves.
             let poll = PollType::Wait { submission_index: Some(before), timeout: None };
             self.device.poll(poll).map_err(|error| CheckpointError::Device(error.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// Catches the errors of calls in between.
+struct ErrorScopes {
+    memory: ErrorScopeGuard,
+    validation: ErrorScopeGuard,
+}
+
+impl ErrorScopes {
+    fn push(device: &Device) -> Self {
+        let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
+        Self { memory, validation: device.push_error_scope(ErrorFilter::Validation) }
+    }
+
+    async fn pop(self) -> Result<(), CheckpointError> {
+        match (self.validation.pop().await, self.memory.pop().await) {
+            (None, None) => Ok(()),
+            (Some(error), _) | (None, Some(error)) => Err(CheckpointError::Device(error.to_string())),
+        }
     }
 }
 

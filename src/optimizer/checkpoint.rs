@@ -83,17 +83,21 @@ impl Optimizer {
         let params = self.loadable(params, BufferUsages::COPY_DST, LOADED)?;
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         if *state.mode != Mode::Training && self.training_params.is_empty() {
-            self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
+            let len = self.plan.layout.len() as u64;
+            let allocated = || state_ranges(&self.device, "training params", 0.0, len);
+            self.training_params = self.transfer().allocate(allocated)?;
         }
-        // A file without an accumulator has no sum.
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for range in &self.accumulated {
-            encoder.clear_buffer(&range.buffer, 0, None);
-        }
-        self.queue.submit([encoder.finish()]);
+        self.transfer().allocate(|| {
+            // A file without an accumulator has no sum.
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for range in &self.accumulated {
+                encoder.clear_buffer(&range.buffer, 0, None);
+            }
+            self.queue.submit([encoder.finish()]);
+        })?;
         self.write_parts(&mut checkpoint.file, &parts, params.as_deref())?;
         self.plan.restore(&state)?;
-        self.load_small(&small);
+        self.transfer().allocate(|| self.load_small(&small))?;
         Ok(loaded)
     }
 
@@ -125,7 +129,7 @@ impl Optimizer {
     }
 
     /// Writes the control block and the small tables.
-    fn load_small(&mut self, small: &SmallState) {
+    fn load_small(&self, small: &SmallState) {
         let write = |buffer: Option<&Buffer>, offset: u64, bytes: Option<&[u8]>| {
             if let (Some(buffer), Some(bytes)) = (buffer, bytes) {
                 self.queue.write_buffer(buffer, offset, bytes);
