@@ -65,15 +65,16 @@ impl OptimizerBuilder {
     }
 
     /// Puts [`Lookahead`] around the rule: after every k steps the parameters go back part of the way. Clipping comes before,
-    /// an average after it. A checkpoint without Lookahead cannot be continued with it. Default: none.
+    /// an average after it. From a checkpoint without Lookahead, the slow weights begin as its parameters. Default: none.
     pub fn lookahead(mut self, lookahead: Lookahead) -> Self {
         self.settings.lookahead = Some(lookahead);
         self
     }
 
     /// Averages the parameters after each step, in the same dispatch: [`Ema`](crate::Ema) or [`Swa`](crate::Swa).
-    /// `eval` puts the average into the parameters, `train` restores them. A frozen element has no average. A checkpoint
-    /// without an average cannot be continued with one. Default: none.
+    /// `eval` puts the average into the parameters, `train` restores them. A frozen element has no average. From a
+    /// checkpoint without an average, it begins as the parameters, as if they had been equal in all steps before; a debiased
+    /// one cannot. Default: none.
     ///
     /// ```
     /// use wgpu_optim::{Ema, Layout, Optimizer, Sgd};

@@ -23,6 +23,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [Averages](crate::OptimizerBuilder::average) and [`Lookahead`](crate::Lookahead) that the file lacks begin as its parameters.
+//!
 //! Parameters also fit into a file of their own that other programs read: [`save_params`] and [`load_params`], and the
 //! methods of these names of [`Optimizer`](crate::Optimizer). The checkpoint beside it then needs none.
 //!

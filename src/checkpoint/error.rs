@@ -76,8 +76,7 @@ pub enum CheckpointError {
     },
     /// Tensors of the program are missing in the file, or the file has others.
     #[error(
-        "the file lacks {}, and has beside the program's tensors: {}; give the names of renamed tensors to \
-         `LoadOptions::with_renamed`",
+        "the file lacks {}, and has beside the program's tensors: {}; {remedy}",
         few(.missing),
         few(.unknown)
     )]
@@ -86,6 +85,8 @@ pub enum CheckpointError {
         missing: Vec<String>,
         /// Tensors of the file that the program lacks.
         unknown: Vec<String>,
+        /// Advice.
+        remedy: &'static str,
     },
     /// A tensor has another shape in the file.
     #[error("the tensor {tensor:?} has the shape {file:?} in the file, and {program:?} in the program")]

@@ -18,8 +18,9 @@ use super::options::{LoadOptions, Loaded};
 use super::settings::{differences, parse, settings, with_all_options};
 use super::small::SmallState;
 use super::tensor_file::{Part, TensorFile, check_dtype, other_shape};
-use crate::Stats;
-use crate::plan::{HostScale, PlanSettings, PlanState, StepPlan};
+use crate::plan::{Mode, HostScale, PlanSettings, PlanState, StepPlan};
+use crate::rule::StateSpec;
+use crate::{Lookahead, Stats};
 
 /// An open checkpoint: the header of a file, read and checked.
 ///
@@ -113,13 +114,26 @@ impl<R: Read + Seek> Checkpoint<R> {
         }
         let saved = &self.header.state;
         let state = plan.loaded_state(saved, options.keeps_schedule)?;
-        let entries = bulk_entries(plan, wants_params, saved.mode, &options.renamed);
+        let (begun, is_replaced) = (self.begun(plan), saved.mode != Mode::Training);
+        let mut entries = bulk_entries(plan, wants_params, saved.mode, &options.renamed);
+        let from = if is_replaced { "training_params" } else { "params" };
+        for entry in entries.iter_mut().filter(|_| wants_params || is_replaced) {
+            if let Some(tensor) = begun.iter().find_map(|state| entry.name.strip_prefix(state)) {
+                entry.name = format!("{from}/{tensor}");
+            }
+        }
         // A program that wants no parameters leaves those of the file alone.
         let concerns = |name: &str| {
             let is_needed = ["states/", "training_params/", "segment_states"];
             is_needed.iter().any(|prefix| name.starts_with(prefix)) || wants_params && name.starts_with("params/")
         };
-        let entries = self.file.matching(entries, concerns)?;
+        let entries = self.file.matching(entries, concerns).map_err(|error| match error {
+            CheckpointError::Tensors { missing, unknown, .. } if !begun.is_empty() && !wants_params => {
+                let remedy = "load the parameters too: an average and Lookahead begin as they are";
+                CheckpointError::Tensors { missing, unknown, remedy }
+            }
+            error => error,
+        })?;
         let checksums = self.verify()?;
         let parts = self.file.parts(entries, &checksums)?;
         let mut small = self.small(plan)?;
@@ -127,6 +141,18 @@ impl<R: Read + Seek> Checkpoint<R> {
             small.forget_bias_corrections();
         }
         Ok(Contents { state, small, parts, loaded: Loaded { differences } })
+    }
+
+    /// The program's states of transforms that the optimizer of the file did not have: they begin as the parameters. Each
+    /// as the start of its names.
+    fn begun(&self, plan: &StepPlan) -> Vec<String> {
+        let begins = |state: &StateSpec| {
+            let setting = if state.name == Lookahead::state().name { "lookahead" } else { "average" };
+            let (had, start) = (self.header.settings.get(setting), format!("states/{}/", state.name));
+            let had = had.is_some_and(|setting| !setting.is_null());
+            (!had && !self.file.names.iter().any(|name| name.starts_with(&start))).then_some(start)
+        };
+        plan.rule.transform_states().iter().filter_map(begins).collect()
     }
 
     /// The differences of settings that an optimizer can continue with.
@@ -147,7 +173,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         }
         let file = with_all_options(&self.header.settings);
         let mut differences = differences(&file, &program);
-        check_transforms(plan, &file, &differences)?;
+        check_transforms(plan, &file, &differences, self.begun(plan).len())?;
         // Learning rates are the schedule's.
         differences.retain(|difference| difference.setting != "rule.lr");
         let (file, program) = (&self.header.state.schedule, &*plan.state.schedule);
@@ -207,13 +233,14 @@ fn check_transforms(
     plan: &StepPlan,
     file: &Map<String, Value>,
     differences: &[Difference],
+    begun: usize,
 ) -> Result<(), CheckpointError> {
     let was_debiased = file.get("average").and_then(|average| average.get("debiased")) == Some(&Value::Bool(true));
     let is_debiased = plan.rule.average_correction().is_some();
     // Elements that were frozen have no average and no slow weights.
     let was_frozen = |difference: &&Difference| {
         let concerns_groups = ["groups", "members"].iter().any(|setting| difference.setting.starts_with(setting));
-        concerns_groups && !plan.rule.transform_states().is_empty()
+        concerns_groups && plan.rule.transform_states().len() > begun
     };
     let weighs_otherwise =
         |difference: &&Difference| difference.setting.starts_with("average") && (was_debiased || is_debiased);
@@ -223,7 +250,8 @@ fn check_transforms(
             what: "other options around the rule",
             file: format!("{setting} = {file}"),
             program: program.clone(),
-            remedy: "the states of an average and of Lookahead fit only the groups and the debiased average of the file",
+            remedy: "the states of an average and of Lookahead fit only the groups and the debiased average of the file; one \
+                     that begins here is not debiased",
         }),
     }
 }

@@ -15,6 +15,8 @@ use super::error::CheckpointError;
 
 /// Bytes that are read at a time.
 pub(crate) const WINDOW: usize = 1 << 20;
+/// The remedy of missing and unknown tensors.
+const RENAMED: &str = "give the names of renamed tensors to `LoadOptions::with_renamed`";
 /// Bytes before the file's metadata: their length.
 const LENGTH_BYTES: usize = 8;
 /// Maximum bytes of the file's metadata, as in the safetensors format.
@@ -116,7 +118,7 @@ impl<R: Read + Seek> TensorFile<R> {
         let lacks = |entry: &&Entry| !entry.place.is_optional() && self.metadata.info(&entry.name).is_none();
         let missing: Vec<String> = expected.iter().filter(lacks).map(|entry| entry.name.clone()).collect();
         if !unknown.is_empty() || !missing.is_empty() {
-            return Err(CheckpointError::Tensors { missing, unknown });
+            return Err(CheckpointError::Tensors { missing, unknown, remedy: RENAMED });
         }
         let mut matching = Vec::new();
         for entry in expected {
