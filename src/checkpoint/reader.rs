@@ -18,7 +18,7 @@ use super::options::{LoadOptions, Loaded};
 use super::settings::{differences, parse, settings, with_all_options};
 use super::small::SmallState;
 use super::tensor_file::{Part, TensorFile, check_dtype, other_shape};
-use crate::plan::{Mode, HostScale, PlanSettings, PlanState, StepPlan};
+use crate::plan::{HostScale, Mode, PlanSettings, PlanState, StepPlan};
 use crate::rule::StateSpec;
 use crate::{Lookahead, Stats};
 
