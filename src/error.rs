@@ -196,7 +196,15 @@ pub enum Error {
         /// Element of the flat space at which the slices are cut.
         element: u64,
     },
-    /// One buffer has two roles.
+    /// A slice of the parameters and one of the gradients cover the same bytes.
+    #[error("slice {params} of params and slice {grads} of grads overlap in one buffer; give each bytes of its own")]
+    AliasedSlices {
+        /// Index of the slice of the parameters.
+        params: usize,
+        /// Index of the slice of the gradients.
+        grads: usize,
+    },
+    /// A buffer of the optimizer itself was given.
     #[error("{first} and {second} share a buffer; wgpu tracks hazards per whole buffer, so give each its own")]
     AliasedBuffers {
         /// One role.

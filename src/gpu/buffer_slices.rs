@@ -10,6 +10,7 @@ use crate::storage::Dtype;
 ///
 /// - A whole buffer or a single slice holds the layout's elements, padding included: [`Layout::len`](crate::Layout::len)
 ///   of them, or [`Layout::buffer_size_of`](crate::Layout::buffer_size_of) bytes.
+/// - Parameters and gradients may lie in one buffer, in ranges that do not overlap, as slices of a memory pool do.
 /// - The slices of a list hold together either all elements with the padding, cut anywhere, or all elements without it: a
 ///   buffer per tensor, each of the tensor's own length.
 #[derive(Debug, Clone, Copy)]
@@ -184,6 +185,29 @@ impl<'a> BufferSlices<'a> {
         }
         Ok(ranges)
     }
+}
+
+/// Refuses parameters and gradients that have bytes in common. Neither list overlaps itself.
+pub(crate) fn check_disjoint(
+    params: (BufferSlices<'_>, Dtype),
+    grads: (BufferSlices<'_>, Dtype),
+    space: &FlatSpace,
+) -> Result<(), Error> {
+    let mut all = Vec::new();
+    for ((slices, dtype), is_grad) in [(params, false), (grads, true)] {
+        let slices = slices.slices(dtype.bytes(space.len)).enumerate();
+        all.extend(slices.map(|(i, (buffer, offset, bytes))| (buffer, offset, offset + bytes, is_grad, i)));
+    }
+    all.retain(|(_, offset, end, ..)| offset < end);
+    all.sort_by_key(|&(buffer, offset, ..)| (buffer, offset));
+    for pair in all.windows(2) {
+        let ((first, _, end, is_grad, left), (second, next, _, _, right)) = (pair[0], pair[1]);
+        if first == second && next < end {
+            let [params, grads] = if is_grad { [right, left] } else { [left, right] };
+            return Err(Error::AliasedSlices { params, grads });
+        }
+    }
+    Ok(())
 }
 
 /// Places slices of (buffer, offset in bytes, elements) one after the other into ranges of the flat space that hold as many

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::buffer_slices::BufferRange;
 use super::limits::check_limit;
-use super::shader::{GroupLookup, Variant};
+use super::shader::{GradBinding, GroupLookup, Variant};
 use crate::Error;
 use crate::groups::{BLOCK_LEN, GroupSpan, GroupTable};
 use crate::storage::MAX_STREAMS;
@@ -115,6 +115,7 @@ pub(crate) struct Chunk {
     pub(crate) streams: Vec<BoundRange>,
     /// Whether every stream is accessible four elements at a time.
     aligned: bool,
+    pub(crate) grads: GradBinding,
 }
 
 impl Chunk {
@@ -161,8 +162,8 @@ impl Chunk {
         } else {
             GroupLookup::Block
         };
-        let shifted = self.streams.iter().any(|bound| bound.shift != 0);
-        Variant { aligned: self.aligned, shifted, group_lookup }
+        let shifted = self.grads != GradBinding::Own || self.streams.iter().any(|bound| bound.shift != 0);
+        Variant { aligned: self.aligned, shifted, group_lookup, grads: self.grads }
     }
 
     fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
@@ -176,18 +177,34 @@ impl Chunk {
             let (offset, bytes) = (range.offset_of(start), range.dtype.bytes(len));
             offset.is_multiple_of(quad) && offset + bytes.next_multiple_of(quad) <= range.buffer.size()
         });
-        let bind = |range: &&BufferRange| {
+        let bytes_of = |range: &BufferRange, aligned: bool| {
             let (first, bytes) = (range.offset_of(start), range.dtype.bytes(len));
-            let offset = first - first % limits.alignment;
             let unit = if aligned { range.dtype.bytes(4) } else { 4 };
-            BoundRange {
-                buffer: range.buffer.clone(),
-                offset,
-                size: (first - offset + bytes).next_multiple_of(unit.max(4)),
-                shift: ((first - offset) / range.dtype.bytes(1)) as u32,
-            }
+            let offset = first - first % limits.alignment;
+            offset..offset + (first - offset + bytes).next_multiple_of(unit.max(4))
         };
-        Self { start, len, first_stream, streams: ranges.iter().map(bind).collect(), aligned }
+        let bind = |range: &BufferRange, bytes: Range<u64>| BoundRange {
+            buffer: range.buffer.clone(),
+            offset: bytes.start,
+            size: bytes.end - bytes.start,
+            shift: ((range.offset_of(start) - bytes.start) / range.dtype.bytes(1)) as u32,
+        };
+        let each = |aligned| ranges.iter().map(|range| bind(range, bytes_of(range, aligned))).collect();
+        let chunk = Self { start, len, first_stream, streams: each(aligned), aligned, grads: GradBinding::Own };
+        let [params, grads, ..] = ranges else { return chunk };
+        if first_stream > 0 || params.buffer != grads.buffer {
+            return chunk;
+        }
+        let [of_params, of_grads] = [params, grads].map(|range| bytes_of(range, aligned));
+        if of_params.end <= of_grads.start || of_grads.end <= of_params.start {
+            return Self { grads: GradBinding::Writable, ..chunk };
+        }
+        // Quads of the parameters might reach into the gradients.
+        let [of_params, of_grads] = [params, grads].map(|range| bytes_of(range, false));
+        let both = of_params.start.min(of_grads.start)..of_params.end.max(of_grads.end);
+        let mut streams: Vec<BoundRange> = each(false);
+        (streams[0], streams[1]) = (bind(params, both.clone()), bind(grads, both));
+        Self { streams, aligned: false, grads: GradBinding::WithParams, ..chunk }
     }
 }
 
@@ -229,7 +246,12 @@ pub(crate) fn chunks(streams: &[&[BufferRange]], limits: &ChunkLimits, whole_par
             continue;
         }
         let end = ranges.iter().map(|range| range.end()).min().unwrap_or(start);
-        let end = end.min((start + limits.max_len()) / TILE * TILE);
+        let mut end = end.min((start + limits.max_len()) / TILE * TILE);
+        // The bindings of either part are apart.
+        let is_long = end - start >= 3 * TILE;
+        if is_long && Chunk::new(start, end - start, (0, &ranges), limits).grads == GradBinding::WithParams {
+            end = (start + TILE).next_multiple_of(TILE);
+        }
         let body_end = if whole_parts { end / TILE * TILE } else { start + (end - start) / 4 * 4 };
         push(&mut chunks, (start, end), body_end, (0, &ranges), limits);
         start = end;
@@ -342,4 +364,73 @@ fn whole_tiles_end(range: &BufferRange, len: u64) -> u64 {
 /// Tiles of a flat space, at least one.
 pub(crate) fn tile_count(len: u64) -> u64 {
     len.div_ceil(TILE).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BufferRange, Chunk, ChunkLimits, GradBinding, TILE, chunks};
+    use crate::storage::Dtype;
+
+    /// The bindings of a chunk, and where its elements begin in them.
+    fn bound(chunk: &Chunk, ranges: [&BufferRange; 2]) -> [std::ops::Range<u64>; 2] {
+        [0, 1].map(|number| {
+            let bound = chunk.stream(number);
+            let first = bound.offset + ranges[number].dtype.bytes(bound.shift.into());
+            assert_eq!(first, ranges[number].offset_of(chunk.start), "{chunk:?}");
+            assert!(first + ranges[number].dtype.bytes(chunk.len) <= bound.offset + bound.size, "{chunk:?}");
+            bound.offset..bound.offset + bound.size
+        })
+    }
+
+    /// Chunks of one slice each of parameters and gradients, `before` bytes apart.
+    fn check(buffer: &wgpu::Buffer, alignment: u64, (offset, before): (u64, u64), len: u64, dtype: Dtype) {
+        for grads_first in [false, true] {
+            let range = |offset, dtype| BufferRange { buffer: buffer.clone(), offset, start: 0, len, dtype };
+            let (mut params, mut grads) = (range(offset, Dtype::F32), range(offset, dtype));
+            if grads_first {
+                params.offset = (grads.offset + grads.bytes() + before).next_multiple_of(4);
+            } else {
+                grads.offset = params.offset + params.bytes() + before;
+            }
+            let limits = ChunkLimits { binding: 1 << 20, alignment, workgroups_per_dimension: 65_535 };
+            let streams: [&[BufferRange]; 2] = [std::slice::from_ref(&params), std::slice::from_ref(&grads)];
+            let chunks = chunks(&streams, &limits, true);
+            assert_eq!(chunks.iter().map(|chunk| chunk.len).sum::<u64>(), len);
+            for chunk in chunks {
+                let [of_params, of_grads] = bound(&chunk, [&params, &grads]);
+                let overlap = of_params.start < of_grads.end && of_grads.start < of_params.end;
+                match chunk.grads {
+                    GradBinding::Own => panic!("one buffer is read-only and writable: {chunk:?}"),
+                    GradBinding::Writable => assert!(!overlap, "{chunk:?}"),
+                    GradBinding::WithParams => {
+                        assert_eq!(of_params, of_grads);
+                        assert!(!chunk.aligned && chunk.len < 3 * TILE, "{chunk:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bindings_of_one_buffer_are_apart_or_one() {
+        let (device, _) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        let usage = wgpu::BufferUsages::STORAGE;
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 8 << 20,
+            usage,
+            mapped_at_creation: false,
+        });
+        for alignment in [32, 256] {
+            for dtype in Dtype::ALL {
+                for len in [1, 5, 63, 64, 129, TILE - 1, TILE, 3 * TILE - 1, 3 * TILE, 3 * TILE + 5, 9 * TILE + 1] {
+                    for offset in [0, 4, 8, 16, 252, 256] {
+                        for before in [0, 4, 12, 32, 252, 256] {
+                            check(&buffer, alignment, (offset, before), len, dtype);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

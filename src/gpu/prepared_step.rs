@@ -2,13 +2,13 @@
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_disjoint, check_usage};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
 use super::limits::check_limit;
 use super::pipelines::{Pipelines, WORKGROUP_SIZE};
 use super::resources::{Resources, buffer_binding, init_buffer};
-use super::shader::{GroupLookup, Variant, bound_streams};
+use super::shader::{GradBinding, GroupLookup, Variant, bound_streams};
 use crate::Error;
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::segments::Segments;
@@ -62,9 +62,11 @@ impl PreparedStep {
         let key =
             |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let keys = [key(params), key(grads)];
-        let params = params.ranges("params", Dtype::F32, space)?;
-        let grads = grads.ranges("grads", plan.input_dtype(kind), space)?;
-        check_aliases(&params, &grads, resources)?;
+        let dtype = plan.input_dtype(kind);
+        let ranges = [params.ranges("params", Dtype::F32, space)?, grads.ranges("grads", dtype, space)?];
+        check_disjoint((params, Dtype::F32), (grads, dtype), space)?;
+        let [params, grads] = ranges;
+        check_own(&params, &grads, resources)?;
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.sums_tiles() {
             let scratch = |size| {
@@ -88,6 +90,9 @@ impl PreparedStep {
         streams.extend(states.map(|state| &state[..]));
         let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
+        for chunk in chunks.iter().filter(|chunk| chunk.grads == GradBinding::WithParams) {
+            check_limit("max_storage_buffer_binding_size", chunk.stream(GRAD_STREAM).size, limits.binding)?;
+        }
         let mut dispatches = Vec::new();
         for pass in plan.passes(kind) {
             let chunks = if pass.sums_tiles() { &norm.chunks } else { &chunks };
@@ -204,7 +209,7 @@ pub(super) fn chunk_uniforms(device: &wgpu::Device, uniforms: &[ChunkUniform]) -
 
 impl StepContext<'_> {
     fn dispatch(&mut self, pass: Pass, work: &Work<'_>, uniform: (&Buffer, u64)) -> Result<Dispatch, Error> {
-        let kernel = self.pipelines.get(self.plan, pass, work.variant)?;
+        let kernel = self.pipelines.get(self.plan, pass, work.variant.for_pass(pass))?;
         let bind_group = (pass != Pass::Decide).then(|| self.bind(pass, &kernel, work, uniform));
         let (pipeline, reads_uniforms) = (kernel.pipeline.clone(), kernel.reads_uniforms);
         Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid })
@@ -239,24 +244,13 @@ pub(crate) fn decide_bind_group(
     })
 }
 
-/// Refuses buffers in two roles: wgpu tracks hazards per whole buffer.
-fn check_aliases(params: &[BufferRange], grads: &[BufferRange], resources: &Resources) -> Result<(), Error> {
-    let sorted = |buffers: &mut dyn Iterator<Item = &Buffer>| {
-        let mut buffers: Vec<Buffer> = buffers.cloned().collect();
-        buffers.sort();
-        buffers
-    };
-    let written = sorted(&mut params.iter().map(|range| &range.buffer));
-    let own = sorted(&mut resources.persistent.iter());
-    let shares =
-        |ranges: &[BufferRange], with: &[Buffer]| ranges.iter().any(|range| with.binary_search(&range.buffer).is_ok());
-    for (ranges, with, first, second) in [
-        (grads, &written, "params", "grads"),
-        (params, &own, "params", "a state of the optimizer"),
-        (grads, &own, "grads", "a state of the optimizer"),
-    ] {
-        if shares(ranges, with) {
-            return Err(Error::AliasedBuffers { first, second });
+/// Refuses the optimizer's own buffers.
+fn check_own(params: &[BufferRange], grads: &[BufferRange], resources: &Resources) -> Result<(), Error> {
+    let mut own: Vec<&Buffer> = resources.persistent.iter().collect();
+    own.sort();
+    for (ranges, first) in [(params, "params"), (grads, "grads")] {
+        if ranges.iter().any(|range| own.binary_search(&&range.buffer).is_ok()) {
+            return Err(Error::AliasedBuffers { first, second: "a state of the optimizer" });
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ pub(crate) use codegen::bound_streams;
 pub(crate) use compose::Composed;
 pub(crate) use reflect::{Binding, Reflection};
 pub(crate) use validate::validate;
-pub(crate) use variant::{GroupLookup, Variant};
+pub(crate) use variant::{GradBinding, GroupLookup, Variant};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -70,6 +70,11 @@ impl Pass {
     pub(crate) fn sums_tiles(self) -> bool {
         matches!(self, Self::GlobalNorm | Self::SamNorm)
     }
+
+    /// Whether it writes parameters, or the accumulator in their place.
+    pub(crate) const fn writes_params(self) -> bool {
+        matches!(self, Self::Update | Self::UpdateSinglePass | Self::AuxiliaryUpdate(_) | Self::Accumulate | Self::Perturb)
+    }
 }
 
 impl fmt::Display for Pass {

@@ -407,10 +407,16 @@ fn buffers_that_do_not_fit_are_refused() {
     assert!(matches!(error, Error::OverlappingSlices { what: "params", first: 0, second: 1 }), "{error:?}");
 
     let error = refuse_step(&gpu, 10, false, &params, &params);
-    assert!(matches!(error, Error::AliasedBuffers { .. }), "{error:?}");
-    let error = refuse_step(&gpu, 10, false, large.slice(..40), large.slice(40..));
-    assert!(matches!(error, Error::AliasedBuffers { .. }), "one buffer in two roles: {error:?}");
-    assert_says(&error.to_string(), &["params", "grads", "own"]);
+    assert!(matches!(error, Error::AliasedSlices { params: 0, grads: 0 }), "{error:?}");
+    let overlapping = [large.slice(40..72), large.slice(32..40)];
+    for (params, grads, at) in
+        [(&[large.slice(..40)][..], &overlapping[..], [0, 1]), (&overlapping, &[large.slice(..40)], [1, 0])]
+    {
+        let error = refuse_step(&gpu, 10, false, params, grads);
+        let found = matches!(error, Error::AliasedSlices { params, grads } if [params, grads] == at);
+        assert!(found, "{error:?}");
+        assert_says(&error.to_string(), &["slice 0", "slice 1", "params", "grads", "own"]);
+    }
 
     let odd = storage(&gpu, 42, good);
     let error = refuse_step(&gpu, 10, false, &odd, &grads);
@@ -425,6 +431,24 @@ fn buffers_that_do_not_fit_are_refused() {
         let error = optimizer.step(&mut encoder, params, grads).unwrap_err();
         assert!(matches!(error, Error::AliasedBuffers { second: "a state of the optimizer", .. }), "{error:?}");
     }
+}
+
+/// Where bindings of parameters and gradients would overlap, one holds both: it may exceed the device's limit.
+#[test]
+fn one_binding_for_both_must_fit_the_device() {
+    let (device, queue) = noop(|limits| limits.max_storage_buffer_binding_size = 64 << 10);
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 1 << 17, usage, mapped_at_creation: false };
+    let page = device.create_buffer(&descriptor);
+    let layout = Layout::flat(8_192).unwrap();
+    let mut optimizer = Optimizer::builder(Sgd::default()).build(&device, &queue, &layout).unwrap();
+    let mut encoder = device.create_command_encoder(&CommandEncoderDescriptor::default());
+    let slice = |offset| page.slice(offset..offset + 32_768);
+    let error = optimizer.step(&mut encoder, slice(4), slice(32_772)).unwrap_err();
+    let limit = Error::DeviceLimit { limit: "max_storage_buffer_binding_size", required: 65_540, available: 65_536 };
+    assert_eq!(error.to_string(), limit.to_string());
+    // At multiples of the alignment each has a binding of its own.
+    optimizer.step(&mut encoder, slice(0), slice(32_768)).unwrap();
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod momentum_cycles;
 mod norm;
 mod objects;
 mod params_file;
+mod pool;
 mod prodigy;
 mod programs;
 mod range_test;

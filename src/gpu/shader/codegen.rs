@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::variant::Variant;
+use super::variant::{GradBinding, Variant};
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::rule::Reduction;
 use crate::storage::{Access, MAX_STREAMS, StreamSpec};
@@ -114,14 +114,16 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
     imports.into_iter().collect::<String>() + "\n" + &text
 }
 
-/// The declaration of one stream, `load_name`, and `store_name` where the kernel writes it. Numbers are f32 bits.
+/// The declaration of one stream, unless another binding contains it, `load_name`, and `store_name` where the kernel writes
+/// it. Numbers are f32 bits.
 fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, variant: Variant) -> String {
     let (format, binding) = (dtype.format(), STREAM_BINDING + number);
-    let mode = if *access == Access::Read { "read" } else { "read_write" };
+    let grads = if name == "grad" { variant.grads } else { GradBinding::Own };
+    let mode = if *access == Access::Read && grads == GradBinding::Own { "read" } else { "read_write" };
     let element_type = if variant.aligned { format.quad_type() } else { "u32" };
     let shift = format!("chunk.shifts[{}].{}", number / 4, ["x", "y", "z", "w"][number % 4]);
     let shift = if variant.shifted { shift } else { "0u".to_owned() };
-    let words = format!("{name}_words");
+    let words = if grads == GradBinding::WithParams { "param_words".to_owned() } else { format!("{name}_words") };
     let quad = format!("{words}[element / 4u + {shift} / 4u]");
     let at = format!("let at = element + {shift};\n    ");
     let (load, store) = if variant.aligned {
@@ -130,10 +132,11 @@ fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, var
         let store = format.store_each(&words, "at").map(|store| format!("{at}{store}"));
         (format!("{at}return {};", format.load_each(&words, "at")), store)
     };
-    let mut text = format!(
-        "@group(0) @binding({binding}) var<storage, {mode}> {words}: array<{element_type}>;\n\n\
-         fn load_{name}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n\n"
-    );
+    let mut text = String::new();
+    if grads != GradBinding::WithParams {
+        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {mode}> {words}: array<{element_type}>;\n");
+    }
+    let _ = writeln!(text, "fn load_{name}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n");
     if let (Access::ReadWrite, Some(store)) = (access, store) {
         let _ = writeln!(
             text,

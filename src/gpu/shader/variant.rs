@@ -9,6 +9,19 @@ pub(crate) struct Variant {
     /// The chunk begins after the start of a binding.
     pub(crate) shifted: bool,
     pub(crate) group_lookup: GroupLookup,
+    pub(crate) grads: GradBinding,
+}
+
+/// The binding of the gradients, in kernels that write parameters. WebGPU allows no buffer that one dispatch binds both
+/// read-only and writable, and no writable bindings that overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum GradBinding {
+    /// Read-only: the parameters lie in another buffer.
+    Own,
+    /// Writable, in the buffer of the parameters.
+    Writable,
+    /// Part of the parameters' binding: two bindings would overlap.
+    WithParams,
 }
 
 /// Lookup of the options of elements. Each variant is a file in `shaders/device/group_lookup`.
@@ -39,7 +52,8 @@ impl GroupLookup {
 
 impl Variant {
     /// The variant of kernels that read no chunk.
-    pub(crate) const FIXED: Self = Self { aligned: true, shifted: false, group_lookup: GroupLookup::Uniform };
+    pub(crate) const FIXED: Self =
+        Self { aligned: true, shifted: false, group_lookup: GroupLookup::Uniform, grads: GradBinding::Own };
 
     /// Every variant of a kernel.
     pub(crate) fn of(pass: Pass) -> Vec<Self> {
@@ -56,12 +70,24 @@ impl Variant {
             Pass::FactorPartials => &[GroupLookup::Search][..],
             _ => &GroupLookup::ALL,
         };
-        let alignments = [(true, false), (true, true), (false, false), (false, true)];
-        let alignments = if pass == Pass::FactorPartials { &alignments[2..] } else { &alignments };
+        let own = GradBinding::Own;
+        let mut bindings = vec![(true, false, own), (true, true, own), (false, false, own), (false, true, own)];
+        if pass == Pass::FactorPartials {
+            bindings.drain(..2);
+        }
+        if pass.writes_params() {
+            let writable = GradBinding::Writable;
+            bindings.extend([(true, true, writable), (false, true, writable), (false, true, GradBinding::WithParams)]);
+        }
         let of_lookup = |&group_lookup: &GroupLookup| {
-            alignments.iter().map(move |&(aligned, shifted)| Self { aligned, shifted, group_lookup })
+            bindings.iter().map(move |&(aligned, shifted, grads)| Self { aligned, shifted, group_lookup, grads })
         };
         lookups.iter().flat_map(of_lookup).collect()
+    }
+
+    /// The variant of a pass over the same chunk: most passes only read.
+    pub(crate) fn for_pass(self, pass: Pass) -> Self {
+        if pass.writes_params() { self } else { Self { grads: GradBinding::Own, ..self } }
     }
 
     /// The variants that an optimizer with these groups may dispatch.
@@ -77,10 +103,15 @@ impl Variant {
         variants
     }
 
-    /// Short text for labels: `unaligned, shifted, search`.
+    /// Short text for labels: `unaligned, shifted, search, writable gradients`.
     pub(crate) fn label(self) -> String {
         let (aligned, shifted) = (if self.aligned { "" } else { "un" }, if self.shifted { "shifted, " } else { "" });
         let lookup = self.group_lookup.file().rsplit('/').next().unwrap_or_default();
-        format!("{aligned}aligned, {shifted}{lookup}")
+        let grads = match self.grads {
+            GradBinding::Own => "",
+            GradBinding::Writable => ", writable gradients",
+            GradBinding::WithParams => ", gradients bound with parameters",
+        };
+        format!("{aligned}aligned, {shifted}{lookup}{grads}")
     }
 }
