@@ -229,6 +229,31 @@ fn place(slices: &[(&Buffer, u64, u64)], dtype: Dtype, spaces: &[Range<u64>]) ->
     ranges
 }
 
+/// Joins neighbors: ranges that follow each other in a buffer as in the flat space. Padding between them is joined, too,
+/// unless a range begins in it.
+pub(crate) fn join(lists: [&[BufferRange]; 2]) -> [Vec<BufferRange>; 2] {
+    let mut starts: Vec<_> = lists.iter().copied().flatten().map(|range| (&range.buffer, range.offset)).collect();
+    starts.sort();
+    let is_free = |buffer, from, end| {
+        let next = starts.partition_point(|start| *start < (buffer, from));
+        starts.get(next).is_none_or(|start| *start >= (buffer, end))
+    };
+    lists.map(|ranges| {
+        let mut joined: Vec<BufferRange> = Vec::new();
+        for range in ranges {
+            let follows = |last: &&mut BufferRange| {
+                let (is_next, end) = (last.offset_of(range.start) == range.offset, last.offset + last.bytes());
+                last.buffer == range.buffer && is_next && is_free(&range.buffer, end, range.offset)
+            };
+            match joined.last_mut().filter(follows) {
+                Some(last) => last.len = range.end() - last.start,
+                None => joined.push(range.clone()),
+            }
+        }
+        joined
+    })
+}
+
 pub(crate) fn check_usage(
     what: &'static str,
     buffer: &Buffer,

@@ -2,7 +2,7 @@
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_disjoint, check_usage};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_disjoint, check_usage, join};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -67,6 +67,7 @@ impl PreparedStep {
         check_disjoint((params, Dtype::F32), (grads, dtype), space)?;
         let [params, grads] = ranges;
         check_own(&params, &grads, resources)?;
+        let [params, grads] = join([&params, &grads]);
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.sums_tiles() {
             let scratch = |size| {

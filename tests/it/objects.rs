@@ -219,3 +219,41 @@ fn dropped_statistics_leave_no_buffers() {
     let stats = finish(&gpu, &optimizer, encoder(&gpu));
     assert_eq!(stats.step, 1);
 }
+
+/// Bind groups of the first step, one per dispatch.
+fn dispatches(gpu: &Gpu, layout: &Layout, params: &[wgpu::BufferSlice<'_>], grads: &[wgpu::BufferSlice<'_>]) -> isize {
+    let builder = Optimizer::builder(AdamW::default());
+    let mut optimizer = builder.build(&gpu.device, &gpu.queue, layout).unwrap();
+    created(gpu, |encoder| optimizer.step(encoder, params, grads).unwrap())[1]
+}
+
+/// Slices that follow each other in a buffer as in the flat space are one range.
+#[test]
+fn neighbors_of_one_buffer_are_one_dispatch() {
+    let gpu = gpu();
+    let lens = [100, 64, 1_000, 3, 129];
+    let add = |layout: wgpu_optim::LayoutBuilder, (i, len): (usize, &usize)| layout.tensor(i.to_string(), &[*len]);
+    let builder = || lens.iter().enumerate().fold(Layout::builder(), add);
+    let (padded, packed) = (builder().build().unwrap(), builder().packed().build().unwrap());
+    let [params, grads] = [(); 2].map(|()| device::upload(&gpu, &vec![0.5; padded.len()]));
+    fn slices<'a>(buffer: &'a Buffer, layout: &Layout) -> Vec<wgpu::BufferSlice<'a>> {
+        let tensors = layout.tensors().iter().map(wgpu_optim::TensorInfo::range);
+        tensors.map(|range| buffer.slice(4 * range.start as u64..4 * range.end as u64)).collect()
+    }
+    let flat = |layout: &Layout| {
+        let bytes = 4 * layout.len() as u64;
+        dispatches(&gpu, layout, &[params.slice(..bytes)], &[grads.slice(..bytes)])
+    };
+    for layout in [&padded, &packed] {
+        let joined = dispatches(&gpu, layout, &slices(&params, layout), &slices(&grads, layout));
+        assert_eq!(joined, flat(layout));
+    }
+    // Padding of the flat space, but none in the buffers.
+    let apart = dispatches(&gpu, &padded, &slices(&params, &packed), &slices(&grads, &packed));
+    assert_eq!(apart, flat(&padded) + 3, "the tensor of 64 elements has none");
+    // One slice has moved.
+    let elsewhere = device::upload(&gpu, &[0.5; 3]);
+    let mut moved = slices(&grads, &padded);
+    moved[3] = elsewhere.slice(..);
+    assert_eq!(dispatches(&gpu, &padded, &slices(&params, &padded), &moved), flat(&padded) + 2);
+}

@@ -402,3 +402,53 @@ fn others_use_the_page_in_the_same_submission() {
         assert_same_bits(&contents[3 * len..], &seen[1], &format!("{name}: after the second step"));
     }
 }
+
+/// Tensors at their places of a padded layout are joined, with a gap between them that belongs to somebody else; a gap that
+/// holds gradients is left alone.
+#[test]
+fn padding_between_neighbors_stays_untouched() {
+    let gpu = device::gpu();
+    let layout = Layout::builder().tensor("a", &[61]).tensor("b", &[2]).tensor("c", &[8_200]).build().unwrap();
+    let starts: Vec<_> = layout.tensors().iter().map(|tensor| 4 * tensor.range().start as u64).collect();
+    let ends: Vec<_> = layout.tensors().iter().map(|tensor| 4 * tensor.range().end as u64).collect();
+    for builder in
+        [Optimizer::builder(AdamW::default()), Optimizer::builder(Lamb::default()).clip(Clip::global_norm(1.0))]
+    {
+        let grad_values = random(2, layout.len());
+        let flat = device::upload(gpu, &random(1, layout.len()));
+        let mut own = device::build(gpu, builder.clone(), &layout).unwrap();
+        let mut recorded = encoder(gpu);
+        own.step(&mut recorded, &flat, &device::upload(gpu, &grad_values)).unwrap();
+        let stats = finish(gpu, &own, recorded);
+        let expected = device::download(gpu, &flat);
+        // The gradients of `b` lie in the gap behind the parameters of `b`; all other gaps are not numbers.
+        let gap = |bytes: u64| bytes as usize / 4 + 3;
+        let mut contents = vec![f32::NAN; layout.len() + 4];
+        let mut grads = contents.clone();
+        for tensor in layout.tensors() {
+            contents[tensor.range()].copy_from_slice(&random(1, layout.len())[tensor.range()]);
+            grads[tensor.range()].copy_from_slice(&grad_values[tensor.range()]);
+        }
+        contents[gap(ends[1])..][..2].copy_from_slice(&grads[layout.tensors()[1].range()]);
+        let (page, others) = (device::upload(gpu, &contents), device::upload(gpu, &grads));
+        for in_gap in [false, true] {
+            gpu.queue.write_buffer(&page, 0, bytemuck::cast_slice(&contents));
+            let [params, mut grads] =
+                [&page, &others].map(|buffer| [0, 1, 2].map(|i| buffer.slice(starts[i]..ends[i])));
+            if in_gap {
+                let first = 4 * gap(ends[1]) as u64;
+                grads[1] = page.slice(first..first + 8);
+            }
+            let mut optimizer = device::build(gpu, builder.clone(), &layout).unwrap();
+            let mut recorded = encoder(gpu);
+            optimizer.step(&mut recorded, &params, &grads).unwrap();
+            assert_eq!(finish(gpu, &optimizer, recorded), stats);
+            let mut seen = device::download(gpu, &page);
+            for tensor in layout.tensors() {
+                assert_same_bits(&seen[tensor.range()], &expected[tensor.range()], tensor.name());
+                seen[tensor.range()].copy_from_slice(&contents[tensor.range()]);
+            }
+            assert_same_bits(&seen, &contents, "padding");
+        }
+    }
+}
