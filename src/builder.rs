@@ -162,6 +162,16 @@ impl OptimizerBuilder {
         self
     }
 
+    /// Copies the gradients of each step into a buffer of the optimizer, and steps from there. For frameworks whose gradients
+    /// lie elsewhere at every step: no step then makes a wgpu object, wherever they lie. It takes the bytes of the gradients,
+    /// and `COPY_SRC` on their buffers. Default: kernels read gradients where they lie.
+    ///
+    /// A step over many tensors whose parameters lie in one buffer takes one copy per tensor, and the dispatches of a flat step.
+    pub fn gather_gradients(mut self) -> Self {
+        self.options.gathers_gradients = true;
+        self
+    }
+
     /// Sets how many bytes a checkpoint moves between device and host at a time; 4 or more, at most as many as a buffer may
     /// have. Saving keeps two of these windows on the host, loading three; browsers stage a whole file. Default: 16 MiB.
     #[cfg(feature = "safetensors")]
@@ -190,7 +200,7 @@ impl OptimizerBuilder {
         queue: &wgpu::Queue,
         layout: &Layout,
     ) -> Result<Optimizer, Error> {
-        let DeviceOptions { cached_buffer_sets: sets, checkpoint_window: window } = self.options;
+        let DeviceOptions { cached_buffer_sets: sets, checkpoint_window: window, .. } = self.options;
         check(sets > 0, "optimizer", "cached_buffer_sets", sets as f64, "1 or more")?;
         check(window >= 4, "optimizer", "checkpoint_window", window as f64, "4 bytes or more")?;
         Optimizer::new(pipelines, queue, &self.settings, self.options, layout)

@@ -4,6 +4,7 @@ mod auxiliary;
 mod checkpoint;
 #[cfg(feature = "safetensors")]
 mod checkpoint_source;
+mod gather;
 mod given_states;
 mod mode;
 #[cfg(feature = "safetensors")]
@@ -24,6 +25,7 @@ use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::{Error, Layout};
+use gather::record_copies;
 pub use snapshot::Snapshot;
 
 /// The divisor of all gradients: the loss scale of mixed-precision training.
@@ -56,11 +58,13 @@ pub(crate) struct DeviceOptions {
     /// Maximum bytes that a checkpoint moves at a time.
     #[cfg_attr(not(feature = "safetensors"), allow(dead_code, reason = "nothing moves without checkpoints"))]
     pub(crate) checkpoint_window: u64,
+    /// Whether gradients are copied into a buffer of the optimizer first.
+    pub(crate) gathers_gradients: bool,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { cached_buffer_sets: 8, checkpoint_window: 16 << 20 }
+        Self { cached_buffer_sets: 8, checkpoint_window: 16 << 20, gathers_gradients: false }
     }
 }
 
@@ -88,6 +92,8 @@ pub struct Optimizer {
     training_params: Vec<BufferRange>,
     /// Copies back, by the ranges of parameters, the last used first.
     restorations: Vec<(Vec<BufferRange>, CopyIf)>,
+    /// Copies of the gradients, in which kernels find them; empty unless the optimizer gathers.
+    gathered: Vec<BufferRange>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<BufferRange>,
     calls: RecordedCalls,
@@ -117,6 +123,7 @@ impl Optimizer {
         check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
         let len = if settings.accumulates { layout.len() as u64 } else { 0 };
         let accumulated = state_ranges(device, "accumulated gradients", 0.0, len);
+        let gathered = if options.gathers_gradients { gather::ranges(device, &plan) } else { Vec::new() };
         let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
         Ok(Self {
             device: device.clone(),
@@ -132,6 +139,7 @@ impl Optimizer {
             options,
             training_params: Vec::new(),
             restorations: Vec::new(),
+            gathered,
             accumulated,
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
@@ -151,11 +159,13 @@ impl Optimizer {
     /// but by value, no gradient scale, [`NonFinite::Propagate`](crate::NonFinite::Propagate), and no sums. Other steps take
     /// more dispatches: see the table in `docs/rules.md`. The bind groups of the buffer sets used last are kept
     /// ([`OptimizerBuilder::cached_buffer_sets`](crate::OptimizerBuilder::cached_buffer_sets)): a step over known buffers creates no wgpu object.
+    /// Gradients at the same places of other buffers make bind groups, and no other object;
+    /// [`OptimizerBuilder::gather_gradients`](crate::OptimizerBuilder::gather_gradients) spares these.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
     /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for bf16
-    /// gradients whose slices begin at odd elements while the step sums over all of them, and those of
+    /// gradients whose slices begin at odd elements while the step sums over all of them or gathers them, and those of
     /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
         &mut self,
@@ -163,7 +173,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
-        self.record_step(encoder, params.into(), grads.into())
+        self.record_step(encoder, params.into(), grads.into(), true)
     }
 
     fn record_step(
@@ -171,13 +181,16 @@ impl Optimizer {
         encoder: &mut CommandEncoder,
         params: BufferSlices<'_>,
         grads: BufferSlices<'_>,
+        gathers: bool,
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_step()?;
         let replaced = self.prepare_restoration(params, self.may_be_replaced())?;
         let kind = self.plan.next_kind();
-        self.bind(params, grads, kind)?;
+        let copies = if gathers { self.gather(params, grads, kind)? } else { None };
+        self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         let head = self.plan.next_head()?;
+        record_copies(encoder, copies);
         if let Some(ranges) = replaced {
             self.restore_training_params(encoder, &ranges)?;
         }
@@ -206,14 +219,20 @@ impl Optimizer {
         // Binds the next step's kind last: it then stands first in the cache.
         let kinds = self.plan.kinds().into_iter().filter(|&kind| kind != next && self.plan.may_follow(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
-            let (params, grads) = match kind {
-                StepKind::Accumulate => (accumulator, grads),
-                _ if accumulates && kind.is_step() => (params, accumulator),
-                // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
-                _ if self.plan.input_dtype(kind) != self.plan.settings.grad_dtype => continue,
-                _ => (params, grads),
+            let (params, grads, gathers) = match kind {
+                StepKind::Accumulate => (accumulator, grads, true),
+                StepKind::Auxiliary(_) => {
+                    // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
+                    if self.plan.settings.grad_dtype != Dtype::F32 {
+                        continue;
+                    }
+                    (params, grads, false)
+                }
+                _ if accumulates => (params, accumulator, false),
+                _ => (params, grads, true),
             };
-            self.bind(params, grads, kind)?;
+            let copies = if gathers { self.gather(params, grads, kind)? } else { None };
+            self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         }
         self.prepare_restoration(params, self.plan.settings.sam.is_some()).map(drop)
     }
@@ -252,7 +271,8 @@ impl Optimizer {
             plan: &self.plan,
             space: &self.space,
         };
-        let step = PreparedStep::new(context, params, grads, kind)?;
+        let moved = self.prepared.iter().find_map(|step| step.moved(&context, params, grads, kind));
+        let step = moved.map_or_else(|| PreparedStep::new(context, params, grads, kind), Ok)?;
         self.prepared.insert(0, step);
         let of_kind = |step: &PreparedStep| step.kind == kind;
         if self.prepared.iter().filter(|step| of_kind(step)).count() > self.options.cached_buffer_sets {

@@ -188,7 +188,7 @@ impl<'a> BufferSlices<'a> {
 }
 
 /// Refuses parameters and gradients that have bytes in common. Neither list overlaps itself.
-pub(crate) fn check_disjoint(
+fn check_disjoint(
     params: (BufferSlices<'_>, Dtype),
     grads: (BufferSlices<'_>, Dtype),
     space: &FlatSpace,
@@ -208,6 +208,20 @@ pub(crate) fn check_disjoint(
         }
     }
     Ok(())
+}
+
+impl BufferSlices<'_> {
+    /// The ranges of gradients that have no bytes in common with parameters.
+    pub(crate) fn disjoint_ranges(
+        self,
+        params: BufferSlices<'_>,
+        dtype: Dtype,
+        space: &FlatSpace,
+    ) -> Result<Vec<BufferRange>, Error> {
+        let ranges = self.ranges("grads", dtype, space)?;
+        check_disjoint((params, Dtype::F32), (self, dtype), space)?;
+        Ok(ranges)
+    }
 }
 
 /// Places slices of (buffer, offset in bytes, elements) one after the other into ranges of the flat space that hold as many
@@ -273,8 +287,9 @@ pub(crate) fn copy_ranges(encoder: &mut wgpu::CommandEncoder, from: &[BufferRang
         for target in to {
             let (start, end) = (source.start.max(target.start), source.end().min(target.end()));
             if start < end {
+                // After an odd 16-bit element there is padding.
                 let (read, write) = (source.offset_of(start), target.offset_of(start));
-                let bytes = source.dtype.bytes(end - start);
+                let bytes = source.dtype.bytes(end - start).next_multiple_of(4);
                 encoder.copy_buffer_to_buffer(&source.buffer, read, &target.buffer, write, bytes);
             }
         }

@@ -1,5 +1,6 @@
 //! Cuts the flat space into chunks. A chunk is the contiguous range of elements that one dispatch binds.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
@@ -126,6 +127,14 @@ impl Chunk {
     /// The binding of a stream, by its index among the optimizer's streams.
     pub(crate) fn stream(&self, number: usize) -> &BoundRange {
         &self.streams[number - self.first_stream]
+    }
+
+    /// Exchanges the buffer of a stream. Returns whether there is another for it.
+    pub(crate) fn move_stream(&mut self, number: usize, moves: &HashMap<wgpu::Buffer, wgpu::Buffer>) -> bool {
+        let bound = number.checked_sub(self.first_stream).and_then(|number| self.streams.get_mut(number));
+        let other =
+            bound.and_then(|bound| Some((moves.get(&bound.buffer).filter(|new| **new != bound.buffer)?, bound)));
+        other.map(|(new, bound)| bound.buffer = new.clone()).is_some()
     }
 
     pub(crate) fn uniform(&self, groups: &GroupTable) -> ChunkUniform {

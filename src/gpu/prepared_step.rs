@@ -1,8 +1,11 @@
 //! The dispatches of a step over one set of buffers: planned, checked and bound once, then recorded as often as needed.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_disjoint, check_usage, join};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage, join};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -21,13 +24,25 @@ pub(super) const CHUNK_STRIDE: u64 = 256;
 const GRAD_STREAM: usize = 1;
 
 /// One dispatch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Dispatch {
     pub(crate) pipeline: ComputePipeline,
     /// Bind group 0; `None` for `decide`, whose group depends on the gradient scale.
     pub(crate) bind_group: Option<BindGroup>,
     pub(crate) reads_uniforms: bool,
     pub(crate) grid: [u32; 2],
+    /// What binds the dispatch anew, if it binds gradients.
+    binder: Option<Binder>,
+}
+
+/// The parts of a bind group.
+#[derive(Debug, Clone)]
+struct Binder {
+    pass: Pass,
+    kernel: Arc<Kernel>,
+    chunk: Chunk,
+    /// Buffer and offset of the chunk's uniform.
+    uniform: (Buffer, u64),
 }
 
 /// A step of one kind over one set of parameter and gradient buffers.
@@ -63,9 +78,8 @@ impl PreparedStep {
             |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let keys = [key(params), key(grads)];
         let dtype = plan.input_dtype(kind);
-        let ranges = [params.ranges("params", Dtype::F32, space)?, grads.ranges("grads", dtype, space)?];
-        check_disjoint((params, Dtype::F32), (grads, dtype), space)?;
-        let [params, grads] = ranges;
+        let (params, grads) =
+            (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
         check_own(&params, &grads, resources)?;
         let [params, grads] = join([&params, &grads]);
         let limits = ChunkLimits::new(&device.limits());
@@ -108,13 +122,66 @@ impl PreparedStep {
         Ok(Self { kind, params, grads, copies: norm.copies, dispatches })
     }
 
+    /// The same step over gradients in other buffers, at the same places in them: binds anew, and plans nothing. `None` for
+    /// gradients of another shape.
+    pub(crate) fn moved(
+        &self,
+        context: &StepContext<'_>,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+        kind: StepKind,
+    ) -> Option<Self> {
+        if self.kind != kind || !is_same(&self.params, params) {
+            return None;
+        }
+        let moves = self.moves(grads, context.resources)?;
+        let moved = |dispatch: &Dispatch| {
+            let mut dispatch = dispatch.clone();
+            if let Some(Binder { pass, kernel, chunk, uniform: (uniforms, offset) }) = &mut dispatch.binder {
+                if chunk.move_stream(GRAD_STREAM, &moves) {
+                    dispatch.bind_group = Some(context.bind(*pass, kernel, Some(chunk), (uniforms, *offset)));
+                }
+            }
+            dispatch
+        };
+        let copies = self.copies.iter().map(|copy| ScratchCopy { source: moves[&copy.source].clone(), ..copy.clone() });
+        Some(Self {
+            kind,
+            params: self.params.clone(),
+            grads: grads.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect(),
+            copies: copies.collect(),
+            dispatches: self.dispatches.iter().map(moved).collect(),
+        })
+    }
+
+    /// The new buffer for each buffer of the gradients, if chunks and checks are the same for both.
+    fn moves(&self, grads: BufferSlices<'_>, resources: &Resources) -> Option<HashMap<Buffer, Buffer>> {
+        let mut moves = HashMap::new();
+        let mut given = grads.key();
+        for (buffer, at, size) in &self.grads {
+            let (new, ..) = given.next().filter(|(_, new_at, new_size)| (new_at, new_size) == (at, size))?;
+            let has_usage = (buffer.usage() - new.usage()).is_empty();
+            if new.size() != buffer.size() || !has_usage || moves.entry(buffer.clone()).or_insert(new.clone()) != new {
+                return None;
+            }
+        }
+        let targets: HashSet<&Buffer> = moves.values().collect();
+        let moved: HashSet<&Buffer> =
+            moves.iter().filter(|(old, new)| old != new).flat_map(<[&Buffer; 2]>::from).collect();
+        let is_apart = targets.len() == moves.len()
+            && !resources.persistent.iter().any(|own| targets.contains(own))
+            && !self.params.iter().any(|(param, ..)| moved.contains(param));
+        (given.next().is_none() && is_apart).then_some(moves)
+    }
+
     /// Whether the step was prepared for the same bytes of the same buffers.
     pub(crate) fn is_for(&self, params: BufferSlices<'_>, grads: BufferSlices<'_>, kind: StepKind) -> bool {
-        let same = |known: &[(Buffer, u64, u64)], given: BufferSlices<'_>| {
-            given.key().eq(known.iter().map(|(buffer, at, size)| (buffer, *at, *size)))
-        };
-        self.kind == kind && same(&self.params, params) && same(&self.grads, grads)
+        self.kind == kind && is_same(&self.params, params) && is_same(&self.grads, grads)
     }
+}
+
+fn is_same(known: &[(Buffer, u64, u64)], given: BufferSlices<'_>) -> bool {
+    given.key().eq(known.iter().map(|(buffer, at, size)| (buffer, *at, *size)))
 }
 
 /// The work of one dispatch: a chunk, if the pass runs over chunks, and the grid.
@@ -211,18 +278,29 @@ pub(super) fn chunk_uniforms(device: &wgpu::Device, uniforms: &[ChunkUniform]) -
 impl StepContext<'_> {
     fn dispatch(&mut self, pass: Pass, work: &Work<'_>, uniform: (&Buffer, u64)) -> Result<Dispatch, Error> {
         let kernel = self.pipelines.get(self.plan, pass, work.variant.for_pass(pass))?;
-        let bind_group = (pass != Pass::Decide).then(|| self.bind(pass, &kernel, work, uniform));
+        let chunk = work.chunk.as_ref().map(|(chunk, _)| *chunk);
+        let bind_group = (pass != Pass::Decide).then(|| self.bind(pass, &kernel, chunk, uniform));
         let (pipeline, reads_uniforms) = (kernel.pipeline.clone(), kernel.reads_uniforms);
-        Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid })
+        let binder = chunk.map(|chunk| {
+            let uniform = (uniform.0.clone(), uniform.1);
+            Binder { pass, kernel, chunk: chunk.clone(), uniform }
+        });
+        Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid, binder })
     }
 
     /// Binds each variable of the kernel to the resource of the same name.
-    fn bind(&self, pass: Pass, kernel: &Kernel, work: &Work<'_>, (uniforms, offset): (&Buffer, u64)) -> BindGroup {
+    fn bind(
+        &self,
+        pass: Pass,
+        kernel: &Kernel,
+        chunk: Option<&Chunk>,
+        (uniforms, offset): (&Buffer, u64),
+    ) -> BindGroup {
         let streams = bound_streams(self.plan, pass);
         let stream = |name: &str| {
             let name = name.strip_suffix("_words")?;
             let number = streams.iter().find(|(_, stream)| stream.name == name)?.0;
-            let bound = work.chunk.as_ref()?.0.stream(number);
+            let bound = chunk?.stream(number);
             Some(buffer_binding(&bound.buffer, bound.offset, bound.size))
         };
         kernel.bind_group(self.device, "wgpu-optim chunk", |name| match name {

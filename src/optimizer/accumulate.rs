@@ -1,6 +1,7 @@
 use wgpu::{BufferSlice, CommandEncoder};
 
 use super::Optimizer;
+use super::gather::record_copies;
 use crate::gpu::BufferRange;
 use crate::plan::{StepKind, StepPlan};
 use crate::{BufferSlices, Error};
@@ -27,7 +28,10 @@ impl Optimizer {
         let head = StepPlan::accumulate_head(weight)?;
         let accumulated = self.accumulated.clone();
         let accumulated: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
-        self.bind((&accumulated).into(), grads.into(), StepKind::Accumulate)?;
+        let (accumulated, grads) = (BufferSlices::from(&accumulated), grads.into());
+        let copies = self.gather(accumulated, grads, StepKind::Accumulate)?;
+        self.bind_gathered(accumulated, grads, copies.as_ref(), StepKind::Accumulate)?;
+        record_copies(encoder, copies);
         self.encode(encoder, head);
         Ok(())
     }
@@ -42,7 +46,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
         let params = params.into();
-        self.with_accumulated(encoder, |optimizer, encoder, grads| optimizer.record_step(encoder, params, grads))
+        self.with_accumulated(encoder, |optimizer, encoder, grads| optimizer.record_step(encoder, params, grads, false))
     }
 
     /// Calls `record` with the accumulated gradients, which are 0 after it.

@@ -2,6 +2,7 @@
 
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
+use super::gather::record_copies;
 use super::{Optimizer, move_to_front};
 use crate::gpu::{BufferRange, CopyIf, check_usage, copy_ranges, state_ranges};
 use crate::plan::{Mode, StepKind, StepPlan};
@@ -71,13 +72,24 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
+        self.record_perturbation(encoder, params.into(), grads.into(), true)
+    }
+
+    fn record_perturbation(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+        gathers: bool,
+    ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.sam()?;
         self.plan.check_training("perturb")?;
-        let params = params.into();
         let ranges = self.copyable(params, MODE_COPIES)?;
-        self.bind(params, grads.into(), StepKind::Perturb)?;
+        let copies = if gathers { self.gather(params, grads, StepKind::Perturb)? } else { None };
+        self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
         self.store_training_params(encoder, &ranges)?;
+        record_copies(encoder, copies);
         self.encode(encoder, StepPlan::perturb_head());
         self.set_mode(encoder, Mode::Perturbed);
         Ok(())
@@ -93,7 +105,9 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<(), Error> {
         let params = params.into();
-        self.with_accumulated(encoder, |optimizer, encoder, grads| optimizer.perturb(encoder, params, grads))
+        self.with_accumulated(encoder, |optimizer, encoder, grads| {
+            optimizer.record_perturbation(encoder, params, grads, false)
+        })
     }
 
     /// Records the switch back to training parameters: `params` has the bits from before [`Optimizer::eval`] or

@@ -220,6 +220,71 @@ fn dropped_statistics_leave_no_buffers() {
     assert_eq!(stats.step, 1);
 }
 
+/// Copied gradients may lie anywhere: no step after the first makes an object.
+#[test]
+fn gathered_gradients_elsewhere_make_nothing() {
+    let gpu = gpu();
+    let layout = Layout::builder().tensor("a", &[9_001]).tensor("b", &[77]).build().unwrap();
+    let tensors = || [9_001, 77].map(|len| device::upload(&gpu, &vec![0.5; len]));
+    for builder in
+        [Optimizer::builder(AdamW::default()), Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0))]
+    {
+        let builder = builder.gather_gradients().cached_buffer_sets(1);
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout).unwrap();
+        let params = tensors();
+        let sets: Vec<_> = (0..12).map(|_| tensors()).collect();
+        let mut step = |grads: &[Buffer; 2]| {
+            let [params, grads] = [&params, grads].map(|all| all.each_ref().map(|one| one.slice(..)));
+            created(&gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
+        };
+        step(&sets[0]);
+        let known = step(&sets[0]);
+        assert_eq!(known[1..], [0; 4]);
+        for grads in &sets[1..] {
+            assert_eq!(step(grads), known);
+        }
+    }
+}
+
+/// Bytes of memory that the process has.
+#[cfg(target_os = "linux")]
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Steps with ever new gradient buffers hold no more objects, and no more memory, than the first of them.
+#[cfg(target_os = "linux")]
+#[test]
+fn ten_thousand_gradient_buffers_leave_no_memory() {
+    const LENS: [usize; 2] = [9_001, 77];
+    let gpu = gpu();
+    let layout = Layout::builder().tensor("a", &[LENS[0]]).tensor("b", &[LENS[1]]).build().unwrap();
+    let clipped = Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0));
+    for builder in [clipped.clone(), clipped.gather_gradients()] {
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout).unwrap();
+        let params = LENS.map(|len| device::upload(&gpu, &vec![0.5; len]));
+        let mut steps = |count: usize| {
+            for _ in 0..count {
+                let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+                let grads = LENS.map(|len| storage(&gpu, 4 * len as u64, usage));
+                let [params, grads] = [&params, &grads].map(|all| all.each_ref().map(|one| one.slice(..)));
+                let mut encoder = encoder(&gpu);
+                optimizer.step(&mut encoder, &params, &grads).unwrap();
+                gpu.queue.submit([encoder.finish()]);
+                gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            }
+            (objects(&gpu), resident_bytes())
+        };
+        let (warm, before) = steps(1_000);
+        let (end, after) = steps(9_000);
+        assert_eq!(end, warm);
+        // A buffer that is kept counts 36 kB, a bind group some hundred bytes.
+        let grown = after.saturating_sub(before);
+        assert!(grown < 9_000 * 400, "{grown} bytes more");
+    }
+}
+
 /// Bind groups of the first step, one per dispatch.
 fn dispatches(gpu: &Gpu, layout: &Layout, params: &[wgpu::BufferSlice<'_>], grads: &[wgpu::BufferSlice<'_>]) -> isize {
     let builder = Optimizer::builder(AdamW::default());
@@ -256,4 +321,35 @@ fn neighbors_of_one_buffer_are_one_dispatch() {
     let mut moved = slices(&grads, &padded);
     moved[3] = elsewhere.slice(..);
     assert_eq!(dispatches(&gpu, &padded, &slices(&params, &padded), &moved), flat(&padded) + 2);
+}
+
+/// Gradients at the same places of ever new buffers: nothing is planned again, and bind groups alone are made.
+#[test]
+fn gradients_elsewhere_make_bind_groups_alone() {
+    let gpu = gpu();
+    let layout = Layout::builder().tensor("a", &[9_001]).tensor("b", &[77]).build().unwrap();
+    let tensor = |len: usize| device::upload(&gpu, &vec![0.5; len]);
+    let tensors = || [tensor(9_001), tensor(77)];
+    for (builder, bind_groups) in [
+        (Optimizer::builder(AdamW::default()), 2),
+        // The tiles are cut: their norms read a scratch buffer.
+        (Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0)), 3),
+    ] {
+        // No set is dropped while they are counted.
+        let builder = builder.cached_buffer_sets(20);
+        let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout).unwrap();
+        let params = tensors();
+        let sets: Vec<_> = (0..12).map(|_| tensors()).collect();
+        let mut step = |grads: &[Buffer; 2]| {
+            let [params, grads] = [&params, grads].map(|all| all.each_ref().map(|one| one.slice(..)));
+            created(&gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
+        };
+        step(&sets[0]);
+        let known = step(&sets[0]);
+        for grads in &sets[1..] {
+            let moved = step(grads);
+            assert_eq!((moved[0], moved[2..].to_vec()), (known[0], known[2..].to_vec()));
+            assert!((1..=bind_groups).contains(&moved[1]), "{moved:?}");
+        }
+    }
 }

@@ -1,0 +1,77 @@
+//! Copies of gradients in a buffer of the optimizer.
+
+use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
+
+use super::Optimizer;
+use crate::gpu::{BufferRange, check_usage, copy_ranges, state_ranges};
+use crate::plan::{StepKind, StepPlan};
+use crate::storage::Dtype;
+use crate::{BufferSlices, Error};
+
+/// The gradients as they were given, and their copies.
+pub(super) type Copies = [Vec<BufferRange>; 2];
+
+/// Buffers for the gradients of all steps.
+pub(super) fn ranges(device: &wgpu::Device, plan: &StepPlan) -> Vec<BufferRange> {
+    let dtype = if plan.settings.accumulates { Dtype::F32 } else { plan.settings.grad_dtype };
+    let (len, per_word) = (plan.layout.len() as u64, 4 / dtype.bytes(1));
+    let words = state_ranges(device, "gathered gradients", 0.0, len.div_ceil(per_word));
+    let range = |words: BufferRange| {
+        let start = words.start * per_word;
+        BufferRange { start, len: (words.len * per_word).min(len - start), dtype, ..words }
+    };
+    words.into_iter().map(range).collect()
+}
+
+/// Records the copies, if there are any.
+pub(super) fn record_copies(encoder: &mut CommandEncoder, copies: Option<Copies>) {
+    if let Some([from, to]) = copies {
+        copy_ranges(encoder, &from, &to);
+    }
+}
+
+impl Optimizer {
+    /// The copies before a step of that kind, checked; `None` if it reads gradients where they lie.
+    pub(super) fn gather(
+        &self,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+        kind: StepKind,
+    ) -> Result<Option<Copies>, Error> {
+        if self.gathered.is_empty() {
+            return Ok(None);
+        }
+        let dtype = self.plan.input_dtype(kind);
+        let to: Vec<_> = self.gathered.iter().map(|range| BufferRange { dtype, ..range.clone() }).collect();
+        let from = grads.disjoint_ranges(params, dtype, &self.space)?;
+        for range in &from {
+            check_usage("grads", &range.buffer, BufferUsages::COPY_SRC, ", because they are copied first")?;
+            let is_copied = |copy: &BufferRange| copy.start < range.end() && range.start < copy.end();
+            for copy in to.iter().filter(|copy| is_copied(copy)) {
+                let first = range.start.max(copy.start);
+                if range.offset_of(first) % 4 != 0 || copy.offset_of(first) % 4 != 0 {
+                    return Err(Error::Unsupported {
+                        what: format!("a slice of {dtype:?} gradients that begins at element {first}"),
+                        with: "`gather_gradients`, which copies words".to_owned(),
+                        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice \
+                                 per tensor of a layout with padding does",
+                    });
+                }
+            }
+        }
+        Ok(Some([from, to]))
+    }
+
+    /// As `bind`, to the copies of the gradients if there are any.
+    pub(super) fn bind_gathered(
+        &mut self,
+        params: BufferSlices<'_>,
+        grads: BufferSlices<'_>,
+        copies: Option<&Copies>,
+        kind: StepKind,
+    ) -> Result<(), Error> {
+        let Some([_, to]) = copies else { return self.bind(params, grads, kind) };
+        let slices: Vec<BufferSlice<'_>> = to.iter().map(BufferRange::slice).collect();
+        self.bind(params, (&slices).into(), kind)
+    }
+}
