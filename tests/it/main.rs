@@ -51,5 +51,6 @@ mod snapshot;
 mod step;
 mod tensor_norms;
 mod textbook;
+mod together;
 mod torch_checkpoints;
 mod verify;
