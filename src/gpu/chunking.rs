@@ -1,6 +1,5 @@
 //! Cuts the flat space into chunks. A chunk is the contiguous range of elements that one dispatch binds.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
@@ -129,12 +128,9 @@ impl Chunk {
         &self.streams[number - self.first_stream]
     }
 
-    /// Exchanges the buffer of a stream. Returns whether there is another for it.
-    pub(crate) fn move_stream(&mut self, number: usize, moves: &HashMap<wgpu::Buffer, wgpu::Buffer>) -> bool {
-        let bound = number.checked_sub(self.first_stream).and_then(|number| self.streams.get_mut(number));
-        let other =
-            bound.and_then(|bound| Some((moves.get(&bound.buffer).filter(|new| **new != bound.buffer)?, bound)));
-        other.map(|(new, bound)| bound.buffer = new.clone()).is_some()
+    /// The binding of a stream, if the chunk has one.
+    pub(crate) fn stream_mut(&mut self, number: usize) -> Option<&mut BoundRange> {
+        self.streams.get_mut(number.checked_sub(self.first_stream)?)
     }
 
     pub(crate) fn uniform(&self, groups: &GroupTable) -> ChunkUniform {

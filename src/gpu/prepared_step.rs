@@ -1,6 +1,5 @@
 //! The dispatches of a step over one set of buffers: planned, checked and bound once, then recorded as often as needed.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
@@ -135,16 +134,25 @@ impl PreparedStep {
             return None;
         }
         let moves = self.moves(grads, context.resources)?;
+        let moved_to = |buffer: &Buffer| {
+            let found = moves.binary_search_by_key(&buffer, |(old, _)| old).ok()?;
+            Some(moves[found].1).filter(|new| *new != buffer)
+        };
         let moved = |dispatch: &Dispatch| {
             let mut dispatch = dispatch.clone();
             if let Some(Binder { pass, kernel, chunk, uniform: (uniforms, offset) }) = &mut dispatch.binder {
-                if chunk.move_stream(GRAD_STREAM, &moves) {
+                let bound = chunk.stream_mut(GRAD_STREAM);
+                if let Some((bound, new)) = bound.and_then(|bound| moved_to(&bound.buffer).map(|new| (bound, new))) {
+                    bound.buffer = new.clone();
                     dispatch.bind_group = Some(context.bind(*pass, kernel, Some(chunk), (uniforms, *offset)));
                 }
             }
             dispatch
         };
-        let copies = self.copies.iter().map(|copy| ScratchCopy { source: moves[&copy.source].clone(), ..copy.clone() });
+        let copies = self.copies.iter().map(|copy| {
+            let source = moved_to(&copy.source).unwrap_or(&copy.source).clone();
+            ScratchCopy { source, ..copy.clone() }
+        });
         Some(Self {
             kind,
             params: self.params.clone(),
@@ -154,24 +162,33 @@ impl PreparedStep {
         })
     }
 
-    /// The new buffer for each buffer of the gradients, if chunks and checks are the same for both.
-    fn moves(&self, grads: BufferSlices<'_>, resources: &Resources) -> Option<HashMap<Buffer, Buffer>> {
-        let mut moves = HashMap::new();
+    /// The new buffer for each buffer of the gradients, in the order of the latter, if chunks and checks are the same for both.
+    fn moves<'a>(&'a self, grads: BufferSlices<'a>, resources: &Resources) -> Option<Vec<(&'a Buffer, &'a Buffer)>> {
+        let mut moves = Vec::with_capacity(self.grads.len());
         let mut given = grads.key();
         for (buffer, at, size) in &self.grads {
             let (new, ..) = given.next().filter(|(_, new_at, new_size)| (new_at, new_size) == (at, size))?;
             let has_usage = (buffer.usage() - new.usage()).is_empty();
-            if new.size() != buffer.size() || !has_usage || moves.entry(buffer.clone()).or_insert(new.clone()) != new {
+            if new.size() != buffer.size() || !has_usage {
                 return None;
             }
+            moves.push((buffer, new));
         }
-        let targets: HashSet<&Buffer> = moves.values().collect();
-        let moved: HashSet<&Buffer> =
-            moves.iter().filter(|(old, new)| old != new).flat_map(<[&Buffer; 2]>::from).collect();
-        let is_apart = targets.len() == moves.len()
-            && !resources.persistent.iter().any(|own| targets.contains(own))
-            && !self.params.iter().any(|(param, ..)| moved.contains(param));
-        (given.next().is_none() && is_apart).then_some(moves)
+        moves.sort();
+        moves.dedup();
+        let mut new: Vec<&Buffer> = moves.iter().map(|(_, new)| *new).collect();
+        new.sort();
+        let is_one_to_one =
+            moves.windows(2).all(|pair| pair[0].0 != pair[1].0) && new.windows(2).all(|pair| pair[0] != pair[1]);
+        let is_target = |buffer: &Buffer| new.binary_search(&buffer).is_ok();
+        // A buffer of the parameters stays where it is: its chunks bind both.
+        let stays = |param: &Buffer| {
+            let old = moves.binary_search_by_key(&param, |(old, _)| old).ok();
+            old.map(|at| moves[at].1) == new.binary_search(&param).ok().map(|at| new[at])
+        };
+        let is_apart =
+            !resources.persistent.iter().any(is_target) && self.params.iter().all(|(param, ..)| stays(param));
+        (given.next().is_none() && is_one_to_one && is_apart).then_some(moves)
     }
 
     /// Whether the step was prepared for the same bytes of the same buffers.
