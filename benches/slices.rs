@@ -66,7 +66,7 @@ impl Tensors {
                 (pool.clone(), start, bytes)
             }
             Place::Scattered => {
-                at = at - align(bytes);
+                at -= align(bytes);
                 (pool.clone(), at, bytes)
             }
             Place::Buffers => (buffer(bytes), 0, bytes),
@@ -121,7 +121,7 @@ impl Case {
         self.optimizer.step(&mut encoder, &params, &grads).expect("a step");
         let recorded = start.elapsed();
         let commands = encoder.finish();
-        let finished = start.elapsed() - recorded;
+        let finished = start.elapsed().saturating_sub(recorded);
         gpu.queue.submit([commands]);
         gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");
         [recorded, finished, start.elapsed()].map(|time| time.as_secs_f64())

@@ -27,7 +27,7 @@ pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
 pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
-pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, init_buffer, state_ranges};
+pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, init_buffer, state_ranges};
 pub use shared_pipelines::SharedPipelines;
 pub(crate) use step_uniforms::StepUniforms;
 pub(crate) use submission::Submission;

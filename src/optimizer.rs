@@ -18,14 +18,13 @@ use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
     self, BufferRange, BufferSlices, CopyIf, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources,
-    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, state_ranges,
+    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::{Error, Layout};
-use gather::record_copies;
 pub use snapshot::Snapshot;
 
 /// The divisor of all gradients: the loss scale of mixed-precision training.
@@ -123,7 +122,7 @@ impl Optimizer {
         check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
         let len = if settings.accumulates { layout.len() as u64 } else { 0 };
         let accumulated = state_ranges(device, "accumulated gradients", 0.0, len);
-        let gathered = if options.gathers_gradients { gather::ranges(device, &plan) } else { Vec::new() };
+        let gathered = if options.gathers_gradients { gathered_ranges(device, &plan) } else { Vec::new() };
         let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
         Ok(Self {
             device: device.clone(),
@@ -190,7 +189,7 @@ impl Optimizer {
         let copies = if gathers { self.gather(params, grads, kind)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         let head = self.plan.next_head()?;
-        record_copies(encoder, copies);
+        Self::record_copies(encoder, copies);
         if let Some(ranges) = replaced {
             self.restore_training_params(encoder, &ranges)?;
         }
@@ -223,7 +222,7 @@ impl Optimizer {
                 StepKind::Accumulate => (accumulator, grads, true),
                 StepKind::Auxiliary(_) => {
                     // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
-                    if self.plan.settings.grad_dtype != Dtype::F32 {
+                    if self.plan.input_dtype(kind) != self.plan.settings.grad_dtype {
                         continue;
                     }
                     (params, grads, false)

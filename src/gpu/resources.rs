@@ -190,6 +190,18 @@ pub(crate) fn state_ranges(device: &wgpu::Device, name: &str, initial: f32, len:
     (0..len.div_ceil(max_len)).map(|i| range(i * max_len)).collect()
 }
 
+/// Buffers for copies of the gradients of all steps.
+pub(crate) fn gathered_ranges(device: &wgpu::Device, plan: &StepPlan) -> Vec<BufferRange> {
+    let dtype = if plan.settings.accumulates { Dtype::F32 } else { plan.settings.grad_dtype };
+    let (len, per_word) = (plan.layout.len() as u64, 4 / dtype.bytes(1));
+    let words = state_ranges(device, "gathered gradients", 0.0, len.div_ceil(per_word));
+    let range = |words: BufferRange| {
+        let start = words.start * per_word;
+        BufferRange { start, len: (words.len * per_word).min(len - start), dtype, ..words }
+    };
+    words.into_iter().map(range).collect()
+}
+
 /// Fills a buffer that is mapped at creation, and unmaps it.
 fn fill(buffer: &Buffer, value: f32) {
     let block = [value; 1024];

@@ -1,7 +1,6 @@
 use wgpu::{BufferSlice, CommandEncoder};
 
 use super::Optimizer;
-use super::gather::record_copies;
 use crate::gpu::BufferRange;
 use crate::plan::{StepKind, StepPlan};
 use crate::{BufferSlices, Error};
@@ -31,7 +30,7 @@ impl Optimizer {
         let (accumulated, grads) = (BufferSlices::from(&accumulated), grads.into());
         let copies = self.gather(accumulated, grads, StepKind::Accumulate)?;
         self.bind_gathered(accumulated, grads, copies.as_ref(), StepKind::Accumulate)?;
-        record_copies(encoder, copies);
+        Self::record_copies(encoder, copies);
         self.encode(encoder, head);
         Ok(())
     }

@@ -3,32 +3,12 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, state_ranges};
-use crate::plan::{StepKind, StepPlan};
-use crate::storage::Dtype;
+use crate::gpu::{BufferRange, check_usage, copy_ranges};
+use crate::plan::StepKind;
 use crate::{BufferSlices, Error};
 
 /// The gradients as they were given, and their copies.
-pub(super) type Copies = [Vec<BufferRange>; 2];
-
-/// Buffers for the gradients of all steps.
-pub(super) fn ranges(device: &wgpu::Device, plan: &StepPlan) -> Vec<BufferRange> {
-    let dtype = if plan.settings.accumulates { Dtype::F32 } else { plan.settings.grad_dtype };
-    let (len, per_word) = (plan.layout.len() as u64, 4 / dtype.bytes(1));
-    let words = state_ranges(device, "gathered gradients", 0.0, len.div_ceil(per_word));
-    let range = |words: BufferRange| {
-        let start = words.start * per_word;
-        BufferRange { start, len: (words.len * per_word).min(len - start), dtype, ..words }
-    };
-    words.into_iter().map(range).collect()
-}
-
-/// Records the copies, if there are any.
-pub(super) fn record_copies(encoder: &mut CommandEncoder, copies: Option<Copies>) {
-    if let Some([from, to]) = copies {
-        copy_ranges(encoder, &from, &to);
-    }
-}
+type Copies = [Vec<BufferRange>; 2];
 
 impl Optimizer {
     /// The copies before a step of that kind, checked; `None` if it reads gradients where they lie.
@@ -73,5 +53,12 @@ impl Optimizer {
         let Some([_, to]) = copies else { return self.bind(params, grads, kind) };
         let slices: Vec<BufferSlice<'_>> = to.iter().map(BufferRange::slice).collect();
         self.bind(params, (&slices).into(), kind)
+    }
+
+    /// Records the copies, if there are any.
+    pub(super) fn record_copies(encoder: &mut CommandEncoder, copies: Option<Copies>) {
+        if let Some([from, to]) = copies {
+            copy_ranges(encoder, &from, &to);
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
-use super::gather::record_copies;
 use super::{Optimizer, move_to_front};
 use crate::gpu::{BufferRange, CopyIf, check_usage, copy_ranges, state_ranges};
 use crate::plan::{Mode, StepKind, StepPlan};
@@ -89,7 +88,7 @@ impl Optimizer {
         let copies = if gathers { self.gather(params, grads, StepKind::Perturb)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
         self.store_training_params(encoder, &ranges)?;
-        record_copies(encoder, copies);
+        Self::record_copies(encoder, copies);
         self.encode(encoder, StepPlan::perturb_head());
         self.set_mode(encoder, Mode::Perturbed);
         Ok(())

@@ -73,7 +73,10 @@ impl Pass {
 
     /// Whether it writes parameters, or the accumulator in their place.
     pub(crate) const fn writes_params(self) -> bool {
-        matches!(self, Self::Update | Self::UpdateSinglePass | Self::AuxiliaryUpdate(_) | Self::Accumulate | Self::Perturb)
+        matches!(
+            self,
+            Self::Update | Self::UpdateSinglePass | Self::AuxiliaryUpdate(_) | Self::Accumulate | Self::Perturb
+        )
     }
 }
 

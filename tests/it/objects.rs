@@ -292,6 +292,12 @@ fn dispatches(gpu: &Gpu, layout: &Layout, params: &[wgpu::BufferSlice<'_>], grad
     created(gpu, |encoder| optimizer.step(encoder, params, grads).unwrap())[1]
 }
 
+/// A slice of the buffer for each tensor.
+fn slices<'a>(buffer: &'a Buffer, layout: &Layout) -> Vec<wgpu::BufferSlice<'a>> {
+    let tensors = layout.tensors().iter().map(wgpu_optim::TensorInfo::range);
+    tensors.map(|range| buffer.slice(4 * range.start as u64..4 * range.end as u64)).collect()
+}
+
 /// Slices that follow each other in a buffer as in the flat space are one range.
 #[test]
 fn neighbors_of_one_buffer_are_one_dispatch() {
@@ -301,10 +307,6 @@ fn neighbors_of_one_buffer_are_one_dispatch() {
     let builder = || lens.iter().enumerate().fold(Layout::builder(), add);
     let (padded, packed) = (builder().build().unwrap(), builder().packed().build().unwrap());
     let [params, grads] = [(); 2].map(|()| device::upload(&gpu, &vec![0.5; padded.len()]));
-    fn slices<'a>(buffer: &'a Buffer, layout: &Layout) -> Vec<wgpu::BufferSlice<'a>> {
-        let tensors = layout.tensors().iter().map(wgpu_optim::TensorInfo::range);
-        tensors.map(|range| buffer.slice(4 * range.start as u64..4 * range.end as u64)).collect()
-    }
     let flat = |layout: &Layout| {
         let bytes = 4 * layout.len() as u64;
         dispatches(&gpu, layout, &[params.slice(..bytes)], &[grads.slice(..bytes)])
