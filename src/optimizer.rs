@@ -98,6 +98,9 @@ pub struct Optimizer {
     calls: RecordedCalls,
     staging: StagingPool,
     history: Option<DeviceHistory>,
+    /// The plan that snapshots are saved with; they share it.
+    #[cfg(feature = "safetensors")]
+    saving_plan: std::sync::OnceLock<std::sync::Arc<StepPlan>>,
 }
 
 impl Optimizer {
@@ -143,6 +146,8 @@ impl Optimizer {
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
+            #[cfg(feature = "safetensors")]
+            saving_plan: std::sync::OnceLock::new(),
         })
     }
 

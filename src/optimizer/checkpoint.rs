@@ -4,6 +4,7 @@ use std::io::{Read, Seek, Write};
 use std::mem::offset_of;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
+use std::sync::Arc;
 
 use wgpu::{Buffer, BufferUsages};
 
@@ -182,7 +183,8 @@ impl Optimizer {
 
     pub(super) fn saving_context(&self) -> SavingContext {
         let Transfer { device, queue, window } = self.transfer();
-        SavingContext { device: device.clone(), queue: queue.clone(), plan: self.plan.clone(), window }
+        let plan = self.saving_plan.get_or_init(|| Arc::new(self.plan.clone())).clone();
+        SavingContext { device: device.clone(), queue: queue.clone(), plan, window }
     }
 }
 

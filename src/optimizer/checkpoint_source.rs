@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use wgpu::{Buffer, Device, Queue};
 
@@ -26,7 +27,8 @@ pub(super) struct Source<'a> {
 pub(super) struct SavingContext {
     pub(super) device: Device,
     pub(super) queue: Queue,
-    pub(super) plan: StepPlan,
+    /// The optimizer's plan at its first snapshot: the host's state apart, a file needs nothing of it that changes later.
+    pub(super) plan: Arc<StepPlan>,
     pub(super) window: u64,
 }
 

@@ -253,10 +253,22 @@ fn resident_bytes() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Steps with ever new gradient buffers hold no more objects, and no more memory, than the first of them.
+/// Steps with ever new gradient buffers hold no more objects, and no more memory, than the first of them. Other tests would
+/// change the size of their process.
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_gradient_buffers_leave_no_memory() {
+    let mut own = std::process::Command::new(std::env::current_exe().unwrap());
+    own.args(["--exact", "objects::ten_thousand_gradient_buffers", "--ignored", "--nocapture"]);
+    let output = own.output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "runs in a process of its own"]
+fn ten_thousand_gradient_buffers() {
     const LENS: [usize; 2] = [9_001, 77];
     let gpu = gpu();
     let layout = Layout::builder().tensor("a", &[LENS[0]]).tensor("b", &[LENS[1]]).build().unwrap();
@@ -354,4 +366,19 @@ fn gradients_elsewhere_make_bind_groups_alone() {
             assert!((1..=bind_groups).contains(&moved[1]), "{moved:?}");
         }
     }
+}
+
+/// A snapshot copies buffers, and no tables of the host: they grow with the number of tensors.
+#[test]
+fn snapshots_share_the_tables_of_the_host() {
+    let gpu = gpu();
+    let builder = (0..2_000).fold(Layout::builder().packed(), |builder, i| builder.tensor(format!("layer{i}"), &[4]));
+    let layout = builder.build().unwrap();
+    let optimizer = Optimizer::builder(AdamW::default()).build(&gpu.device, &gpu.queue, &layout).unwrap();
+    let (params, mut recorded) = (device::upload(&gpu, &vec![0.5; layout.len()]), encoder(&gpu));
+    let first = optimizer.snapshot(&mut recorded, &params).unwrap();
+    let mut snapshots = vec![first];
+    let taken = allocation_counter::measure(|| snapshots.push(optimizer.snapshot(&mut recorded, &params).unwrap()));
+    assert!(taken.bytes_total < 100_000, "{} bytes for a snapshot", taken.bytes_total);
+    gpu.queue.submit([recorded.finish()]);
 }
