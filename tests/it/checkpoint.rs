@@ -444,7 +444,9 @@ fn a_renamed_tensor_needs_its_old_name() {
 /// Every entry of a tensor has its name: states, factors, sums of segments, members of groups.
 #[test]
 fn a_renamed_tensor_goes_on() {
-    for (name, old) in [("adam", "a"), ("lamb", "a"), ("adafactor", "c"), ("adafactor", "b"), ("lamb", "b")] {
+    for (name, old) in
+        [("adam", "a"), ("lamb", "a"), ("adafactor", "c"), ("adafactor", "b"), ("lamb", "b"), ("novograd", "b")]
+    {
         let builder = rule(name).group("own", GroupOptions::default().with_lr_scale(0.5));
         let (_folder, path) = saved::<OnCpu>(&builder, &layout());
         let own = |name: &'static str| if name == old { "new" } else { name };
