@@ -157,8 +157,12 @@ fn buffers_change_no_bit() {
             cuts.windows(2).map(|cut| device::upload(gpu, &values[cut[0]..cut[1]])).collect()
         };
         let cuts = [0, 13_000, 24_576, 40_000, 50_001, 81_920, len];
-        for of_grads in [&cuts[..], &[0, 24_576, 49_152, 73_728, 98_304, len], &[0, 30_001, 60_003, 90_001, len]] {
-            let mut optimizer = device::build(&gpu, builder.clone(), &layout).unwrap();
+        let places: [&[usize]; 3] =
+            [&cuts, &[0, 24_576, 49_152, 73_728, 98_304, len], &[0, 30_001, 60_003, 90_001, len]];
+        for (of_grads, gathers) in places.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+            let builder = builder.clone();
+            let builder = if gathers { builder.gather_gradients() } else { builder };
+            let mut optimizer = device::build(&gpu, builder, &layout).unwrap();
             let (params, grads) = (upload(&gpu, &values, &cuts), upload(&gpu, &grads, of_grads));
             let slices: Vec<BufferSlice<'_>> = params.iter().map(|buffer| buffer.slice(..)).collect();
             let grads: Vec<BufferSlice<'_>> = grads.iter().map(|buffer| buffer.slice(..)).collect();
@@ -166,12 +170,36 @@ fn buffers_change_no_bit() {
             let mut recorded = encoder(&gpu);
             optimizer.perturb(&mut recorded, &slices, &grads).unwrap();
             gpu.queue.submit([recorded.finish()]);
-            assert_same_bits(&download(), &expected, &format!("{sam:?}, {of_grads:?}"));
+            assert_same_bits(&download(), &expected, &format!("{sam:?}, {of_grads:?}, {gathers}"));
             let mut recorded = encoder(&gpu);
             optimizer.step(&mut recorded, &slices, &grads).unwrap();
             finish(&gpu, &optimizer, recorded);
-            assert_same_bits(&download(), &stepped, &format!("{sam:?}, {of_grads:?}, stepped"));
+            assert_same_bits(&download(), &stepped, &format!("{sam:?}, {of_grads:?}, {gathers}, stepped"));
         }
+    }
+}
+
+/// Parameters and gradients in one buffer.
+#[test]
+fn a_shared_buffer_changes_no_bit() {
+    let (layout, gpu) = (layout(), device::gpu());
+    let (params, grads, bytes) = (random(1, layout.len()), random(2, layout.len()), 4 * layout.len() as u64);
+    let page = device::upload(gpu, &[&params[..], &grads].concat());
+    for sam in KINDS.map(|sam| sam()) {
+        let builder = grouped(rule("adamw")).sam(sam);
+        let mut apart = Both::new(&builder, &layout, &params);
+        let mut optimizer = device::build(gpu, builder, &layout).unwrap();
+        gpu.queue.write_buffer(&page, 0, bytemuck::cast_slice(&params));
+        let (of_params, of_grads) = (page.slice(..bytes), page.slice(bytes..2 * bytes));
+        for _ in 0..2 {
+            apart.perturb(&grads);
+            apart.step(&grads);
+            let mut recorded = encoder(gpu);
+            optimizer.perturb(&mut recorded, of_params, of_grads).unwrap();
+            optimizer.step(&mut recorded, of_params, of_grads).unwrap();
+            finish(gpu, &optimizer, recorded);
+        }
+        assert_same_bits(&device::download_slice(gpu, of_params), &apart.params()[1], &format!("{sam:?}"));
     }
 }
 
