@@ -160,6 +160,15 @@ impl<'a> CpuEngine<'a> {
             reports: Vec::new(),
         }
     }
+
+    /// Fills `grads` with the gradient of one batch, and adds its score.
+    fn gradients(&mut self, batch: usize) {
+        let indices = &self.order[self.batches.first(batch)..][..self.batches.rows(batch)];
+        self.network.gather(&self.data.train, indices.iter().map(|&index| index as usize));
+        self.network.forward(&self.parameters);
+        self.score.add(&self.network.cross_entropy());
+        self.network.backward(&self.parameters, &mut self.grads);
+    }
 }
 
 impl Engine for CpuEngine<'_> {
@@ -168,12 +177,13 @@ impl Engine for CpuEngine<'_> {
         self.order.extend_from_slice(order);
     }
 
+    fn perturb(&mut self, batch: usize) -> Result<()> {
+        self.gradients(batch);
+        Ok(self.optimizer.perturb(&mut self.parameters, &self.grads)?)
+    }
+
     fn step(&mut self, batch: usize, report: bool) -> Result<()> {
-        let indices = &self.order[self.batches.first(batch)..][..self.batches.rows(batch)];
-        self.network.gather(&self.data.train, indices.iter().map(|&index| index as usize));
-        self.network.forward(&self.parameters);
-        self.score.add(&self.network.cross_entropy());
-        self.network.backward(&self.parameters, &mut self.grads);
+        self.gradients(batch);
         let stats = self.optimizer.step(&mut self.parameters, &self.grads)?;
         if report {
             self.reports.push(Report { score: std::mem::take(&mut self.score), stats });

@@ -76,6 +76,10 @@ pub trait Engine {
     /// Begins an epoch that takes the training examples in this order.
     fn begin_epoch(&mut self, order: &[u32]);
 
+    /// Moves the parameters along the gradient of one batch, for an optimizer with SAM. The step that follows starts from where
+    /// they were. Its report counts the examples of both.
+    fn perturb(&mut self, batch: usize) -> Result<()>;
+
     /// Forward, backward and optimizer step over one batch of the epoch; `report` asks for statistics.
     fn step(&mut self, batch: usize, report: bool) -> Result<()>;
 

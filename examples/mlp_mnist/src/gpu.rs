@@ -195,6 +195,14 @@ impl Engine for GpuEngine {
         self.train.set_order(&self.gpu.queue, order);
     }
 
+    fn perturb(&mut self, batch: usize) -> Result<()> {
+        let mut encoder = self.encoder();
+        self.record_gradients(&mut encoder, batch);
+        self.optimizer.perturb(&mut encoder, &self.parameters, &self.grads)?;
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
     fn step(&mut self, batch: usize, report: bool) -> Result<()> {
         if report && self.reports.len() == REPORTS_IN_FLIGHT {
             let oldest = self.reports.front().map(|pending| pending.submission.clone());
