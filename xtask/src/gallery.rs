@@ -42,6 +42,12 @@ const EXHIBITS: &[Exhibit] = &[
         arguments: &["--device", "cpu"],
         kept: &["random.svg", "path.svg", "batches.svg"],
     },
+    Exhibit {
+        example: "loss_surface",
+        features: &[],
+        arguments: &["sam", "--device", "cpu"],
+        kept: &["sam.svg", "sam_curves.svg"],
+    },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, value_parser};
+use clap::{Parser, Subcommand, value_parser};
+use wgpu_optim::Sam;
 
 use crate::Result;
 use examples_common::device::DeviceName;
@@ -10,11 +11,13 @@ use mlp_mnist::data::{Data, digits, read_folder};
 
 /// Trains the network of `mlp_mnist` with small and with large batches, and draws the loss around where they end.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "loss_surface")]
+#[command(name = "loss_surface", args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Folder with the four IDX files of MNIST, gzip or raw; default: digits drawn by the example.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
 
     /// Passes over the training set.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=1_000))]
@@ -28,6 +31,54 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SMALL,LARGE", value_delimiter = ',', num_args = 1, default_value = "32,2048")]
     batch_sizes: Vec<usize>,
 
+    /// Training examples over which the loss is taken, the first ones.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) examples: u32,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Trains with SGD and with SAM from the same parameters over the same batches, and compares the sharpness of both ends.
+    Sam(SamArgs),
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SamArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// Length of SAM's perturbation [default: 0.2, with --adaptive 1]
+    #[arg(long, allow_hyphen_values = true)]
+    rho: Option<f64>,
+
+    /// Adaptive SAM, with an eta of 0.01.
+    #[arg(long)]
+    adaptive: bool,
+
+    /// Passes over the training examples.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) epochs: u32,
+
+    /// Peak learning rate of SGD with a momentum of 0.9, with and without SAM.
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) lr: f64,
+
+    /// Examples per step.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) batch_size: usize,
+
+    /// Training examples, the first ones. All losses but those of the test set are means over them.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..))]
+    pub(crate) examples: u32,
+}
+
+/// Flags of both comparisons.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Common {
+    /// Folder with the four IDX files of MNIST, gzip or raw; default: digits drawn by the example.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
     /// Points along each side of a plane.
     #[arg(long, value_name = "N", default_value_t = 41, value_parser = value_parser!(u32).range(5..=501))]
     pub(crate) grid: u32,
@@ -35,10 +86,6 @@ pub(crate) struct Args {
     /// How far the planes of random directions reach, in norms of the filters.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) span: f64,
-
-    /// Training examples over which the loss is taken, the first ones.
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..))]
-    pub(crate) examples: u32,
 
     /// Folder for the pictures.
     #[arg(long, value_name = "DIR", default_value = "target/loss_surface")]
@@ -53,23 +100,50 @@ pub(crate) struct Args {
     pub(crate) seed: u64,
 }
 
-impl Args {
+impl Common {
     /// # Errors
     /// A folder without the files.
     pub(crate) fn load_data(&self) -> Result<Data> {
         self.data.as_ref().map_or_else(|| Ok(digits::draw(self.seed)), |folder| read_folder(folder))
     }
+}
 
+fn check_above_0(numbers: &[(&str, f64)]) -> Result<()> {
+    for &(name, value) in numbers {
+        if !(value > 0.0 && value.is_finite()) {
+            return Err(format!("--{name} is {value}; give a finite number above 0").into());
+        }
+    }
+    Ok(())
+}
+
+impl SamArgs {
+    pub(crate) fn sam(&self) -> Sam {
+        if self.adaptive { Sam::adaptive(self.rho.unwrap_or(1.0), 0.01) } else { Sam::new(self.rho.unwrap_or(0.2)) }
+    }
+
+    /// # Errors
+    /// A span, a learning rate or a rho that is not above 0; an even grid; a batch size that is not from 1 to the number of
+    /// training examples.
+    pub(crate) fn check(&self, examples: usize) -> Result<()> {
+        check_above_0(&[("span", self.common.span), ("lr", self.lr), ("rho", self.sam().rho)])?;
+        if self.common.grid.is_multiple_of(2) {
+            return Err("--grid is even; give an odd number, so that the trained network is a point".into());
+        }
+        if !(1..=examples).contains(&self.batch_size) {
+            return Err(format!("--batch-size is {}; give 1 to {examples}", self.batch_size).into());
+        }
+        Ok(())
+    }
+}
+
+impl Args {
     /// The small and the large batch.
     ///
     /// # Errors
     /// Not two sizes from 1 to the number of training examples; a span or a learning rate that is not above 0.
     pub(crate) fn checked_batch_sizes(&self, data: &Data) -> Result<[usize; 2]> {
-        for (name, value) in [("span", self.span), ("lr", self.lr)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(format!("--{name} is {value}; give a finite number above 0").into());
-            }
-        }
+        check_above_0(&[("span", self.common.span), ("lr", self.lr)])?;
         match self.batch_sizes[..] {
             [small, large] if [small, large].iter().all(|size| (1..=data.train.len()).contains(size)) => {
                 Ok([small, large])
@@ -100,6 +174,35 @@ mod tests {
             let message = check(flags).expect_err("wrong").to_string();
             assert!(message.contains(found), "{flags:?}: {message}");
         }
-        assert!(Args::try_parse_from(["loss_surface", "--grid", "4"]).is_err());
+        for flags in [&["--grid", "4"] as &[&str], &["--seed", "1", "sam"], &["sam", "--epochs", "0"]] {
+            assert!(Args::try_parse_from([&["loss_surface"], flags].concat()).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_numbers_of_sam_are_refused_with_what_is_allowed() {
+        let parse = |flags: &[&str]| {
+            let args = Args::try_parse_from([&["loss_surface", "sam"], flags].concat()).expect("well formed");
+            let Some(Command::Sam(args)) = args.command else { panic!("no command") };
+            args
+        };
+        for (flags, sam) in [
+            (&[] as &[&str], Sam::new(0.2)),
+            (&["--adaptive"], Sam::adaptive(1.0, 0.01)),
+            (&["--rho", "3", "--adaptive"], Sam::adaptive(3.0, 0.01)),
+        ] {
+            assert_eq!(parse(flags).sam(), sam);
+            assert!(parse(flags).check(64).is_ok());
+        }
+        for (flags, found) in [
+            (&["--batch-size", "101"] as &[&str], "--batch-size is 101; give 1 to 100"),
+            (&["--batch-size", "0"], "give 1 to 100"),
+            (&["--rho", "-1"], "--rho is -1; give a finite number above 0"),
+            (&["--lr", "inf"], "--lr is inf"),
+            (&["--grid", "40"], "odd"),
+        ] {
+            let message = parse(flags).check(100).expect_err("wrong").to_string();
+            assert!(message.contains(found), "{flags:?}: {message}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::surface::{Axis, Bands, Surface};
+use crate::surface::{Bands, Surface};
 use examples_common::picture::PALETTE;
 
 /// A closed line with the band that lies inside it.
@@ -66,8 +66,8 @@ where
     chart
         .configure_mesh()
         .disable_mesh()
-        .x_desc(label(&surface.axes[0]))
-        .y_desc(label(&surface.axes[1]))
+        .x_desc(surface.axes[0].to_string())
+        .y_desc(surface.axes[1].to_string())
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 16))
         .draw()?;
@@ -80,10 +80,6 @@ where
     // The trained network.
     chart.draw_series([Circle::new((0.0, 0.0), 5, WHITE.filled()), Circle::new((0.0, 0.0), 3, BLACK.filled())])?;
     Ok(())
-}
-
-fn label(axis: &Axis) -> String {
-    format!("{} ({})", axis.name, axis.unit)
 }
 
 #[cfg(test)]

@@ -90,6 +90,6 @@ pub(crate) fn project(path: &[Vec<f32>], origin: &[f32], directions: &[Vec<f32>;
     path.iter().map(coordinates).collect()
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }

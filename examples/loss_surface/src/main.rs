@@ -2,9 +2,12 @@
 
 mod args;
 mod contours;
+mod curves;
 mod directions;
 mod plane;
 mod relief;
+mod sam;
+mod sharpness;
 mod sheet;
 mod surface;
 #[cfg(test)]
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::Args;
+use args::{Args, Command, Common};
 use examples_common::device::{self, Device};
 use examples_common::outcome::exit_code;
 use examples_common::{files, picture};
@@ -28,7 +31,7 @@ use mlp_mnist::model::Model;
 use plane::Plane;
 use sheet::{Panel, Sheet};
 use surface::{Axis, Surface};
-use training::{Plan, Trained};
+use training::{Method, Plan, Trained};
 
 /// Units of the hidden layer, as `mlp_mnist` has by default.
 const HIDDEN: usize = 128;
@@ -89,41 +92,55 @@ fn around(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let data = args.load_data()?;
+    if let Some(Command::Sam(args)) = &args.command {
+        return sam::run(args);
+    }
+    let data = args.common.load_data()?;
     let [small, large] = args.checked_batch_sizes(&data)?;
-    fs::create_dir_all(&args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
-    let (device, why) = device::choose(args.device)?;
-    println!("device: {why}");
+    let device = open(&args.common)?;
     for path in draw(args, &data, &device, [small, large])? {
         println!("written: {}", path.display());
     }
     Ok(())
 }
 
+/// The device, and the folder for the pictures.
+fn open(common: &Common) -> Result<Device> {
+    fs::create_dir_all(&common.out).map_err(|error| format!("{}: {error}", common.out.display()))?;
+    let (device, why) = device::choose(common.device)?;
+    println!("device: {why}");
+    Ok(device)
+}
+
+/// The first `count` examples, or all.
+fn first(examples: &Examples, count: u32) -> Examples {
+    let count = examples.len().min(count as usize);
+    Examples {
+        images: examples.images[..count * examples.pixels].to_vec(),
+        labels: examples.labels[..count].to_vec(),
+        pixels: examples.pixels,
+    }
+}
+
 /// Trains, takes the losses and draws them; gives the files.
 fn draw(args: &Args, data: &Data, device: &Device, batch_sizes: [usize; 2]) -> Result<Vec<PathBuf>> {
     picture::register_fonts()?;
+    let Common { grid, span, ref out, seed, .. } = args.common;
     let model = Model::new(&[data.train.pixels, HIDDEN, CLASSES])?;
     let train = |batch_size| -> Result<(Trained, String)> {
         // The noise of Adam's steps stays about the same.
         let lr = args.lr * (batch_size as f64 / batch_sizes[0] as f64).sqrt();
-        let plan = Plan { batch_size, epochs: args.epochs as usize, lr, seed: args.seed };
+        let plan = Plan { batch_size, epochs: args.epochs as usize, lr, seed, method: Method::Adam };
         let trained = training::train(device, &model, data, &plan)?;
         let title = format!("batch {batch_size}: {:.2} % of the test set correct", trained.test.accuracy());
         println!("{title}");
         Ok((trained, title))
     };
-    let count = data.train.len().min(args.examples as usize);
-    let examples = Examples {
-        images: data.train.images[..count * data.train.pixels].to_vec(),
-        labels: data.train.labels[..count].to_vec(),
-        pixels: data.train.pixels,
-    };
-    let losses = Losses { device, model: &model, examples, side: args.grid as usize };
+    let losses = Losses { device, model: &model, examples: first(&data.train, args.examples), side: grid as usize };
 
     let [(small, small_title), (large, large_title)] = [train(batch_sizes[0])?, train(batch_sizes[1])?];
-    let random = losses.random(&small, small_title.clone(), args.span, args.seed)?;
-    let beside = losses.random(&large, large_title, args.span, args.seed)?;
+    let random = losses.random(&small, small_title.clone(), span, seed)?;
+    let beside = losses.random(&large, large_title, span, seed)?;
     let path = losses.path(&small, small_title)?;
     let mut written = Vec::new();
     for (name, panels) in [
@@ -131,7 +148,7 @@ fn draw(args: &Args, data: &Data, device: &Device, batch_sizes: [usize; 2]) -> R
         ("path", vec![Panel::Contours(&path), Panel::Relief(&path)]),
         ("batches", vec![Panel::Contours(&random), Panel::Contours(&beside)]),
     ] {
-        written.extend(files::save(&Sheet::new(panels), &args.out, name)?);
+        written.extend(files::save(&Sheet::new(panels), out, name)?);
     }
     Ok(written)
 }

@@ -1,5 +1,6 @@
 //! The losses on a plane as they are drawn.
 
+use std::fmt;
 use std::ops::Range;
 
 use plotters::prelude::*;
@@ -13,6 +14,12 @@ const LEAST: f64 = 1e-6;
 pub(crate) struct Axis {
     pub(crate) name: String,
     pub(crate) unit: String,
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.unit)
+    }
 }
 
 pub(crate) struct Surface {
@@ -43,6 +50,12 @@ impl Surface {
     /// The distance between two points of the grid.
     pub(crate) fn step(&self, direction: usize) -> f64 {
         (self.ranges[direction].end - self.ranges[direction].start) / (self.side - 1) as f64
+    }
+
+    /// Points along the first direction, and their losses.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        let places = (0..self.side).map(|i| self.ranges[0].start + self.step(0) * i as f64);
+        places.map(|at| (at, 10_f64.powf(self.height([at, 0.0])))).collect()
     }
 
     /// The height at any point of the plane, linear between the points of the grid.

@@ -3,12 +3,12 @@
 use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use wgpu_optim::Gpu;
+use wgpu_optim::{Gpu, Sam};
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::directions::{components, filter_normalised, norm, project};
 use crate::plane::Plane;
-use crate::training::{Plan, train};
+use crate::training::{Method, Plan, train};
 use examples_common::device::Device;
 use mlp_mnist::cpu::Network;
 use mlp_mnist::data::{CLASSES, Data, Examples, digits};
@@ -77,7 +77,7 @@ fn the_origin_has_the_trained_networks_loss_and_both_devices_agree() {
     let model = model(&data);
     for device in devices() {
         // 65 steps: the path has every second one, and the last.
-        let plan = Plan { batch_size: 32, epochs: 13, lr: 4e-3, seed: 1 };
+        let plan = Plan { batch_size: 32, epochs: 13, lr: 4e-3, seed: 1, method: Method::Adam };
         let trained = train(&device, &model, &data, &plan).expect("trained");
         assert_eq!((trained.path.len(), &trained.path[0]), (34, &model.initial_parameters(1)));
         let test = score(&model, &data.test, trained.parameters());
@@ -173,7 +173,7 @@ fn a_path_on_a_line_is_refused() {
 fn a_run_draws_its_pictures_with_their_words() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut args = Args::parse_from(["loss_surface", "--epochs", "2", "--grid", "5", "--examples", "60"]);
-    args.out = folder.path().into();
+    args.common.out = folder.path().into();
     let written = crate::draw(&args, &data(), &Device::Cpu, [32, 75]).expect("drawn");
     assert_eq!(written.len(), 6);
     for (name, words) in [
@@ -187,4 +187,49 @@ fn a_run_draws_its_pictures_with_their_words() {
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
     }
+}
+
+#[test]
+fn sam_takes_steps_of_its_own_and_both_devices_agree() {
+    let data = data();
+    let model = model(&data);
+    let end = |device: &Device, method| {
+        let plan = Plan { batch_size: 32, epochs: 4, lr: 0.05, seed: 1, method };
+        train(device, &model, &data, &plan).expect("trained").parameters().to_vec()
+    };
+    let distance = |a: &[f32], b: &[f32]| norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>());
+    for sam in [Sam::new(0.2), Sam::adaptive(1.0, 0.01)] {
+        let [cpu, gpu] = devices().map(|device| end(&device, Method::Sam(sam)));
+        let apart = distance(&cpu, &end(&Device::Cpu, Method::Sgd));
+        assert!(apart > 0.05 && distance(&cpu, &gpu) < 0.01 * apart, "{apart} from SGD, {}", distance(&cpu, &gpu));
+    }
+}
+
+#[test]
+fn both_ends_are_measured_and_drawn() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let line = ["loss_surface", "sam", "--epochs", "8", "--grid", "5", "--batch-size", "32"];
+    let Some(Command::Sam(mut args)) = Args::parse_from(line).command else { panic!("no command") };
+    args.common.out = folder.path().into();
+    for device in devices() {
+        let ends = crate::sam::ends(&args, &data(), &device).expect("measured");
+        for end in &ends {
+            let (at, loss) = end.surface.curve()[2];
+            assert_eq!(at, 0.0);
+            assert_near(&[loss as f32], &[end.train.loss()]);
+            assert_eq!((end.train.examples, end.test.examples), (150, 20));
+            assert!(end.eigenvalue > 0.0, "{}", end.eigenvalue);
+        }
+        assert_eq!(crate::sam::draw(&args, &ends).expect("drawn").len(), 4);
+        for name in ["sam.svg", "sam_curves.svg"] {
+            let svg = std::fs::read_to_string(folder.path().join(name)).expect("written");
+            for word in ["SGD: largest eigenvalue", "SAM: largest eigenvalue", "loss (nats)", "first random direction"]
+            {
+                assert!(svg.contains(word), "{word} is missing in {name}");
+            }
+        }
+    }
+    args.lr = 1e30;
+    let message = crate::sam::ends(&args, &data(), &Device::Cpu).err().expect("diverged").to_string();
+    assert!(message.contains("smaller --lr"), "{message}");
 }

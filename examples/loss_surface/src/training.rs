@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use wgpu_optim::{Adam, Optimizer, Schedule};
+use wgpu_optim::{Adam, Optimizer, OptimizerBuilder, Sam, Schedule, Sgd};
 
 use crate::Result;
 use examples_common::device::Device;
@@ -17,6 +17,27 @@ use mlp_mnist::model::Model;
 /// Points of a path, as far as there are steps.
 const POINTS: usize = 40;
 
+/// The rule of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Method {
+    Adam,
+    /// With momentum.
+    Sgd,
+    /// Around the same SGD.
+    Sam(Sam),
+}
+
+impl Method {
+    fn builder(self, lr: f64) -> OptimizerBuilder {
+        let sgd = || Optimizer::builder(Sgd::default().with_lr(lr).with_momentum(0.9));
+        match self {
+            Self::Adam => Optimizer::builder(Adam::default().with_lr(lr)),
+            Self::Sgd => sgd(),
+            Self::Sam(sam) => sgd().sam(sam),
+        }
+    }
+}
+
 /// How long and how to train.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -24,6 +45,7 @@ pub(crate) struct Plan {
     pub(crate) epochs: usize,
     pub(crate) lr: f64,
     pub(crate) seed: u64,
+    pub(crate) method: Method,
 }
 
 #[derive(Debug)]
@@ -61,15 +83,11 @@ impl Network<'_> {
     }
 }
 
-/// Trains with Adam and a learning rate that falls as half a cosine.
+/// Trains with a learning rate that falls as half a cosine.
 pub(crate) fn train(device: &Device, model: &Model, data: &Data, plan: &Plan) -> Result<Trained> {
     let batches = Batches { len: data.train.len(), size: plan.batch_size };
     let steps = plan.epochs * batches.count();
-    let optimizer = Optimizer::builder(Adam::default().with_lr(plan.lr)).schedule(Schedule::warmup_cosine(
-        plan.lr,
-        0,
-        steps as u64,
-    ));
+    let optimizer = plan.method.builder(plan.lr).schedule(Schedule::warmup_cosine(plan.lr, 0, steps as u64));
     let start = model.initial_parameters(plan.seed);
     let mut path = vec![start.clone()];
     let mut network = match device {
@@ -90,6 +108,9 @@ pub(crate) fn train(device: &Device, model: &Model, data: &Data, plan: &Plan) ->
         if batch == 0 {
             order.shuffle(&mut rng);
             network.engine().begin_epoch(&order);
+        }
+        if let Method::Sam(_) = plan.method {
+            network.engine().perturb(batch)?;
         }
         network.engine().step(batch, false)?;
         // Reading also bounds the steps that wait on a device.
