@@ -20,14 +20,16 @@ mod transfer;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
-pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges};
+pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, join};
 pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
 pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
-pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, init_buffer, state_ranges};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use resources::init_buffer;
+pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges};
 pub use shared_pipelines::SharedPipelines;
 pub(crate) use step_uniforms::StepUniforms;
 pub(crate) use submission::Submission;

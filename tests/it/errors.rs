@@ -456,13 +456,14 @@ fn cut_norm_blocks_need_gradients_that_can_be_copied() {
     let gpu = noop_gpu();
     let len = 10_000;
     let params = storage(&gpu, 40_000, BufferUsages::STORAGE);
-    let grads = storage(&gpu, 40_000, BufferUsages::STORAGE);
-    let cut = [grads.slice(..4_000), grads.slice(4_000..)];
+    // Neighbors of one buffer would be joined.
+    let [first, second] = [(); 2].map(|()| storage(&gpu, 40_000, BufferUsages::STORAGE));
+    let cut = [first.slice(..4_000), second.slice(4_000..)];
     let error = refuse_step(&gpu, len, true, &params, &cut);
     assert!(matches!(error, Error::MissingUsage { missing: BufferUsages::COPY_SRC, .. }), "{error:?}");
     assert_says(&error.to_string(), &["8,192"]);
     // Without the norm, and at a multiple of 8,192, no copy is needed.
-    let whole = [grads.slice(..4 * 8192), grads.slice(4 * 8192..)];
+    let whole = [first.slice(..4 * 8192), second.slice(4 * 8192..)];
     for (clip, slices) in [(false, cut), (true, whole)] {
         let builder = Optimizer::builder(Sgd::default());
         let builder = if clip { builder.clip(Clip::global_norm(1.0)) } else { builder };
