@@ -86,14 +86,13 @@ impl Transfer<'_> {
     /// # Errors
     /// [`CheckpointError::Device`].
     pub(crate) fn allocate<T>(&self, calls: impl FnOnce() -> T) -> Result<T, CheckpointError> {
-        #[cfg(target_arch = "wasm32")]
-        return Ok(calls());
-        #[cfg(not(target_arch = "wasm32"))]
-        {
-            let scopes = ErrorScopes::push(self.device);
-            let made = calls();
-            block_on(self.device, scopes.pop())?;
-            Ok(made)
+        let scopes = (!cfg!(target_arch = "wasm32")).then(|| ErrorScopes::push(self.device));
+        let made = calls();
+        let Some(scopes) = scopes else { return Ok(made) };
+        // Ready at once, except in browsers.
+        match pin!(scopes.pop()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(popped) => popped.map(|()| made),
+            Poll::Pending => Ok(made),
         }
     }
 
