@@ -72,9 +72,10 @@ impl OptimizerBuilder {
     }
 
     /// Averages the parameters after each step, in the same dispatch: [`Ema`](crate::Ema) or [`Swa`](crate::Swa).
-    /// `eval` puts the average into the parameters, `train` restores them. A frozen element has no average. From a
-    /// checkpoint without an average, it begins as the parameters, as if they had been equal in all steps before; a debiased
-    /// one cannot. Default: none.
+    /// `eval` puts the average into the parameters, `train` restores them. A frozen element has no average. Default: none.
+    ///
+    /// From a checkpoint without an average, it begins as the parameters, as if all steps before had ended with them. A
+    /// debiased average cannot begin so.
     ///
     /// ```
     /// use wgpu_optim::{Ema, Layout, Optimizer, Sgd};

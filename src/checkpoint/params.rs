@@ -54,8 +54,8 @@ pub fn save_params_to(mut out: impl Write, layout: &Layout, params: &[f32]) -> R
 }
 
 /// Loads parameters from a safetensors file of [`save_params`] or of another program. Tensors are f32, and matched by name
-/// and shape; [`LoadOptions::with_renamed`] applies, the other options have no effect. Padding stays unchanged. The file is
-/// read once before anything changes.
+/// and shape; a file with others is refused. [`LoadOptions::with_renamed`] applies, the other options have no effect.
+/// Padding stays unchanged. The file is read once before anything changes.
 ///
 /// # Errors
 /// [`CheckpointError::Io`], [`CheckpointError::NotSafetensors`], [`CheckpointError::Length`],

@@ -143,8 +143,7 @@ impl<R: Read + Seek> Checkpoint<R> {
         Ok(Contents { state, small, parts, loaded: Loaded { differences } })
     }
 
-    /// The program's states of transforms that the optimizer of the file did not have: they begin as the parameters. Each
-    /// as the start of its names.
+    /// The states of transforms that only the program has, as the start of their names. They begin as the parameters.
     fn begun(&self, plan: &StepPlan) -> Vec<String> {
         let begins = |state: &StateSpec| {
             let setting = if state.name == Lookahead::state().name { "lookahead" } else { "average" };

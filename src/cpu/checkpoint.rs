@@ -78,7 +78,7 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`]; [`CheckpointError::Damaged`], [`CheckpointError::Mismatch`],
-    /// [`CheckpointError::Tensors`], [`CheckpointError::Shape`], [`CheckpointError::NoParams`],
+    /// [`CheckpointError::Tensors`], [`CheckpointError::Shape`], [`CheckpointError::Dtype`], [`CheckpointError::NoParams`],
     /// [`CheckpointError::UnknownTensor`], [`CheckpointError::Settings`], [`CheckpointError::Optimizer`]; nothing has
     /// changed then. [`CheckpointError::ChangedWhileRead`].
     #[cfg(not(target_arch = "wasm32"))]

@@ -27,7 +27,7 @@ pub(super) struct Source<'a> {
 pub(super) struct SavingContext {
     pub(super) device: Device,
     pub(super) queue: Queue,
-    /// The optimizer's plan at its first snapshot: the host's state apart, a file needs nothing of it that changes later.
+    /// The optimizer's plan at its first snapshot. A file needs nothing of it that changes later.
     pub(super) plan: Arc<StepPlan>,
     pub(super) window: u64,
 }
