@@ -1,5 +1,8 @@
 //! Moves large ranges of device memory to and from the host, in windows.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use wgpu::{Buffer, BufferUsages, Device, ErrorFilter, ErrorScopeGuard, PollType, Queue, SubmissionIndex};
 
@@ -187,8 +190,6 @@ pub(crate) fn block_on<T>(
     device: &Device,
     future: impl Future<Output = Result<T, CheckpointError>>,
 ) -> Result<T, CheckpointError> {
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     let mut polled = Ok(());
