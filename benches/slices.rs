@@ -120,8 +120,9 @@ impl Case {
         let start = Instant::now();
         self.optimizer.step(&mut encoder, &params, &grads).expect("a step");
         let recorded = start.elapsed();
+        let finishing = Instant::now();
         let commands = encoder.finish();
-        let finished = start.elapsed().saturating_sub(recorded);
+        let finished = finishing.elapsed();
         gpu.queue.submit([commands]);
         gpu.device.poll(PollType::wait_indefinitely()).expect("the device answers");
         [recorded, finished, start.elapsed()].map(|time| time.as_secs_f64())

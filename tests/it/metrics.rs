@@ -368,8 +368,9 @@ fn norms_of_slices_that_are_cut_inside_a_tensor_are_refused() {
     Seen { grads: &grads, before: &params, after: &after }.check_live(&layout, &stats);
 
     let mut optimizer = device::build(device::gpu(), builder, &layout).unwrap();
-    let buffers = [&params, &grads].map(|values| device::upload(device::gpu(), values));
-    let halves = buffers.each_ref().map(|buffer| [buffer.slice(..400), buffer.slice(400..)]);
+    // Neighbors of one buffer would be joined.
+    let buffers = [&params, &grads].map(|values| [(); 2].map(|()| device::upload(device::gpu(), values)));
+    let halves = buffers.each_ref().map(|[first, second]| [first.slice(..400), second.slice(400..)]);
     let mut recorded = encoder(device::gpu());
     let refused = optimizer.step(&mut recorded, &halves[0], &halves[1]);
     assert!(matches!(refused, Err(Error::CutTensor { element: 100, .. })), "{refused:?}");

@@ -304,7 +304,7 @@ fn dispatches(gpu: &Gpu, layout: &Layout, params: &[wgpu::BufferSlice<'_>], grad
     created(gpu, |encoder| optimizer.step(encoder, params, grads).unwrap())[1]
 }
 
-/// A slice of the buffer for each tensor.
+/// A slice per tensor.
 fn slices<'a>(buffer: &'a Buffer, layout: &Layout) -> Vec<wgpu::BufferSlice<'a>> {
     let tensors = layout.tensors().iter().map(wgpu_optim::TensorInfo::range);
     tensors.map(|range| buffer.slice(4 * range.start as u64..4 * range.end as u64)).collect()
