@@ -37,6 +37,7 @@ mod params_file;
 mod pool;
 mod prodigy;
 mod programs;
+mod properties;
 mod range_test;
 mod recording;
 mod resume;
