@@ -91,7 +91,9 @@ fn space() -> impl Strategy<Value = Space> {
         4 => vec(dims, 0..3),
         1 => prop_oneof![Just(vec![8_191]), Just(vec![8_192]), Just(vec![20_003])],
     ];
-    let range = (0usize..6_000, 0usize..900, 0usize..3).prop_map(|(start, len, group)| (start..start + len, group));
+    // Ends meet starts, or lie one element apart.
+    let len = prop_oneof![Just(0usize), Just(1), Just(99), Just(100), Just(101), 0usize..900];
+    let range = (0usize..60, len, 0usize..3).prop_map(|(start, len, group)| (100 * start..100 * start + len, group));
     (vec((shape, option::of(0usize..3)), 1..6), vec(range, 0..3), any::<bool>())
         .prop_map(|(tensors, ranges, packed)| Space { tensors, ranges, packed })
 }
@@ -157,7 +159,7 @@ proptest! {
 
     /// A rate is a number from 0 on, or an error; its JSON gives the same rates.
     #[test]
-    fn schedules_have_rates_or_errors(schedule in schedule(), steps in vec(any::<u64>(), 4)) {
+    fn schedules_have_rates_or_errors(schedule in schedule(rate(), count()), steps in vec(any::<u64>(), 4)) {
         let text = serde_json::to_string(&schedule).unwrap();
         let again: Schedule = serde_json::from_str(&text).unwrap();
         let is_valid = rule("sgd").schedule(schedule.clone()).build_cpu(&Layout::flat(1).unwrap()).is_ok();
@@ -168,6 +170,17 @@ proptest! {
             }
             let bits = |lr: Result<f64, Error>| lr.map(f64::to_bits).map_err(|error| error.to_string());
             prop_assert_eq!(bits(lr), bits(again.lr(step)), "{}", text);
+        }
+    }
+
+    /// A schedule of usual numbers that an optimizer accepts has a rate for every step.
+    #[test]
+    fn usual_schedules_have_rates(schedule in schedule(0.0..2.0, 1u64..50), steps in vec(0u64..100, 8)) {
+        let is_valid = rule("sgd").schedule(schedule.clone()).build_cpu(&Layout::flat(1).unwrap()).is_ok();
+        let ends = serde_json::to_string(&schedule).unwrap().contains("one_cycle");
+        for step in steps.into_iter().filter(|_| is_valid && !ends) {
+            let lr = schedule.lr(step);
+            prop_assert!(lr.as_ref().is_ok_and(|lr| *lr >= 0.0), "{}: {:?} at step {}", schedule, lr, step);
         }
     }
 
@@ -234,15 +247,20 @@ fn number() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn rate() -> impl Strategy<Value = f64> {
+fn rate() -> impl Strategy<Value = f64> + Clone {
     prop_oneof![4 => 0.0..2.0, 1 => any::<f64>()]
 }
 
-fn count() -> impl Strategy<Value = u64> {
+fn count() -> impl Strategy<Value = u64> + Clone {
     prop_oneof![4 => 0u64..50, 1 => any::<u64>()]
 }
 
-fn schedule() -> impl Strategy<Value = Schedule> {
+fn schedule<R, C>(rate: R, count: C) -> impl Strategy<Value = Schedule>
+where
+    R: Strategy<Value = f64> + Clone,
+    C: Strategy<Value = u64> + Clone,
+{
+    let (rate, count) = (|| rate.clone(), || count.clone());
     let simple = prop_oneof![
         rate().prop_map(Schedule::constant),
         (rate(), count(), count()).prop_map(|(lr, warmup, total)| Schedule::warmup_cosine(lr, warmup, total)),
