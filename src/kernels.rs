@@ -17,6 +17,7 @@ pub(crate) mod norm_order;
 pub(crate) mod part_sums;
 pub(crate) mod percentile;
 pub(crate) mod perturb;
+pub(crate) mod restore_params;
 pub(crate) mod sam_factors;
 pub(crate) mod sam_norm;
 pub(crate) mod scaled_sum;

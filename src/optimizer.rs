@@ -17,8 +17,8 @@ use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, CopyIf, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources,
-    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
+    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, SharedPipelines,
+    StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
@@ -89,8 +89,6 @@ pub struct Optimizer {
     options: DeviceOptions,
     /// The copy that `eval` and `perturb` make for `train`; empty before the first.
     training_params: Vec<BufferRange>,
-    /// Copies back, by the ranges of parameters, the last used first.
-    restorations: Vec<(Vec<BufferRange>, CopyIf)>,
     /// Copies of the gradients, in which kernels find them; empty unless the optimizer gathers.
     gathered: Vec<BufferRange>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
@@ -140,7 +138,6 @@ impl Optimizer {
             prepared: Vec::new(),
             options,
             training_params: Vec::new(),
-            restorations: Vec::new(),
             gathered,
             accumulated,
             calls: RecordedCalls::default(),
@@ -189,14 +186,18 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_step()?;
-        let replaced = self.prepare_restoration(params, self.may_be_replaced())?;
+        let is_replaced = self.may_be_replaced();
+        if is_replaced {
+            self.bind_restoration(params)?;
+        }
         let kind = self.plan.next_kind();
         let copies = if gathers { self.gather(params, grads, kind)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         let head = self.plan.next_head()?;
-        Self::record_copies(encoder, copies);
-        if let Some(ranges) = replaced {
-            self.restore_training_params(encoder, &ranges)?;
+        Self::record_copies(encoder, copies.as_ref());
+        if is_replaced {
+            self.restore_training_params(encoder, params)?;
+            self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         }
         self.encode(encoder, head);
         Ok(())
@@ -224,6 +225,12 @@ impl Optimizer {
         let kinds = self.plan.kinds().into_iter().filter(|&kind| kind != next && self.plan.may_follow(kind));
         for kind in kinds.collect::<Vec<_>>().into_iter().chain([next]) {
             let (params, grads, gathers) = match kind {
+                // Rules with evaluation parameters store them at the first `eval`.
+                StepKind::Restore if self.plan.settings.sam.is_none() => continue,
+                StepKind::Restore => {
+                    self.bind_restoration(params)?;
+                    continue;
+                }
                 StepKind::Accumulate => (accumulator, grads, true),
                 StepKind::Auxiliary(_) => {
                     // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
@@ -238,7 +245,7 @@ impl Optimizer {
             let copies = if gathers { self.gather(params, grads, kind)? } else { None };
             self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         }
-        self.prepare_restoration(params, self.plan.settings.sam.is_some()).map(drop)
+        Ok(())
     }
 
     /// Records the first of the prepared steps.

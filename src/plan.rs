@@ -171,6 +171,7 @@ impl StepPlan {
         kinds.extend(self.sampler.is_some().then_some(StepKind::Sampled));
         kinds.extend(self.settings.accumulates.then_some(StepKind::Accumulate));
         kinds.extend(self.settings.sam.map(|_| StepKind::Perturb));
+        kinds.extend(self.check_replaces_params().is_ok().then_some(StepKind::Restore));
         kinds.extend(self.rule.auxiliary_names().iter().map(|name| StepKind::Auxiliary(name)));
         kinds
     }
@@ -180,7 +181,11 @@ impl StepPlan {
         match kind {
             StepKind::SinglePass => !self.decides(),
             StepKind::Decided => self.decides(),
-            StepKind::Sampled | StepKind::Auxiliary(_) | StepKind::Accumulate | StepKind::Perturb => true,
+            StepKind::Sampled
+            | StepKind::Auxiliary(_)
+            | StepKind::Accumulate
+            | StepKind::Perturb
+            | StepKind::Restore => true,
         }
     }
 
@@ -208,6 +213,7 @@ impl StepPlan {
             (Pass::SamNorm, kind == StepKind::Perturb),
             (Pass::SamFactors, kind == StepKind::Perturb),
             (Pass::Perturb, kind == StepKind::Perturb),
+            (Pass::RestoreParams, kind == StepKind::Restore),
         ];
         passes.into_iter().filter_map(|(pass, runs)| runs.then_some(pass)).chain(auxiliary)
     }
@@ -215,7 +221,7 @@ impl StepPlan {
     /// The storage format of what takes the place of gradients.
     pub(crate) fn input_dtype(&self, kind: StepKind) -> Dtype {
         match kind {
-            StepKind::Auxiliary(_) => Dtype::F32,
+            StepKind::Auxiliary(_) | StepKind::Restore => Dtype::F32,
             StepKind::Accumulate => self.settings.grad_dtype,
             _ if self.settings.accumulates => Dtype::F32,
             _ => self.settings.grad_dtype,
@@ -232,8 +238,8 @@ impl StepPlan {
         self.settings.sam.ok_or(Error::NoSam)
     }
 
-    /// The scalars of a perturbation, which reads none.
-    pub(crate) fn perturb_head() -> StepHead {
+    /// The scalars of kernels that read none.
+    pub(crate) fn empty_head() -> StepHead {
         StepHead { lr: 0.0, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 }
     }
 
@@ -278,11 +284,7 @@ impl StepPlan {
 
     /// Refuses calls that need training parameters.
     pub(crate) fn check_training(&self, call: &'static str) -> Result<(), Error> {
-        match *self.state.mode {
-            Mode::Training => Ok(()),
-            Mode::Evaluation => Err(Error::EvaluationMode { call }),
-            Mode::Perturbed => Err(Error::Perturbed { call }),
-        }
+        self.state.mode.check_training(call)
     }
 
     /// Refuses steps between `eval` and `train`. A step restores perturbed parameters by itself.

@@ -35,8 +35,8 @@ impl CpuOptimizer {
     /// Restores the parameters of a mode other than training.
     pub(super) fn restore_training_params(&mut self, params: &mut [f32]) {
         if *self.plan.state.mode != Mode::Training {
-            params.copy_from_slice(&self.state.training_params);
-            self.state.training_params = Vec::new();
+            let stored = std::mem::take(&mut self.state.training_params);
+            self.run(StepKind::Restore, &StepPlan::empty_head(), params, (&stored).into());
             self.plan.state.set_mode(Mode::Training);
         }
     }
@@ -54,7 +54,7 @@ impl CpuOptimizer {
         self.check_len("grads", grads.len())?;
         self.check_dtype(grads, StepKind::Perturb)?;
         self.state.training_params = params.to_vec();
-        self.run(StepKind::Perturb, &StepPlan::perturb_head(), params, grads);
+        self.run(StepKind::Perturb, &StepPlan::empty_head(), params, grads);
         self.plan.state.set_mode(Mode::Perturbed);
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::kernels::metrics_reduce::metrics_reduce;
 use crate::kernels::metrics_total::metrics_total;
 use crate::kernels::part_sums::StepInputs;
 use crate::kernels::perturb::perturb;
+use crate::kernels::restore_params::restore_params;
 use crate::kernels::sam_factors::sam_factors;
 use crate::kernels::sam_norm::sam_norm;
 use crate::kernels::scaled_sum::ScaledSum;
@@ -157,6 +158,10 @@ impl CpuOptimizer {
                         None => accumulate(&plan.groups, head.lr, grads, i * len, shard),
                     }
                 });
+            }
+            Pass::RestoreParams => {
+                let (len, mut scratch) = (plan.layout.len(), Vec::new());
+                restore_params(&plan.groups, grads.load(0..len, &mut scratch), 0, params);
             }
             Pass::AuxiliaryUpdate(name) => {
                 let context = StepContext { clip_value: f32::INFINITY, ..context };

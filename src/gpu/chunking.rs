@@ -48,6 +48,14 @@ impl ChunkLimits {
         TILE * 4 + self.alignment + 16
     }
 
+    /// The bytes that a binding of `start..start + len` covers.
+    fn bytes_of(&self, range: &BufferRange, start: u64, len: u64, aligned: bool) -> Range<u64> {
+        let (first, bytes) = (range.offset_of(start), range.dtype.bytes(len));
+        let unit = if aligned { range.dtype.bytes(4) } else { 4 };
+        let offset = first - first % self.alignment;
+        offset..offset + (first - offset + bytes).next_multiple_of(unit.max(4))
+    }
+
     fn max_len(&self) -> u64 {
         let workgroups = u64::from(self.workgroups_per_dimension).saturating_pow(2);
         let bound = (self.binding - self.alignment - 16) / 4;
@@ -175,59 +183,62 @@ impl Chunk {
         groups.only_span(self.start as u32, self.end() as u32)
     }
 
-    /// Binds `start..start + len`, which lies in one range of each stream.
+    /// Binds `start..start + len`, which lies in one range of each stream, for kernels that only read.
     fn new(start: u64, len: u64, (first_stream, ranges): (usize, &[&BufferRange]), limits: &ChunkLimits) -> Self {
         let aligned = ranges.iter().all(|range| {
             let quad = range.dtype.bytes(4);
             let (offset, bytes) = (range.offset_of(start), range.dtype.bytes(len));
             offset.is_multiple_of(quad) && offset + bytes.next_multiple_of(quad) <= range.buffer.size()
         });
-        let bytes_of = |range: &BufferRange, aligned: bool| {
-            let (first, bytes) = (range.offset_of(start), range.dtype.bytes(len));
-            let unit = if aligned { range.dtype.bytes(4) } else { 4 };
-            let offset = first - first % limits.alignment;
-            offset..offset + (first - offset + bytes).next_multiple_of(unit.max(4))
-        };
-        let bind = |range: &BufferRange, bytes: Range<u64>| BoundRange {
-            buffer: range.buffer.clone(),
-            offset: bytes.start,
-            size: bytes.end - bytes.start,
-            shift: ((range.offset_of(start) - bytes.start) / range.dtype.bytes(1)) as u32,
-        };
-        let each = |aligned| ranges.iter().map(|range| bind(range, bytes_of(range, aligned))).collect();
-        let chunk = Self { start, len, first_stream, streams: each(aligned), aligned, grads: GradBinding::Own };
+        let bind = |range: &&BufferRange| BoundRange::new(range, start, limits.bytes_of(range, start, len, aligned));
+        let streams = ranges.iter().map(bind).collect();
+        Self { start, len, first_stream, streams, aligned, grads: GradBinding::Own }
+    }
+
+    /// As [`Chunk::new`], for kernels that write parameters, whose bindings must not overlap those of gradients.
+    fn writable(start: u64, len: u64, ranges: &[&BufferRange], limits: &ChunkLimits) -> Self {
+        let chunk = Self::new(start, len, (0, ranges), limits);
         let [params, grads, ..] = ranges else { return chunk };
-        if first_stream > 0 || params.buffer != grads.buffer {
+        if params.buffer != grads.buffer {
             return chunk;
         }
-        let [of_params, of_grads] = [params, grads].map(|range| bytes_of(range, aligned));
+        let bytes_of = |aligned| [params, grads].map(|range| limits.bytes_of(range, start, len, aligned));
+        let [of_params, of_grads] = bytes_of(chunk.aligned);
         if of_params.end <= of_grads.start || of_grads.end <= of_params.start {
             return Self { grads: GradBinding::Writable, ..chunk };
         }
         // Quads of the parameters might reach into the gradients.
-        let [of_params, of_grads] = [params, grads].map(|range| bytes_of(range, false));
+        let [of_params, of_grads] = bytes_of(false);
         let both = of_params.start.min(of_grads.start)..of_params.end.max(of_grads.end);
-        let mut streams: Vec<BoundRange> = each(false);
-        (streams[0], streams[1]) = (bind(params, both.clone()), bind(grads, both));
+        let others = ranges[2..].iter().map(|range| (range, limits.bytes_of(range, start, len, false)));
+        let streams = [(params, both.clone()), (grads, both)].into_iter().chain(others);
+        let streams = streams.map(|(range, bytes)| BoundRange::new(range, start, bytes)).collect();
         Self { streams, aligned: false, grads: GradBinding::WithParams, ..chunk }
     }
 }
 
-/// Adds `start..end`: as one chunk if it is aligned or small, else as an aligned chunk up to `body_end` and its tail.
-fn push(
-    chunks: &mut Vec<Chunk>,
-    (start, end): (u64, u64),
-    body_end: u64,
-    ranges: (usize, &[&BufferRange]),
-    limits: &ChunkLimits,
-) {
-    let chunk = Chunk::new(start, end - start, ranges, limits);
-    let body = Chunk::new(start, body_end.saturating_sub(start), ranges, limits);
+impl BoundRange {
+    /// Binds these bytes for a chunk that begins at `start`.
+    fn new(range: &BufferRange, start: u64, bytes: Range<u64>) -> Self {
+        Self {
+            buffer: range.buffer.clone(),
+            offset: bytes.start,
+            size: bytes.end - bytes.start,
+            shift: ((range.offset_of(start) - bytes.start) / range.dtype.bytes(1)) as u32,
+        }
+    }
+}
+
+/// Adds `start..end`: as one chunk if it is aligned or small, else as an aligned chunk up to `body_end` and its tail. `bind`
+/// makes the chunk of a start and a length.
+fn push(chunks: &mut Vec<Chunk>, (start, end): (u64, u64), body_end: u64, bind: impl Fn(u64, u64) -> Chunk) {
+    let chunk = bind(start, end - start);
+    let body = bind(start, body_end.saturating_sub(start));
     if chunk.aligned || !body.aligned || body.len < MIN_SPLIT_LEN {
         chunks.push(chunk);
         return;
     }
-    let tail = Chunk::new(body.end(), chunk.len - body.len, ranges, limits);
+    let tail = bind(body.end(), chunk.len - body.len);
     chunks.extend([body, tail]);
 }
 
@@ -252,13 +263,14 @@ pub(crate) fn chunks(streams: &[&[BufferRange]], limits: &ChunkLimits, whole_par
         }
         let end = ranges.iter().map(|range| range.end()).min().unwrap_or(start);
         let mut end = end.min((start + limits.max_len()) / TILE * TILE);
+        let bind = |start, len| Chunk::writable(start, len, &ranges, limits);
         // The bindings of either part are apart.
-        let is_long = end - start >= 3 * TILE;
-        if is_long && Chunk::new(start, end - start, (0, &ranges), limits).grads == GradBinding::WithParams {
-            end = (start + TILE).next_multiple_of(TILE);
+        let cut = (start + TILE).next_multiple_of(TILE);
+        if cut < end && bind(start, end - start).grads == GradBinding::WithParams {
+            end = cut;
         }
         let body_end = if whole_parts { end / TILE * TILE } else { start + (end - start) / 4 * 4 };
-        push(&mut chunks, (start, end), body_end, (0, &ranges), limits);
+        push(&mut chunks, (start, end), body_end, bind);
         start = end;
     }
 }
@@ -304,7 +316,8 @@ impl NormChunks {
             if let Some(ranges) = ranges.collect::<Option<Vec<&BufferRange>>>() {
                 let ends = ranges.iter().map(|range| whole_tiles_end(range, len));
                 let end = ends.fold(start + limits.max_len(), u64::min);
-                push(&mut plan.chunks, (start, end), end / TILE * TILE, (first_stream, &ranges), limits);
+                let bind = |start, len| Chunk::new(start, len, (first_stream, &ranges), limits);
+                push(&mut plan.chunks, (start, end), end / TILE * TILE, bind);
                 start = end;
                 continue;
             }

@@ -96,7 +96,7 @@ impl PreparedStep {
             NormChunks::default()
         };
         for copy in &norm.copies {
-            let reason = ", because the slices are not cut at multiples of 8,192 elements";
+            let reason = ", because slices, with adaptive SAM also those of parameters, are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
         let mut streams = vec![&params[..], &grads[..]];
@@ -246,9 +246,12 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
         Pass::SegmentUpdate | Pass::MetricsTotal => {
             Ok(once(limits.grid(segments.map_or(0, |segments| segments.count() as u64))?))
         }
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Accumulate | Pass::Perturb => {
-            over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN))
-        }
+        Pass::Update
+        | Pass::UpdateSinglePass
+        | Pass::AuxiliaryUpdate(_)
+        | Pass::Accumulate
+        | Pass::Perturb
+        | Pass::RestoreParams => over_chunks(&|chunk| chunk.len.div_ceil(UPDATE_LEN)),
     }
 }
 

@@ -144,6 +144,7 @@ impl Resources {
             "block" => own.control.as_entire_binding(),
             "next" => own.next.as_entire_binding(),
             "groups" => self.groups.as_entire_binding(),
+            "params_replaced" => own.params_replaced.as_entire_binding(),
             "perturbation" => self.perturbation.as_entire_binding(),
             "tile_sums" => self.tile_sums.as_entire_binding(),
             "segments" => own.segments.as_ref()?.as_entire_binding(),

@@ -30,7 +30,7 @@ impl Optimizer {
         let (accumulated, grads) = (BufferSlices::from(&accumulated), grads.into());
         let copies = self.gather(accumulated, grads, StepKind::Accumulate)?;
         self.bind_gathered(accumulated, grads, copies.as_ref(), StepKind::Accumulate)?;
-        Self::record_copies(encoder, copies);
+        Self::record_copies(encoder, copies.as_ref());
         self.encode(encoder, head);
         Ok(())
     }

@@ -57,9 +57,9 @@ impl Optimizer {
     }
 
     /// Records the copies, if there are any.
-    pub(super) fn record_copies(encoder: &mut CommandEncoder, copies: Option<Copies>) {
+    pub(super) fn record_copies(encoder: &mut CommandEncoder, copies: Option<&Copies>) {
         if let Some([from, to]) = copies {
-            copy_ranges(encoder, &from, &to);
+            copy_ranges(encoder, from, to);
         }
     }
 }

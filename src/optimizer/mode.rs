@@ -2,8 +2,8 @@
 
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
-use super::{Optimizer, move_to_front};
-use crate::gpu::{BufferRange, CopyIf, check_usage, copy_ranges, state_ranges};
+use super::Optimizer;
+use crate::gpu::{BufferRange, check_usage, copy_ranges, join, state_ranges};
 use crate::plan::{Mode, StepKind, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
@@ -29,12 +29,13 @@ impl Optimizer {
         self.plan.check_training("eval")?;
         let params = params.into();
         let ranges = self.copyable(params, MODE_COPIES)?;
-        let copies = self.training_params_for_copies();
+        let copies = self.stored_params();
         // The update reads no input; the copy takes its place.
         let input: Vec<BufferSlice<'_>> = copies.iter().map(BufferRange::slice).collect();
         self.bind(params, (&input).into(), kind)?;
         let head = self.plan.auxiliary_head()?;
-        self.store_training_params(encoder, &ranges)?;
+        self.store_training_params(encoder, params, &ranges)?;
+        self.bind(params, (&input).into(), kind)?;
         self.encode(encoder, head);
         self.set_mode(encoder, Mode::Evaluation);
         Ok(())
@@ -64,7 +65,8 @@ impl Optimizer {
     /// # Errors
     /// [`Error::NoSam`], [`Error::EvaluationMode`], [`Error::Perturbed`] when called twice, [`Error::MissingUsage`] unless
     /// `params` has `STORAGE`, `COPY_SRC` and `COPY_DST`, and those of [`Optimizer::step`] that concern buffers; nothing was
-    /// recorded then.
+    /// recorded then. For adaptive SAM, gradients also need `COPY_SRC` if those slices or the parameters' are not cut at
+    /// multiples of 8,192 elements.
     pub fn perturb<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
@@ -87,9 +89,10 @@ impl Optimizer {
         let ranges = self.copyable(params, MODE_COPIES)?;
         let copies = if gathers { self.gather(params, grads, StepKind::Perturb)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
-        self.store_training_params(encoder, &ranges)?;
-        Self::record_copies(encoder, copies);
-        self.encode(encoder, StepPlan::perturb_head());
+        self.store_training_params(encoder, params, &ranges)?;
+        self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
+        Self::record_copies(encoder, copies.as_ref());
+        self.encode(encoder, StepPlan::empty_head());
         self.set_mode(encoder, Mode::Perturbed);
         Ok(())
     }
@@ -110,8 +113,8 @@ impl Optimizer {
     }
 
     /// Records the switch back to training parameters: `params` has the bits from before [`Optimizer::eval`] or
-    /// [`Optimizer::perturb`]. Anything written into it since is lost, but for padding. Without such a call before, or with one
-    /// whose encoder is dropped, it does nothing.
+    /// [`Optimizer::perturb`]. Anything written into it since is lost, but for padding and frozen elements. Without such a call
+    /// before, or with one whose encoder is dropped, it does nothing.
     ///
     /// # Errors
     /// As [`Optimizer::eval`], except [`Error::EvaluationMode`] and [`Error::Perturbed`].
@@ -122,34 +125,19 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_replaces_params()?;
-        let ranges = self.copyable(params.into(), MODE_COPIES)?;
-        if self.may_be_replaced() {
-            self.restore_training_params(encoder, &ranges)?;
-        }
-        Ok(())
+        let params = params.into();
+        self.copyable(params, MODE_COPIES)?;
+        if self.may_be_replaced() { self.restore_training_params(encoder, params) } else { Ok(()) }
     }
 
-    /// Binds copies of the training parameters into `params`, if steps over them need these. Returns the ranges.
-    pub(super) fn prepare_restoration(
-        &mut self,
-        params: BufferSlices<'_>,
-        is_needed: bool,
-    ) -> Result<Option<Vec<BufferRange>>, Error> {
-        if !is_needed {
-            return Ok(None);
-        }
-        let ranges = self.copyable(params, MODE_COPIES)?;
-        self.bind_restoration(&ranges)?;
-        Ok(Some(ranges))
-    }
-
-    /// Records copies of the training parameters into `ranges`, if the device has others there by then, and the mode.
+    /// Records the way back to the training parameters, if the device has others in their place by then, and the mode.
     pub(super) fn restore_training_params(
         &mut self,
         encoder: &mut CommandEncoder,
-        ranges: &[BufferRange],
+        params: BufferSlices<'_>,
     ) -> Result<(), Error> {
-        self.bind_restoration(ranges)?.record(encoder);
+        self.bind_restoration(params)?;
+        self.encode(encoder, StepPlan::empty_head());
         encoder.clear_buffer(&self.resources.persistent.params_replaced, 0, None);
         let before = self.host_state();
         self.plan.state.set_mode(Mode::Training);
@@ -157,13 +145,19 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records copies of `ranges`, which become the training parameters.
-    fn store_training_params(&mut self, encoder: &mut CommandEncoder, ranges: &[BufferRange]) -> Result<(), Error> {
+    /// Records copies of the parameters, which become the training parameters.
+    fn store_training_params(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        params: BufferSlices<'_>,
+        ranges: &[BufferRange],
+    ) -> Result<(), Error> {
         // If the encoder of an earlier restoration is dropped, the training parameters are still the stored ones.
         if self.may_be_replaced() {
-            self.bind_restoration(ranges)?.record(encoder);
+            self.bind_restoration(params)?;
+            self.encode(encoder, StepPlan::empty_head());
         }
-        copy_ranges(encoder, ranges, &self.training_params_for_copies());
+        copy_ranges(encoder, ranges, &self.stored_params());
         Ok(())
     }
 
@@ -175,29 +169,25 @@ impl Optimizer {
         self.remember_call(encoder, None, before);
     }
 
-    /// The ranges of the training parameters, created at the first call.
-    fn training_params_for_copies(&mut self) -> Vec<BufferRange> {
+    /// The ranges of the stored training parameters, created at the first call.
+    fn stored_params(&mut self) -> Vec<BufferRange> {
         if self.training_params.is_empty() {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
         self.training_params.clone()
     }
 
-    /// Copies of the training parameters into `ranges`, if the device has others there by then.
-    fn bind_restoration(&mut self, ranges: &[BufferRange]) -> Result<&CopyIf, Error> {
-        if !move_to_front(&mut self.restorations, |(known, _)| known == ranges) {
-            let kernel = self.pipelines.copy_if(&self.plan)?;
-            let lists = [[self.training_params_for_copies(), self.space.without_padding(ranges)]];
-            let copy = CopyIf::new(&self.device, kernel, &self.resources.persistent.params_replaced, &lists)?;
-            self.restorations.insert(0, (ranges.to_vec(), copy));
-            self.restorations.truncate(self.options.cached_buffer_sets);
-        }
-        Ok(&self.restorations[0].1)
+    /// Binds the way back to the training parameters.
+    pub(super) fn bind_restoration(&mut self, params: BufferSlices<'_>) -> Result<(), Error> {
+        let stored = self.stored_params();
+        let stored: Vec<BufferSlice<'_>> = stored.iter().map(BufferRange::slice).collect();
+        self.bind(params, (&stored).into(), StepKind::Restore)
     }
 
     /// The parameters, if they can be copied from and to.
     pub(super) fn copyable(&self, params: BufferSlices<'_>, reason: &'static str) -> Result<Vec<BufferRange>, Error> {
-        let ranges = params.ranges("params", Dtype::F32, &self.space)?;
+        // Neighbors need one copy.
+        let [ranges, _] = join([&params.ranges("params", Dtype::F32, &self.space)?, &[]]);
         for range in &ranges {
             let needed = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             check_usage("params", &range.buffer, needed, reason)?;

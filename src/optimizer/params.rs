@@ -19,7 +19,8 @@ use crate::gpu::{BufferRange, ByteRange};
 
 impl Optimizer {
     /// Saves `params` alone to a safetensors file for other programs: see
-    /// [`save_params`](crate::checkpoint::save_params). Waits and moves windows as [`Optimizer::save`].
+    /// [`save_params`](crate::checkpoint::save_params). Waits and moves windows as [`Optimizer::save`]. Between
+    /// [`Optimizer::eval`] or [`Optimizer::perturb`] and the way back, these are the parameters that replace those of training.
     ///
     /// # Errors
     /// [`CheckpointError::ReservedName`], and those of [`Optimizer::save`].
@@ -56,7 +57,8 @@ impl Optimizer {
     /// # Errors
     /// Those of [`load_params`](crate::checkpoint::load_params), and [`CheckpointError::Device`];
     /// [`CheckpointError::Optimizer`] with the errors of [`Optimizer::step`] that concern `params`, which also need
-    /// `COPY_DST`.
+    /// `COPY_DST`, and with [`Error::EvaluationMode`](crate::Error::EvaluationMode) and
+    /// [`Error::Perturbed`](crate::Error::Perturbed): the way back would overwrite them.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load_params<'a>(
         &self,
@@ -88,6 +90,7 @@ impl Optimizer {
         params: Option<&[BufferRange]>,
         options: &LoadOptions,
     ) -> Result<(), CheckpointError> {
+        self.host_state().plan.mode.check_training("load_params")?;
         let parts = file.params(&self.plan.layout, options)?;
         self.write_parts(&mut file, &parts, params)
     }

@@ -33,7 +33,7 @@ pub struct Snapshot {
 
 impl Optimizer {
     /// Records copies of `params` and of everything that steps change: states, counters, statistics, the position in the
-    /// schedule, `set_lr`, `set_grad_scale`, and the training parameters of [`Optimizer::eval`]. They take as many bytes as
+    /// schedule, `set_lr`, `set_grad_scale`, and the training parameters of [`Optimizer::eval`] and [`Optimizer::perturb`]. They take as many bytes as
     /// parameters and states. Submit the encoder before that of [`Optimizer::restore`], which changes nothing if the
     /// snapshot's encoder is dropped, before or after that call.
     ///

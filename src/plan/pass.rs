@@ -37,6 +37,8 @@ pub(crate) enum Pass {
     SamFactors,
     /// The perturbation of the parameters.
     Perturb,
+    /// The way back to the stored parameters.
+    RestoreParams,
 }
 
 impl Pass {
@@ -58,6 +60,7 @@ impl Pass {
             Self::SamNorm => "sam_norm",
             Self::SamFactors => "sam_factors",
             Self::Perturb => "perturb",
+            Self::RestoreParams => "restore_params",
         }
     }
 
@@ -75,7 +78,12 @@ impl Pass {
     pub(crate) const fn writes_params(self) -> bool {
         matches!(
             self,
-            Self::Update | Self::UpdateSinglePass | Self::AuxiliaryUpdate(_) | Self::Accumulate | Self::Perturb
+            Self::Update
+                | Self::UpdateSinglePass
+                | Self::AuxiliaryUpdate(_)
+                | Self::Accumulate
+                | Self::Perturb
+                | Self::RestoreParams
         )
     }
 }
@@ -104,6 +112,8 @@ pub(crate) enum StepKind {
     Accumulate,
     /// Moves the parameters along the gradient.
     Perturb,
+    /// Restores the stored parameters, which take the place of gradients.
+    Restore,
 }
 
 impl StepKind {
@@ -118,7 +128,7 @@ impl StepKind {
 
     /// Whether its kernels bind the states.
     pub(crate) fn has_states(self) -> bool {
-        !matches!(self, Self::Accumulate | Self::Perturb)
+        !matches!(self, Self::Accumulate | Self::Perturb | Self::Restore)
     }
 
     /// Whether it sums whole tiles of the gradients.

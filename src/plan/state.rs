@@ -43,6 +43,17 @@ pub(crate) enum Mode {
     Perturbed,
 }
 
+impl Mode {
+    /// Refuses calls that need training parameters.
+    pub(crate) fn check_training(self, call: &'static str) -> Result<(), Error> {
+        match self {
+            Self::Training => Ok(()),
+            Self::Evaluation => Err(Error::EvaluationMode { call }),
+            Self::Perturbed => Err(Error::Perturbed { call }),
+        }
+    }
+}
+
 /// The gradient scale, as far as the host knows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "safetensors", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]

@@ -109,7 +109,8 @@ fn perturbations_create_nothing_after_the_first() {
         // wgpu stages the scalars of each step in a buffer of its own.
         let (one, many) = (round(1), round(4));
         assert_eq!((one[1..].to_vec(), many[1..].to_vec()), (vec![0; 4], vec![0; 4]), "{sam:?}");
-        assert_eq!(many[0], 4 * one[0], "{sam:?}");
+        // While a step may yet be dropped, the next perturbation first restores what this step would have.
+        assert_eq!(many[0], 4 * one[0] + 3, "{sam:?}");
     }
 }
 

@@ -4,7 +4,8 @@ use crate::common::both::Both;
 use crate::common::numbers::{assert_close, assert_same_bits, random, ulps};
 use crate::common::{Trainer, bf16, cpu_bits, device, device_with, encoder, finish, repository, rule};
 use serde::Deserialize;
-use wgpu_optim::checkpoint::{CheckpointError, LoadOptions};
+use std::io::Cursor;
+use wgpu_optim::checkpoint::{self, CheckpointError, LoadOptions};
 use wgpu_optim::clip::GlobalNorm;
 use wgpu_optim::wgpu::{BufferSlice, CommandEncoder};
 use wgpu_optim::{
@@ -200,6 +201,27 @@ fn a_shared_buffer_changes_no_bit() {
             finish(gpu, &optimizer, recorded);
         }
         assert_same_bits(&device::download_slice(gpu, of_params), &apart.params()[1], &format!("{sam:?}"));
+    }
+}
+
+/// Parameters and gradients whose bindings would overlap, and together exceed the largest binding.
+#[test]
+fn a_shared_buffer_may_exceed_a_binding() {
+    const LEN: usize = 50_001;
+    let small = device_with(|limits| limits.max_storage_buffer_binding_size = 256 << 10);
+    let layout = Layout::flat(LEN).unwrap();
+    let (params, grads) = (random(1, LEN), random(2, LEN));
+    for sam in KINDS.map(|sam| sam()) {
+        let builder = rule("sgd").sam(sam);
+        let mut apart = Both::new(&builder, &layout, &params);
+        apart.perturb(&grads);
+        let page = device::upload(&small, &[&params[..], &grads].concat());
+        let mut optimizer = device::build(&small, builder, &layout).unwrap();
+        let [of_params, of_grads] = [0, 1].map(|half| page.slice(4 * LEN as u64 * half..4 * LEN as u64 * (half + 1)));
+        let mut recorded = encoder(&small);
+        optimizer.perturb(&mut recorded, of_params, of_grads).unwrap();
+        small.queue.submit([recorded.finish()]);
+        assert_same_bits(&device::download_slice(&small, of_params), &apart.params()[1], &format!("{sam:?}"));
     }
 }
 
@@ -478,7 +500,11 @@ fn perturbations_leave_padding() {
         }
         assert!(found[3..64].iter().all(|&padding| padding == 9.0));
     }
+    // What the program writes there stays, too.
+    both.params[5] = 5.0;
+    both.on_device.gpu.queue.write_buffer(&both.on_device.params, 20, bytemuck::bytes_of(&5.0f32));
     both.train();
+    params[5] = 5.0;
     assert_eq!(both.params(), [params.clone(), params]);
 }
 
@@ -514,6 +540,14 @@ fn a_checkpoint_between_perturbation_and_step_goes_on() {
     assert!(loaded.differences.is_empty());
     trainer.step(&random(4, layout.len()));
     assert_close("CPU to device", &trainer.params()[..layout.len()], &wide(&both.params), 1e-5);
+
+    // Parameters would be lost on the way back.
+    both.perturb(&random(5, layout.len()));
+    let mut file = Vec::new();
+    checkpoint::save_params_to(&mut file, &layout, &both.params).unwrap();
+    let params = both.on_device.params.slice(..4 * layout.len() as u64);
+    let refused = both.on_device.optimizer.load_params_from(Cursor::new(&file), params, &options).unwrap_err();
+    assert!(matches!(refused, CheckpointError::Optimizer(Error::Perturbed { call: "load_params" })), "{refused:?}");
 
     // An optimizer that does not perturb has no use for it.
     let mut other = grouped(rule("adamw")).build_cpu(&layout).unwrap();

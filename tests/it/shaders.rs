@@ -75,6 +75,7 @@ fn every_shader_validates_and_translates() {
         "metrics_reduce",
         "metrics_total",
         "perturb",
+        "restore_params",
         "sam_factors",
         "sam_norm",
         "segment_reduce",
@@ -100,8 +101,16 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
     let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
     hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(module, info, None).unwrap();
-    let of_64 =
-        ["accumulate", "auxiliary_update", "global_norm", "perturb", "sam_norm", "update", "update_single_pass"];
+    let of_64 = [
+        "accumulate",
+        "auxiliary_update",
+        "global_norm",
+        "perturb",
+        "restore_params",
+        "sam_norm",
+        "update",
+        "update_single_pass",
+    ];
     let lanes = if of_64.contains(&entry) { 64 } else { 256 };
     assert!(direct3d.contains(&format!("numthreads({lanes}, 1, 1)")), "{what} {entry}: {direct3d}");
 

@@ -47,7 +47,10 @@ const MODULES: [(&[&str], &[&str]); 20] = [
     (&["storage/bf16"], &["bf16"]),
     (&["transform/average", "transform/lookahead", "device/stub/average", "device/stub/lookahead"], &["averages"]),
     (&["kernels/accumulate"], &["accumulate"]),
-    (&["kernels/sam_", "kernels/perturb", "transform/sam", "device/stub/param_scale"], &["sam"]),
+    (
+        &["kernels/sam_", "kernels/perturb", "transform/sam", "kernels/restore_params", "device/stub/param_scale"],
+        &["sam", "dropped"],
+    ),
     (
         &["transform/clip_", "device/stub/clip_", "kernels/percentile", "device/stub/percentile"],
         &["clip", "metrics", "metrics_layouts"],

@@ -66,6 +66,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
     let kind = match pass {
         Pass::AuxiliaryUpdate(name) => StepKind::Auxiliary(name),
         Pass::Accumulate => StepKind::Accumulate,
+        Pass::RestoreParams => StepKind::Restore,
         pass if pass.is_of_sam() => StepKind::Perturb,
         _ => StepKind::Decided,
     };
@@ -79,7 +80,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             .collect(),
         Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
         // The accumulator takes the place of the parameters.
-        Pass::Accumulate | Pass::Perturb => streams.take(2).collect(),
+        Pass::Accumulate | Pass::Perturb | Pass::RestoreParams => streams.take(2).collect(),
         Pass::SamNorm => {
             let first = usize::from(!plan.settings.sam.is_some_and(|sam| sam.is_adaptive()));
             let read = |(number, stream)| (number, StreamSpec { access: Access::Read, ..stream });
@@ -106,7 +107,7 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
         text += &accessors(stream, *number, variant);
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
-    let is_of_states = !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb);
+    let is_of_states = !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams);
     if !elements.is_empty() && is_of_states {
         imports.insert("import interface::{Element, TransformStates};\n".to_owned());
         text += &words(plan, &elements);

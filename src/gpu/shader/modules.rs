@@ -64,6 +64,7 @@ files! {
     "kernels/part_sums",
     "kernels/percentile",
     "kernels/perturb",
+    "kernels/restore_params",
     "kernels/sam_factors",
     "kernels/sam_norm",
     "kernels/scaled_sum",
