@@ -80,7 +80,8 @@ impl CpuOptimizer {
     /// Those of [`Checkpoint::open`]; [`CheckpointError::Damaged`], [`CheckpointError::Mismatch`],
     /// [`CheckpointError::Tensors`], [`CheckpointError::Shape`], [`CheckpointError::Dtype`], [`CheckpointError::NoParams`],
     /// [`CheckpointError::UnknownTensor`], [`CheckpointError::Settings`], [`CheckpointError::Optimizer`]; nothing has
-    /// changed then. [`CheckpointError::ChangedWhileRead`].
+    /// changed then. [`CheckpointError::ChangedWhileRead`]. Without `params`, [`Error::EvaluationMode`](crate::Error::EvaluationMode)
+    /// and [`Error::Perturbed`](crate::Error::Perturbed) between `eval` or `perturb` and the way back.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(
         &mut self,
@@ -101,7 +102,11 @@ impl CpuOptimizer {
         params: Option<&mut [f32]>,
         options: &LoadOptions,
     ) -> Result<Loaded, CheckpointError> {
-        params.as_ref().map_or(Ok(()), |params| self.check_len("params", params.len()))?;
+        match &params {
+            Some(params) => self.check_len("params", params.len())?,
+            // The file's mode would forget the stored parameters.
+            None => self.plan.check_training("load")?,
+        }
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         let params = params.unwrap_or_default();
         if *state.mode != Mode::Training {

@@ -82,6 +82,10 @@ impl Optimizer {
     ) -> Result<Loaded, CheckpointError> {
         self.undo_dropped_calls()?;
         let params = self.loadable(params, BufferUsages::COPY_DST, LOADED)?;
+        if params.is_none() {
+            // The file's mode would forget the stored parameters.
+            self.plan.check_training("load")?;
+        }
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         if *state.mode != Mode::Training && self.training_params.is_empty() {
             let len = self.plan.layout.len() as u64;

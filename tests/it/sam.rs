@@ -549,6 +549,11 @@ fn a_checkpoint_between_perturbation_and_step_goes_on() {
     let refused = both.on_device.optimizer.load_params_from(Cursor::new(&file), params, &options).unwrap_err();
     assert!(matches!(refused, CheckpointError::Optimizer(Error::Perturbed { call: "load_params" })), "{refused:?}");
 
+    let refused = both.on_device.optimizer.load(&of_cpu, None, &options).unwrap_err();
+    assert!(matches!(refused, CheckpointError::Optimizer(Error::Perturbed { call: "load" })), "{refused:?}");
+    let refused = both.on_cpu.load(&of_cpu, None, &options).unwrap_err();
+    assert!(matches!(refused, CheckpointError::Optimizer(Error::Perturbed { call: "load" })), "{refused:?}");
+
     // An optimizer that does not perturb has no use for it.
     let mut other = grouped(rule("adamw")).build_cpu(&layout).unwrap();
     let mut params = random(9, layout.len());
