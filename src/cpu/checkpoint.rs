@@ -80,8 +80,8 @@ impl CpuOptimizer {
     /// Those of [`Checkpoint::open`]; [`CheckpointError::Damaged`], [`CheckpointError::Mismatch`],
     /// [`CheckpointError::Tensors`], [`CheckpointError::Shape`], [`CheckpointError::Dtype`], [`CheckpointError::NoParams`],
     /// [`CheckpointError::UnknownTensor`], [`CheckpointError::Settings`], [`CheckpointError::Optimizer`]; nothing has
-    /// changed then. [`CheckpointError::ChangedWhileRead`]. Without `params`, [`Error::EvaluationMode`](crate::Error::EvaluationMode)
-    /// and [`Error::Perturbed`](crate::Error::Perturbed) between `eval` or `perturb` and the way back.
+    /// changed then. [`CheckpointError::ChangedWhileRead`]. Without `params`, between `eval` or `perturb` and the way back:
+    /// [`Error::EvaluationMode`](crate::Error::EvaluationMode), [`Error::Perturbed`](crate::Error::Perturbed).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(
         &mut self,

@@ -42,8 +42,8 @@ impl Optimizer {
     }
 
     /// Sets the counts of skipped steps: all (up to 4,294,967,295), and those in a row up to the last step. Takes effect with
-    /// the next submission. The schedule's position stays, and the history begins anew, as with
-    /// [`Optimizer::set_applied_steps`]. [`Optimizer::stats`] reads all counts.
+    /// the next submission: first submit encoders with earlier steps and restorations. The schedule's position stays, and the
+    /// history begins anew, as with [`Optimizer::set_applied_steps`]. [`Optimizer::stats`] reads all counts.
     ///
     /// # Errors
     /// [`Error::Hyperparameter`] for more steps, and for more in a row than all; nothing has changed then.
