@@ -12,7 +12,8 @@ use crate::{TEST_FEATURES, cargo, repository};
 /// Programs of the kit; each is a package of its own.
 const PROGRAMS: [&str; 5] = ["card", "throughput", "replay", "mlp_mnist", "landscape"];
 /// Files that programs of the kit read: path, and extension of the files below it.
-const READ: [(&str, &str); 3] = [("src", "rs"), ("shaders", "wgsl"), ("tests/golden", "safetensors")];
+const READ: [(&str, &str); 4] =
+    [("src", "rs"), ("shaders", "wgsl"), ("tests/golden", "safetensors"), ("tests/golden", "json")];
 /// Bytes of a kit at most.
 const MOST: u64 = 60 << 20;
 
@@ -55,6 +56,8 @@ pub(crate) fn run(card: &Card) -> Result<ExitCode, String> {
         program("strip", &["-o", &path(&packed), &path(built)])?;
         needed = needed.max(glibc(&program("objdump", &["-T", &path(&packed)])?));
     }
+    // The largest by far; run.sh unpacks it.
+    program("gzip", &["-9", "--force", &path(&bin.join("it"))])?;
     let root = repository();
     for (folder, extension) in READ {
         copy_all(&root.join(folder), &dir.join("repository").join(folder), extension)?;
@@ -95,7 +98,7 @@ fn executables(messages: &str) -> Vec<PathBuf> {
 /// The output of a program of the binutils.
 fn program(name: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(name).args(arguments).output();
-    let output = output.map_err(|error| format!("cannot start {name}: {error}; install binutils"))?;
+    let output = output.map_err(|error| format!("cannot start {name}: {error}; install binutils and gzip"))?;
     if !output.status.success() {
         return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
