@@ -57,7 +57,7 @@ pub(crate) struct DeviceOptions {
     /// Maximum bytes that a checkpoint moves at a time.
     #[cfg_attr(not(feature = "safetensors"), allow(dead_code, reason = "nothing moves without checkpoints"))]
     pub(crate) checkpoint_window: u64,
-    /// Whether gradients are copied into a buffer of the optimizer first.
+    /// True if gradients are copied into a buffer of the optimizer first.
     pub(crate) gathers_gradients: bool,
 }
 
@@ -186,20 +186,16 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_step()?;
-        let is_replaced = self.may_be_replaced();
-        if is_replaced {
-            self.bind_restoration(params)?;
-        }
+        let is_replaced = self.bind_restoration_if_replaced(params)?;
         let kind = self.plan.next_kind();
         let copies = if gathers { self.gather(params, grads, kind)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), kind)?;
         let head = self.plan.next_head()?;
         Self::record_copies(encoder, copies.as_ref());
         if is_replaced {
-            self.restore_training_params(encoder, params)?;
-            self.bind_gathered(params, grads, copies.as_ref(), kind)?;
+            self.restore_training_params(encoder);
         }
-        self.encode(encoder, head);
+        self.encode(encoder, kind, head);
         Ok(())
     }
 
@@ -248,8 +244,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Records the first of the prepared steps.
-    fn encode(&mut self, encoder: &mut CommandEncoder, head: StepHead) {
+    /// Records the step of that kind that was bound last; callers bind first.
+    fn encode(&mut self, encoder: &mut CommandEncoder, kind: StepKind, head: StepHead) {
         if self.plan.cycles_momentum() {
             self.uniforms.set_spec(self.plan.rule.spec());
         }
@@ -257,11 +253,11 @@ impl Optimizer {
         let scalars = (head, self.plan.groups.lrs());
         let on = (&self.device, &self.queue);
         let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
-        let step = &self.prepared[0];
+        let Some(step) = self.prepared.iter().find(|step| step.kind == kind) else { return };
         let decide = self.decide.first().map(|(_, group)| group);
         gpu::encode(encoder, step, &self.resources, uniforms, decide);
-        if let Some(history) = self.history.as_ref().filter(|_| step.kind.is_step()) {
-            let sums = self.metric_sums().filter(|_| step.kind == StepKind::Sampled);
+        if let Some(history) = self.history.as_ref().filter(|_| kind.is_step()) {
+            let sums = self.metric_sums().filter(|_| kind == StepKind::Sampled);
             let size = self.plan.decoder().record_size();
             history.keep(encoder, size, self.plan.state.recorded, &self.resources.persistent.control, sums);
         }

@@ -238,6 +238,11 @@ impl StepPlan {
         self.settings.sam.ok_or(Error::NoSam)
     }
 
+    /// Adaptive SAM scales gradients by the parameters.
+    pub(crate) fn scales_by_params(&self) -> bool {
+        self.settings.sam.is_some_and(|sam| sam.is_adaptive())
+    }
+
     /// The scalars of kernels that read none.
     pub(crate) fn empty_head() -> StepHead {
         StepHead { lr: 0.0, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 }
@@ -246,7 +251,7 @@ impl StepPlan {
     /// The scalars of adding gradients to the accumulator.
     pub(crate) fn accumulate_head(weight: f32) -> Result<StepHead, Error> {
         check(weight.is_finite(), "accumulate", "weight", weight.into(), "finite numbers")?;
-        Ok(StepHead { lr: weight, inv_scale: 1.0, clip_limit: f32::MAX, flags: 0 })
+        Ok(StepHead { lr: weight, ..Self::empty_head() })
     }
 
     /// The streams that kernels bind: parameters, gradients, states.

@@ -2,9 +2,9 @@
 //
 // In: parameters, gradients, `perturbation`. Out: parameters. Grid: one workgroup of 64 per 1,024 elements of the chunk.
 
-import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
-import package::device::first_element::{first_element};
+import package::device::chunk_options::{chunk_quad_options};
 import package::device::multiply_twice::{multiply_twice};
+import package::device::update_quads::{update_quads};
 import group_lookup::{BlockOptions, skips_quad};
 import param_scale::{param_scale};
 import streams::{load_grad, load_param, store_param};
@@ -12,7 +12,7 @@ import streams::{load_grad, load_param, store_param};
 // x, y: the two factors that scale gradients to the length rho. z: 0.
 @group(0) @binding(3) var<uniform> perturbation: vec4<f32>;
 
-fn perturb_quad(block_options: BlockOptions, element: u32) {
+fn update_quad(block_options: BlockOptions, element: u32) {
     let is_active = chunk_quad_options(block_options, element).is_active;
     if skips_quad(is_active) {
         return;
@@ -35,10 +35,5 @@ fn perturb(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = first_element(workgroup, grid, lane);
-    let block_options = chunk_block_options(element);
-    perturb_quad(block_options, element);
-    perturb_quad(block_options, element + 32u);
-    perturb_quad(block_options, element + 64u);
-    perturb_quad(block_options, element + 96u);
+    update_quads(workgroup, grid, lane);
 }

@@ -3,15 +3,15 @@
 // In: `params_replaced`, the stored parameters in the place of gradients. Out: parameters. Inactive elements stay. Grid:
 // one workgroup of 64 per 1,024 elements of the chunk.
 
-import package::device::chunk_options::{chunk_block_options, chunk_quad_options};
-import package::device::first_element::{first_element};
+import package::device::chunk_options::{chunk_quad_options};
+import package::device::update_quads::{update_quads};
 import group_lookup::{BlockOptions, skips_quad};
 import streams::{load_grad, load_param, store_param};
 
 // 1 while others have the place of the training parameters.
 @group(0) @binding(3) var<storage, read> params_replaced: u32;
 
-fn restore_quad(block_options: BlockOptions, element: u32) {
+fn update_quad(block_options: BlockOptions, element: u32) {
     let is_active = chunk_quad_options(block_options, element).is_active;
     if skips_quad(is_active) {
         return;
@@ -30,10 +30,5 @@ fn restore_params(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = first_element(workgroup, grid, lane);
-    let block_options = chunk_block_options(element);
-    restore_quad(block_options, element);
-    restore_quad(block_options, element + 32u);
-    restore_quad(block_options, element + 64u);
-    restore_quad(block_options, element + 96u);
+    update_quads(workgroup, grid, lane);
 }

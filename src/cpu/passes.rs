@@ -3,8 +3,7 @@
 use super::{CpuOptimizer, CpuState};
 use crate::kernels::accumulate::accumulate;
 use crate::kernels::auxiliary_update::auxiliary_update;
-use crate::kernels::control::ControlBlock;
-use crate::kernels::control::{NONE, StepHead};
+use crate::kernels::control::{ControlBlock, NONE, StepHead};
 use crate::kernels::decide::decide;
 use crate::kernels::factor_partials::factor_partials;
 use crate::kernels::factor_row_mean::factor_row_mean;

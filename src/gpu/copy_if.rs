@@ -13,7 +13,6 @@ use super::resources::buffer_binding;
 use crate::Error;
 
 /// Copies that happen if a flag is 1 when they execute.
-#[derive(Debug)]
 pub(crate) struct CopyIf {
     kernel: Arc<Kernel>,
     dispatches: Vec<(BindGroup, [u32; 2])>,

@@ -30,7 +30,7 @@ pub(crate) struct Dispatch {
     pub(crate) bind_group: Option<BindGroup>,
     pub(crate) reads_uniforms: bool,
     pub(crate) grid: [u32; 2],
-    /// What binds the dispatch anew, if it binds gradients.
+    /// Binds the dispatch anew, if it binds gradients.
     binder: Option<Binder>,
 }
 
@@ -88,8 +88,7 @@ impl PreparedStep {
                 let label = Some("wgpu-optim cut tiles");
                 device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
             };
-            // Adaptive SAM scales the gradients by the parameters.
-            let is_scaled = kind == StepKind::Perturb && plan.settings.sam.is_some_and(|sam| sam.is_adaptive());
+            let is_scaled = kind == StepKind::Perturb && plan.scales_by_params();
             let streams = if is_scaled { (0, vec![&params[..], &grads]) } else { (GRAD_STREAM, vec![&grads[..]]) };
             NormChunks::new(streams, space.len, &limits, scratch)?
         } else {

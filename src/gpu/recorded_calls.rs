@@ -40,7 +40,7 @@ impl RecordedCalls {
         self.0.is_empty()
     }
 
-    /// Whether a drop may leave others in the place of the training parameters.
+    /// True if a drop may leave others in the place of the training parameters.
     pub(crate) fn may_replace_params(&self) -> bool {
         self.0.iter().any(|call| *call.before.plan.mode != Mode::Training)
     }

@@ -31,7 +31,7 @@ impl Optimizer {
         let copies = self.gather(accumulated, grads, StepKind::Accumulate)?;
         self.bind_gathered(accumulated, grads, copies.as_ref(), StepKind::Accumulate)?;
         Self::record_copies(encoder, copies.as_ref());
-        self.encode(encoder, head);
+        self.encode(encoder, StepKind::Accumulate, head);
         Ok(())
     }
 

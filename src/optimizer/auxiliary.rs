@@ -21,7 +21,7 @@ impl Optimizer {
         let kind = StepKind::Auxiliary(self.plan.auxiliary(name)?);
         self.bind(params.into(), input.into(), kind)?;
         let head = self.plan.auxiliary_head()?;
-        self.encode(encoder, head);
+        self.encode(encoder, kind, head);
         Ok(())
     }
 

@@ -32,11 +32,11 @@ impl Optimizer {
         let copies = self.stored_params();
         // The update reads no input; the copy takes its place.
         let input: Vec<BufferSlice<'_>> = copies.iter().map(BufferRange::slice).collect();
+        let is_replaced = self.bind_restoration_if_replaced(params)?;
         self.bind(params, (&input).into(), kind)?;
         let head = self.plan.auxiliary_head()?;
-        self.store_training_params(encoder, params, &ranges)?;
-        self.bind(params, (&input).into(), kind)?;
-        self.encode(encoder, head);
+        self.store_training_params(encoder, &ranges, is_replaced);
+        self.encode(encoder, kind, head);
         self.set_mode(encoder, Mode::Evaluation);
         Ok(())
     }
@@ -87,12 +87,12 @@ impl Optimizer {
         self.plan.sam()?;
         self.plan.check_training("perturb")?;
         let ranges = self.copyable(params, MODE_COPIES)?;
+        let is_replaced = self.bind_restoration_if_replaced(params)?;
         let copies = if gathers { self.gather(params, grads, StepKind::Perturb)? } else { None };
         self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
-        self.store_training_params(encoder, params, &ranges)?;
-        self.bind_gathered(params, grads, copies.as_ref(), StepKind::Perturb)?;
+        self.store_training_params(encoder, &ranges, is_replaced);
         Self::record_copies(encoder, copies.as_ref());
-        self.encode(encoder, StepPlan::empty_head());
+        self.encode(encoder, StepKind::Perturb, StepPlan::empty_head());
         self.set_mode(encoder, Mode::Perturbed);
         Ok(())
     }
@@ -127,38 +127,29 @@ impl Optimizer {
         self.plan.check_replaces_params()?;
         let params = params.into();
         self.copyable(params, MODE_COPIES)?;
-        if self.may_be_replaced() { self.restore_training_params(encoder, params) } else { Ok(()) }
+        if self.bind_restoration_if_replaced(params)? {
+            self.restore_training_params(encoder);
+        }
+        Ok(())
     }
 
-    /// Records the way back to the training parameters, if the device has others in their place by then, and the mode.
-    pub(super) fn restore_training_params(
-        &mut self,
-        encoder: &mut CommandEncoder,
-        params: BufferSlices<'_>,
-    ) -> Result<(), Error> {
-        self.bind_restoration(params)?;
-        self.encode(encoder, StepPlan::empty_head());
+    /// Records the bound way back to the training parameters, if the device has others in their place by then, and the mode.
+    pub(super) fn restore_training_params(&mut self, encoder: &mut CommandEncoder) {
+        self.encode(encoder, StepKind::Restore, StepPlan::empty_head());
         encoder.clear_buffer(&self.resources.persistent.params_replaced, 0, None);
         let before = self.host_state();
         self.plan.state.set_mode(Mode::Training);
         self.remember_call(encoder, None, before);
-        Ok(())
     }
 
-    /// Records copies of the parameters, which become the training parameters.
-    fn store_training_params(
-        &mut self,
-        encoder: &mut CommandEncoder,
-        params: BufferSlices<'_>,
-        ranges: &[BufferRange],
-    ) -> Result<(), Error> {
+    /// Records copies of the parameters, which become the training parameters; first the bound way back, if they may be
+    /// replaced.
+    fn store_training_params(&mut self, encoder: &mut CommandEncoder, ranges: &[BufferRange], is_replaced: bool) {
         // If the encoder of an earlier restoration is dropped, the training parameters are still the stored ones.
-        if self.may_be_replaced() {
-            self.bind_restoration(params)?;
-            self.encode(encoder, StepPlan::empty_head());
+        if is_replaced {
+            self.encode(encoder, StepKind::Restore, StepPlan::empty_head());
         }
         copy_ranges(encoder, ranges, &self.stored_params());
-        Ok(())
     }
 
     /// Records the mode, after the parameters were replaced.
@@ -175,6 +166,15 @@ impl Optimizer {
             self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
         }
         self.training_params.clone()
+    }
+
+    /// Binds the way back if others may have the place of the training parameters, and returns that.
+    pub(super) fn bind_restoration_if_replaced(&mut self, params: BufferSlices<'_>) -> Result<bool, Error> {
+        let is_replaced = self.may_be_replaced();
+        if is_replaced {
+            self.bind_restoration(params)?;
+        }
+        Ok(is_replaced)
     }
 
     /// Binds the way back to the training parameters.

@@ -41,7 +41,7 @@ impl Optimizer {
         self.calls.push(encoder, snapshot, before, self.recorded_state());
     }
 
-    /// Whether others may have the place of the training parameters: the encoder that restored them may yet be dropped.
+    /// True if others may have the place of the training parameters: the encoder that restored them may yet be dropped.
     pub(super) fn may_be_replaced(&self) -> bool {
         *self.plan.state.mode != Mode::Training || self.calls.may_replace_params()
     }

@@ -64,17 +64,17 @@ impl Pass {
         }
     }
 
-    /// Whether it computes a perturbation.
+    /// True for the passes of a perturbation.
     pub(crate) fn is_of_sam(self) -> bool {
         matches!(self, Self::SamNorm | Self::SamFactors | Self::Perturb)
     }
 
-    /// Whether it sums whole tiles of the gradients.
+    /// True for sums of whole tiles of the gradients.
     pub(crate) fn sums_tiles(self) -> bool {
         matches!(self, Self::GlobalNorm | Self::SamNorm)
     }
 
-    /// Whether it writes parameters, or the accumulator in their place.
+    /// True for passes that write parameters, or the accumulator in their place.
     pub(crate) const fn writes_params(self) -> bool {
         matches!(
             self,
@@ -126,12 +126,12 @@ impl StepKind {
         matches!(self, Self::SinglePass | Self::Decided | Self::Sampled)
     }
 
-    /// Whether its kernels bind the states.
+    /// True if its kernels bind the states.
     pub(crate) fn has_states(self) -> bool {
         !matches!(self, Self::Accumulate | Self::Perturb | Self::Restore)
     }
 
-    /// Whether it sums whole tiles of the gradients.
+    /// True if it sums whole tiles of the gradients.
     pub(crate) fn sums_tiles(self) -> bool {
         self.is_decided() || self == Self::Perturb
     }

@@ -37,9 +37,9 @@ pub(crate) struct PlanState {
 pub(crate) enum Mode {
     /// The training parameters themselves.
     Training,
-    /// Those for evaluation. Steps are refused.
+    /// Parameters for evaluation. Steps are refused.
     Evaluation,
-    /// Those for the second gradient of SAM. A step starts from the training parameters.
+    /// Parameters for the second gradient of SAM. A step starts from the training parameters.
     Perturbed,
 }
 

@@ -221,6 +221,12 @@ fn dropped_statistics_leave_no_buffers() {
     assert_eq!(stats.step, 1);
 }
 
+/// Objects that a step over two tensors creates.
+fn created_by_step(gpu: &Gpu, optimizer: &mut Optimizer, params: &[Buffer; 2], grads: &[Buffer; 2]) -> [isize; 5] {
+    let [params, grads] = [params, grads].map(|all| all.each_ref().map(|one| one.slice(..)));
+    created(gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
+}
+
 /// Copied gradients may lie anywhere: no step after the first makes an object.
 #[test]
 fn gathered_gradients_elsewhere_make_nothing() {
@@ -234,10 +240,7 @@ fn gathered_gradients_elsewhere_make_nothing() {
         let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout).unwrap();
         let params = tensors();
         let sets: Vec<_> = (0..12).map(|_| tensors()).collect();
-        let mut step = |grads: &[Buffer; 2]| {
-            let [params, grads] = [&params, grads].map(|all| all.each_ref().map(|one| one.slice(..)));
-            created(&gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
-        };
+        let mut step = |grads: &[Buffer; 2]| created_by_step(&gpu, &mut optimizer, &params, grads);
         step(&sets[0]);
         let known = step(&sets[0]);
         assert_eq!(known[1..], [0; 4]);
@@ -355,10 +358,7 @@ fn gradients_elsewhere_make_bind_groups_alone() {
         let mut optimizer = builder.build(&gpu.device, &gpu.queue, &layout).unwrap();
         let params = tensors();
         let sets: Vec<_> = (0..12).map(|_| tensors()).collect();
-        let mut step = |grads: &[Buffer; 2]| {
-            let [params, grads] = [&params, grads].map(|all| all.each_ref().map(|one| one.slice(..)));
-            created(&gpu, |encoder| optimizer.step(encoder, &params, &grads).unwrap())
-        };
+        let mut step = |grads: &[Buffer; 2]| created_by_step(&gpu, &mut optimizer, &params, grads);
         step(&sets[0]);
         let known = step(&sets[0]);
         for grads in &sets[1..] {

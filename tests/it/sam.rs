@@ -500,7 +500,7 @@ fn perturbations_leave_padding() {
         }
         assert!(found[3..64].iter().all(|&padding| padding == 9.0));
     }
-    // What the program writes there stays, too.
+    // Writes of the program into it stay, too.
     both.params[5] = 5.0;
     both.on_device.gpu.queue.write_buffer(&both.on_device.params, 20, bytemuck::bytes_of(&5.0f32));
     both.train();

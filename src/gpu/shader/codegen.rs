@@ -82,7 +82,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
         // The accumulator takes the place of the parameters.
         Pass::Accumulate | Pass::Perturb | Pass::RestoreParams => streams.take(2).collect(),
         Pass::SamNorm => {
-            let first = usize::from(!plan.settings.sam.is_some_and(|sam| sam.is_adaptive()));
+            let first = usize::from(!plan.scales_by_params());
             let read = |(number, stream)| (number, StreamSpec { access: Access::Read, ..stream });
             streams.take(2).skip(first).map(read).collect()
         }

@@ -7,7 +7,6 @@ use super::compose::Seam;
 use super::variant::Variant;
 use crate::plan::{Pass, StepPlan};
 use crate::storage;
-use crate::transform::Sam;
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -45,6 +44,7 @@ files! {
     "device/stub/update_scalars",
     "device/stub/update_tensor_state",
     "device/tile_total",
+    "device/update_quads",
     "device/workgroup_scaled_sum",
     "device/workgroup_sum",
     "factors",
@@ -119,7 +119,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("clip_segment", file_if(rule.clip_segment().is_some(), "transform/clip_segment", "device/stub/clip_segment")),
         ("lookahead", file_if(rule.lookahead().is_some(), "transform/lookahead", "device/stub/lookahead")),
         ("average", file_if(rule.average().is_some(), "transform/average", "device/stub/average")),
-        ("param_scale", file_if(rule.sam().is_some_and(Sam::is_adaptive), "transform/sam", "device/stub/param_scale")),
+        ("param_scale", file_if(plan.scales_by_params(), "transform/sam", "device/stub/param_scale")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
         ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
         (
