@@ -7,7 +7,7 @@ use crate::optimizer::{DeviceOptions, Optimizer};
 use crate::plan::PlanSettings;
 use crate::rule::Rule;
 use crate::storage::Dtype;
-use crate::{Average, Clip, Error, GroupOptions, Layout, Lookahead, NonFinite, Sam, Schedule, SharedPipelines};
+use crate::{Average, Clip, Error, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule, SharedPipelines};
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
 #[must_use]
@@ -153,6 +153,28 @@ impl OptimizerBuilder {
     /// ```
     pub fn accumulate_gradients(mut self) -> Self {
         self.settings.accumulates = true;
+        self
+    }
+
+    /// Lets rows of the tensors come and go: see [`Rows`]. Default: all elements are live.
+    ///
+    /// ```
+    /// use wgpu_optim::{Layout, Optimizer, Rows, Sgd};
+    /// // Room for three rows of two columns; one is live.
+    /// let layout = Layout::builder().tensor("splats", &[3, 2]).packed().build()?;
+    /// let rows = Rows::default().with_live(1).with_column_lr_scales("splats", [1.0, 0.5]);
+    /// let mut optimizer = Optimizer::builder(Sgd::default().with_lr(1.0)).rows(rows).build_cpu(&layout)?;
+    /// let mut params = [0.0; 6];
+    /// optimizer.step(&mut params, &[-1.0; 6])?;
+    /// assert_eq!(params, [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
+    /// optimizer.set_live_rows(2)?;
+    /// optimizer.set_visible_rows(Some(&[0b10]))?;
+    /// optimizer.step(&mut params, &[-1.0; 6])?;
+    /// assert_eq!(params, [1.0, 0.5, 1.0, 0.5, 0.0, 0.0]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn rows(mut self, rows: Rows) -> Self {
+        self.settings.rows = Some(rows);
         self
     }
 

@@ -8,6 +8,7 @@ mod given_states;
 mod memory;
 mod mode;
 mod passes;
+mod rows;
 mod snapshot;
 
 pub use snapshot::CpuSnapshot;

@@ -67,6 +67,59 @@ pub enum Error {
         /// The layout's groups.
         known: Vec<String>,
     },
+    /// The tensors of an optimizer with rows differ in their number of rows.
+    #[error(
+        "tensor {tensor:?} of shape {shape:?} has not the {expected} rows of the first tensor; with `.rows(...)` the first dimension of all tensors is the number of rows: build an optimizer of its own for other tensors"
+    )]
+    RowCount {
+        /// The tensor's name.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Rows of the first tensor.
+        expected: usize,
+    },
+    /// An optimizer without rows was given a number of rows, a mask or scales of columns.
+    #[error("the optimizer has no rows that come and go; call `.rows(Rows::default())` on its builder")]
+    NoRows,
+    /// The layout has no tensor of that name.
+    #[error("the layout has no tensor {tensor:?}; it has: {}", list(.known))]
+    UnknownTensor {
+        /// The name given.
+        tensor: String,
+        /// The layout's tensors.
+        known: Vec<String>,
+    },
+    /// The mask of visible rows has another length than the rows.
+    #[error("the mask of visible rows has {actual} words of 32 rows; the layout's rows need {expected}")]
+    MaskLength {
+        /// Words for one bit per row.
+        expected: usize,
+        /// Words given.
+        actual: usize,
+    },
+    /// A buffer that says which rows are active is too small.
+    #[error("{what}: the buffer has {actual} bytes; {expected} or more are needed")]
+    RowBufferTooSmall {
+        /// `live_rows` or `visible_rows`.
+        what: &'static str,
+        /// Bytes needed.
+        expected: u64,
+        /// Bytes given.
+        actual: u64,
+    },
+    /// A tensor has another number of columns than scales were given.
+    #[error(
+        "{actual} learning-rate scales were given for tensor {tensor:?}, which has {expected}: give one per column, and begin with `Rows::with_column_lr_scales`"
+    )]
+    ColumnScales {
+        /// The tensor's name.
+        tensor: String,
+        /// Its scales: its columns, or 0 if the optimizer was built without.
+        expected: usize,
+        /// Scales given.
+        actual: usize,
+    },
     /// An optimizer without a history was asked for one.
     #[error("the optimizer stores only the statistics of its last step; call `.history(1_000)` on its builder")]
     NoHistory,

@@ -11,6 +11,7 @@ mod pipelines;
 mod prepared_step;
 mod recorded_calls;
 mod resources;
+mod row_buffers;
 pub(crate) mod shader;
 mod shared_pipelines;
 mod step_uniforms;
@@ -30,6 +31,8 @@ pub(crate) use recorded_calls::{HostState, RecordedCalls};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use resources::init_buffer;
 pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges};
+pub use row_buffers::LiveRows;
+pub(crate) use row_buffers::RowBuffers;
 pub use shared_pipelines::SharedPipelines;
 pub(crate) use step_uniforms::StepUniforms;
 pub(crate) use submission::Submission;

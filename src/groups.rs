@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use crate::error::{check, is_rate};
 use crate::layout::{Member, TENSOR_ALIGNMENT};
+use crate::rows::RowTable;
 use crate::segments::Segments;
 use crate::{Error, Layout, Schedule};
 
@@ -78,8 +79,8 @@ impl GroupOptions {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GroupSpan {
     pub(crate) end: u32,
-    /// Scale of the optimizer's learning rate. If any group has a schedule: number of the learning rate in
-    /// [`GroupTable::lrs`].
+    /// Scale of the optimizer's learning rate. If any group has a schedule, or columns have scales: number of the learning
+    /// rate in [`GroupTable::lrs`].
     pub(crate) lr_selector: f32,
     pub(crate) weight_decay: f32,
     /// Number of the segment; 0 without a reduction; `None` for frozen elements and padding.
@@ -106,10 +107,13 @@ pub(crate) struct GroupTable {
     has_blocks: bool,
     /// The first active span, if all others have the same options.
     only_options: Option<GroupSpan>,
-    /// If any group has a schedule: the different pairs of schedule (`None`: the optimizer's) and scale.
+    /// If any group has a schedule, or columns have scales: the different pairs of schedule (`None`: the optimizer's) and
+    /// scale.
     scheduled: Vec<(Option<Schedule>, f32)>,
-    /// Their learning rates in the present step.
+    /// Their learning rates in the present step, then the scales of columns.
     lrs: Vec<f32>,
+    /// The rows that come and go, if there are any.
+    rows: Option<RowTable>,
 }
 
 impl GroupTable {
@@ -118,6 +122,7 @@ impl GroupTable {
         options: &[(String, GroupOptions)],
         weight_decay: f64,
         segments: Option<&Segments>,
+        rows: Option<RowTable>,
     ) -> Result<Self, Error> {
         let index: HashMap<&String, usize> = layout.groups().iter().zip(0..).collect();
         let mut of_group = vec![GroupOptions::default(); index.len()];
@@ -128,7 +133,8 @@ impl GroupTable {
             };
             of_group[number] = group.clone();
         }
-        let any_schedule = of_group.iter().any(|group| group.schedule.is_some());
+        let scales = rows.as_ref().map_or(&[][..], RowTable::scales);
+        let any_schedule = of_group.iter().any(|group| group.schedule.is_some()) || !scales.is_empty();
         let mut scheduled: Vec<(Option<Schedule>, f32)> = Vec::new();
         let mut lr_selector = |group: &GroupOptions| {
             let scale = without_sign_of_zero(group.lr_scale);
@@ -172,11 +178,11 @@ impl GroupTable {
                 }
             }
         }
-        let lrs = vec![0.0; scheduled.len()];
+        let lrs = [&vec![0.0; scheduled.len()], scales].concat();
         let mut active = spans.iter().filter(|span| span.is_active());
         let first = active.next().copied();
         let only_options = first.filter(|first| active.all(|span| GroupSpan { end: first.end, ..*span } == *first));
-        let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs };
+        let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs, rows };
         table.has_blocks = table.can_have_blocks();
         Ok(table)
     }
@@ -190,7 +196,27 @@ impl GroupTable {
         Ok(())
     }
 
-    /// The groups' learning rates in the present step; none if no group has a schedule.
+    /// The rows that come and go, if there are any.
+    pub(crate) fn rows(&self) -> Option<&RowTable> {
+        self.rows.as_ref()
+    }
+
+    /// Sets which rows are active, and the scales of columns.
+    pub(crate) fn set_rows(&mut self, set: impl FnOnce(&mut RowTable) -> Result<(), Error>) -> Result<(), Error> {
+        let rows = self.rows.as_mut().ok_or(Error::NoRows)?;
+        set(rows)?;
+        self.lrs.truncate(self.scheduled.len());
+        self.lrs.extend(rows.scales());
+        Ok(())
+    }
+
+    /// The words of the device's row table, if there are rows.
+    pub(crate) fn row_words(&self) -> Option<Vec<u32>> {
+        self.rows.as_ref().map(|rows| rows.words(self.scheduled.len()))
+    }
+
+    /// The groups' learning rates in the present step, then the scales of columns; none if no group has a schedule and no
+    /// column a scale.
     pub(crate) fn lrs(&self) -> &[f32] {
         &self.lrs
     }
@@ -202,7 +228,7 @@ impl GroupTable {
 
     /// The learning rate of a span: `lr_of` of the WGSL. The optimizer's is `lr`.
     pub(crate) fn lr(&self, span: &GroupSpan, lr: f32) -> f32 {
-        if self.lrs.is_empty() { lr * span.lr_selector } else { self.lrs[span.lr_selector as usize] }
+        if self.scheduled.is_empty() { lr * span.lr_selector } else { self.lrs[span.lr_selector as usize] }
     }
 
     /// The segments that have active elements.
@@ -219,6 +245,23 @@ impl GroupTable {
             at = span.end.min(end);
             (from < end).then_some((from, at, span))
         })
+    }
+
+    /// As [`GroupTable::covering`]. Elements of dead and invisible rows are in inactive spans of their own.
+    pub(crate) fn active_runs(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, GroupSpan)> {
+        self.covering(start, end).flat_map(move |(from, to, span)| {
+            let rows = self.rows.as_ref().filter(|_| span.is_active());
+            runs(from, to, move |from| {
+                let (to, is_active) = rows.map_or((to, true), |rows| rows.run(from, to));
+                (to, if is_active { *span } else { GroupSpan { segment: None, ..*span } })
+            })
+        })
+    }
+
+    /// The runs of elements whose columns have the same scale, with the scale.
+    pub(crate) fn column_runs(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, f32)> {
+        let rows = self.rows.as_ref().filter(|rows| !rows.scales().is_empty());
+        runs(start, end, move |from| rows.map_or((end, 1.0), |rows| rows.column_run(from, end)))
     }
 
     /// Whether the device's table has a word for every block of [`BLOCK_LEN`] elements.
@@ -306,6 +349,19 @@ impl GroupTable {
     }
 }
 
+/// Cuts `start..end`: `run` returns the end of the run from an element on, and its value.
+fn runs<T>(start: u32, end: u32, run: impl Fn(u32) -> (u32, T)) -> impl Iterator<Item = (u32, u32, T)> {
+    let mut at = start;
+    std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let from = at;
+            let (to, value) = run(from);
+            at = to;
+            (from, to, value)
+        })
+    })
+}
+
 /// In f32, and 0 for -0: equal options have equal bits.
 fn without_sign_of_zero(option: f64) -> f32 {
     option as f32 + 0.0
@@ -317,7 +373,7 @@ mod tests {
 
     fn table(layout: crate::layout::LayoutBuilder, options: &[(&str, GroupOptions)]) -> GroupTable {
         let options: Vec<_> = options.iter().map(|(name, options)| (name.to_string(), options.clone())).collect();
-        GroupTable::new(&layout.build().unwrap(), &options, 0.01, None).unwrap()
+        GroupTable::new(&layout.build().unwrap(), &options, 0.01, None, None).unwrap()
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod given_states;
 mod mode;
 #[cfg(feature = "safetensors")]
 mod params;
+mod rows;
 mod snapshot;
 mod undo;
 
@@ -17,8 +18,8 @@ use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, SharedPipelines,
-    StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
+    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, RowBuffers,
+    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
@@ -96,6 +97,7 @@ pub struct Optimizer {
     calls: RecordedCalls,
     staging: StagingPool,
     history: Option<DeviceHistory>,
+    row_buffers: RowBuffers,
     /// The plan that snapshots are saved with; they share it.
     #[cfg(feature = "safetensors")]
     saving_plan: std::sync::OnceLock<std::sync::Arc<StepPlan>>,
@@ -117,7 +119,8 @@ impl Optimizer {
         }
         let resources = Resources::new(device, &mut plan)?;
         let pipelines = Pipelines::new(pipelines, &plan)?;
-        let uniforms = StepUniforms::new(plan.rule.spec(), plan.groups.lr_quads(), plan.cycles_momentum());
+        let has_rows = plan.groups.rows().is_some();
+        let uniforms = StepUniforms::new(plan.rule.spec(), plan.groups.lr_quads(), has_rows, plan.cycles_momentum());
         let uniform = uniforms.size().max(size_of::<BiasPowers>() as u64);
         check_limit("max_uniform_buffer_binding_size", uniform, device.limits().max_uniform_buffer_binding_size)?;
         check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
@@ -143,6 +146,7 @@ impl Optimizer {
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
+            row_buffers: RowBuffers::default(),
             #[cfg(feature = "safetensors")]
             saving_plan: std::sync::OnceLock::new(),
         })
@@ -252,10 +256,14 @@ impl Optimizer {
         let layout = &self.pipelines.uniforms_layout;
         let scalars = (head, self.plan.groups.lrs());
         let on = (&self.device, &self.queue);
+        if let Some(words) = self.row_words() {
+            self.uniforms.set_rows(words);
+        }
         let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
         let Some(step) = self.prepared.iter().find(|step| step.kind == kind) else { return };
         let decide = self.decide.first().map(|(_, group)| group);
-        gpu::encode(encoder, step, &self.resources, uniforms, decide);
+        self.row_buffers.record(encoder, &uniforms, &self.plan.groups, &self.resources);
+        gpu::encode(encoder, step, &self.resources, &uniforms, decide);
         if let Some(history) = self.history.as_ref().filter(|_| kind.is_step()) {
             let sums = self.metric_sums().filter(|_| kind == StepKind::Sampled);
             let size = self.plan.decoder().record_size();

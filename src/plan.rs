@@ -21,6 +21,7 @@ use crate::kernels::control::{CLIP, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
+use crate::rows::RowTable;
 use crate::rule::{self, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
@@ -68,7 +69,8 @@ impl StepPlan {
         check_arity(&rule)?;
         let initial = four(&rule.initial_tensor_state());
         let mut segments = rule.reduction().map(|reduction| Segments::new(layout, reduction.by(), initial));
-        let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, segments.as_ref())?;
+        let rows = settings.rows.as_ref().map(|rows| RowTable::new(layout, rows)).transpose()?;
+        let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, segments.as_ref(), rows)?;
         if let Some(segments) = &mut segments {
             segments.set_active(groups.segments());
         }

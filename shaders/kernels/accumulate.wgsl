@@ -5,13 +5,14 @@
 
 import package::device::chunk_options::{chunk_quad_options};
 import package::device::update_quads::{update_quads};
+import active_rows::{skips_rows};
 import group_lookup::{BlockOptions, skips_quad};
 import step_uniforms::{uniforms};
 import streams::{load_grad, load_param, store_param};
 
 fn update_quad(block_options: BlockOptions, element: u32) {
     let is_active = chunk_quad_options(block_options, element).is_active;
-    if skips_quad(is_active) {
+    if skips_quad(is_active) || skips_rows(is_active) {
         return;
     }
     let bits = load_param(element);

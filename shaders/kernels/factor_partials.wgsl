@@ -17,6 +17,7 @@ import package::factors::{
     STRIDE,
     find_axis,
 };
+import active_rows::{is_element_active};
 import clip_value::{clip_by_value};
 import factor_table::{factors};
 import streams::{load_grad};
@@ -53,7 +54,7 @@ fn sum_partial(partial: u32) {
         if element < chunk.start || element >= chunk.start + chunk.length {
             continue;
         }
-        if active_elements == 2u || is_active(element) {
+        if (active_elements == 2u || is_active(element)) && is_element_active(element) {
             let raw = vec4<f32>(bitcast<f32>(load_grad(element - chunk.start).x));
             let grad = clip_by_value(apply_grad_factors(raw, control.grad_factors, zero_of_applied())).x;
             sum = sum + grad * grad;

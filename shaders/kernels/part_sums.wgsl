@@ -11,6 +11,8 @@ import package::device::quad_options::{QuadOptions};
 import package::kernels::control::{has_initial_states};
 import package::rule::step::{StepScalars};
 import package::tile::{TILE_LEN};
+import active_rows::{active_rows};
+import column_lr::{column_lr};
 import factored_variance::{with_variance};
 import group_lookup::{block_options_at, quad_options_at};
 import interface::{Element, unpack_scalar_state};
@@ -46,12 +48,13 @@ fn sum_part(workgroup: vec3<u32>, grid: vec3<u32>, lane: u32) {
                 continue;
             }
             let options = quad_options_at(block_options_at(index), index, part.y - index);
-            let counts = options.is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
+            let is_active = active_rows(options.is_active, index);
+            let counts = is_active & (index + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(part.x));
             // Wraps around if the chunk begins within the quad; elements before the chunk do not count.
             let element = index - chunk.start;
             let grad = apply_grad_factors(bitcast<vec4<f32>>(load_grad(element)), control.grad_factors, zero_of_applied());
             let step = StepScalars(
-                lr_of(options),
+                column_lr(lr_of(options), index),
                 options.weight_decay,
                 control.bias_correction,
                 control.step,

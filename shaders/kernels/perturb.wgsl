@@ -5,6 +5,7 @@
 import package::device::chunk_options::{chunk_quad_options};
 import package::device::multiply_twice::{multiply_twice};
 import package::device::update_quads::{update_quads};
+import active_rows::{skips_rows};
 import group_lookup::{BlockOptions, skips_quad};
 import param_scale::{param_scale};
 import streams::{load_grad, load_param, store_param};
@@ -14,7 +15,7 @@ import streams::{load_grad, load_param, store_param};
 
 fn update_quad(block_options: BlockOptions, element: u32) {
     let is_active = chunk_quad_options(block_options, element).is_active;
-    if skips_quad(is_active) {
+    if skips_quad(is_active) || skips_rows(is_active) {
         return;
     }
     let bits = load_param(element);

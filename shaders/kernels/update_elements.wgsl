@@ -6,8 +6,10 @@ import package::device::chunk_options::{chunk_block_options, chunk_quad_options}
 import package::device::multiply_twice::{apply_grad_factors};
 import package::kernels::control::{NONE, first_nonfinite};
 import package::rule::step::{StepScalars};
+import active_rows::{skips_rows};
 import applied::{apply};
 import clip_value::{clip_by_value};
+import column_lr::{column_lr};
 import factored_variance::{with_variance};
 import group_lookup::{BlockOptions, skips_quad};
 import interface::{ScalarState};
@@ -32,13 +34,13 @@ struct StepContext {
 fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) -> u32 {
     let options = chunk_quad_options(block_options, element);
     let is_active = options.is_active & vec4<bool>(context.applies);
-    if skips_quad(is_active) {
+    if skips_quad(is_active) || skips_rows(is_active) {
         return NONE;
     }
     let bits = load_grad(element);
     let grad = clip_by_value(apply_grad_factors(bitcast<vec4<f32>>(bits), context.grad_factors, context.zero));
     let step = StepScalars(
-        lr_of(options),
+        column_lr(lr_of(options), chunk.start + element),
         options.weight_decay,
         context.bias_correction,
         context.t,

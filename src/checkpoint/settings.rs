@@ -30,6 +30,7 @@ pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Ma
         ("history", json(&settings.history)),
         ("grad_dtype", json(&settings.grad_dtype)),
         ("accumulates", json(&settings.accumulates.then_some(true))),
+        ("rows", json(&settings.rows)),
         ("groups", Value::Object(groups.collect())),
         ("members", Value::Object(members)),
     ]
@@ -67,6 +68,7 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         history: field(settings, "history")?,
         grad_dtype: field(settings, "grad_dtype")?,
         accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
+        rows: field(settings, "rows")?,
         groups: groups.into_iter().collect(),
         ..PlanSettings::new(rule.into_rule())
     })

@@ -5,16 +5,16 @@ use wgpu::{BindGroup, CommandEncoder};
 use super::chunking::ScratchCopy;
 use super::prepared_step::PreparedStep;
 use super::resources::Resources;
+use super::step_uniforms::UniformEntry;
 use crate::kernels::control::ControlBlock;
 use crate::plan::StepKind;
 
-/// Records the copies and dispatches of a step. `uniforms` is bind group 1 with its dynamic offsets, `decide` bind group 0
-/// of that pass.
+/// Records the copies and dispatches of a step. `uniforms` holds bind group 1, `decide` is bind group 0 of that pass.
 pub(crate) fn encode(
     encoder: &mut CommandEncoder,
     step: &PreparedStep,
     resources: &Resources,
-    (uniforms, offsets): (&BindGroup, [u32; 2]),
+    uniforms: &UniformEntry<'_>,
     decide: Option<&BindGroup>,
 ) {
     for ScratchCopy { source, source_offset, target, target_offset, size } in &step.copies {
@@ -27,7 +27,7 @@ pub(crate) fn encode(
         pass.set_pipeline(&dispatch.pipeline);
         pass.set_bind_group(0, dispatch.bind_group.as_ref().or(decide), &[]);
         if dispatch.reads_uniforms && !has_uniforms {
-            pass.set_bind_group(1, uniforms, &offsets);
+            pass.set_bind_group(1, uniforms.bind_group, &uniforms.offsets);
             has_uniforms = true;
         }
         pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);

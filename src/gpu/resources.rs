@@ -28,19 +28,20 @@ pub(crate) struct PersistentBuffers {
     pub(crate) factors: Option<Buffer>,
     pub(crate) norms: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
+    pub(crate) row_table: Option<Buffer>,
 }
 
 impl PersistentBuffers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table } = self;
+        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table, row_table } = self;
         let states = states.iter().flatten().map(|range| &range.buffer);
-        let tables = [segments, factors, norms, metric_table].into_iter().flatten();
+        let tables = [segments, factors, norms, metric_table, row_table].into_iter().flatten();
         [control, next, params_replaced].into_iter().chain(states).chain(tables)
     }
 
     /// As many buffers, made by `copy`.
     pub(crate) fn copied(&self, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
-        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table } = self;
+        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table, row_table } = self;
         Self {
             control: copy(control),
             next: copy(next),
@@ -50,6 +51,7 @@ impl PersistentBuffers {
             factors: factors.as_ref().map(&mut copy),
             norms: norms.as_ref().map(&mut copy),
             metric_table: metric_table.as_ref().map(&mut copy),
+            row_table: row_table.as_ref().map(&mut copy),
         }
     }
 }
@@ -93,8 +95,10 @@ impl Resources {
         let segments = plan.segments.as_ref().map(Segments::words);
         let factors = plan.factors.as_ref().map(Factors::words);
         let metric_table = plan.sampler.as_ref().map(|sampler| sampler.words());
-        let tables = [Some(&tile_sums), Some(&groups), segments.as_ref(), factors.as_ref(), metric_table.as_ref()];
-        for words in tables.into_iter().flatten() {
+        let row_table = plan.groups.row_words();
+        let tables = [&segments, &factors, &metric_table, &row_table].map(Option::as_ref);
+        let tables = tables.into_iter().chain([Some(&tile_sums), Some(&groups)]);
+        for words in tables.flatten() {
             check_limit("max_storage_buffer_binding_size", words.len() as u64 * 4, max_binding)?;
             check_limit("max_buffer_size", words.len() as u64 * 4, max_buffer_size)?;
         }
@@ -114,6 +118,7 @@ impl Resources {
             factors: factors.map(|words| table("wgpu-optim factors", &words)),
             norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
             metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
+            row_table: row_table.map(|words| table("wgpu-optim rows", &words)),
         };
         Ok(Self {
             persistent,
@@ -151,6 +156,7 @@ impl Resources {
             "factors" => own.factors.as_ref()?.as_entire_binding(),
             "norms" => own.norms.as_ref()?.as_entire_binding(),
             "metric_table" => own.metric_table.as_ref()?.as_entire_binding(),
+            "row_table" => own.row_table.as_ref()?.as_entire_binding(),
             _ => return None,
         })
     }

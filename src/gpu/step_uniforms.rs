@@ -23,6 +23,17 @@ pub(crate) struct StepUniforms {
     /// Bytes of the first binding; the powers are the second.
     size: usize,
     has_powers: bool,
+    /// Offset of the row table's first words, which only optimizers with rows have.
+    rows: usize,
+}
+
+/// The uniforms of one recorded step.
+pub(crate) struct UniformEntry<'a> {
+    pub(crate) bind_group: &'a wgpu::BindGroup,
+    /// Dynamic offsets.
+    pub(crate) offsets: [u32; 2],
+    /// Buffer and offset of the row table's first words.
+    pub(crate) row_words: (&'a wgpu::Buffer, u64),
 }
 
 /// Holds an entry until its step has run or its encoder was dropped.
@@ -38,15 +49,17 @@ impl Drop for InUse {
 }
 
 impl StepUniforms {
-    /// Entries with room for `lr_quads` times four learning rates of groups, and with `has_powers` for the powers of betas.
-    pub(crate) fn new(spec: &RuleSpec, lr_quads: u32, has_powers: bool) -> Self {
+    /// Entries with room for `lr_quads` times four learning rates of groups, with `has_rows` for the first words of the row
+    /// table, and with `has_powers` for the powers of betas.
+    pub(crate) fn new(spec: &RuleSpec, lr_quads: u32, has_rows: bool, has_powers: bool) -> Self {
         // An empty `Hyper` has one unused member; uniform structs end on 16 bytes.
         let hyperparameters = 4 * spec.hyperparameters.len().max(1);
         let group_lrs = (size_of::<StepHead>() + hyperparameters).next_multiple_of(16);
-        let size = group_lrs + lr_quads as usize * 16;
+        let rows = group_lrs + lr_quads as usize * 16;
+        let size = if has_rows { rows + 16 } else { rows };
         let powers = if has_powers { size.next_multiple_of(STRIDE as usize) + size_of::<BiasPowers>() } else { size };
         let (buffers, free) = (Vec::new(), Arc::default());
-        let mut uniforms = Self { buffers, free, bytes: vec![0; powers], group_lrs, size, has_powers };
+        let mut uniforms = Self { buffers, free, bytes: vec![0; powers], group_lrs, size, has_powers, rows };
         uniforms.set_spec(spec);
         uniforms
     }
@@ -81,7 +94,12 @@ impl StepUniforms {
         (self.bytes.len() as u64).next_multiple_of(STRIDE)
     }
 
-    /// Writes an entry for a step recorded into `encoder`. Returns its bind group and dynamic offsets.
+    /// Sets the first words of the row table in later entries.
+    pub(crate) fn set_rows(&mut self, words: [u32; 2]) {
+        self.bytes[self.rows..][..8].copy_from_slice(bytemuck::bytes_of(&words));
+    }
+
+    /// Writes an entry for a step recorded into `encoder`.
     pub(crate) fn write(
         &mut self,
         (device, queue): (&wgpu::Device, &wgpu::Queue),
@@ -89,7 +107,7 @@ impl StepUniforms {
         layout: &wgpu::BindGroupLayout,
         powers: &wgpu::Buffer,
         (head, group_lrs): (StepHead, &[f32]),
-    ) -> (&wgpu::BindGroup, [u32; 2]) {
+    ) -> UniformEntry<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let entry = free.unwrap_or_else(|| self.grow(device, layout, powers));
         let in_use = InUse { entry, free: self.free.clone() };
@@ -100,7 +118,8 @@ impl StepUniforms {
         let (buffer, bind_group) = &self.buffers[(entry / ENTRIES) as usize];
         let offset = u64::from(entry % ENTRIES) * self.stride();
         queue.write_buffer(buffer, offset, &self.bytes);
-        (bind_group, [offset as u32, if self.has_powers { offset as u32 } else { 0 }])
+        let offsets = [offset as u32, if self.has_powers { offset as u32 } else { 0 }];
+        UniformEntry { bind_group, offsets, row_words: (buffer, offset + self.rows as u64) }
     }
 
     /// Creates a buffer; returns its first entry and frees the others.
@@ -108,7 +127,7 @@ impl StepUniforms {
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-optim step uniforms"),
             size: self.buffer_size(),
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
         let powers = if self.has_powers {

@@ -15,7 +15,7 @@ pub(crate) fn accumulate(
     accumulated: &mut [f32],
 ) {
     let mut scratch = Vec::new();
-    for (from, to, span) in groups.covering(start as u32, (start + accumulated.len()) as u32) {
+    for (from, to, span) in groups.active_runs(start as u32, (start + accumulated.len()) as u32) {
         if !span.is_active() {
             continue;
         }

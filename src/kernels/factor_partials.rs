@@ -93,7 +93,7 @@ fn sum_band(
 /// The squared gradients of the elements from `start` on; 0 where frozen.
 fn write_squares(inputs: &StepInputs<'_>, context: &StepContext, start: usize, squares: &mut [f32]) {
     let mut scratch = Vec::new();
-    for (from, to, span) in inputs.groups.covering(start as u32, (start + squares.len()) as u32) {
+    for (from, to, span) in inputs.groups.active_runs(start as u32, (start + squares.len()) as u32) {
         let squares = &mut squares[from as usize - start..to as usize - start];
         let grad = inputs.grad.load(from as usize..to as usize, &mut scratch);
         for (square, &grad) in squares.iter_mut().zip(grad) {

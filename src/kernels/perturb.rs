@@ -18,7 +18,7 @@ pub(crate) fn perturb(
     params: &mut [f32],
 ) {
     let mut scratch = Vec::new();
-    for (from, to, span) in groups.covering(start as u32, (start + params.len()) as u32) {
+    for (from, to, span) in groups.active_runs(start as u32, (start + params.len()) as u32) {
         if !span.is_active() {
             continue;
         }

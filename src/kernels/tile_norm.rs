@@ -26,7 +26,7 @@ const MAX_SCALED: f32 = (1u64 << 50) as f32;
 /// The sum over one tile; `start` is the flat index of its first element. Of eight lanes that share 1,024 elements, lane l
 /// adds elements 4l to 4l + 3 of each row, subtile by subtile.
 pub(crate) fn tile_norm(order: NormOrder, grad: &[f32], start: usize, groups: &GroupTable) -> ScaledSum {
-    let spans = || groups.covering(start as u32, (start + grad.len()) as u32);
+    let spans = || groups.active_runs(start as u32, (start + grad.len()) as u32);
     let inactive = || {
         spans().filter(|(_, _, span)| !span.is_active()).map(|(from, to, _)| from as usize - start..to as usize - start)
     };

@@ -45,10 +45,16 @@ impl StepContext {
         Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_factors: [1.0; 2] }
     }
 
-    /// The scalars for the elements of a span.
-    pub(crate) fn scalars(&self, groups: &GroupTable, span: &GroupSpan, segment: SegmentRow) -> StepScalars {
+    /// The scalars for the elements of a span, whose columns scale the learning rate.
+    pub(crate) fn scalars(
+        &self,
+        groups: &GroupTable,
+        span: &GroupSpan,
+        lr_scale: f32,
+        segment: SegmentRow,
+    ) -> StepScalars {
         StepScalars {
-            lr: groups.lr(span, self.lr),
+            lr: groups.lr(span, self.lr) * lr_scale,
             weight_decay: span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
@@ -92,24 +98,26 @@ pub(crate) fn update_elements(
     let is_buffered = tables.factors.is_some() || !grad.is_f32();
     let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
     let mut first_nonfinite = NONE;
-    for (from, to, span) in tables.groups.covering(start as u32, (start + param.len()) as u32) {
+    for (from, to, span) in tables.groups.active_runs(start as u32, (start + param.len()) as u32) {
         let Some(segment) = span.segment else { continue };
         let row = tables.segments.get(segment as usize).copied().unwrap_or_default();
-        let step = context.scalars(tables.groups, span, row);
-        for elements in split_at_multiples(from as usize, to as usize, max_len) {
-            let range = elements.start - start..elements.end - start;
-            let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
-            if let Some((factors, values)) = tables.factors {
-                let variance = &mut variance[..range.len()];
-                values.write_variance(factors.tensor(segment as usize), elements.start, variance);
-                states.insert(tables.own_states, variance);
-            }
-            let grad = grad.load(elements.clone(), &mut scratch);
-            let mut report = Report::default();
-            apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
-            if report.max_bits >= INFINITE && first_nonfinite == NONE {
-                let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
-                first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);
+        for (from, to, lr_scale) in tables.groups.column_runs(from, to) {
+            let step = context.scalars(tables.groups, &span, lr_scale, row);
+            for elements in split_at_multiples(from as usize, to as usize, max_len) {
+                let range = elements.start - start..elements.end - start;
+                let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
+                if let Some((factors, values)) = tables.factors {
+                    let variance = &mut variance[..range.len()];
+                    values.write_variance(factors.tensor(segment as usize), elements.start, variance);
+                    states.insert(tables.own_states, variance);
+                }
+                let grad = grad.load(elements.clone(), &mut scratch);
+                let mut report = Report::default();
+                apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
+                if report.max_bits >= INFINITE && first_nonfinite == NONE {
+                    let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
+                    first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);
+                }
             }
         }
     }

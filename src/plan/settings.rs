@@ -5,7 +5,7 @@ use crate::metrics::HistoryOptions;
 use crate::rule::Rule;
 use crate::storage::Dtype;
 use crate::transform::{Average, ClipSegment, ClipValue, Lookahead, Sam};
-use crate::{Clip, GroupOptions, NonFinite, Schedule};
+use crate::{Clip, GroupOptions, NonFinite, Rows, Schedule};
 
 /// The settings of an optimizer, as its builder collects them.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub(crate) struct PlanSettings {
     pub(crate) groups: Vec<(String, GroupOptions)>,
     pub(crate) grad_dtype: Dtype,
     pub(crate) accumulates: bool,
+    /// The rows that come and go, if there are any.
+    pub(crate) rows: Option<Rows>,
     /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
     pub(crate) momentum: Option<f64>,
 }
@@ -41,6 +43,7 @@ impl PlanSettings {
             groups: Vec::new(),
             grad_dtype: Dtype::F32,
             accumulates: false,
+            rows: None,
             momentum: None,
         }
     }

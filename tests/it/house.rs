@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "power_of_two",
     "parallel",
     "layout",
+    "rows",
     "schedule",
     "clip",
     "rule",

@@ -41,6 +41,7 @@ mod properties;
 mod range_test;
 mod recording;
 mod resume;
+mod rows;
 mod rules;
 mod sam;
 mod schedules;

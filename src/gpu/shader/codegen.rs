@@ -202,6 +202,11 @@ pub(super) fn factor_table(writes: bool) -> String {
     table("factors", STREAM_BINDING + MAX_STREAMS + 1, "u32", writes)
 }
 
+/// The table of rows, behind the table of metrics.
+pub(super) fn row_table() -> String {
+    table("row_table", STREAM_BINDING + MAX_STREAMS + 3, "u32", false)
+}
+
 fn table(name: &str, binding: usize, element: &str, writes: bool) -> String {
     let mode = if writes { "read_write" } else { "read" };
     format!("@group(0) @binding({binding}) var<storage, {mode}> {name}: array<{element}>;\n")

@@ -16,9 +16,11 @@ macro_rules! files {
 }
 
 files! {
+    "device/active_rows",
     "device/apply_rule",
     "device/chunk",
     "device/chunk_options",
+    "device/column_lr",
     "device/control_uniform",
     "device/copy_if",
     "device/factored_variance",
@@ -32,9 +34,11 @@ files! {
     "device/segment_values",
     "device/step_uniforms/by_group",
     "device/step_uniforms/scaled",
+    "device/stub/active_rows",
     "device/stub/average",
     "device/stub/clip_segment",
     "device/stub/clip_value",
+    "device/stub/column_lr",
     "device/stub/factored_variance",
     "device/stub/lookahead",
     "device/stub/metric",
@@ -75,6 +79,7 @@ files! {
     "kernels/update_elements",
     "kernels/update_single_pass",
     "power_of_two",
+    "rows",
     "rule/math",
     "rule/step",
     "segments",
@@ -105,11 +110,17 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
     let has_sums = rule.reduction().is_some();
     let reduces = matches!(pass, Pass::SegmentReduce | Pass::SegmentUpdate);
     let updates_factors = matches!(pass, Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean);
+    // The way back restores all rows: their activity may have changed since.
+    let has_rows = plan.groups.rows().is_some() && pass != Pass::RestoreParams;
+    let has_column_lrs = plan.groups.rows().is_some_and(|rows| !rows.scales().is_empty());
     let mut seams = HashMap::from([
         ("interface", Seam::Text(codegen::interface(plan))),
         ("streams", Seam::Text(codegen::streams(plan, pass, variant))),
         ("segment_table", Seam::Text(codegen::segment_table(reduces))),
         ("factor_table", Seam::Text(codegen::factor_table(updates_factors))),
+        ("row_table", Seam::Text(codegen::row_table())),
+        ("active_rows", file_if(has_rows, "device/active_rows", "device/stub/active_rows")),
+        ("column_lr", file_if(has_column_lrs, "device/column_lr", "device/stub/column_lr")),
         ("group_lookup", Seam::File(variant.group_lookup.file())),
         (
             "step_uniforms",
