@@ -2,13 +2,17 @@
 
 import row_table::{row_table};
 
-// In order: the header; five words per tensor; the mask of visible rows, bit r % 32 of word r / 32.
+// In order: the header; five words per tensor; the mask of visible rows, bit r % 32 of word r / 32; with a step count per
+// row, the counts and four bias corrections per row.
 
-// Header words: number of live rows; 1 if the mask counts; number of tensors; capacity; index of the mask's first word.
+// Header words: number of live rows; 1 if the mask counts; number of tensors; number of rows; indices of the first words
+// of mask and step counts.
 const LIVE_ROWS: u32 = 0u;
 const USES_MASK: u32 = 1u;
+const ROWS: u32 = 3u;
 const MASK: u32 = 4u;
-const ROW_HEADER: u32 = 5u;
+const STEPS: u32 = 5u;
+const ROW_HEADER: u32 = 6u;
 
 // Tensor words. The end includes the padding behind the tensor; that of the last tensor is the largest number.
 const TENSOR_END: u32 = 0u;

@@ -18,6 +18,7 @@ use crate::factors::{FactorValues, NAMES};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
 use crate::kernels::percentile::Norms;
+use crate::kernels::row_steps::RowSteps;
 use crate::kernels::update_elements::SegmentRow;
 use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{PlanSettings, StepKind, StepPlan};
@@ -65,6 +66,8 @@ struct CpuState {
     training_params: Vec<f32>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<f32>,
+    /// The step counts of rows, if each has one.
+    row_steps: Option<RowSteps>,
 }
 
 impl CpuOptimizer {
@@ -88,6 +91,7 @@ impl CpuOptimizer {
             history: plan.ring_size().map(HostHistory::new),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             training_params: Vec::new(),
+            row_steps: plan.row_step_count().map(RowSteps::new),
             accumulated: vec![0.0; if settings.accumulates { layout.len() } else { 0 }],
         };
         Ok(Self { plan, powers, state })

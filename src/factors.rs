@@ -53,6 +53,8 @@ impl Axis {
 /// The factors of a rule with [`Rule::factored`], and their table on the device: see `shaders/factors.wgsl`.
 #[derive(Debug, Clone)]
 pub(crate) struct Factors {
+    /// Whether the factors are those of [`Factored::factors_rows`](crate::rule::Factored::factors_rows).
+    factors_rows: bool,
     /// Two per tensor: rows and columns, or elements and nothing.
     axes: Vec<Axis>,
     /// End of the values of each of [`NAMES`].
@@ -74,10 +76,15 @@ impl Factors {
     /// [`Error::LayoutTooLarge`].
     pub(crate) fn new(layout: &Layout, rule: &dyn Rule) -> Result<Option<Self>, Error> {
         let Some(factored) = rule.factored() else { return Ok(None) };
-        let mut factors = Self { axes: Vec::new(), ends: [0; 3], matrices: 0, partials: 0, lines: 0 };
+        let factors_rows = factored.factors_rows();
+        let mut factors = Self { factors_rows, axes: Vec::new(), ends: [0; 3], matrices: 0, partials: 0, lines: 0 };
         for tensor in layout.tensors() {
             let (start, elements) = (tensor.range().start, tensor.range().len());
             let (shapes, states, matrices) = match *tensor.shape() {
+                [rows, ..] if factored.factors_rows() => {
+                    let columns = elements.checked_div(rows).unwrap_or(0);
+                    ([(1, columns, if columns == 0 { 0 } else { rows }), (1, 0, 0)], [0, 0], 0)
+                }
                 [.., rows, columns] if factored.factors_matrix(rows, columns) => {
                     let matrices = if elements == 0 { 0 } else { elements / (rows * columns) };
                     ([(1, columns, matrices * rows), (columns, rows, matrices * columns)], [0, 1], matrices)
@@ -145,6 +152,16 @@ impl Factors {
         self.tensors().filter(|axes| axes[0].active != Active::None)
     }
 
+    /// Rows and columns of the tensor that holds an element: the tensor of that number, if the rule sums over tensors.
+    pub(crate) fn tensor_of(&self, number: usize, element: usize) -> &[Axis] {
+        if !self.factors_rows {
+            return self.tensor(number);
+        }
+        // An empty tensor begins where the next one does.
+        let end = self.axes.partition_point(|axis| axis.start <= element);
+        &self.axes[end - 2..end]
+    }
+
     /// Rows and columns of one tensor.
     pub(crate) fn tensor(&self, tensor: usize) -> &[Axis] {
         &self.axes[2 * tensor..2 * tensor + 2]
@@ -162,6 +179,7 @@ impl Factors {
             [batch @ .., height, width] if is_matrix => {
                 vec![state(&rows, [batch, &[*height]].concat()), state(&columns, [batch, &[*width]].concat())]
             }
+            [height, ..] if rows.len > 1 => vec![state(&rows, vec![*height])],
             // A matrix without elements has no factors.
             _ => vec![state(&rows, shape.to_vec())],
         }

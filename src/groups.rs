@@ -93,6 +93,18 @@ impl GroupSpan {
     }
 }
 
+/// Contiguous active elements with equal options.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OptionRun {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) span: GroupSpan,
+    /// Scale of the learning rate of these columns.
+    pub(crate) lr_scale: f32,
+    /// The first row, if rows have step counts: all rows of the run have the same count.
+    pub(crate) row: Option<usize>,
+}
+
 /// Elements per entry of the index from elements to spans.
 const INDEX_BLOCK: u32 = 1024;
 /// Elements per block, whose word holds its span and the number of its active elements.
@@ -258,10 +270,19 @@ impl GroupTable {
         })
     }
 
-    /// The runs of elements whose columns have the same scale, with the scale.
-    pub(crate) fn column_runs(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, f32)> {
-        let rows = self.rows.as_ref().filter(|rows| !rows.scales().is_empty());
-        runs(start, end, move |from| rows.map_or((end, 1.0), |rows| rows.column_run(from, end)))
+    /// The active elements in runs with the same options, of which `steps` holds the step count of each row.
+    pub(crate) fn option_runs(&self, start: u32, end: u32, steps: Option<&[u32]>) -> impl Iterator<Item = OptionRun> {
+        self.active_runs(start, end).filter(|(.., span)| span.is_active()).flat_map(move |(from, to, span)| {
+            let rows = self.rows.as_ref();
+            runs(from, to, move |from| {
+                let Some(rows) = rows else { return (to, (1.0, None)) };
+                let (to, lr_scale) = rows.column_run(from, to);
+                let Some(steps) = steps else { return (to, (lr_scale, None)) };
+                let (to, row) = rows.step_run(from, to, steps);
+                (to, (lr_scale, Some(row)))
+            })
+            .map(move |(start, end, (lr_scale, row))| OptionRun { start, end, span, lr_scale, row })
+        })
     }
 
     /// Whether the device's table has a word for every block of [`BLOCK_LEN`] elements.

@@ -26,7 +26,7 @@ use crate::rule::{self, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
-use crate::{Clip, Error, Layout, NonFinite, Schedule};
+use crate::{Clip, Error, Layout, NonFinite, Rows, Schedule};
 
 /// The validated settings and the host's state of an optimizer, for both engines.
 #[derive(Debug, Clone)]
@@ -78,6 +78,8 @@ impl StepPlan {
         if let Some(factors) = &mut factors {
             factors.set_active(layout, &groups);
         }
+        check_row_factors(settings)?;
+        check_row_steps(settings, &rule)?;
         let has_metric = rule.metric().is_some();
         let sample = |options| MetricsSampler::new(layout, &groups, options, has_metric).map(Arc::new);
         let sampler = settings.history.as_ref().and_then(sample);
@@ -158,12 +160,18 @@ impl StepPlan {
         if self.decides() { StepKind::Decided } else { StepKind::SinglePass }
     }
 
+    /// The number of rows, if each has a step count.
+    pub(crate) fn row_step_count(&self) -> Option<usize> {
+        self.groups.rows().filter(|rows| rows.has_steps()).map(|rows| rows.rows() as usize)
+    }
+
     /// Whether steps without metrics need a decision.
     fn decides(&self) -> bool {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
         let corrects_anew = self.cycles_momentum() && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
-        self.layout.is_empty() || self.computes_norm() || checks || corrects_anew
+        let has_tables = self.factors.is_some() || self.row_step_count().is_some();
+        self.layout.is_empty() || self.computes_norm() || checks || corrects_anew || has_tables
     }
 
     /// All kinds of step that may be recorded. Setting a gradient scale turns single-pass steps into decided steps.
@@ -202,6 +210,7 @@ impl StepPlan {
         let passes = [
             (Pass::GlobalNorm, decided),
             (Pass::Decide, decided),
+            (Pass::RowSteps, decided && self.row_step_count().is_some()),
             (Pass::FactorPartials, decided && has_factors),
             (Pass::FactorUpdate, decided && has_factors),
             (Pass::FactorRowMean, decided && has_factors),
@@ -359,6 +368,37 @@ impl StepPlan {
             flags: policy | clip | exact | given,
         })
     }
+}
+
+/// Refuses factors of rows without rows.
+fn check_row_factors(settings: &PlanSettings) -> Result<(), Error> {
+    if settings.rows.is_some() || settings.rule.factored().is_none_or(|factored| !factored.factors_rows()) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("rule {:?} with one second moment per row", settings.rule.spec().name),
+        with: "an optimizer without rows".to_owned(),
+        remedy: "call `.rows(Rows::default())` on the builder, or set `row_second_moment` to false",
+    })
+}
+
+/// Refuses a step count per row where sums over elements of many rows need one.
+fn check_row_steps(settings: &PlanSettings, rule: &TransformedRule) -> Result<(), Error> {
+    let samples = settings.history.as_ref().is_some_and(|history| history.norms_every.is_some());
+    let with = [
+        (rule.reduction().is_some(), "sums over tensors, of the rule or its clipping"),
+        (rule.has_scalar_state(), "a rule with scalar states, which all rows share"),
+        (samples, "metrics in the history"),
+    ];
+    let Some((_, with)) = with.into_iter().find(|(is_used, _)| *is_used) else { return Ok(()) };
+    if !settings.rows.as_ref().is_some_and(Rows::has_steps) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: "a step count per row".to_owned(),
+        with: with.to_owned(),
+        remedy: "leave `with_row_steps` out, or choose a rule, a clip and a history without them",
+    })
 }
 
 fn check_grad_scale(scale: f32) -> Result<(), Error> {

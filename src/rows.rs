@@ -18,14 +18,15 @@ const NONE: u32 = u32::MAX;
 /// - *Live* rows come first. Dead rows behind them are neither read nor written, whatever they hold.
 /// - *Visible* rows are those whose bit of a mask is set. The others keep every byte of a step, as parameters without a
 ///   gradient: they count neither for the norm nor for the finite check.
-/// - Bias corrections follow the optimizer's step, as in `torch.optim.SparseAdam`.
-///   gsplat's `SelectiveAdam` has none.
+/// - Bias corrections follow the optimizer's step, as in `torch.optim.SparseAdam`, or each row's own, on request. gsplat's
+///   `SelectiveAdam` has none.
 /// - A learning rate per column: the group's, times a scale that the program may set anew at every step.
 #[must_use]
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Rows {
     live: Option<u32>,
+    has_steps: bool,
     column_lr_scales: Vec<(String, Vec<f32>)>,
 }
 
@@ -34,6 +35,17 @@ impl Rows {
     pub fn with_live(mut self, rows: u32) -> Self {
         self.live = Some(rows);
         self
+    }
+
+    /// Counts the applied steps of each row in which it was live and visible: bias corrections and the rule's `t` follow this
+    /// count. Takes 20 bytes per row, and a dispatch per step. Default: the optimizer's step counter, for all rows.
+    pub fn with_row_steps(mut self) -> Self {
+        self.has_steps = true;
+        self
+    }
+
+    pub(crate) fn has_steps(&self) -> bool {
+        self.has_steps
     }
 
     /// Scales the learning rate of each column of a tensor, which has at most 256. With a learning rate of 1 the scales are
@@ -70,7 +82,8 @@ pub(crate) struct RowPlace {
 /// `shaders/rows.wgsl`.
 #[derive(Debug, Clone)]
 pub(crate) struct RowTable {
-    capacity: u32,
+    rows: u32,
+    has_steps: bool,
     names: Vec<String>,
     tensors: Vec<RowTensor>,
     scales: Vec<f32>,
@@ -80,7 +93,7 @@ pub(crate) struct RowTable {
 }
 
 /// Words before those of the tensors.
-const HEADER: usize = 5;
+const HEADER: usize = 6;
 
 impl RowTable {
     /// # Errors
@@ -89,7 +102,8 @@ impl RowTable {
         let capacity = |tensor: &crate::TensorInfo| tensor.shape().first().copied();
         let expected = layout.tensors().first().and_then(capacity);
         let mut table = Self {
-            capacity: expected.unwrap_or(0) as u32,
+            rows: expected.unwrap_or(0) as u32,
+            has_steps: options.has_steps,
             names: Vec::new(),
             tensors: Vec::new(),
             scales: Vec::new(),
@@ -119,7 +133,7 @@ impl RowTable {
             }
             table.set_scales(name, scales)?;
         }
-        table.set_live(options.live.unwrap_or(table.capacity))?;
+        table.set_live(options.live.unwrap_or(table.rows))?;
         Ok(table)
     }
 
@@ -131,7 +145,7 @@ impl RowTable {
     /// # Errors
     /// [`Error::Hyperparameter`] above the capacity.
     pub(crate) fn set_live(&mut self, rows: u32) -> Result<(), Error> {
-        check(rows <= self.capacity, "rows", "live", rows.into(), "at most the rows of the layout's tensors")?;
+        check(rows <= self.rows, "rows", "live", rows.into(), "at most the rows of the layout's tensors")?;
         self.live = rows;
         Ok(())
     }
@@ -163,6 +177,15 @@ impl RowTable {
         Ok(())
     }
 
+    pub(crate) fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// Whether each row has a step count.
+    pub(crate) fn has_steps(&self) -> bool {
+        self.has_steps
+    }
+
     pub(crate) fn live(&self) -> u32 {
         self.live
     }
@@ -173,7 +196,7 @@ impl RowTable {
 
     /// Words of a mask.
     pub(crate) fn mask_words(&self) -> usize {
-        self.capacity.div_ceil(32) as usize
+        self.rows.div_ceil(32) as usize
     }
 
     /// The place of an element, which is no padding.
@@ -185,7 +208,8 @@ impl RowTable {
         RowPlace { tensor, row: first_row + offset / columns, column: offset % columns }
     }
 
-    fn is_active(&self, row: u32) -> bool {
+    /// Whether a row is live and visible.
+    pub(crate) fn is_active(&self, row: u32) -> bool {
         let is_set = |mask: &Vec<u32>| mask.get(row as usize / 32).is_some_and(|word| (word >> (row % 32)) & 1 == 1);
         row < self.live && self.visible.as_ref().is_none_or(is_set)
     }
@@ -225,25 +249,57 @@ impl RowTable {
         (at, scale)
     }
 
+    /// End of the elements from `from` on, at most `to`, whose rows have the same count in `steps`; and the first row.
+    #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "the elements are those of a tensor")]
+    pub(crate) fn step_run(&self, from: u32, to: u32, steps: &[u32]) -> (u32, usize) {
+        let RowPlace { tensor, row, column } = self.place(from);
+        let RowTensor { end, columns, .. } = self.tensors[tensor];
+        let (first, to) = (row as usize, to.min(end));
+        let (mut row, mut at) = (first + 1, from + (columns - column).min(to - from));
+        while at < to && steps[row] == steps[first] {
+            at += columns.min(to - at);
+            row += 1;
+        }
+        (at, first)
+    }
+
     /// The words of the device's table. Scales follow `group_lrs` learning rates.
     #[allow(clippy::arithmetic_side_effects, reason = "a table has fewer words than the layout elements")]
     pub(crate) fn words(&self, group_lrs: usize) -> Vec<u32> {
-        let mask = HEADER + 5 * self.tensors.len();
-        let mut words = vec![self.live, 0, self.tensors.len() as u32, self.capacity, mask as u32];
+        let (mask, steps) = (self.first_mask_word(), self.first_step_word());
+        let mut words = vec![self.live, 0, self.tensors.len() as u32, self.rows, mask as u32, steps as u32];
         for RowTensor { end, start, columns, first_row, first_scale } in &self.tensors {
             let first_scale = if *first_scale == NONE { NONE } else { first_scale + group_lrs as u32 };
             words.extend([*end, *start, *columns, *first_row, first_scale]);
         }
-        words.resize(mask + self.mask_words(), 0);
+        words.resize(steps + if self.has_steps { 5 * self.rows as usize } else { 0 }, 0);
         words
     }
 
-    /// Bytes of the mask in the device's table.
-    #[allow(clippy::arithmetic_side_effects, reason = "as for the words")]
-    pub(crate) fn mask_bytes(&self) -> std::ops::Range<u64> {
-        let first = HEADER + 5 * self.tensors.len();
-        4 * first as u64..4 * (first + self.mask_words()) as u64
+    fn first_mask_word(&self) -> usize {
+        self.tensors.len().saturating_mul(5).saturating_add(HEADER)
     }
+
+    fn first_step_word(&self) -> usize {
+        self.first_mask_word().saturating_add(self.mask_words())
+    }
+
+    /// Bytes of the mask in the device's table.
+    pub(crate) fn mask_bytes(&self) -> std::ops::Range<u64> {
+        bytes(self.first_mask_word(), self.mask_words())
+    }
+
+    /// Bytes of the step counts in the device's table, and of the bias corrections behind them; none without.
+    pub(crate) fn step_bytes(&self) -> Option<[std::ops::Range<u64>; 2]> {
+        let (first, rows) = (self.first_step_word(), self.rows as usize);
+        self.has_steps.then(|| [bytes(first, rows), bytes(first.saturating_add(rows), rows.saturating_mul(4))])
+    }
+}
+
+/// Bytes of words.
+fn bytes(first: usize, words: usize) -> std::ops::Range<u64> {
+    let byte = |word: usize| (word as u64).saturating_mul(4);
+    byte(first)..byte(first.saturating_add(words))
 }
 
 fn check_columns(tensor: &str, columns: usize) -> Result<(), Error> {

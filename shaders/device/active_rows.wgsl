@@ -21,6 +21,12 @@ fn is_element_active(index: u32) -> bool {
     return is_row_active(row_place(index).row);
 }
 
+// Whether the row of two elements is active; true for two rows.
+fn is_any_row_active(first: u32, last: u32) -> bool {
+    let row = row_place(first).row;
+    return row_place(last).row != row || is_row_active(row);
+}
+
 // Quads of dead and invisible rows are not read.
 fn skips_rows(is_active: vec4<bool>) -> bool {
     return !any(is_active);

@@ -12,11 +12,13 @@ import package::factors::{
     LINES,
     PARTIALS,
     PARTIALS_OF_LINE,
+    START,
     STRIDE,
     VALUES,
     factor,
     find_axis,
 };
+import active_rows::{is_any_row_active};
 import factor_table::{factors};
 import interface::{unpack_scalar_state};
 import rule::{update_factor};
@@ -24,6 +26,15 @@ import step_uniforms::{uniforms};
 
 // Number of consecutive partials that are summed before their sum is added to the total: limits rounding error.
 const RUN_LEN: u32 = 64u;
+
+// Whether a line is part of an active row, or of several rows.
+fn is_line_active(axis: u32, line: u32) -> bool {
+    let stride = factors[axis + STRIDE];
+    let len = factors[axis + LEN];
+    // equivalent(+ START): START is word 0
+    let first = factors[axis + START] + line / stride * (stride * len) + line % stride;
+    return is_any_row_active(first, first + (len - 1u) * stride);
+}
 
 fn update_line(number: u32) {
     let axis = find_axis(number, FIRST_LINE);
@@ -44,6 +55,9 @@ fn update_line(number: u32) {
         }
     }
     total = total + run;
+    if !is_line_active(axis, line) {
+        return;
+    }
     let mean_sq = total / f32(factors[axis + LEN]);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let updated = update_factor(factor(axis, line), mean_sq, uniforms.hyper, scalar_state, control.step);

@@ -7,12 +7,12 @@ import package::device::multiply_twice::{apply_grad_factors};
 import package::kernels::control::{NONE, first_nonfinite};
 import package::rule::step::{StepScalars};
 import active_rows::{skips_rows};
-import applied::{apply};
 import clip_value::{clip_by_value};
 import column_lr::{column_lr};
 import factored_variance::{with_variance};
 import group_lookup::{BlockOptions, skips_quad};
 import interface::{ScalarState};
+import row_scalars::{apply_by_row};
 import segment_values::{segment_sums_of, tensor_state_of};
 import step_uniforms::{lr_of, uniforms};
 import streams::{element_of, load_grad, read_words, transform_states_of, write_words};
@@ -51,7 +51,7 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     );
     let words = read_words(element);
     let old = with_variance(element_of(words), chunk.start + element, options.segment);
-    let updated = apply(old, transform_states_of(words), grad, uniforms.hyper, step);
+    let updated = apply_by_row(old, transform_states_of(words), grad, uniforms.hyper, step, chunk.start + element);
     // Branches after the loads, so that CPU drivers need not mask the loads.
     if any(is_active) {
         write_words(element, words, updated.element, updated.states, is_active);

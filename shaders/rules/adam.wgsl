@@ -4,6 +4,7 @@
 //   exp_avg = beta1 * exp_avg + (1 - beta1) * grad
 //   exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * grad^2
 //   param -= lr / (1 - beta1^t) * exp_avg / (sqrt(exp_avg_sq) / sqrt(1 - beta2^t) + eps)
+// `second_moment` is that of adam/second_moment.wgsl, or of adam/row_second_moment.wgsl, which the rule adds.
 // Variants:
 //   amsgrad (Reddi et al. 2018, arXiv 1904.09237): uses the maximum of exp_avg_sq so far
 //   corrected_max (optax): with amsgrad, uses the maximum of exp_avg_sq / (1 - beta2^t) so far
@@ -35,7 +36,7 @@ fn rule(old: Element, grad: vec4<f32>, hyper: Hyper, step: StepScalars) -> Eleme
         decayed = grad + step.weight_decay * old.param;
     }
     updated.exp_avg = hyper.beta1 * old.exp_avg + hyper.one_minus_beta1 * decayed;
-    updated.exp_avg_sq = hyper.beta2 * old.exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+    updated.exp_avg_sq = second_moment(old, decayed, hyper);
     var moment = updated.exp_avg_sq;
     if amsgrad {
         if corrected_max {

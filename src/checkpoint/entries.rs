@@ -40,6 +40,10 @@ pub(crate) enum Place {
     MetricSums,
     /// The records of the last steps, oldest first.
     History,
+    /// The count of applied steps of each row.
+    RowSteps,
+    /// Four bias corrections per row.
+    RowBiasCorrections,
 }
 
 impl Place {
@@ -59,7 +63,7 @@ impl Place {
 
     /// Whether the file holds integers.
     fn is_integer(self) -> bool {
-        matches!(self, Self::MetricSums | Self::History)
+        matches!(self, Self::MetricSums | Self::History | Self::RowSteps)
     }
 }
 
@@ -137,6 +141,10 @@ pub(crate) fn bulk_entries(
                 Entry::new(name, &[range.len() / 4, 4], place, range)
             }));
         }
+    }
+    if let Some(rows) = plan.row_step_count() {
+        entries.push(Entry::small("row_steps", &[rows], Place::RowSteps));
+        entries.push(Entry::small("row_bias_corrections", &[rows, 4], Place::RowBiasCorrections));
     }
     entries
 }

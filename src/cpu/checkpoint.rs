@@ -68,6 +68,13 @@ impl CpuOptimizer {
                 };
                 return writer.write(bytemuck::cast_slice(&rows.iter().map(of_row).collect::<Vec<_>>()));
             }
+            (Place::RowSteps, _) => {
+                return writer
+                    .write(bytemuck::cast_slice(state.row_steps.as_ref().map_or(&[], |counts| &counts.steps[range])));
+            }
+            (Place::RowBiasCorrections, _) => {
+                state.row_steps.as_ref().map_or(&[][..], |counts| &counts.bias_corrections.as_flattened()[range])
+            }
             (small_place, _) => return writer.write(small.bytes(small_place)),
         };
         writer.write(bytemuck::cast_slice(values))
@@ -149,6 +156,15 @@ impl CpuOptimizer {
                 }
                 return;
             }
+            (Place::RowSteps, _) => {
+                let Some(counts) = &mut state.row_steps else { return };
+                counts.steps[start..end].copy_from_slice(&bytemuck::pod_collect_to_vec::<u8, u32>(bytes));
+                return;
+            }
+            (Place::RowBiasCorrections, _) => match &mut state.row_steps {
+                Some(counts) => &mut counts.bias_corrections.as_flattened_mut()[start..end],
+                None => return,
+            },
             _ => return,
         };
         bytemuck::cast_slice_mut(target).copy_from_slice(bytes);

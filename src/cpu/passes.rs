@@ -14,6 +14,7 @@ use crate::kernels::metrics_total::metrics_total;
 use crate::kernels::part_sums::StepInputs;
 use crate::kernels::perturb::perturb;
 use crate::kernels::restore_params::restore_params;
+use crate::kernels::row_steps::row_steps;
 use crate::kernels::sam_factors::sam_factors;
 use crate::kernels::sam_norm::sam_norm;
 use crate::kernels::scaled_sum::ScaledSum;
@@ -88,6 +89,11 @@ impl CpuOptimizer {
                 decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, head, powers, rule);
                 progress.context = StepContext::new(&state.control, head, state.control.grad_factors, 1);
             }
+            Pass::RowSteps => {
+                if let (Some(rows), Some(counts)) = (plan.groups.rows(), &mut state.row_steps) {
+                    row_steps(rows, powers, counts);
+                }
+            }
             Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
                 let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
                 match pass {
@@ -95,7 +101,7 @@ impl CpuOptimizer {
                         let inputs = inputs(plan, state, params, grads);
                         factor_partials(&mut values, factors, &context, &inputs);
                     }
-                    Pass::FactorUpdate => factor_update(&mut values, rule, factors, &context),
+                    Pass::FactorUpdate => factor_update(&mut values, rule, factors, &plan.groups, &context),
                     _ => factor_row_mean(&mut values, rule, factors),
                 }
                 state.factors = Some(values);
@@ -200,7 +206,8 @@ fn map_shards<T: Send>(
 ) -> Vec<T> {
     let factors = plan.factors.as_ref().zip(state.factors.as_ref());
     let own_states = plan.rule.own_states();
-    let tables = ElementTables { groups: &plan.groups, own_states, segments: &state.segments, factors };
+    let row_steps = state.row_steps.as_ref();
+    let tables = ElementTables { groups: &plan.groups, own_states, segments: &state.segments, factors, row_steps };
     let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();

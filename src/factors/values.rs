@@ -19,8 +19,9 @@ impl FactorValues {
         let (rows, columns) = (&axes[0], &axes[1]);
         let offset = start - rows.start;
         if columns.lines == 0 {
-            let first = rows.first_value + offset;
-            variance.copy_from_slice(&self.values[first..first + variance.len()]);
+            for (variance, offset) in variance.iter_mut().zip(offset..) {
+                *variance = self.values[rows.first_value + offset / rows.len];
+            }
             return;
         }
         let (mut row, mut column) = (offset / rows.len, offset % rows.len);

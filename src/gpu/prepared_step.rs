@@ -232,6 +232,10 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
     match pass {
         Pass::GlobalNorm | Pass::SamNorm => over_chunks(&|chunk| chunk.len.div_ceil(TILE_LEN as u64)),
         Pass::Decide | Pass::SamFactors => Ok(once([1, 1])),
+        Pass::RowSteps => {
+            let rows = plan.groups.rows().map_or(0, |rows| u64::from(rows.rows()));
+            Ok(once(limits.capped_grid(rows.div_ceil(lanes))))
+        }
         Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);

@@ -42,7 +42,11 @@ pub(crate) fn factor_partials(
     for axes in factors.active_tensors() {
         let (rows, columns) = (&axes[0], &axes[1]);
         if columns.lines == 0 {
-            write_squares(inputs, context, rows.start, &mut values.sums[rows.first_value..][..rows.lines]);
+            let mut squares = vec![0.0; rows.len];
+            for (row, sum) in values.sums[rows.first_value..][..rows.lines].iter_mut().enumerate() {
+                write_squares(inputs, context, rows.start + row * rows.len, &mut squares);
+                *sum = sum_line(&squares);
+            }
             continue;
         }
         let matrices = rows.lines / columns.len;
@@ -81,13 +85,18 @@ fn sum_band(
         for (column, square) in columns.iter_mut().zip(&squares) {
             *column += square;
         }
-        let mut total = LineSum::default();
-        for partial in squares.chunks(PARTIAL_LEN) {
-            total.add(partial.iter().fold(0.0, |sum, square| sum + square));
-        }
-        total.sum()
+        sum_line(&squares)
     });
     (sums.collect(), columns)
+}
+
+/// The sum over a line, partial by partial.
+fn sum_line(squares: &[f32]) -> f32 {
+    let mut total = LineSum::default();
+    for partial in squares.chunks(PARTIAL_LEN) {
+        total.add(partial.iter().fold(0.0, |sum, square| sum + square));
+    }
+    total.sum()
 }
 
 /// The squared gradients of the elements from `start` on; 0 where frozen.

@@ -26,20 +26,17 @@ pub(crate) fn sum_part(
     mut add: impl FnMut(SpanView<'_>),
 ) {
     let (mut variance, mut scratch) = (Vec::new(), Vec::new());
-    for (from, to, span) in inputs.groups.active_runs(part.start, part.end) {
-        let Some(segment) = span.segment else { continue };
-        let row = inputs.segments.get(segment as usize).copied().unwrap_or_default();
-        for (from, to, lr_scale) in inputs.groups.column_runs(from, to) {
-            let (start, range) = (from as usize, from as usize..to as usize);
-            let mut states: Vec<&[f32]> = inputs.states.iter().map(|state| &state[range.clone()]).collect();
-            if let Some((factors, values)) = inputs.factors {
-                variance.resize(range.len(), 0.0);
-                values.write_variance(factors.tensor(segment as usize), start, &mut variance);
-                states.push(&variance);
-            }
-            let (param, grads) = (&inputs.param[range.clone()], context.grads(inputs.grad.load(range, &mut scratch)));
-            let step = context.scalars(inputs.groups, &span, lr_scale, row);
-            add(SpanView { start, param, grads, states: &states, step });
+    for run in inputs.groups.option_runs(part.start, part.end, None) {
+        let segment = run.span.segment.unwrap_or_default() as usize;
+        let row = inputs.segments.get(segment).copied().unwrap_or_default();
+        let (start, range) = (run.start as usize, run.start as usize..run.end as usize);
+        let mut states: Vec<&[f32]> = inputs.states.iter().map(|state| &state[range.clone()]).collect();
+        if let Some((factors, values)) = inputs.factors {
+            variance.resize(range.len(), 0.0);
+            values.write_variance(factors.tensor_of(segment, run.start as usize), start, &mut variance);
+            states.push(&variance);
         }
+        let (param, grads) = (&inputs.param[range.clone()], context.grads(inputs.grad.load(range, &mut scratch)));
+        add(SpanView { start, param, grads, states: &states, step: context.scalars(inputs.groups, &run, row) });
     }
 }

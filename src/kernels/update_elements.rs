@@ -1,9 +1,10 @@
 //! Unscales and clips gradients, applies the rule to each span, and checks for non-finite gradients.
 
 use super::control::{ControlBlock, GIVEN_STATES, NONE, StepHead};
+use super::row_steps::RowSteps;
 use crate::Error;
 use crate::factors::{FactorValues, Factors};
-use crate::groups::{GroupSpan, GroupTable};
+use crate::groups::{GroupTable, OptionRun};
 use crate::rule::{Elements, Grads, Report, StepScalars};
 use crate::storage::{ABSOLUTE, HostSlice, INFINITE};
 use crate::tile::split_at_multiples;
@@ -30,6 +31,8 @@ pub(crate) struct StepContext {
     pub(crate) bias_correction: [f32; 4],
     pub(crate) t: u32,
     pub(crate) is_first: bool,
+    /// Number of the step if none was applied before; `None` if the program gave the states.
+    pub(crate) first: Option<u32>,
     pub(crate) scalar_state: [f32; 4],
 }
 
@@ -37,25 +40,26 @@ impl StepContext {
     /// The step that the control block counts. `first` is its number if no step was applied before.
     pub(crate) fn new(control: &ControlBlock, head: &StepHead, grad_factors: [f32; 2], first: u32) -> Self {
         let ControlBlock { clip_value, bias_correction, step, scalar_state, .. } = *control;
-        let is_first = step == first && head.flags & GIVEN_STATES == 0;
-        Self { lr: head.lr, grad_factors, clip_value, bias_correction, t: step, is_first, scalar_state }
+        let first = (head.flags & GIVEN_STATES == 0).then_some(first);
+        let is_first = first == Some(step);
+        Self { lr: head.lr, grad_factors, clip_value, bias_correction, t: step, is_first, first, scalar_state }
     }
 
     pub(crate) fn grads<'a>(&self, grad: &'a [f32]) -> Grads<'a> {
         Grads { grad, factors: self.grad_factors, clip_value: self.clip_value, clip_factors: [1.0; 2] }
     }
 
-    /// The scalars for the elements of a span, whose columns scale the learning rate.
-    pub(crate) fn scalars(
-        &self,
-        groups: &GroupTable,
-        span: &GroupSpan,
-        lr_scale: f32,
-        segment: SegmentRow,
-    ) -> StepScalars {
+    /// The same step for a row with its own count.
+    fn of_row(&self, row_steps: &RowSteps, row: usize) -> Self {
+        let (t, bias_correction) = (row_steps.steps[row], row_steps.bias_corrections[row]);
+        Self { bias_correction, t, is_first: self.first == Some(t), ..*self }
+    }
+
+    /// The scalars for the elements of a run.
+    pub(crate) fn scalars(&self, groups: &GroupTable, run: &OptionRun, segment: SegmentRow) -> StepScalars {
         StepScalars {
-            lr: groups.lr(span, self.lr) * lr_scale,
-            weight_decay: span.weight_decay,
+            lr: groups.lr(&run.span, self.lr) * run.lr_scale,
+            weight_decay: run.span.weight_decay,
             bias_correction: self.bias_correction,
             t: self.t,
             is_first: self.is_first,
@@ -82,6 +86,7 @@ pub(crate) struct ElementTables<'a> {
     /// Empty without a reduction.
     pub(crate) segments: &'a [SegmentRow],
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
+    pub(crate) row_steps: Option<&'a RowSteps>,
 }
 
 /// Calls `apply` for the elements of every active span in a shard. Returns the flat index of the first non-finite gradient,
@@ -98,26 +103,26 @@ pub(crate) fn update_elements(
     let is_buffered = tables.factors.is_some() || !grad.is_f32();
     let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
     let mut first_nonfinite = NONE;
-    for (from, to, span) in tables.groups.active_runs(start as u32, (start + param.len()) as u32) {
-        let Some(segment) = span.segment else { continue };
-        let row = tables.segments.get(segment as usize).copied().unwrap_or_default();
-        for (from, to, lr_scale) in tables.groups.column_runs(from, to) {
-            let step = context.scalars(tables.groups, &span, lr_scale, row);
-            for elements in split_at_multiples(from as usize, to as usize, max_len) {
-                let range = elements.start - start..elements.end - start;
-                let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
-                if let Some((factors, values)) = tables.factors {
-                    let variance = &mut variance[..range.len()];
-                    values.write_variance(factors.tensor(segment as usize), elements.start, variance);
-                    states.insert(tables.own_states, variance);
-                }
-                let grad = grad.load(elements.clone(), &mut scratch);
-                let mut report = Report::default();
-                apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
-                if report.max_bits >= INFINITE && first_nonfinite == NONE {
-                    let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
-                    first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);
-                }
+    let steps = tables.row_steps.map(|counts| &counts.steps[..]);
+    for run in tables.groups.option_runs(start as u32, (start + param.len()) as u32, steps) {
+        let segment = run.span.segment.unwrap_or_default() as usize;
+        let row = tables.segments.get(segment).copied().unwrap_or_default();
+        let of_row = tables.row_steps.zip(run.row).map(|(counts, row)| context.of_row(counts, row));
+        let step = of_row.as_ref().unwrap_or(context).scalars(tables.groups, &run, row);
+        for elements in split_at_multiples(run.start as usize, run.end as usize, max_len) {
+            let range = elements.start - start..elements.end - start;
+            let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
+            if let Some((factors, values)) = tables.factors {
+                let variance = &mut variance[..range.len()];
+                values.write_variance(factors.tensor_of(segment, run.start as usize), elements.start, variance);
+                states.insert(tables.own_states, variance);
+            }
+            let grad = grad.load(elements.clone(), &mut scratch);
+            let mut report = Report::default();
+            apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
+            if report.max_bits >= INFINITE && first_nonfinite == NONE {
+                let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
+                first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);
             }
         }
     }
@@ -144,6 +149,7 @@ pub(crate) fn check_arity(rule: &TransformedRule) -> Result<(), Error> {
         bias_correction: [1.0; 4],
         t: 1,
         is_first: true,
+        first: Some(1),
         scalar_state: [0.0; 4],
     };
     let step = StepScalars {

@@ -11,6 +11,7 @@ use crate::factors::Factors;
 use crate::gpu::{BufferRange, ByteRange, PersistentBuffers, Transfer};
 use crate::kernels::control::ControlBlock;
 use crate::plan::{PlanState, StepPlan};
+use crate::rows::RowTable;
 use crate::segments::Segments;
 
 /// The buffers whose contents a checkpoint holds.
@@ -56,6 +57,11 @@ impl Source<'_> {
         let factors = plan.factors.as_ref().map(Factors::table_bytes);
         let [values, means] = [0, 1].map(|part| factors.as_ref().map(|factors| factors[part].start));
         let states = plan.segments.as_ref().map(Segments::state_bytes);
+        let [row_steps, row_corrections] = plan
+            .groups
+            .rows()
+            .and_then(RowTable::step_bytes)
+            .map_or([None; 2], |bytes| bytes.map(|bytes| Some(bytes.start)));
         let own = self.persistent;
         match entry.place {
             Place::Params => of_flat(self.params.unwrap_or_default()),
@@ -64,6 +70,8 @@ impl Source<'_> {
             Place::State(number) => of_flat(&own.states[number]),
             Place::Factors => of_table(own.factors.as_ref(), values),
             Place::FactorMeans => of_table(own.factors.as_ref(), means),
+            Place::RowSteps => of_table(own.row_table.as_ref(), row_steps),
+            Place::RowBiasCorrections => of_table(own.row_table.as_ref(), row_corrections),
             Place::SegmentStates => of_table(own.segments.as_ref(), states.map(|states| states.start)),
             // The sums follow the states.
             Place::SegmentSums => of_table(own.segments.as_ref(), states.map(|states| states.end)),

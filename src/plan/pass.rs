@@ -9,6 +9,8 @@ pub(crate) enum Pass {
     GlobalNorm,
     /// Clip coefficient, apply or skip, step counter, bias corrections.
     Decide,
+    /// The step count of each row that comes and goes.
+    RowSteps,
     /// Sums of squares over rows and columns.
     FactorPartials,
     /// The factors.
@@ -46,6 +48,7 @@ impl Pass {
         match self {
             Self::GlobalNorm => "global_norm",
             Self::Decide => "decide",
+            Self::RowSteps => "row_steps",
             Self::FactorPartials => "factor_partials",
             Self::FactorUpdate => "factor_update",
             Self::FactorRowMean => "factor_row_mean",

@@ -85,6 +85,12 @@ pub trait Factored {
         true
     }
 
+    /// Whether there is one factor (`row_var`) per index of the first dimension, and nothing else: the variance of all
+    /// elements of the row. Requires [`Rows`](crate::Rows), and no sums over tensors. Inactive rows keep theirs. Default: false.
+    fn factors_rows(&self) -> bool {
+        false
+    }
+
     /// The CPU reference of `update_factor`.
     fn update_factor(&self, old: f32, mean_sq: f32, scalar_state: [f32; 4], t: u32) -> f32;
 

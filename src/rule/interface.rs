@@ -34,7 +34,8 @@ pub(crate) fn check_interface(rule: &dyn Rule) -> Result<(), Error> {
             return problem(format!("it has {count} {what}; at most {max} are possible"));
         }
     }
-    if rule.factored().is_some() && rule.reduction().is_none_or(|reduction| reduction.by() != ReduceBy::Tensor) {
+    let factors_lines = rule.factored().is_some_and(|factored| !factored.factors_rows());
+    if factors_lines && rule.reduction().is_none_or(|reduction| reduction.by() != ReduceBy::Tensor) {
         return problem("it is factored but has no sums over tensors; return some from Rule::reduction".to_owned());
     }
     for names in [&states, &hyperparameters, &scalars, &sums, &tensor_state] {

@@ -1,12 +1,14 @@
 use std::borrow::Cow;
 
 mod equations;
+mod row_second_moment;
+mod second_moment;
 
 use equations::{Decay, Equations};
 
 use super::declare::{Declared, common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars};
+use crate::rule::{Elements, Factored, Rule, RuleSpec, StateSpec, StepScalars};
 
 rule! {
     /// Adam (Kingma & Ba 2015, arXiv 1412.6980), as `torch.optim.Adam`: weight decay is added to the gradient (L2)
@@ -41,6 +43,10 @@ rule! {
         corrected_max: bool = false, with_corrected_max;
         /// As [`AdamW::cautious`], by the gradient with weight decay; default false.
         cautious: bool = false, with_cautious;
+        /// One second moment per row in place of `exp_avg_sq`, the state `row_var`, 4 bytes per row:
+        /// `row_var = β₂·row_var + (1 - β₂)·mean(grad²)`, of gradients without weight decay. Requires
+        /// [`Rows`](crate::Rows); default false.
+        row_second_moment: bool = false, with_row_second_moment;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
@@ -82,6 +88,7 @@ impl Adam {
             eps_hat: self.eps_hat,
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
+            row_second_moment: self.row_second_moment,
             cautious: self.cautious,
             decay: self.decoupled_weight_decay.then_some(Decay { after: false, max_lr: None, cautious: false }),
         }
@@ -124,6 +131,8 @@ rule! {
         /// Skip the decay of elements that the update, before any mask, moves away from 0 (Chen et al. 2025,
         /// arXiv 2510.12402): `param *= 1 - lr·weight_decay` only where `exp_avg·param ≥ 0`; default false.
         cautious_weight_decay: bool = false, with_cautious_weight_decay;
+        /// As [`Adam::row_second_moment`]; default false.
+        row_second_moment: bool = false, with_row_second_moment;
         /// Ascend; default false.
         maximize: bool = false, with_maximize;
     }
@@ -170,10 +179,21 @@ impl AdamW {
             eps_hat: self.eps_hat,
             amsgrad: self.amsgrad,
             corrected_max: self.corrected_max,
+            row_second_moment: self.row_second_moment,
             cautious: self.cautious,
             decay: Some(Decay { after: self.decay_after, max_lr: self.max_lr, cautious: self.cautious_weight_decay }),
         }
     }
+}
+
+/// The rule's WGSL with a second moment.
+macro_rules! wgsl {
+    ($second_moment:literal) => {
+        concat!(
+            include_str!("../../shaders/rules/adam.wgsl"),
+            include_str!(concat!("../../shaders/rules/adam/", $second_moment, ".wgsl"))
+        )
+    };
 }
 
 /// Both rules: they differ in their equations' weight decay.
@@ -187,7 +207,7 @@ macro_rules! adam {
                 common_spec!(self)
                     .with_states([
                         StateSpec::new("exp_avg"),
-                        StateSpec::new("exp_avg_sq"),
+                        StateSpec::new("exp_avg_sq").only_if(!self.row_second_moment),
                         StateSpec::new("max_exp_avg_sq").only_if(self.amsgrad),
                     ])
                     .with_hyperparameters(equations.hyperparameters())
@@ -198,7 +218,14 @@ macro_rules! adam {
                 self.equations().validate(Self::NAME)
             }
             fn wgsl(&self) -> Cow<'_, str> {
-                include_str!("../../shaders/rules/adam.wgsl").into()
+                if self.row_second_moment {
+                    wgsl!("row_second_moment").into()
+                } else {
+                    wgsl!("second_moment").into()
+                }
+            }
+            fn factored(&self) -> Option<&dyn Factored> {
+                self.row_second_moment.then_some(self)
             }
             fn update(&self, elements: Elements<'_>, step: &StepScalars) {
                 self.equations().update(elements, step);
@@ -207,5 +234,24 @@ macro_rules! adam {
     };
 }
 
+/// Factors of rows, for both rules.
+macro_rules! factored {
+    ($Rule:ident) => {
+        impl Factored for $Rule {
+            fn factors_rows(&self) -> bool {
+                true
+            }
+            fn update_factor(&self, old: f32, mean_sq: f32, _: [f32; 4], _: u32) -> f32 {
+                row_second_moment::update_factor(self.betas, old, mean_sq)
+            }
+            fn floor_mean(&self, mean: f32) -> f32 {
+                row_second_moment::floor_mean(mean)
+            }
+        }
+    };
+}
+
+factored!(Adam);
+factored!(AdamW);
 adam!(Adam);
 adam!(AdamW);

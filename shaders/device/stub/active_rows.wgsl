@@ -8,6 +8,10 @@ fn is_element_active(index: u32) -> bool {
     return true;
 }
 
+fn is_any_row_active(first: u32, last: u32) -> bool {
+    return true;
+}
+
 fn skips_rows(is_active: vec4<bool>) -> bool {
     return false;
 }

@@ -87,6 +87,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             streams.take(2).skip(first).map(read).collect()
         }
         Pass::Decide
+        | Pass::RowSteps
         | Pass::FactorUpdate
         | Pass::FactorRowMean
         | Pass::SegmentUpdate
@@ -203,13 +204,31 @@ pub(super) fn factor_table(writes: bool) -> String {
 }
 
 /// The table of rows, behind the table of metrics.
-pub(super) fn row_table() -> String {
-    table("row_table", STREAM_BINDING + MAX_STREAMS + 3, "u32", false)
+pub(super) fn row_table(writes: bool) -> String {
+    table("row_table", STREAM_BINDING + MAX_STREAMS + 3, "u32", writes)
 }
 
 fn table(name: &str, binding: usize, element: &str, writes: bool) -> String {
     let mode = if writes { "read_write" } else { "read" };
     format!("@group(0) @binding({binding}) var<storage, {mode}> {name}: array<{element}>;\n")
+}
+
+/// Takes lanes of one result and the others of another; and the first step's number, 0 before any step.
+pub(super) fn applied_lanes(plan: &StepPlan, is_auxiliary: bool) -> String {
+    let rule = &plan.rule;
+    let element = rule.spec().states.iter().map(|state| format!("element.{}", state.name));
+    let element = element.chain(["element.param".to_owned()]);
+    let states = rule.transform_states().iter().map(|state| format!("states.{}", state.name));
+    let mut lanes = String::new();
+    for field in element.chain(states) {
+        let _ = writeln!(lanes, "    applied.{field} = select(first.{field}, second.{field}, is_second);");
+    }
+    format!(
+        "import applied::{{Applied}};\n\nconst FIRST_STEP: u32 = {}u;\n\n\
+         fn select_applied(first: Applied, second: Applied, is_second: vec4<bool>) -> Applied {{\n    \
+         var applied = first;\n{lanes}    return applied;\n}}\n",
+        u32::from(!is_auxiliary)
+    )
 }
 
 /// Applies an auxiliary update in place of the rule.

@@ -59,6 +59,7 @@ impl Variant {
     pub(crate) fn of(pass: Pass) -> Vec<Self> {
         let lookups = match pass {
             Pass::Decide
+            | Pass::RowSteps
             | Pass::FactorUpdate
             | Pass::FactorRowMean
             | Pass::SegmentUpdate

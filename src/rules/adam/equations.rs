@@ -1,3 +1,4 @@
+use super::{row_second_moment, second_moment};
 use crate::Error;
 use crate::error::check;
 use crate::rule::{Elements, StepScalars, check_beta, check_rate, maximum, same_sign};
@@ -11,6 +12,7 @@ pub(super) struct Equations {
     pub(super) eps_hat: bool,
     pub(super) amsgrad: bool,
     pub(super) corrected_max: bool,
+    pub(super) row_second_moment: bool,
     pub(super) cautious: bool,
     /// `None`: L2.
     pub(super) decay: Option<Decay>,
@@ -128,25 +130,42 @@ impl Equations {
     fn each(&self, elements: Elements<'_>, step: &StepScalars, hyper: Hyper, constants: impl Fn() -> Constants + Copy) {
         // A copy cannot alias the stores of the loop.
         let step = *step;
-        if self.amsgrad {
-            elements.each(
-                #[inline(always)]
-                move |param, grad, states| {
-                    let constants = Constants { amsgrad: true, ..constants() };
-                    adam(param, grad, states, hyper, constants, &step)
-                },
-            );
-        } else {
-            elements.each(
+        match (self.amsgrad, self.row_second_moment) {
+            (false, false) => elements.each(
                 #[inline(always)]
                 move |param, grad, [exp_avg, exp_avg_sq]| {
                     let constants = Constants { amsgrad: false, ..constants() };
                     let states = [exp_avg, exp_avg_sq, 0.0];
-                    let (new_param, [new_exp_avg, new_exp_avg_sq, _]) =
-                        adam(param, grad, states, hyper, constants, &step);
-                    (new_param, [new_exp_avg, new_exp_avg_sq])
+                    let (param, [exp_avg, exp_avg_sq, _]) = adam::<false>(param, grad, states, hyper, constants, &step);
+                    (param, [exp_avg, exp_avg_sq])
                 },
-            );
+            ),
+            (true, false) => elements.each(
+                #[inline(always)]
+                move |param, grad, states| {
+                    let constants = Constants { amsgrad: true, ..constants() };
+                    adam::<false>(param, grad, states, hyper, constants, &step)
+                },
+            ),
+            (false, true) => elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, variance]| {
+                    let constants = Constants { amsgrad: false, ..constants() };
+                    let states = [exp_avg, variance, 0.0];
+                    let (param, [exp_avg, ..]) = adam::<true>(param, grad, states, hyper, constants, &step);
+                    (param, [exp_avg, variance])
+                },
+            ),
+            (true, true) => elements.each(
+                #[inline(always)]
+                move |param, grad, [exp_avg, max_exp_avg_sq, variance]| {
+                    let constants = Constants { amsgrad: true, ..constants() };
+                    let states = [exp_avg, variance, max_exp_avg_sq];
+                    let (param, [exp_avg, _, max_exp_avg_sq]) =
+                        adam::<true>(param, grad, states, hyper, constants, &step);
+                    (param, [exp_avg, max_exp_avg_sq, variance])
+                },
+            ),
         }
     }
 
@@ -178,9 +197,9 @@ impl Equations {
     }
 }
 
-/// `rule` of the WGSL. The last state is read and changed only with `amsgrad`.
+/// `rule` of the WGSL. `BY_ROW`: the second state is the updated second moment of the row. The last state is read and changed only with `amsgrad`.
 #[inline(always)]
-fn adam(
+fn adam<const BY_ROW: bool>(
     param: f32,
     grad: f32,
     [exp_avg, exp_avg_sq, max_exp_avg_sq]: [f32; 3],
@@ -194,7 +213,11 @@ fn adam(
         decayed = grad + step.weight_decay * param;
     }
     let new_exp_avg = hyper.beta1 * exp_avg + hyper.one_minus_beta1 * decayed;
-    let new_exp_avg_sq = hyper.beta2 * exp_avg_sq + hyper.one_minus_beta2 * (decayed * decayed);
+    let new_exp_avg_sq = if BY_ROW {
+        row_second_moment::second_moment(exp_avg_sq)
+    } else {
+        second_moment::second_moment(exp_avg_sq, decayed, hyper.beta2, hyper.one_minus_beta2)
+    };
     let mut moment = new_exp_avg_sq;
     if constants.amsgrad {
         if constants.corrected_max {
