@@ -7,7 +7,9 @@ use crate::optimizer::{DeviceOptions, Optimizer};
 use crate::plan::PlanSettings;
 use crate::rule::Rule;
 use crate::storage::Dtype;
-use crate::{Average, Clip, Error, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule, SharedPipelines};
+use crate::{
+    Average, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule, SharedPipelines,
+};
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
 #[must_use]
@@ -153,6 +155,28 @@ impl OptimizerBuilder {
     /// ```
     pub fn accumulate_gradients(mut self) -> Self {
         self.settings.accumulates = true;
+        self
+    }
+
+    /// Scales the loss as `torch.amp.GradScaler`: see [`GradScaler`]. The program multiplies its loss by the scale: on a
+    /// device, a kernel reads it from [`Optimizer::loss_scale`]; on the CPU, [`CpuOptimizer::loss_scale`] returns it. `step`
+    /// divides the gradients by it before norm, clipping and finite check, and updates it. Accumulated gradients are divided
+    /// once, with the scale of the step. Default: no scale.
+    ///
+    /// ```
+    /// use wgpu_optim::{GradScaler, Layout, Optimizer, Sgd};
+    /// let scaler = GradScaler::default().with_init_scale(8.0).with_growth_interval(1);
+    /// let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).grad_scaler(scaler);
+    /// let mut optimizer = builder.build_cpu(&Layout::flat(1)?)?;
+    /// let mut params = [0.0];
+    /// optimizer.step(&mut params, &[-8.0])?;
+    /// assert_eq!((params, optimizer.loss_scale()), ([1.0], Some(16.0)));
+    /// let stats = optimizer.step(&mut params, &[f32::INFINITY])?;
+    /// assert_eq!((params, stats.skipped, stats.loss_scale), ([1.0], 1, Some(8.0)));
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn grad_scaler(mut self, scaler: GradScaler) -> Self {
+        self.settings.grad_scaler = Some(scaler);
         self
     }
 

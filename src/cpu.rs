@@ -17,6 +17,7 @@ use crate::error::check_len;
 use crate::factors::{FactorValues, NAMES};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
+use crate::kernels::loss_scale::LossScale;
 use crate::kernels::percentile::Norms;
 use crate::kernels::row_steps::RowSteps;
 use crate::kernels::update_elements::SegmentRow;
@@ -59,6 +60,7 @@ struct CpuState {
     segments: Vec<SegmentRow>,
     factors: Option<FactorValues>,
     norms: Option<Norms>,
+    loss_scale: Option<LossScale>,
     history: Option<HostHistory>,
     /// The metric sums of the last sampled step, as in the device's records; empty without metrics.
     metrics: Vec<u8>,
@@ -81,13 +83,13 @@ impl CpuOptimizer {
             .collect();
         let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };
         let segments = vec![row; plan.segments.as_ref().map_or(0, Segments::count)];
-        let clip_value = plan.rule.clip_value().map(|clip| clip.bound);
         let state = CpuState {
-            control: ControlBlock::new(&powers, plan.rule.first_scalars(), clip_value),
+            control: plan.first_block(&powers),
             states,
             segments,
             factors: plan.factors.as_ref().map(FactorValues::new),
             norms: plan.norm_window().map(Norms::new),
+            loss_scale: plan.settings.grad_scaler.as_ref().map(LossScale::new),
             history: plan.ring_size().map(HostHistory::new),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             training_params: Vec::new(),
@@ -160,6 +162,12 @@ impl CpuOptimizer {
     /// [`Error::Hyperparameter`] unless the scale is positive and normal, and so is its inverse.
     pub fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
         self.plan.set_grad_scale(scale)
+    }
+
+    /// The scale to multiply the loss by before the next step; `None` without a
+    /// [`GradScaler`](crate::GradScaler).
+    pub fn loss_scale(&self) -> Option<f32> {
+        self.state.loss_scale.map(|loss_scale| loss_scale.scale)
     }
 
     /// Allows steps again after [`NonFinite::Stop`](crate::NonFinite::Stop).

@@ -126,6 +126,11 @@ pub enum Error {
     /// An optimizer without an accumulator was given gradients to accumulate.
     #[error("the optimizer has no accumulator for gradients; call `.accumulate_gradients()` on its builder")]
     NoAccumulator,
+    /// A gradient scale was set beside a gradient scaler.
+    #[error(
+        "the optimizer scales gradients by its gradient scaler; build it without `.grad_scaler(...)` to set a scale"
+    )]
+    OwnGradScale,
     /// Two features exclude each other.
     #[error("{what} does not work with {with}: {remedy}")]
     Unsupported {

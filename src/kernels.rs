@@ -10,6 +10,7 @@ pub(crate) mod factor_partials;
 pub(crate) mod factor_row_mean;
 pub(crate) mod factor_update;
 pub(crate) mod global_norm;
+pub(crate) mod loss_scale;
 pub(crate) mod metric_sums;
 pub(crate) mod metrics_reduce;
 pub(crate) mod metrics_total;

@@ -362,6 +362,7 @@ impl Optimizer {
     /// A value creates no wgpu object; neither does a buffer among those used last.
     ///
     /// # Errors
+    /// [`Error::OwnGradScale`] beside a [`GradScaler`](crate::GradScaler);
     /// [`Error::Hyperparameter`] for a value that is not positive and normal, or has no normal inverse;
     /// [`Error::MissingUsage`], [`Error::GradScaleTooSmall`] for a buffer without `STORAGE` or below four bytes.
     pub fn set_grad_scale<'a>(&mut self, scale: impl Into<GradScale<'a>>) -> Result<(), Error> {
@@ -376,11 +377,17 @@ impl Optimizer {
                 if buffer.size() < 4 {
                     return Err(Error::GradScaleTooSmall { actual: buffer.size() });
                 }
-                self.plan.set_device_grad_scale();
+                self.plan.set_device_grad_scale()?;
                 self.grad_scale = buffer.clone();
             }
         }
         Ok(())
+    }
+
+    /// The scale to multiply the loss by, an f32 that kernels bind as `STORAGE` or `UNIFORM`: each step updates it for the
+    /// passes after it. `None` without a [`GradScaler`](crate::GradScaler). Read-only for the program.
+    pub fn loss_scale(&self) -> Option<BufferSlice<'_>> {
+        self.resources.persistent.loss_scale.as_ref().map(|buffer| buffer.slice(..16))
     }
 
     /// Allows steps again after [`NonFinite::Stop`](crate::NonFinite::Stop), from the next submission on.

@@ -17,7 +17,8 @@ use settings::{NormClip, split_clip};
 use crate::error::check;
 use crate::factors::Factors;
 use crate::groups::GroupTable;
-use crate::kernels::control::{CLIP, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
+use crate::kernels::bias_correction::BiasPowers;
+use crate::kernels::control::{CLIP, ControlBlock, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
@@ -49,6 +50,7 @@ impl StepPlan {
         let max_skips = settings.max_consecutive_skips;
         check(max_skips > 0, "optimizer", "max_consecutive_skips", max_skips.into(), "1 or more")?;
         settings.history.as_ref().map_or(Ok(()), HistoryOptions::validate)?;
+        check_grad_scaler(settings)?;
         let schedule = settings.schedule.clone().unwrap_or_else(|| Schedule::constant(settings.rule.spec().lr));
         schedule.validate()?;
         settings.clip.as_ref().map_or(Ok(()), Clip::validate)?;
@@ -124,14 +126,29 @@ impl StepPlan {
     }
 
     pub(crate) fn set_grad_scale(&mut self, scale: f32) -> Result<(), Error> {
+        self.check_sets_scale()?;
         check_grad_scale(scale)?;
         self.state.set_grad_scale(HostScale::Value(scale));
         Ok(())
     }
 
     /// The scale on the device replaces the value.
-    pub(crate) fn set_device_grad_scale(&mut self) {
+    pub(crate) fn set_device_grad_scale(&mut self) -> Result<(), Error> {
+        self.check_sets_scale()?;
         self.state.set_grad_scale(HostScale::Buffer);
+        Ok(())
+    }
+
+    /// Refuses a scale of the program beside a gradient scaler.
+    fn check_sets_scale(&self) -> Result<(), Error> {
+        if self.settings.grad_scaler.is_some() { Err(Error::OwnGradScale) } else { Ok(()) }
+    }
+
+    /// The control block before the first step.
+    pub(crate) fn first_block(&self, powers: &BiasPowers) -> ControlBlock {
+        let clip_value = self.rule.clip_value().map(|clip| clip.bound);
+        let loss_scale = self.settings.grad_scaler.as_ref().map_or(0.0, |scaler| scaler.init_scale as f32);
+        ControlBlock::new(powers, self.rule.first_scalars(), clip_value, loss_scale)
     }
 
     pub(crate) fn norm_order(&self) -> NormOrder {
@@ -145,7 +162,8 @@ impl StepPlan {
 
     /// Whether the step computes the norm whatever the policy for non-finite gradients.
     fn computes_norm(&self) -> bool {
-        self.segments.is_some() || self.clip.is_computed || self.state.grad_scale.is_some()
+        let has_scale = self.state.grad_scale.is_some() || self.settings.grad_scaler.is_some();
+        self.segments.is_some() || self.clip.is_computed || has_scale
     }
 
     fn on_nonfinite(&self) -> NonFinite {
@@ -368,6 +386,20 @@ impl StepPlan {
             flags: policy | clip | exact | given,
         })
     }
+}
+
+/// Refuses a gradient scaler that steps do not follow.
+fn check_grad_scaler(settings: &PlanSettings) -> Result<(), Error> {
+    let Some(scaler) = &settings.grad_scaler else { return Ok(()) };
+    scaler.validate()?;
+    if settings.on_nonfinite != Some(NonFinite::Propagate) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: "a gradient scaler".to_owned(),
+        with: "`NonFinite::Propagate`: it lowers its scale by skipping".to_owned(),
+        remedy: "leave `on_nonfinite` out",
+    })
 }
 
 /// Refuses factors of rows without rows.

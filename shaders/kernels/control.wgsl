@@ -30,6 +30,9 @@ struct ControlBlock {
     // Flat index of the first non-finite gradient, or NONE. Step t writes word `t & 1` and resets the other word for
     // step t + 1.
     first_nonfinite: array<atomic<u32>, 2>,
+    padding: u32,
+    // The loss scale after the step; 0 without a gradient scaler.
+    loss_scale: f32,
 }
 
 // Written by the host for each recorded step.

@@ -9,13 +9,12 @@ import package::kernels::norm_order::{root_of};
 import package::kernels::scaled_sum::{ScaledSum};
 import package::power_of_two::{LEAST_NORMAL, power_of_two, scale_by_power_of_two};
 import interface::{pack_scalar_state, unpack_scalar_state};
+import loss_scale::{grad_scale_bits, update_loss_scale};
 import percentile::{max_norm_of};
 import scalar_state::{update_scalars};
 import step_uniforms::{uniforms};
 
 @group(0) @binding(0) var<storage, read_write> block: ControlBlock;
-// Bits of the gradient scale in a device buffer; bits of 1.0 if the host gives the scale.
-@group(0) @binding(2) var<storage, read> grad_scale: u32;
 // The block that the next single-pass step writes.
 @group(0) @binding(3) var<storage, read_write> next: ControlBlock;
 
@@ -71,6 +70,7 @@ fn clip(total: ScaledSum, root: f32, grad_norm: f32, inv_scale: f32, max_norm: f
 @compute @workgroup_size(LANES)
 fn decide(@builtin(local_invocation_index) lane: u32) {
     let total = tile_total(lane);
+    let grad_scale = grad_scale_bits();
     // Valid scales are positive and normal, and so are their inverses.
     let invalid_scale = grad_scale < 0x00800000u || grad_scale > 0x7e800000u;
     let refuses = (uniforms.head.flags & SKIP) != 0u;
@@ -99,6 +99,9 @@ fn decide(@builtin(local_invocation_index) lane: u32) {
     block.control.grad_factors = clipped.yz;
 
     let nonfinite = total.first_nonfinite != NONE || invalid_scale;
+    if block.control.stopped == 0u {
+        block.loss_scale = update_loss_scale(!nonfinite);
+    }
     if nonfinite && (uniforms.head.flags & STOP) != 0u {
         block.control.stopped = 1u;
     }

@@ -36,6 +36,8 @@ pub(crate) enum Place {
     BiasCorrections,
     /// The last norms of clipping at a percentile, oldest first.
     Norms,
+    /// Bits of the loss scale, and the applied steps since it changed.
+    LossScale,
     /// The sums of the last sampled step.
     MetricSums,
     /// The records of the last steps, oldest first.
@@ -56,6 +58,7 @@ impl Place {
                 | Self::SegmentSums
                 | Self::BiasCorrections
                 | Self::Norms
+                | Self::LossScale
                 | Self::MetricSums
                 | Self::History
         )
@@ -63,7 +66,7 @@ impl Place {
 
     /// Whether the file holds integers.
     fn is_integer(self) -> bool {
-        matches!(self, Self::MetricSums | Self::History | Self::RowSteps)
+        matches!(self, Self::LossScale | Self::MetricSums | Self::History | Self::RowSteps)
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Ma
         ("grad_dtype", json(&settings.grad_dtype)),
         ("accumulates", json(&settings.accumulates.then_some(true))),
         ("rows", json(&settings.rows)),
+        ("grad_scaler", json(&settings.grad_scaler)),
         ("groups", Value::Object(groups.collect())),
         ("members", Value::Object(members)),
     ]
@@ -69,6 +70,7 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         grad_dtype: field(settings, "grad_dtype")?,
         accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
         rows: field(settings, "rows")?,
+        grad_scaler: field(settings, "grad_scaler")?,
         groups: groups.into_iter().collect(),
         ..PlanSettings::new(rule.into_rule())
     })

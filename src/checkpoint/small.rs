@@ -3,6 +3,7 @@
 use super::entries::{Entry, Place};
 use super::error::CheckpointError;
 use crate::Stats;
+use crate::grad_scaler::is_loss_scale;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
 use crate::metrics::{place_of, records_in_order};
@@ -18,6 +19,8 @@ pub(crate) struct SmallState {
     bias_corrections: Option<[f32; 8]>,
     /// Bits of the last norms, oldest first.
     norms: Option<Vec<u32>>,
+    /// Bits of the loss scale, and the applied steps since it changed.
+    loss_scale: Option<[u32; 2]>,
     /// The part of a record after the control block.
     pub(crate) metrics: Vec<u8>,
     /// Records, oldest first.
@@ -32,13 +35,21 @@ impl SmallState {
             scalar_states: plan.rule.initial_scalars().iter().map(|(_, value)| *value).collect(),
             bias_corrections: None,
             norms: plan.norm_window().map(|_| Vec::new()),
+            loss_scale: plan.settings.grad_scaler.as_ref().map(|scaler| [(scaler.init_scale as f32).to_bits(), 0]),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             history: plan.settings.history.as_ref().map(|_| Vec::new()),
         }
     }
 
-    /// From an engine: the control block, the count of norms with the norms behind it, the metric sums, the ring of records.
-    pub(crate) fn of(plan: &StepPlan, block: &ControlBlock, norms: &[u32], metrics: &[u8], ring: &[u8]) -> Self {
+    /// From an engine: the control block, the count of norms with the norms behind it, the words of the loss scale, the metric
+    /// sums, the ring of records.
+    pub(crate) fn of(
+        plan: &StepPlan,
+        block: &ControlBlock,
+        (norms, loss_scale): (&[u32], &[u32]),
+        metrics: &[u8],
+        ring: &[u8],
+    ) -> Self {
         let decoder = plan.decoder();
         let (stats, _) = decoder.decode(block, &[]);
         let scalars = plan.rule.initial_scalars().len();
@@ -52,6 +63,7 @@ impl SmallState {
             scalar_states: block.scalar_state.into_iter().take(scalars).collect(),
             bias_corrections: Some(bytemuck::cast([block.bias_correction, block.upcoming_bias_correction])),
             norms: plan.norm_window().map(|_| oldest_first(norms)),
+            loss_scale: loss_scale.first_chunk().copied(),
             metrics: canonical(&stats, metrics),
             history: history.map(|_| records_in_order(ring, &decoder).into_iter().flat_map(of_record).collect()),
         }
@@ -64,6 +76,9 @@ impl SmallState {
         ];
         if let Some(norms) = &self.norms {
             entries.push(Entry::small("norms", &[norms.len()], Place::Norms));
+        }
+        if self.loss_scale.is_some() {
+            entries.push(Entry::small("loss_scale", &[2], Place::LossScale));
         }
         if !self.metrics.is_empty() {
             entries.push(Entry::small("metric_sums", &[self.metrics.len() / 4], Place::MetricSums));
@@ -80,6 +95,7 @@ impl SmallState {
             Place::ScalarStates => bytemuck::cast_slice(&self.scalar_states),
             Place::BiasCorrections => self.bias_corrections.as_ref().map_or(&[], |values| bytemuck::cast_slice(values)),
             Place::Norms => bytemuck::cast_slice(self.norms.as_deref().unwrap_or_default()),
+            Place::LossScale => self.loss_scale.as_ref().map_or(&[], |words| bytemuck::cast_slice(words)),
             Place::MetricSums => &self.metrics,
             Place::History => self.history.as_deref().unwrap_or_default(),
             _ => &[],
@@ -97,7 +113,7 @@ impl SmallState {
     /// Sets a part to bytes of the length that its entry has, or of any list.
     ///
     /// # Errors
-    /// [`CheckpointError::NotACheckpoint`] for norms that no step gives.
+    /// [`CheckpointError::NotACheckpoint`] for norms and a loss scale that no step gives.
     pub(super) fn set(&mut self, place: Place, bytes: Vec<u8>) -> Result<(), CheckpointError> {
         match place {
             Place::ScalarStates => self.scalar_states = bytemuck::pod_collect_to_vec(&bytes),
@@ -110,6 +126,14 @@ impl SmallState {
                     return Err(CheckpointError::NotACheckpoint { problem });
                 }
                 self.norms = Some(norms);
+            }
+            Place::LossScale => {
+                let words: Option<[u32; 2]> = bytemuck::try_pod_read_unaligned(&bytes).ok();
+                if words.is_some_and(|[scale, _]| !is_loss_scale(f32::from_bits(scale))) {
+                    let problem = "its loss scale is not positive and normal, or has no normal inverse".to_owned();
+                    return Err(CheckpointError::NotACheckpoint { problem });
+                }
+                self.loss_scale = words;
             }
             Place::MetricSums => self.metrics = bytes,
             Place::History => self.history = Some(bytes),
@@ -133,11 +157,17 @@ impl SmallState {
         };
         let corrections: [[f32; 4]; 2] = bytemuck::cast(self.bias_corrections.unwrap_or_else(computed));
         [block.bias_correction, block.upcoming_bias_correction] = corrections;
+        block.loss_scale = self.loss_scale.map_or(0.0, |[scale, _]| f32::from_bits(scale));
         block.clip_value = plan.rule.clip_value().map_or(f32::INFINITY, |clip| clip.bound);
         for (state, value) in block.scalar_state.iter_mut().zip(&self.scalar_states) {
             *state = *value;
         }
         block
+    }
+
+    /// The loss scale, and the applied steps since it changed.
+    pub(crate) fn loss_scale(&self) -> Option<[u32; 2]> {
+        self.loss_scale
     }
 
     /// The last norms with their count before them, for a window of that many.

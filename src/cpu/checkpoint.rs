@@ -36,7 +36,9 @@ impl CpuOptimizer {
         let (plan, state) = (&self.plan, &self.state);
         let norms = state.norms.as_ref().map_or(Vec::new(), Norms::table);
         let ring = state.history.as_ref().map_or(&[][..], |history| &history.ring);
-        let small = SmallState::of(plan, &state.control, &norms, &state.metrics, ring);
+        let loss_scale = state.loss_scale.map(|scale| [scale.scale.to_bits(), scale.growth_tracker]);
+        let words = loss_scale.as_ref().map_or(&[][..], |words| &words[..]);
+        let small = SmallState::of(plan, &state.control, (&norms, words), &state.metrics, ring);
         let mut entries = bulk_entries(plan, params.is_some(), *plan.state.mode, &HashMap::new());
         entries.extend(small.entries(plan));
         let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
@@ -133,6 +135,9 @@ impl CpuOptimizer {
         self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         self.state.control = small.block(&self.plan);
         self.state.norms = self.plan.norm_window().map(|window| Norms::from_table(&small.norms_table(window)));
+        if let (Some(scale), Some([bits, growth_tracker])) = (&mut self.state.loss_scale, small.loss_scale()) {
+            (scale.scale, scale.growth_tracker) = (f32::from_bits(bits), growth_tracker);
+        }
         if let (Some(history), Some(ring)) = (&mut self.state.history, small.ring(&self.plan, state.recorded)) {
             history.ring = ring;
         }

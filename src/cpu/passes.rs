@@ -86,7 +86,8 @@ impl CpuOptimizer {
             }
             Pass::Decide => {
                 let norms = state.norms.as_mut();
-                decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, head, powers, rule);
+                let scale = state.loss_scale.as_mut();
+                decide(&mut state.control, plan.norm_order(), &progress.tile_sums, norms, scale, head, powers, rule);
                 progress.context = StepContext::new(&state.control, head, state.control.grad_factors, 1);
             }
             Pass::RowSteps => {

@@ -9,6 +9,7 @@ use crate::Error;
 use crate::factors::Factors;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
+use crate::kernels::loss_scale::LossScale;
 use crate::plan::StepPlan;
 use crate::segments::Segments;
 use crate::storage::Dtype;
@@ -27,21 +28,44 @@ pub(crate) struct PersistentBuffers {
     pub(crate) segments: Option<Buffer>,
     pub(crate) factors: Option<Buffer>,
     pub(crate) norms: Option<Buffer>,
+    pub(crate) loss_scale: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
     pub(crate) row_table: Option<Buffer>,
 }
 
 impl PersistentBuffers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
-        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table, row_table } = self;
+        let Self {
+            control,
+            next,
+            params_replaced,
+            states,
+            segments,
+            factors,
+            norms,
+            loss_scale,
+            metric_table,
+            row_table,
+        } = self;
         let states = states.iter().flatten().map(|range| &range.buffer);
-        let tables = [segments, factors, norms, metric_table, row_table].into_iter().flatten();
+        let tables = [segments, factors, norms, loss_scale, metric_table, row_table].into_iter().flatten();
         [control, next, params_replaced].into_iter().chain(states).chain(tables)
     }
 
     /// As many buffers, made by `copy`.
     pub(crate) fn copied(&self, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
-        let Self { control, next, params_replaced, states, segments, factors, norms, metric_table, row_table } = self;
+        let Self {
+            control,
+            next,
+            params_replaced,
+            states,
+            segments,
+            factors,
+            norms,
+            loss_scale,
+            metric_table,
+            row_table,
+        } = self;
         Self {
             control: copy(control),
             next: copy(next),
@@ -50,6 +74,7 @@ impl PersistentBuffers {
             segments: segments.as_ref().map(&mut copy),
             factors: factors.as_ref().map(&mut copy),
             norms: norms.as_ref().map(&mut copy),
+            loss_scale: loss_scale.as_ref().map(&mut copy),
             metric_table: metric_table.as_ref().map(&mut copy),
             row_table: row_table.as_ref().map(&mut copy),
         }
@@ -86,8 +111,7 @@ impl Resources {
         check_limit("max_buffer_size", limits.min_binding(), max_buffer_size)?;
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
-        let clip_value = plan.rule.clip_value().map(|clip| clip.bound);
-        let block = ControlBlock::new(&powers, plan.rule.first_scalars(), clip_value);
+        let block = plan.first_block(&powers);
         let len = plan.layout.len() as u64;
         // An empty flat space has one tile sum, which reports no finding.
         let tile_sums = [0, 0, 0, NONE].repeat(tile_count(len) as usize);
@@ -117,6 +141,10 @@ impl Resources {
             segments: segments.map(|words| table("wgpu-optim segments", &words)),
             factors: factors.map(|words| table("wgpu-optim factors", &words)),
             norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
+            loss_scale: plan.settings.grad_scaler.as_ref().map(|scaler| {
+                let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytemuck::bytes_of(&LossScale::new(scaler)));
+                init_buffer(device, "wgpu-optim loss scale", copied | BufferUsages::UNIFORM, &words)
+            }),
             metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
             row_table: row_table.map(|words| table("wgpu-optim rows", &words)),
         };
@@ -154,6 +182,7 @@ impl Resources {
             "tile_sums" => self.tile_sums.as_entire_binding(),
             "segments" => own.segments.as_ref()?.as_entire_binding(),
             "factors" => own.factors.as_ref()?.as_entire_binding(),
+            "loss_scale" => own.loss_scale.as_ref()?.as_entire_binding(),
             "norms" => own.norms.as_ref()?.as_entire_binding(),
             "metric_table" => own.metric_table.as_ref()?.as_entire_binding(),
             "row_table" => own.row_table.as_ref()?.as_entire_binding(),

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
-use crate::rule::Rule;
-use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Sam, Schedule};
+use crate::rule::{Factored, Rule};
+use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Rows, Sam, Schedule};
 
 /// The WGSL of one kernel.
 ///
@@ -61,19 +61,29 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     let scheduled = GroupOptions::default().with_schedule(Schedule::constant(1e-3));
     let history = Some(HistoryOptions::steps(1).with_norms_every(1));
     let sam = Some(Sam::new(0.05));
-    let settings = PlanSettings { clip, history, accumulates: true, sam, ..PlanSettings::new(rule.clone()) };
+    let factors_rows = rule.factored().is_some_and(Factored::factors_rows);
+    let rows = factors_rows.then(Rows::default);
+    let settings = PlanSettings { clip, history, accumulates: true, sam, rows, ..PlanSettings::new(rule.clone()) };
     let with_schedules = PlanSettings { groups: vec![("scheduled".to_owned(), scheduled)], ..settings.clone() };
     let (lookahead, average) = (Some(Lookahead::new(5, 0.5)), Some(Ema::new(0.999).into()));
     let sam = Some(Sam::adaptive(0.5, 0.01));
     let with_transforms = PlanSettings { lookahead, average, sam, ..settings.clone() };
+    let rows = Some(Rows::default().with_column_lr_scales("params", [1.0]));
+    let with_rows = PlanSettings { rows, sam: None, ..settings.clone() };
+    let rows = Some(Rows::default().with_row_steps());
+    let with_row_steps = PlanSettings { rows, sam: None, history: None, ..settings.clone() };
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
-    for (settings, options) in
-        [(&settings, ""), (&with_schedules, ", group schedules"), (&with_transforms, ", transforms")]
-    {
+    for (settings, options) in [
+        (&settings, ""),
+        (&with_schedules, ", group schedules"),
+        (&with_transforms, ", transforms"),
+        (&with_rows, ", rows"),
+        (&with_row_steps, ", row steps"),
+    ] {
         let plan = match StepPlan::new(settings, &layout) {
-            // The rule has parameters for evaluation itself.
-            Err(Error::Unsupported { .. }) if settings.average.is_some() => continue,
+            // The rule has parameters for evaluation itself, or shares scalars or sums among rows.
+            Err(Error::Unsupported { .. }) if settings.average.is_some() || options == ", row steps" => continue,
             plan => plan?,
         };
         // Sums read no state of transforms.
@@ -82,7 +92,9 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         };
         let passes = all_passes(&plan).into_iter().filter(|pass| settings.average.is_none() || has_transforms(pass));
         for pass in passes {
-            for variant in Variant::of(pass) {
+            // Rows change no binding of gradients.
+            let is_needed = |variant: &Variant| settings.rows.is_none() || variant.grads == GradBinding::Own;
+            for variant in Variant::of(pass).into_iter().filter(is_needed) {
                 let label = format!("{pass} ({}{options})", variant.label());
                 kernels.push((label, kernel(&plan, pass, variant)?.source));
             }

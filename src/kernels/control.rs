@@ -37,7 +37,9 @@ pub(crate) struct ControlBlock {
     pub(crate) clip_value: f32,
     pub(crate) consecutive_skipped: u32,
     pub(crate) first_nonfinite: [u32; 2],
-    padding_of_block: [u32; 2],
+    padding_of_block: u32,
+    /// After the step; 0 without a gradient scaler.
+    pub(crate) loss_scale: f32,
 }
 
 impl ControlBlock {
@@ -45,12 +47,13 @@ impl ControlBlock {
     pub(crate) const CONTROL_BYTES: u64 = std::mem::offset_of!(Self, first_nonfinite) as u64;
 
     /// Before the first step.
-    pub(crate) fn new(powers: &BiasPowers, scalar_state: [f32; 4], clip_value: Option<f32>) -> Self {
+    pub(crate) fn new(powers: &BiasPowers, scalar_state: [f32; 4], clip_value: Option<f32>, loss_scale: f32) -> Self {
         Self {
             scalar_state,
             clip_value: clip_value.unwrap_or(f32::INFINITY),
             upcoming_bias_correction: powers.bias_correction(1),
             clip_coef: 1.0,
+            loss_scale,
             first_nonfinite: [NONE; 2],
             ..Self::zeroed()
         }

@@ -2,6 +2,7 @@
 
 use super::bias_correction::BiasPowers;
 use super::control::{CLIP, ControlBlock, EXACT, NONE, NORM_MEASURED, SKIP, STOP, StepHead};
+use super::loss_scale::{LossScale, update_loss_scale};
 use super::norm_order::NormOrder;
 use super::percentile::Norms;
 use super::scaled_sum::{ScaledSum, tile_total};
@@ -51,19 +52,21 @@ fn clip(flags: u32, total: &ScaledSum, root: f32, grad_norm: f32, inv_scale: f32
     (1.0, [inv_scale, 1.0])
 }
 
-/// The WGSL's `decide`, without a gradient scale on the device.
+/// The WGSL's `decide`, without a gradient scale in a buffer of the program.
+#[allow(clippy::too_many_arguments, reason = "one per binding of the kernel")]
 pub(crate) fn decide(
     block: &mut ControlBlock,
     order: NormOrder,
     tile_sums: &[ScaledSum],
     norms: Option<&mut Norms>,
+    loss_scale: Option<&mut LossScale>,
     head: &StepHead,
     powers: &BiasPowers,
     rule: &TransformedRule,
 ) {
     let total = tile_total(tile_sums, order);
     let refuses = head.flags & SKIP != 0;
-    let inv_scale = head.inv_scale;
+    let inv_scale = loss_scale.as_ref().map_or(head.inv_scale, |loss_scale| head.inv_scale / loss_scale.scale);
     let root = order.root_of(total.sum, total.max_bits, total.exponent);
     let mut grad_norm = scale_by_power_of_two(root * mantissa_of(inv_scale), total.exponent + exponent_of(inv_scale));
     if total.max_bits >= INFINITE {
@@ -82,6 +85,10 @@ pub(crate) fn decide(
     block.grad_factors = clipped.1;
 
     let nonfinite = total.first_nonfinite != NONE;
+    if let Some(loss_scale) = loss_scale.filter(|_| block.stopped == 0) {
+        update_loss_scale(loss_scale, !nonfinite);
+        block.loss_scale = loss_scale.scale;
+    }
     if nonfinite && head.flags & STOP != 0 {
         block.stopped = 1;
     }

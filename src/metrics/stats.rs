@@ -29,6 +29,9 @@ pub struct Stats {
     /// Whether the gradient scale was invalid: not a positive normal f32 with a normal inverse. The step is then
     /// treated like a step with a non-finite gradient.
     pub invalid_grad_scale: bool,
+    /// The loss scale after the step; `None` without a [`GradScaler`](crate::GradScaler).
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
+    pub loss_scale: Option<f32>,
     /// Flat index of the first non-finite gradient; `None` if all were finite.
     pub first_nonfinite: Option<u64>,
     /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
@@ -71,6 +74,7 @@ impl Stats {
         block.lr = self.lr;
         block.clip_coef = self.clip_coef;
         block.grad_norm = self.grad_norm.unwrap_or_default();
+        block.loss_scale = self.loss_scale.unwrap_or_default();
         block.findings = if self.grad_norm.is_some() { NORM_MEASURED } else { 0 }
             | if self.invalid_grad_scale { INVALID_SCALE } else { 0 };
         block.first_nonfinite = [NONE; 2];
@@ -89,6 +93,7 @@ impl Stats {
             lr: block.lr,
             grad_norm: (block.findings & NORM_MEASURED != 0).then_some(block.grad_norm),
             clip_coef: block.clip_coef,
+            loss_scale: (block.loss_scale != 0.0).then_some(block.loss_scale),
             invalid_grad_scale: block.findings & INVALID_SCALE != 0,
             first_nonfinite: (first != NONE).then_some(first.into()),
             stopped: block.stopped != 0,

@@ -149,6 +149,12 @@ impl Optimizer {
         write(Some(&resources.persistent.params_replaced), 0, Some(bytemuck::bytes_of(&replaced)));
         let norms = self.plan.norm_window().map(|window| small.norms_table(window));
         write(resources.persistent.norms.as_ref(), 0, norms.as_deref().map(bytemuck::cast_slice));
+        let loss_scale = small.loss_scale();
+        write(
+            resources.persistent.loss_scale.as_ref(),
+            0,
+            loss_scale.as_ref().map(|words| bytemuck::cast_slice(words)),
+        );
         let sums = self.plan.sampler.as_ref().map_or(0, |sampler| sampler.record_bytes().start);
         write(resources.persistent.metric_table.as_ref(), sums, Some(&small.metrics));
         let ring = small.ring(&self.plan, self.plan.state.recorded);

@@ -75,9 +75,12 @@ impl Source<'_> {
             Place::SegmentStates => of_table(own.segments.as_ref(), states.map(|states| states.start)),
             // The sums follow the states.
             Place::SegmentSums => of_table(own.segments.as_ref(), states.map(|states| states.end)),
-            Place::ScalarStates | Place::BiasCorrections | Place::Norms | Place::MetricSums | Place::History => {
-                Vec::new()
-            }
+            Place::ScalarStates
+            | Place::BiasCorrections
+            | Place::Norms
+            | Place::LossScale
+            | Place::MetricSums
+            | Place::History => Vec::new(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Source<'_> {
         let parts = [
             Some((&own.control, 0..size_of::<ControlBlock>() as u64)),
             own.norms.as_ref().map(|norms| (norms, whole(norms))),
+            own.loss_scale.as_ref().map(|scale| (scale, 0..8)),
             own.metric_table.as_ref().zip(record),
             self.ring.map(|ring| (ring, whole(ring))),
         ];
@@ -126,12 +130,12 @@ impl Source<'_> {
         };
         transfer.read(&ranges, read).await?;
         let mut rest = &bytes[..];
-        let [control, norms, metrics, ring] = sizes.map(|size| {
+        let [control, norms, loss_scale, metrics, ring] = sizes.map(|size| {
             let part;
             (part, rest) = rest.split_at(size);
             part
         });
-        let norms: Vec<u32> = bytemuck::pod_collect_to_vec(norms);
-        Ok(SmallState::of(plan, &bytemuck::pod_read_unaligned(control), &norms, metrics, ring))
+        let [norms, loss_scale]: [Vec<u32>; 2] = [norms, loss_scale].map(bytemuck::pod_collect_to_vec);
+        Ok(SmallState::of(plan, &bytemuck::pod_read_unaligned(control), (&norms, &loss_scale), metrics, ring))
     }
 }

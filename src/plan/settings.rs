@@ -5,7 +5,7 @@ use crate::metrics::HistoryOptions;
 use crate::rule::Rule;
 use crate::storage::Dtype;
 use crate::transform::{Average, ClipSegment, ClipValue, Lookahead, Sam};
-use crate::{Clip, GroupOptions, NonFinite, Rows, Schedule};
+use crate::{Clip, GradScaler, GroupOptions, NonFinite, Rows, Schedule};
 
 /// The settings of an optimizer, as its builder collects them.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub(crate) struct PlanSettings {
     pub(crate) accumulates: bool,
     /// The rows that come and go, if there are any.
     pub(crate) rows: Option<Rows>,
+    pub(crate) grad_scaler: Option<GradScaler>,
     /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
     pub(crate) momentum: Option<f64>,
 }
@@ -44,6 +45,7 @@ impl PlanSettings {
             grad_dtype: Dtype::F32,
             accumulates: false,
             rows: None,
+            grad_scaler: None,
             momentum: None,
         }
     }

@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "clip",
     "rule",
     "segments",
+    "grad_scaler",
     "groups",
     "factors",
     "transform",

@@ -25,6 +25,7 @@ mod errors;
 mod extremes;
 mod given_states;
 mod golden;
+mod grad_scaler;
 mod group_schedules;
 mod history;
 mod house;

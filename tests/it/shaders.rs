@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::shared_factors::{HARMLESS, shared_factors};
 use wgpu_optim::clip::GlobalNorm;
-use wgpu_optim::{Adafactor, Clip, Rule, Sophia, rule_variants, shader_sources};
+use wgpu_optim::{Adafactor, Adam, Clip, Rule, Sophia, rule_variants, shader_sources};
 
 fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
     Validator::new(ValidationFlags::all(), Capabilities::empty())
@@ -24,7 +24,8 @@ fn every_shader_validates_and_translates() {
     let adafactor: Arc<dyn Rule> = Arc::new(Adafactor::default());
     let clipped = clips.into_iter().map(|clip| (adafactor.clone(), clip));
     let adaptive: (Arc<dyn Rule>, _) = (Arc::new(Sophia::default()), Some(Clip::adaptive(0.01)));
-    for (rule, clip) in rule_variants().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive]) {
+    let by_row: (Arc<dyn Rule>, _) = (Arc::new(Adam::default().with_row_second_moment(true)), None);
+    for (rule, clip) in rule_variants().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive, by_row]) {
         let spec = rule.spec();
         for (label, source) in shader_sources(&rule, clip).unwrap() {
             let what = format!("{} {label}", spec.name);
@@ -76,6 +77,7 @@ fn every_shader_validates_and_translates() {
         "metrics_total",
         "perturb",
         "restore_params",
+        "row_steps",
         "sam_factors",
         "sam_norm",
         "segment_reduce",

@@ -43,6 +43,7 @@ files! {
     "device/stub/column_lr",
     "device/stub/factored_variance",
     "device/stub/lookahead",
+    "device/stub/loss_scale",
     "device/stub/metric",
     "device/stub/param_scale",
     "device/stub/percentile",
@@ -64,6 +65,7 @@ files! {
     "kernels/factor_row_mean",
     "kernels/factor_update",
     "kernels/global_norm",
+    "kernels/loss_scale",
     "kernels/metric_sums",
     "kernels/metrics_reduce",
     "kernels/metrics_total",
@@ -116,6 +118,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
     let updates_factors = matches!(pass, Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean);
     // The way back restores all rows: their activity may have changed since.
     let has_rows = plan.groups.rows().is_some() && pass != Pass::RestoreParams;
+    let scales_loss = plan.settings.grad_scaler.is_some();
     let has_column_lrs = plan.groups.rows().is_some_and(|rows| !rows.scales().is_empty());
     let mut seams = HashMap::from([
         ("interface", Seam::Text(codegen::interface(plan))),
@@ -137,6 +140,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("lookahead", file_if(rule.lookahead().is_some(), "transform/lookahead", "device/stub/lookahead")),
         ("average", file_if(rule.average().is_some(), "transform/average", "device/stub/average")),
         ("param_scale", file_if(plan.scales_by_params(), "transform/sam", "device/stub/param_scale")),
+        ("loss_scale", file_if(scales_loss, "kernels/loss_scale", "device/stub/loss_scale")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
         ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
         (
