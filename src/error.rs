@@ -220,7 +220,7 @@ pub enum Error {
     /// A slice does not begin at a word, does not hold whole numbers, or ends in a word that its buffer does not hold
     /// whole.
     #[error(
-        "{what}: slice {slice} covers bytes {offset}..{end}; both ends must be multiples of 4 (bf16 numbers may end 2 bytes before one, within the buffer)"
+        "{what}: slice {slice} covers bytes {offset}..{end}; both ends must be multiples of 4 (16-bit numbers may end 2 bytes before one, within the buffer)"
     )]
     MisalignedSlice {
         /// `params` or `grads`.

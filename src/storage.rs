@@ -1,6 +1,7 @@
 //! Storage formats of numbers, a file each. Only this folder tells words from numbers.
 
 mod bf16;
+mod f16;
 mod f32;
 mod format;
 
@@ -22,16 +23,18 @@ pub enum Dtype {
     /// bfloat16, two to a 32-bit word, the first in its lower half: as a slice of 16-bit numbers lies in the memory of a
     /// little-endian machine.
     Bf16,
+    /// IEEE binary16, two to a 32-bit word as bf16.
+    F16,
 }
 
 impl Dtype {
-    pub(crate) const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+    pub(crate) const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
     /// Bytes of `len` numbers.
     pub const fn bytes(self, len: u64) -> u64 {
         match self {
             Self::F32 => 4 * len,
-            Self::Bf16 => 2 * len,
+            Self::Bf16 | Self::F16 => 2 * len,
         }
     }
 
@@ -40,6 +43,7 @@ impl Dtype {
         match self {
             Self::F32 => &f32::F32,
             Self::Bf16 => &bf16::Bf16,
+            Self::F16 => &f16::F16,
         }
     }
 }
@@ -77,6 +81,8 @@ pub enum HostSlice<'a> {
     F32(&'a [f32]),
     /// bfloat16.
     Bf16(&'a [half::bf16]),
+    /// IEEE binary16.
+    F16(&'a [half::f16]),
 }
 
 impl<'a> HostSlice<'a> {
@@ -85,6 +91,7 @@ impl<'a> HostSlice<'a> {
         match self {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
+            Self::F16(values) => values.len(),
         }
     }
 
@@ -98,6 +105,7 @@ impl<'a> HostSlice<'a> {
         match self {
             Self::F32(_) => Dtype::F32,
             Self::Bf16(_) => Dtype::Bf16,
+            Self::F16(_) => Dtype::F16,
         }
     }
 
@@ -115,6 +123,10 @@ impl<'a> HostSlice<'a> {
             Self::F32(values) => &values[range],
             Self::Bf16(values) => {
                 bf16::load(&values[range], scratch);
+                scratch
+            }
+            Self::F16(values) => {
+                f16::load(&values[range], scratch);
                 scratch
             }
         }
@@ -143,4 +155,4 @@ macro_rules! from_slices {
     )*};
 }
 
-from_slices!(::core::primitive::f32 => F32, half::bf16 => Bf16);
+from_slices!(::core::primitive::f32 => F32, half::bf16 => Bf16, half::f16 => F16);

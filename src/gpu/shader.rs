@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::{Factored, Rule};
+use crate::storage::Dtype;
 use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Rows, Sam, Schedule};
 
 /// The WGSL of one kernel.
@@ -72,6 +73,8 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     let with_rows = PlanSettings { rows, sam: None, ..settings.clone() };
     let rows = Some(Rows::default().with_row_steps());
     let with_row_steps = PlanSettings { rows, sam: None, history: None, ..settings.clone() };
+    let of_halves = |grad_dtype| PlanSettings { grad_dtype, sam: None, accumulates: false, ..settings.clone() };
+    let (with_bf16, with_f16) = (of_halves(Dtype::Bf16), of_halves(Dtype::F16));
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
     for (settings, options) in [
@@ -80,6 +83,8 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         (&with_transforms, ", transforms"),
         (&with_rows, ", rows"),
         (&with_row_steps, ", row steps"),
+        (&with_bf16, ", bf16"),
+        (&with_f16, ", f16"),
     ] {
         let plan = match StepPlan::new(settings, &layout) {
             // The rule has parameters for evaluation itself, or shares scalars or sums among rows.
@@ -92,8 +97,17 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         };
         let passes = all_passes(&plan).into_iter().filter(|pass| settings.average.is_none() || has_transforms(pass));
         for pass in passes {
-            // Rows change no binding of gradients.
-            let is_needed = |variant: &Variant| settings.rows.is_none() || variant.grads == GradBinding::Own;
+            // Rows change no access to streams, formats no options.
+            let is_needed = |variant: &Variant| {
+                let is_plain = variant.grads == GradBinding::Own && !variant.shifted;
+                let is_of_rows = is_plain && (variant.aligned || pass == Pass::FactorPartials);
+                let is_of_halves = is_plain && variant.group_lookup == GroupLookup::Uniform;
+                match (settings.rows.is_some(), settings.grad_dtype) {
+                    (true, _) => is_of_rows,
+                    (false, Dtype::F32) => true,
+                    (false, _) => is_of_halves,
+                }
+            };
             for variant in Variant::of(pass).into_iter().filter(is_needed) {
                 let label = format!("{pass} ({}{options})", variant.label());
                 kernels.push((label, kernel(&plan, pass, variant)?.source));

@@ -1,6 +1,6 @@
 //! bf16 numbers: the upper half of an f32, two to a word, the first in the lower half. Kernels read them and do not write them.
 
-use super::format::Format;
+use super::format::{Format, load_halves};
 
 pub(crate) struct Bf16;
 
@@ -21,10 +21,7 @@ impl Format for Bf16 {
         format!("bf16_bits({quad})")
     }
     fn load_each(&self, words: &str, at: &str) -> String {
-        // A chunk may begin within four elements. The first of them then lie before the binding, and `at` has wrapped
-        // around: the sum wraps back before it is divided.
-        let word = |offset| format!("{words}[({at} + {offset}u) / 2u]");
-        format!("bf16_window_bits(vec3<u32>({}, {}, {}), {at})", word(0), word(2), word(4))
+        load_halves("bf16_window_bits", words, at)
     }
     fn store_quad(&self, _: &str) -> Option<String> {
         None

@@ -1,3 +1,11 @@
+/// The f32 bits of the four 16-bit numbers from element `at` on of `words`, by a function over a window of three words.
+pub(super) fn load_halves(function: &str, words: &str, at: &str) -> String {
+    // A chunk may begin within four elements. The first of them then lie before the binding, and `at` has wrapped around:
+    // the sum wraps back before it is divided.
+    let word = |offset| format!("{words}[({at} + {offset}u) / 2u]");
+    format!("{function}(vec3<u32>({}, {}, {}), {at})", word(0), word(2), word(4))
+}
+
 /// The shader side of a storage format: its WGSL module, and expressions over the module's functions.
 pub(crate) trait Format {
     /// Name of the module in `shaders/storage`.

@@ -23,6 +23,7 @@ mod custom_rule;
 mod dropped;
 mod errors;
 mod extremes;
+mod f16;
 mod given_states;
 mod golden;
 mod grad_scaler;

@@ -1,0 +1,31 @@
+// f16 numbers (IEEE binary16), two to a word, the first in the lower half. Integers widen them: drivers flush subnormals.
+
+const HALF: u32 = 0xffffu;
+const F16_MANTISSA: u32 = 0x3ffu;
+
+// The f32 bits of four numbers, each in the lower half of a word.
+fn widened_f16(halves: vec4<u32>) -> vec4<u32> {
+    let sign = (halves & vec4<u32>(0x8000u)) << vec4<u32>(16u);
+    let exponent = (halves >> vec4<u32>(10u)) & vec4<u32>(31u);
+    let mantissa = halves & vec4<u32>(F16_MANTISSA);
+    // The exponent's bias grows by 112; infinities and NaN keep the largest exponent.
+    let widened = select(exponent + vec4<u32>(112u), vec4<u32>(255u), exponent == vec4<u32>(31u));
+    let normal = (widened << vec4<u32>(23u)) | (mantissa << vec4<u32>(13u));
+    // Subnormals are normal in f32: moves the first bit of the mantissa to the place of the hidden one.
+    let shift = vec4<u32>(10u) - min(firstLeadingBit(mantissa), vec4<u32>(10u));
+    let shifted = (mantissa << shift) & vec4<u32>(F16_MANTISSA);
+    let subnormal = ((vec4<u32>(113u) - shift) << vec4<u32>(23u)) | (shifted << vec4<u32>(13u));
+    let tiny = select(subnormal, vec4<u32>(0u), mantissa == vec4<u32>(0u));
+    return sign | select(normal, tiny, exponent == vec4<u32>(0u));
+}
+
+// The f32 bits of the four numbers in two words.
+fn f16_bits(words: vec2<u32>) -> vec4<u32> {
+    return widened_f16(vec4<u32>(words.x & HALF, words.x >> 16u, words.y & HALF, words.y >> 16u));
+}
+
+// The f32 bits of four numbers from number `at` on; `words` begin with the word that holds it.
+fn f16_window_bits(words: vec3<u32>, at: u32) -> vec4<u32> {
+    let even = vec4<u32>(words.x & HALF, words.x >> 16u, words.y & HALF, words.y >> 16u);
+    return widened_f16(select(even, vec4<u32>(even.yzw, words.z & HALF), at % 2u == 1u));
+}
