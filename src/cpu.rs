@@ -8,9 +8,11 @@ mod given_states;
 mod memory;
 mod mode;
 mod passes;
+mod remap;
 mod rows;
 mod snapshot;
 
+pub use remap::CpuRemap;
 pub use snapshot::CpuSnapshot;
 
 use crate::error::check_len;

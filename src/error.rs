@@ -123,6 +123,16 @@ pub enum Error {
     /// An optimizer without a history was asked for one.
     #[error("the optimizer stores only the statistics of its last step; call `.history(1_000)` on its builder")]
     NoHistory,
+    /// A table of rows has another length than the optimizer has rows.
+    #[error("{what} holds {actual} indices; the layout's tensors have {expected} rows: give one index per row")]
+    IndexCount {
+        /// `sources` or `state_sources`.
+        what: &'static str,
+        /// Rows of the layout's tensors.
+        expected: u64,
+        /// Indices given.
+        actual: u64,
+    },
     /// An optimizer without an accumulator was given gradients to accumulate.
     #[error("the optimizer has no accumulator for gradients; call `.accumulate_gradients()` on its builder")]
     NoAccumulator,

@@ -185,6 +185,15 @@ impl Factors {
         }
     }
 
+    /// The factors of a tensor of that many dimensions that belong to one index of its first. The factors of a matrix's
+    /// columns belong to all rows.
+    pub(crate) fn row_values(&self, tensor: usize, dimensions: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let [rows, columns] = [0, 1].map(|axis| self.axes[2 * tensor + axis]);
+        let values = |axis: Axis| axis.first_value..axis.first_value + axis.lines;
+        let has_columns = dimensions > 2 && rows.state != columns.state;
+        [Some(values(rows)), has_columns.then(|| values(columns))].into_iter().flatten()
+    }
+
     /// The means of the row factors of a tensor of that shape: shape, and range among all means.
     #[cfg(feature = "safetensors")]
     pub(crate) fn means_of(&self, tensor: usize, shape: &[usize]) -> (Vec<usize>, Range<usize>) {
@@ -224,12 +233,18 @@ impl Factors {
         self.range(name).map(|range| 4 * (first + range.start) as u64..4 * (first + range.end) as u64)
     }
 
+    /// Bytes of the values in the device's table.
+    pub(crate) fn value_bytes(&self) -> Range<u64> {
+        let first = HEADER + AXIS * self.axes.len();
+        4 * first as u64..4 * (first + self.lines) as u64
+    }
+
     /// Bytes of the values and of the means in the device's table.
     #[cfg(feature = "safetensors")]
     pub(crate) fn table_bytes(&self) -> [Range<u64>; 2] {
-        let first = HEADER + AXIS * self.axes.len();
-        let ends = [first, first + self.lines, first + self.lines + self.matrices].map(|word| 4 * word as u64);
-        [ends[0]..ends[1], ends[1]..ends[2]]
+        let values = self.value_bytes();
+        let means = values.end..values.end + 4 * self.matrices as u64;
+        [values, means]
     }
 
     /// Words of the device's table; all values are 0 before the first step.

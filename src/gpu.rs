@@ -10,6 +10,7 @@ mod limits;
 mod pipelines;
 mod prepared_step;
 mod recorded_calls;
+mod remap;
 mod resources;
 mod row_buffers;
 pub(crate) mod shader;
@@ -26,8 +27,9 @@ pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
-pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group};
+pub(crate) use prepared_step::{PreparedStep, StepContext, check_own, decide_bind_group, is_same};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
+pub(crate) use remap::{PreparedRemap, RemapBuffers, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use resources::init_buffer;
 pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges};

@@ -52,7 +52,7 @@ pub use builder::OptimizerBuilder;
 pub use clip::Clip;
 #[cfg(feature = "serde")]
 pub use config::RuleConfig;
-pub use cpu::{CpuOptimizer, CpuSnapshot};
+pub use cpu::{CpuOptimizer, CpuRemap, CpuSnapshot};
 pub use error::Error;
 pub use gpu::shader::shader_sources;
 pub use gpu::{BufferSlices, Gpu, LiveRows, SharedPipelines};
@@ -62,7 +62,7 @@ pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, TensorIn
 pub use metrics::history;
 pub use metrics::{Readback, ReadbackHistory, ReadbackStats, Stats};
 pub use nonfinite::NonFinite;
-pub use optimizer::{GradScale, Optimizer, Snapshot};
+pub use optimizer::{GradScale, Optimizer, Remap, Snapshot};
 pub use rows::Rows;
 pub use rule::Rule;
 pub use rules::*;

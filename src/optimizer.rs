@@ -9,6 +9,7 @@ mod given_states;
 mod mode;
 #[cfg(feature = "safetensors")]
 mod params;
+mod remap;
 mod rows;
 mod snapshot;
 mod undo;
@@ -26,6 +27,8 @@ use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::{Error, Layout};
+pub use remap::Remap;
+use remap::Remaps;
 pub use snapshot::Snapshot;
 
 /// The divisor of all gradients: the loss scale of mixed-precision training.
@@ -94,6 +97,8 @@ pub struct Optimizer {
     gathered: Vec<BufferRange>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<BufferRange>,
+    /// Made by the first remap.
+    remaps: Option<Remaps>,
     calls: RecordedCalls,
     staging: StagingPool,
     history: Option<DeviceHistory>,
@@ -143,6 +148,7 @@ impl Optimizer {
             training_params: Vec::new(),
             gathered,
             accumulated,
+            remaps: None,
             calls: RecordedCalls::default(),
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),

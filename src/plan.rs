@@ -1,12 +1,14 @@
 //! The plan of an optimizer's steps: its validated settings, and the passes of each step.
 
 mod pass;
+mod row_streams;
 mod settings;
 mod state;
 
 use std::sync::Arc;
 
 pub(crate) use pass::{Pass, StepKind};
+pub(crate) use row_streams::{NewRows, RowStream, RowStreams, RowValues};
 pub(crate) use settings::PlanSettings;
 #[cfg(feature = "safetensors")]
 pub(crate) use state::SavedPlanState;

@@ -30,7 +30,8 @@ struct ControlBlock {
     // Flat index of the first non-finite gradient, or NONE. Step t writes word `t & 1` and resets the other word for
     // step t + 1.
     first_nonfinite: array<atomic<u32>, 2>,
-    padding: u32,
+    // 1 if the last remap found an invalid index. Steps leave it.
+    invalid_rows: u32,
     // The loss scale after the step; 0 without a gradient scaler.
     loss_scale: f32,
 }

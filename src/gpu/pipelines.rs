@@ -63,6 +63,11 @@ impl Pipelines {
         self.compiled(plan, "copy_if", Vec::new(), shader::copy_if(plan)?)
     }
 
+    /// The kernel that moves rows.
+    pub(crate) fn remap(&self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
+        self.compiled(plan, "remap", Vec::new(), shader::remap(plan)?)
+    }
+
     fn compiled(
         &self,
         plan: &StepPlan,

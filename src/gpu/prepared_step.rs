@@ -79,7 +79,7 @@ impl PreparedStep {
         let dtype = plan.input_dtype(kind);
         let (params, grads) =
             (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
-        check_own(&params, &grads, resources)?;
+        check_own([("params", &params[..]), ("grads", &grads)], resources)?;
         let [params, grads] = join([&params, &grads]);
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.sums_tiles() {
@@ -196,7 +196,7 @@ impl PreparedStep {
     }
 }
 
-fn is_same(known: &[(Buffer, u64, u64)], given: BufferSlices<'_>) -> bool {
+pub(crate) fn is_same(known: &[(Buffer, u64, u64)], given: BufferSlices<'_>) -> bool {
     given.key().eq(known.iter().map(|(buffer, at, size)| (buffer, *at, *size)))
 }
 
@@ -289,11 +289,11 @@ fn parts_work<'a>(
 }
 
 /// The uniforms of the chunks, [`CHUNK_STRIDE`] bytes apart.
-pub(super) fn chunk_uniforms(device: &wgpu::Device, uniforms: &[ChunkUniform]) -> Result<Buffer, Error> {
+pub(super) fn chunk_uniforms<T: bytemuck::Pod>(device: &wgpu::Device, uniforms: &[T]) -> Result<Buffer, Error> {
     let mut words = vec![0u32; uniforms.len().max(1) * CHUNK_STRIDE as usize / 4];
     check_limit("max_buffer_size", words.len() as u64 * 4, device.limits().max_buffer_size)?;
     for (slot, uniform) in words.chunks_exact_mut(CHUNK_STRIDE as usize / 4).zip(uniforms) {
-        slot[..size_of::<ChunkUniform>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
+        slot[..size_of::<T>() / 4].copy_from_slice(bytemuck::cast_slice(bytemuck::bytes_of(uniform)));
     }
     Ok(init_buffer(device, "wgpu-optim chunks", BufferUsages::UNIFORM, &words))
 }
@@ -347,10 +347,13 @@ pub(crate) fn decide_bind_group(
 }
 
 /// Refuses the optimizer's own buffers.
-fn check_own(params: &[BufferRange], grads: &[BufferRange], resources: &Resources) -> Result<(), Error> {
+pub(crate) fn check_own<'a>(
+    lists: impl IntoIterator<Item = (&'static str, &'a [BufferRange])>,
+    resources: &Resources,
+) -> Result<(), Error> {
     let mut own: Vec<&Buffer> = resources.persistent.iter().collect();
     own.sort();
-    for (ranges, first) in [(params, "params"), (grads, "grads")] {
+    for (first, ranges) in lists {
         if ranges.iter().any(|range| own.binary_search(&&range.buffer).is_ok()) {
             return Err(Error::AliasedBuffers { first, second: "a state of the optimizer" });
         }

@@ -45,12 +45,16 @@ impl RowBuffers {
         let (Some(table), Some(rows)) = (&resources.persistent.row_table, groups.rows()) else { return };
         let (words, offset) = uniforms.row_words;
         encoder.copy_buffer_to_buffer(words, offset, table, 0, 8);
-        if let Some(live) = &self.live {
-            encoder.copy_buffer_to_buffer(live, 0, table, 0, 4);
-        }
+        self.record_live(encoder, uniforms, table);
         let mask = rows.mask_bytes();
         if let Some(visible) = self.visible.as_ref().filter(|_| !mask.is_empty()) {
             encoder.copy_buffer_to_buffer(visible, 0, table, mask.start, mask.end - mask.start);
         }
+    }
+
+    /// Records a copy of the number of live rows to the first word of a buffer.
+    pub(crate) fn record_live(&self, encoder: &mut CommandEncoder, uniforms: &UniformEntry<'_>, target: &Buffer) {
+        let (live, offset) = self.live.as_ref().map_or(uniforms.row_words, |live| (live, 0));
+        encoder.copy_buffer_to_buffer(live, offset, target, 0, 4);
     }
 }

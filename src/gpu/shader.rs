@@ -42,6 +42,14 @@ pub(crate) fn copy_if(plan: &StepPlan) -> Result<Composed, Error> {
     compose::compose("device/copy_if", &HashMap::new(), modules::file).map_err(|message| shader_error(plan, message))
 }
 
+/// The WGSL of the kernel that moves rows.
+///
+/// # Errors
+/// None.
+pub(crate) fn remap(plan: &StepPlan) -> Result<Composed, Error> {
+    compose::compose("kernels/remap", &HashMap::new(), modules::file).map_err(|message| shader_error(plan, message))
+}
+
 /// The `override` constants that a module declares.
 pub(crate) fn overrides(wgsl: &str) -> Vec<String> {
     let declared = scan::declarations(wgsl).into_iter();
@@ -116,6 +124,7 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     }
     let plan = StepPlan::new(&settings, &layout)?;
     kernels.push(("copy_if".to_owned(), copy_if(&plan)?.source));
+    kernels.push(("remap".to_owned(), remap(&plan)?.source));
     Ok(kernels)
 }
 

@@ -37,7 +37,8 @@ pub(crate) struct ControlBlock {
     pub(crate) clip_value: f32,
     pub(crate) consecutive_skipped: u32,
     pub(crate) first_nonfinite: [u32; 2],
-    padding_of_block: u32,
+    /// 1 if the last remap found an invalid index. Steps leave it.
+    pub(crate) invalid_rows: u32,
     /// After the step; 0 without a gradient scaler.
     pub(crate) loss_scale: f32,
 }

@@ -36,6 +36,9 @@ pub struct Stats {
     pub first_nonfinite: Option<u64>,
     /// Whether [`NonFinite::Stop`](crate::NonFinite::Stop) has stopped the optimizer.
     pub stopped: bool,
+    /// Whether the last [`remap`](crate::Optimizer::remap) before the step found an invalid index. The next one resets it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub invalid_rows: bool,
     /// Euclidean norm of the active parameters before the step. This field and all below are `None` unless the step was
     /// applied and sampled ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every)).
     /// Norms are f32 sums of squares: values above about 1e19 make them infinite, values below about 1e-19 add nothing.
@@ -71,6 +74,7 @@ impl Stats {
         block.skipped = self.skipped as u32;
         block.consecutive_skipped = self.consecutive_skipped as u32;
         block.stopped = self.stopped.into();
+        block.invalid_rows = self.invalid_rows.into();
         block.lr = self.lr;
         block.clip_coef = self.clip_coef;
         block.grad_norm = self.grad_norm.unwrap_or_default();
@@ -97,6 +101,7 @@ impl Stats {
             invalid_grad_scale: block.findings & INVALID_SCALE != 0,
             first_nonfinite: (first != NONE).then_some(first.into()),
             stopped: block.stopped != 0,
+            invalid_rows: block.invalid_rows != 0,
             param_norm: None,
             update_norm: None,
             update_ratio: None,

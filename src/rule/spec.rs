@@ -112,18 +112,28 @@ pub struct StateSpec {
     /// Whether the rule keeps the state with its present options. The WGSL field of an absent state is 0, takes no
     /// memory, and is not stored; [`Elements::each`](super::Elements::each) leaves it out. Default true.
     pub present: bool,
+    /// Whether the state is itself a parameter, such as an average of parameters. It begins as the parameter, moves with the
+    /// parameters in a [`remap`](crate::Optimizer::remap), and equals the parameter in new rows. Default false.
+    pub is_param: bool,
 }
 
 impl StateSpec {
     /// An f32 state that begins at 0.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), dtype: Dtype::F32, initial: 0.0, present: true }
+        Self { name: name.into(), dtype: Dtype::F32, initial: 0.0, present: true, is_param: false }
     }
 
     /// Sets [`StateSpec::initial`].
     #[must_use]
     pub fn with_initial(mut self, initial: f32) -> Self {
         self.initial = initial;
+        self
+    }
+
+    /// Sets [`StateSpec::is_param`].
+    #[must_use]
+    pub fn as_param(mut self) -> Self {
+        self.is_param = true;
         self
     }
 

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, ReduceBy, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, check_beta, lerp};
+use crate::rule::{Elements, ReduceBy, Reduction, Rule, RuleSpec, StateSpec, StepScalars, TensorState, Terms, check_beta, lerp};
 
 rule! {
     /// Prodigy (Mishchenko & Defazio 2023, arXiv 2306.06101), as `prodigyopt.Prodigy` 1.1: Adam with a learning rate
@@ -114,7 +114,7 @@ fn first_param(param: f32, p0: f32, step: &StepScalars) -> f32 {
 impl Rule for Prodigy {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq", "s", "p0"])
+            .with_states(["exp_avg", "exp_avg_sq", "s", "p0"].map(|name| StateSpec { is_param: name == "p0", ..name.into() }))
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

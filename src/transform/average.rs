@@ -118,7 +118,7 @@ impl Average {
     }
 
     pub(crate) fn state() -> StateSpec {
-        StateSpec::new("average")
+        StateSpec::new("average").as_param()
     }
 
     fn decay(&self) -> f64 {

@@ -41,7 +41,7 @@ impl Lookahead {
     }
 
     pub(crate) fn state() -> StateSpec {
-        StateSpec::new("slow")
+        StateSpec::new("slow").as_param()
     }
 
     /// Further fields of `Hyper`.

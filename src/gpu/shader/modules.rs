@@ -73,6 +73,7 @@ files! {
     "kernels/part_sums",
     "kernels/percentile",
     "kernels/perturb",
+    "kernels/remap",
     "kernels/restore_params",
     "kernels/row_steps",
     "kernels/sam_factors",

@@ -1,0 +1,126 @@
+//! The streams whose rows move in a remap.
+
+use std::ops::Range;
+
+use super::StepPlan;
+use crate::Error;
+use crate::kernels::remap::RowTensor;
+use crate::layout::TensorInfo;
+use crate::rule::{ReduceBy, four};
+
+/// The numbers of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowValues {
+    Params,
+    /// The stored training parameters, if there are any.
+    TrainingParams,
+    Accumulated,
+    /// A state over the flat space, by its number.
+    State(usize),
+    Factors,
+    /// Four numbers per segment.
+    SegmentStates,
+}
+
+/// The values of new rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum NewRows {
+    /// What the program gives; else unchanged.
+    Given,
+    /// Initial states, by column modulo 4.
+    Initial([f32; 4]),
+    /// The parameters.
+    Params,
+    /// The parameters times the bias correction of that number.
+    ScaledParams(usize),
+}
+
+/// A stream whose rows move.
+#[derive(Debug, Clone)]
+pub(crate) struct RowStream {
+    pub(crate) values: RowValues,
+    /// Its tensors among [`RowStreams::tensors`].
+    pub(crate) tensors: Range<usize>,
+    /// Whether it moves with the parameters, not with the states.
+    pub(crate) is_param: bool,
+    pub(crate) new_rows: NewRows,
+}
+
+/// All streams whose rows move, the parameters first: others read new rows from these.
+#[derive(Debug, Clone)]
+pub(crate) struct RowStreams {
+    pub(crate) capacity: usize,
+    pub(crate) tensors: Vec<RowTensor>,
+    pub(crate) streams: Vec<RowStream>,
+}
+
+impl StepPlan {
+    /// # Errors
+    /// [`Error::NoRows`].
+    pub(crate) fn row_streams(&self) -> Result<RowStreams, Error> {
+        let tensors = self.layout.tensors();
+        let capacity = self.groups.rows().ok_or(Error::NoRows)?.rows() as usize;
+        let mut rows = RowStreams { capacity, tensors: Vec::new(), streams: Vec::new() };
+        let flat = rows.add_tensors(self.layout.len(), tensors.iter().map(TensorInfo::range));
+        let mut add = |values, tensors: &Range<usize>, is_param, new_rows| {
+            rows.streams.push(RowStream { values, tensors: tensors.clone(), is_param, new_rows });
+        };
+        add(RowValues::Params, &flat, true, NewRows::Given);
+        add(RowValues::TrainingParams, &flat, true, NewRows::Params);
+        if self.settings.accumulates {
+            add(RowValues::Accumulated, &flat, false, NewRows::Initial([0.0; 4]));
+        }
+        for (number, state) in self.rule.states().enumerate() {
+            let correction = self.rule.average_correction().filter(|_| number + 1 == self.rule.states().count());
+            let new_rows = match correction {
+                Some(correction) => NewRows::ScaledParams(correction),
+                None if state.is_param => NewRows::Params,
+                None => NewRows::Initial([state.initial; 4]),
+            };
+            add(RowValues::State(number), &flat, state.is_param, new_rows);
+        }
+        if let Some(factors) = &self.factors {
+            let ranges = (0..tensors.len()).flat_map(|tensor| factors.row_values(tensor, tensors[tensor].shape().len()));
+            let tensors = rows.add_tensors(factors.values(), ranges);
+            rows.streams.push(RowStream {
+                values: RowValues::Factors,
+                tensors,
+                is_param: false,
+                new_rows: NewRows::Initial([0.0; 4]),
+            });
+        }
+        let has_state_per_row = |reduction: &dyn crate::rule::Reduction| reduction.by() == ReduceBy::Unit;
+        if self.rule.tensor_state().is_some() && self.rule.reduction().is_some_and(has_state_per_row) {
+            let mut first = 0;
+            // A vector is one unit, which stays.
+            let units = tensors.iter().filter_map(|tensor| {
+                let start = first;
+                first += if tensor.shape().len() > 1 { capacity } else { 1 };
+                (tensor.shape().len() > 1).then_some(4 * start..4 * first)
+            });
+            let units: Vec<_> = units.collect();
+            let tensors = rows.add_tensors(4 * first, units.into_iter());
+            rows.streams.push(RowStream {
+                values: RowValues::SegmentStates,
+                tensors,
+                is_param: false,
+                new_rows: NewRows::Initial(four(&self.rule.initial_tensor_state())),
+            });
+        }
+        Ok(rows)
+    }
+}
+
+impl RowStreams {
+    /// Adds the tensors of a stream of `len` elements by their ranges. Elements between two ranges stay.
+    fn add_tensors(&mut self, len: usize, ranges: impl Iterator<Item = Range<usize>>) -> Range<usize> {
+        let first = self.tensors.len();
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort_by_key(|range| range.start);
+        for (i, range) in ranges.iter().enumerate() {
+            let end = ranges.get(i + 1).map_or(len, |next| next.start);
+            self.tensors.push(RowTensor::new(range.start, end, range.len().checked_div(self.capacity).unwrap_or(0)));
+        }
+        first..self.tensors.len()
+    }
+}
