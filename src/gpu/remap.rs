@@ -77,7 +77,8 @@ impl PreparedRemap {
         rows: &RowStreams,
         moves: Vec<StreamMove<'_>>,
     ) -> Result<Self, Error> {
-        let binder = Binder { device, kernel: &kernel, buffers, control, rows, limits: ChunkLimits::new(&device.limits()) };
+        let binder =
+            Binder { device, kernel: &kernel, buffers, control, rows, limits: ChunkLimits::new(&device.limits()) };
         let moves = moves.into_iter().map(|moved| binder.prepare(moved)).collect::<Result<_, Error>>()?;
         Ok(Self { kernel, moves })
     }

@@ -3,9 +3,7 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::{Optimizer, move_to_front};
-use crate::gpu::{
-    BufferRange, PreparedRemap, RemapBuffers, StreamMove, check_own, check_usage, is_same, join,
-};
+use crate::gpu::{BufferRange, PreparedRemap, RemapBuffers, StreamMove, check_own, check_usage, is_same, join};
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
@@ -210,8 +208,7 @@ impl Optimizer {
             }
         }
         check_own([("params", &old[..]), ("new_params", &new)].into_iter().chain(read), &self.resources)?;
-        let [old, _] = join([&old, &[]]);
-        let new = self.space.without_padding(&new);
+        let [old, new] = [&old, &new].map(|ranges| join([ranges, &[]])[0].clone());
         let moved = |stream: &'a RowStream| {
             let own = self.ranges_of(stream);
             let (old, target) = match stream.values {
@@ -226,7 +223,7 @@ impl Optimizer {
             let sources = if stream.is_param { table.sources } else { state_sources };
             StreamMove { stream, old, new: target, fresh, sources }
         };
-        Ok(rows.streams.iter().map(moved).collect())
+        Ok(rows.streams.iter().map(moved).filter(|moved| !moved.new.is_empty()).collect())
     }
 
     /// The ranges of a stream in the optimizer's own buffers.
@@ -245,9 +242,7 @@ impl Optimizer {
             RowValues::TrainingParams => self.training_params.clone(),
             RowValues::Accumulated => self.accumulated.clone(),
             RowValues::State(number) => own.states[number].clone(),
-            RowValues::Factors => {
-                part(&own.factors, self.plan.factors.as_ref().map(|factors| factors.value_bytes()))
-            }
+            RowValues::Factors => part(&own.factors, self.plan.factors.as_ref().map(|factors| factors.value_bytes())),
             RowValues::SegmentStates => {
                 part(&own.segments, self.plan.segments.as_ref().map(|segments| segments.state_bytes()))
             }

@@ -80,7 +80,8 @@ impl StepPlan {
             add(RowValues::State(number), &flat, state.is_param, new_rows);
         }
         if let Some(factors) = &self.factors {
-            let ranges = (0..tensors.len()).flat_map(|tensor| factors.row_values(tensor, tensors[tensor].shape().len()));
+            let ranges =
+                (0..tensors.len()).flat_map(|tensor| factors.row_values(tensor, tensors[tensor].shape().len()));
             let tensors = rows.add_tensors(factors.values(), ranges);
             rows.streams.push(RowStream {
                 values: RowValues::Factors,

@@ -42,6 +42,7 @@ mod programs;
 mod properties;
 mod range_test;
 mod recording;
+mod remap;
 mod resume;
 mod rows;
 mod rules;
