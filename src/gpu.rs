@@ -29,7 +29,7 @@ pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
 pub(crate) use prepared_step::{PreparedStep, StepContext, check_own, decide_bind_group, is_same};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
-pub(crate) use remap::{PreparedRemap, RemapBuffers, StreamMove};
+pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use resources::init_buffer;
 pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges};

@@ -19,7 +19,7 @@ use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Resources, RowBuffers,
+    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Remaps, Resources, RowBuffers,
     SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
@@ -28,7 +28,6 @@ use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, St
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::{Error, Layout};
 pub use remap::Remap;
-use remap::Remaps;
 pub use snapshot::Snapshot;
 
 /// The divisor of all gradients: the loss scale of mixed-precision training.

@@ -103,6 +103,25 @@ impl PreparedRemap {
     }
 }
 
+type Key = Vec<(Buffer, u64, u64)>;
+
+/// A remap over one set of buffers.
+#[derive(Debug)]
+pub(crate) struct KeptRemap {
+    pub(crate) lists: [Key; 3],
+    pub(crate) sources: [Option<Buffer>; 2],
+    pub(crate) has_training_params: bool,
+    pub(crate) prepared: PreparedRemap,
+}
+
+/// The remaps of an optimizer, the last used first.
+#[derive(Debug)]
+pub(crate) struct Remaps {
+    pub(crate) rows: RowStreams,
+    pub(crate) buffers: RemapBuffers,
+    pub(crate) kept: Vec<KeptRemap>,
+}
+
 struct Binder<'a> {
     device: &'a Device,
     kernel: &'a Kernel,

@@ -3,7 +3,9 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::{Optimizer, move_to_front};
-use crate::gpu::{BufferRange, PreparedRemap, RemapBuffers, StreamMove, check_own, check_usage, is_same, join};
+use crate::gpu::{
+    BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_own, check_usage, is_same, join,
+};
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
@@ -48,25 +50,6 @@ impl<'a> Remap<'a> {
         self.new_params = Some(params.into());
         self
     }
-}
-
-type Key = Vec<(Buffer, u64, u64)>;
-
-/// A remap over one set of buffers.
-#[derive(Debug)]
-struct KeptRemap {
-    lists: [Key; 3],
-    sources: [Option<Buffer>; 2],
-    has_training_params: bool,
-    prepared: PreparedRemap,
-}
-
-/// The remaps of an optimizer, the last used first.
-#[derive(Debug)]
-pub(super) struct Remaps {
-    rows: RowStreams,
-    buffers: RemapBuffers,
-    kept: Vec<KeptRemap>,
 }
 
 impl Optimizer {

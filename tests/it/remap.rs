@@ -1,8 +1,6 @@
 //! Rows that move with their states: both engines against indexing in plain Rust.
 
-use std::io::Cursor;
-
-use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
+use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages};
 use wgpu_optim::{
@@ -78,7 +76,7 @@ fn stats(both: &Both) -> [Stats; 2] {
 }
 
 /// Training of rows on both engines.
-fn both(builder: &OptimizerBuilder, layout: &Layout, params: &[f32]) -> Both {
+fn start(builder: &OptimizerBuilder, layout: &Layout, params: &[f32]) -> Both {
     Both::new(&builder.clone().rows(Rows::default()), layout, params)
 }
 
@@ -127,7 +125,7 @@ fn scattered(capacity: usize, seed: usize) -> Vec<i32> {
 /// Moves rows after three steps of AdamW, and compares parameters and states of both engines.
 fn assert_moved(what: &str, layout: &Layout, table: &Table) {
     let len = layout.len();
-    let mut both = both(&Optimizer::builder(AdamW::default()), layout, &random(1, len));
+    let mut both = start(&Optimizer::builder(AdamW::default()), layout, &random(1, len));
     (0..3).for_each(|step| both.step(&random(10 + step, len)));
     let before: Vec<_> = ["exp_avg", "exp_avg_sq"].map(|name| both.state(name)[0].clone()).into();
     let (params, tensors) = (both.params.clone(), tensors(layout));
@@ -192,7 +190,7 @@ fn given(
     params: &[f32],
     states: &[(String, Vec<f32>)],
 ) -> Both {
-    let mut given = both(builder, layout, params);
+    let mut given = start(builder, layout, params);
     let Trainer { gpu, optimizer, .. } = &mut given.on_device;
     let from = &both.on_device.optimizer;
     for (name, values) in states {
@@ -221,7 +219,7 @@ fn assert_continues(what: &str, builder: &OptimizerBuilder) {
     const CAPACITY: usize = 23;
     let layout = layout_of(Layout::builder().packed(), CAPACITY);
     let (len, tensors) = (layout.len(), tensors(&layout));
-    let mut both = both(builder, &layout, &random(1, len));
+    let mut both = start(builder, &layout, &random(1, len));
     let names: Vec<_> = both.on_cpu.state_names().map(str::to_owned).collect();
     // A new state is as before the first step.
     let initial: Vec<_> = names.iter().map(|name| both.on_cpu.state(name).unwrap().first().copied()).collect();
@@ -286,7 +284,7 @@ fn states_of_transforms_move_with_the_parameters() {
 fn a_debiased_average_of_a_new_row_begins_as_its_parameters() {
     let layout = Layout::builder().packed().tensor("a", &[3, 2]).build().unwrap();
     let builder = Optimizer::builder(Sgd::default().with_lr(0.5)).average(Ema::new(0.9).debiased());
-    let mut both = both(&builder, &layout, &[1.0; 6]);
+    let mut both = start(&builder, &layout, &[1.0; 6]);
     (0..3).for_each(|_| both.step(&[0.5; 6]));
     let old = both.state("average")[0].clone();
     remap(&mut both, &Table { new: Some(vec![8.0; 6]), ..Table::new([1, -1, 0]) });
@@ -305,7 +303,7 @@ fn factors_move() {
     let layout =
         Layout::builder().packed().tensor("m", &[4, 3]).tensor("v", &[4]).tensor("b", &[4, 2, 5]).build().unwrap();
     let builder = Optimizer::builder(Adafactor::torch().with_min_dim_size_to_factor(2));
-    let mut both = both(&builder, &layout, &random(1, layout.len()));
+    let mut both = start(&builder, &layout, &random(1, layout.len()));
     both.step(&random(2, layout.len()));
     let old: Vec<_> = ["row_var", "col_var", "variance"].map(|name| both.state(name)[0].clone()).into();
     assert_eq!([old[0].len(), old[1].len(), old[2].len()], [4 + 8, 3 + 20, 4]);
@@ -327,7 +325,7 @@ const CANARY: f32 = -12345.678;
 fn invalid_indices_leave_rows_and_set_the_flag() {
     const CAPACITY: usize = 9;
     for (name, layout) in layouts(CAPACITY) {
-        for bad in [i32::MIN, i32::MIN + 1, -2, CAPACITY as i32, CAPACITY as i32 + 1, 1 << 30, i32::MAX] {
+        for bad in [i32::MIN, -2, CAPACITY as i32, i32::MAX] {
             for in_states in [false, true] {
                 let what = format!("{name}, {bad}, {in_states}");
                 let valid: Vec<i32> = (0..CAPACITY as i32).rev().collect();
@@ -462,7 +460,7 @@ fn accumulated_gradients_move_with_the_states() {
     let (len, tensors) = (layout.len(), tensors(&layout));
     for dtype in [Dtype::F32, Dtype::Bf16] {
         let builder = Optimizer::builder(AdamW::default()).accumulate_gradients().grad_dtype(dtype);
-        let mut both = both(&builder, &layout, &random(1, len));
+        let mut both = start(&builder, &layout, &random(1, len));
         let (mut sum, grads) = (vec![0.0; len], [2, 3].map(|seed| bf16::widen(&bf16::round(&random(seed, len)))));
         let table = Table::new([4, 0, 0, -1, 2]).with_states([4, 0, -1, -1, 2]);
         let accumulate = |both: &mut Both, grads: &[f32]| {
@@ -512,7 +510,7 @@ fn stored_training_parameters_move() {
         ("perturb", builder.sam(Sam::new(0.5)), |both, grads| both.perturb(grads)),
     ];
     for (what, builder, replace) in cases {
-        let mut both = both(&builder, &layout, &random(1, len));
+        let mut both = start(&builder, &layout, &random(1, len));
         if what == "eval" {
             (0..2).for_each(|step| both.step(&random(10 + step, len)));
         }
@@ -535,7 +533,7 @@ fn a_snapshot_before_a_remap_restores_all() {
     let (_, layout) = &layouts(19)[1];
     let len = layout.len();
     let builder = Optimizer::builder(AdamW::default()).average(Ema::new(0.9)).clip(Clip::global_norm(1.0));
-    let [mut moved, mut untouched] = [0, 1].map(|_| both(&builder, layout, &random(1, len)));
+    let [mut moved, mut untouched] = [0, 1].map(|_| start(&builder, layout, &random(1, len)));
     for both in [&mut moved, &mut untouched] {
         both.step(&random(2, len));
     }
@@ -565,26 +563,23 @@ fn a_checkpoint_after_a_remap_continues() {
     let (_, layout) = &layouts(19)[0];
     let len = layout.len();
     let builder = Optimizer::builder(AdamW::default()).average(Ema::new(0.9)).history(HistoryOptions::steps(4));
-    let mut both = both(&builder, layout, &random(1, len));
+    let mut both = start(&builder, layout, &random(1, len));
     both.step(&random(2, len));
     let mut sources = scattered(19, 3);
     sources[7] = 19;
     remap(&mut both, &Table::new(sources));
     both.step(&random(3, len));
-    let (mut on_cpu, mut on_device) = (Vec::new(), Vec::new());
-    both.on_cpu.save_to(&mut on_cpu, Some(&both.params)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [on_cpu, on_device] = ["cpu", "device"].map(|name| folder.path().join(name));
+    both.on_cpu.save(&on_cpu, Some(&both.params)).unwrap();
     let Trainer { optimizer, params, .. } = &both.on_device;
-    pollster::block_on(optimizer.save_to(&mut on_device, Some(params.into()))).unwrap();
-    assert!(on_cpu == on_device, "the file of the device differs from that of the CPU");
-    let mut loaded = both(&builder, layout, &vec![0.0; len]);
-    let options = LoadOptions::default();
-    loaded
-        .on_cpu
-        .load_from(&mut Checkpoint::new(Cursor::new(&on_cpu)).unwrap(), Some(&mut loaded.params), &options)
-        .unwrap();
+    optimizer.save(&on_device, Some(params.into())).unwrap();
+    let [of_cpu, of_device] = [&on_cpu, &on_device].map(|path| std::fs::read(path).unwrap());
+    assert!(of_cpu == of_device, "the file of the device differs from that of the CPU");
+    let (mut loaded, options) = (start(&builder, layout, &vec![0.0; len]), LoadOptions::default());
+    loaded.on_cpu.load(&on_cpu, Some(&mut loaded.params), &options).unwrap();
     let Trainer { optimizer, params, .. } = &mut loaded.on_device;
-    let mut file = Checkpoint::new(Cursor::new(&on_device)).unwrap();
-    optimizer.load_from(&mut file, Some((&*params).into()), &options).unwrap();
+    optimizer.load(&on_device, Some((&*params).into()), &options).unwrap();
     assert_eq!(stats(&loaded).map(|stats| stats.invalid_rows), [true; 2]);
     for step in 0..2 {
         let bits = |both: &Both| [cpu_bits(&both.on_cpu, &both.params), both.on_device.bits()];
@@ -598,7 +593,7 @@ fn a_checkpoint_after_a_remap_continues() {
 fn a_dropped_remap_changes_nothing() {
     let (_, layout) = &layouts(19)[0];
     let len = layout.len();
-    let mut both = both(&Optimizer::builder(AdamW::default()), layout, &random(1, len));
+    let mut both = start(&Optimizer::builder(AdamW::default()), layout, &random(1, len));
     both.step(&random(2, len));
     let before = both.on_device.bits();
     let mut sources = scattered(19, 3);
@@ -620,7 +615,7 @@ fn frozen_rows_move() {
     let layout = Layout::builder().tensor("a", &[4, 3]).tensor("still", &[4, 2]).group("still").build().unwrap();
     let (len, sources) = (layout.len(), [3, 0, -1, 1]);
     let builder = Optimizer::builder(AdamW::default()).group("still", GroupOptions::default().frozen());
-    let mut both = both(&builder, &layout, &random(1, len));
+    let mut both = start(&builder, &layout, &random(1, len));
     let states = random(2, len);
     both.on_cpu.state_mut("exp_avg").unwrap().copy_from_slice(&states);
     set_state(both.on_device.gpu, &both.on_device.optimizer, "exp_avg", &states);
@@ -636,7 +631,7 @@ fn frozen_rows_move() {
 fn rows_move_to_other_buffers() {
     for (name, layout) in layouts(29) {
         let (len, gpu) = (layout.len(), device::gpu());
-        let mut both = both(&Optimizer::builder(AdamW::default()), &layout, &random(1, len));
+        let mut both = start(&Optimizer::builder(AdamW::default()), &layout, &random(1, len));
         both.step(&random(2, len));
         let mut table = Table::new(scattered(29, 3));
         table.sources[8] = 29;
@@ -696,7 +691,7 @@ fn unusable_tables_are_refused_and_change_nothing() {
     let gpu = device::gpu();
     let layout = Layout::builder().packed().tensor("a", &[5, 3]).build().unwrap();
     let builder = Optimizer::builder(AdamW::default());
-    let mut both = both(&builder, &layout, &random(1, 15));
+    let mut both = start(&builder, &layout, &random(1, 15));
     let before = both.on_device.bits();
     let (sources, short) = (indices(gpu, &[0; 5]), device::upload(gpu, &[0.0; 4]));
     let without_usage = storage(gpu, 20, BufferUsages::COPY_SRC);
@@ -754,7 +749,7 @@ fn only_live_rows_move() {
     for (name, layout) in layouts(29) {
         for on_device in [false, true] {
             let len = layout.len();
-            let mut both = both(&Optimizer::builder(AdamW::default()), &layout, &random(1, len));
+            let mut both = start(&Optimizer::builder(AdamW::default()), &layout, &random(1, len));
             both.step(&random(2, len));
             both.on_cpu.set_live_rows(11).unwrap();
             let live = device::upload(both.on_device.gpu, &[f32::from_bits(11)]);
