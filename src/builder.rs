@@ -2,13 +2,15 @@ use std::sync::Arc;
 
 use crate::cpu::CpuOptimizer;
 use crate::error::check;
+use crate::gpu::{OwnedSlices, STATE_USAGE};
 use crate::metrics::HistoryOptions;
 use crate::optimizer::{DeviceOptions, Optimizer};
-use crate::plan::PlanSettings;
-use crate::rule::Rule;
+use crate::plan::{PlanSettings, StepPlan};
+use crate::rule::{Rule, StateSpec};
 use crate::storage::Dtype;
 use crate::{
-    Average, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule, SharedPipelines,
+    Average, BufferSlices, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule,
+    SharedPipelines, StateSize,
 };
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
@@ -219,6 +221,52 @@ impl OptimizerBuilder {
         self
     }
 
+    /// Names, bytes and usages of the states that the optimizer allocates one number per element for. Allocates nothing.
+    ///
+    /// ```
+    /// use wgpu_optim::{AdamW, Layout, Optimizer};
+    /// let sizes = Optimizer::builder(AdamW::default()).state_sizes(&Layout::flat(1_000)?)?;
+    /// let sizes: Vec<_> = sizes.iter().map(|state| (&*state.name, state.bytes)).collect();
+    /// assert_eq!(sizes, [("exp_avg", 4_000), ("exp_avg_sq", 4_000)]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of [`OptimizerBuilder::build`] that need no device.
+    pub fn state_sizes(&self, layout: &Layout) -> Result<Vec<StateSize>, Error> {
+        let plan = StepPlan::new(&self.settings, layout)?;
+        let bytes = Dtype::F32.bytes(layout.len() as u64);
+        let size = |state: &StateSpec| StateSize { name: state.name.to_string(), bytes, usage: STATE_USAGE };
+        Ok(plan.rule.states().map(size).collect())
+    }
+
+    /// Keeps a state, by its name in [`OptimizerBuilder::state_sizes`], in a buffer, a slice or slices of the program, on a
+    /// device. They hold f32 in the forms of [`BufferSlices`]. Parameters, gradients and other states may lie in the same
+    /// buffer. The later of two calls with one name counts. Default: the optimizer allocates.
+    ///
+    /// Each slice begins at a multiple of the device's `min_storage_buffer_offset_alignment`; its bytes up to the next multiple
+    /// hold nothing else that the optimizer binds. [`OptimizerBuilder::build`] submits writes of the initial values.
+    /// Two optimizers need two sets of buffers.
+    ///
+    /// ```no_run
+    /// # use wgpu_optim::{AdamW, Layout, Optimizer, wgpu};
+    /// # fn f(device: &wgpu::Device, queue: &wgpu::Queue, pool: &wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// let layout = Layout::flat(1_000)?;
+    /// let mut builder = Optimizer::builder(AdamW::default());
+    /// let mut at = 8_192; // behind parameters and gradients
+    /// for state in builder.state_sizes(&layout)? {
+    ///     builder = builder.state_buffers(state.name, pool.slice(at..at + state.bytes));
+    ///     at = (at + state.bytes).next_multiple_of(256);
+    /// }
+    /// let mut optimizer = builder.build(device, queue, &layout)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state_buffers<'a>(mut self, name: impl Into<String>, buffers: impl Into<BufferSlices<'a>>) -> Self {
+        self.options.states.push((name.into(), OwnedSlices::from(buffers.into())));
+        self
+    }
+
     /// Sets how many bytes a checkpoint moves between device and host at a time; 4 or more, at most as many as a buffer may
     /// have. Saving keeps two of these windows on the host, loading three; browsers stage a whole file. Default: 16 MiB.
     #[cfg(feature = "safetensors")]
@@ -232,7 +280,8 @@ impl OptimizerBuilder {
     ///
     /// # Errors
     /// [`Error::Hyperparameter`], [`Error::UnknownGroup`], [`Error::Unsupported`], [`Error::DeviceLimit`],
-    /// [`Error::RuleInterface`], [`Error::Shader`].
+    /// [`Error::RuleInterface`], [`Error::Shader`]; [`Error::UnknownState`], [`Error::StateBuffers`] and [`Error::SharedState`]
+    /// for buffers of states.
     pub fn build(self, device: &wgpu::Device, queue: &wgpu::Queue, layout: &Layout) -> Result<Optimizer, Error> {
         self.build_shared(&SharedPipelines::new(device), queue, layout)
     }
@@ -247,7 +296,7 @@ impl OptimizerBuilder {
         queue: &wgpu::Queue,
         layout: &Layout,
     ) -> Result<Optimizer, Error> {
-        let DeviceOptions { cached_buffer_sets: sets, checkpoint_window: window, .. } = self.options;
+        let (sets, window) = (self.options.cached_buffer_sets, self.options.checkpoint_window);
         check(sets > 0, "optimizer", "cached_buffer_sets", sets as f64, "1 or more")?;
         check(window >= 4, "optimizer", "checkpoint_window", window as f64, "4 bytes or more")?;
         Optimizer::new(pipelines, queue, &self.settings, self.options, layout)

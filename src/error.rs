@@ -280,6 +280,48 @@ pub enum Error {
         /// The other role.
         second: &'static str,
     },
+    /// The rule has no state of that name.
+    #[error("rule {rule:?} has no state {name:?} for every element; it has: {}", list(.known))]
+    UnknownState {
+        /// The rule's name.
+        rule: String,
+        /// The name given.
+        name: String,
+        /// The states of the optimizer, one number per element each.
+        known: Vec<String>,
+    },
+    /// The buffers given for a state do not fit.
+    #[error("the buffers of state {state:?}: {source}")]
+    StateBuffers {
+        /// The state's name.
+        state: String,
+        /// The reason.
+        source: Box<Error>,
+    },
+    /// A slice given for a state begins where no binding may begin.
+    #[error(
+        "slice {slice} begins at byte {offset}; begin it at a multiple of {alignment}, the device's min_storage_buffer_offset_alignment"
+    )]
+    MisalignedState {
+        /// Index of the slice in the list.
+        slice: usize,
+        /// First byte.
+        offset: u64,
+        /// The device's alignment of bindings.
+        alignment: u64,
+    },
+    /// A state in a buffer of the program shares bytes with something else, or the rest of its last unit of the alignment.
+    #[error(
+        "state {state:?} shares {alignment} bytes with {other}, and bindings of a buffer must not overlap: begin what follows a state at the next multiple of {alignment}"
+    )]
+    SharedState {
+        /// The state's name.
+        state: String,
+        /// `params`, `grads`, or another state.
+        other: String,
+        /// The device's alignment of bindings, in bytes.
+        alignment: u64,
+    },
     /// A limit of the device is too small.
     #[error(
         "the device allows {limit} = {available}, and this optimizer needs {required}: raise it in `required_limits` of `request_device`"

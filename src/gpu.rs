@@ -15,6 +15,7 @@ mod resources;
 mod row_buffers;
 pub(crate) mod shader;
 mod shared_pipelines;
+mod state_buffers;
 mod step_uniforms;
 mod submission;
 #[cfg(feature = "safetensors")]
@@ -22,12 +23,12 @@ mod transfer;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
-pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, join};
+pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, joined};
 pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
-pub(crate) use prepared_step::{PreparedStep, StepContext, check_own, decide_bind_group, is_same};
+pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group, is_same};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]
@@ -36,6 +37,8 @@ pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered
 pub use row_buffers::LiveRows;
 pub(crate) use row_buffers::RowBuffers;
 pub use shared_pipelines::SharedPipelines;
+pub use state_buffers::StateSize;
+pub(crate) use state_buffers::{GivenStates, OwnedSlices, STATE_USAGE};
 pub(crate) use step_uniforms::StepUniforms;
 pub(crate) use submission::Submission;
 #[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]

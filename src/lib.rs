@@ -55,7 +55,7 @@ pub use config::RuleConfig;
 pub use cpu::{CpuOptimizer, CpuRemap, CpuSnapshot};
 pub use error::Error;
 pub use gpu::shader::shader_sources;
-pub use gpu::{BufferSlices, Gpu, LiveRows, SharedPipelines};
+pub use gpu::{BufferSlices, Gpu, LiveRows, SharedPipelines, StateSize};
 pub use grad_scaler::GradScaler;
 pub use groups::GroupOptions;
 pub use layout::{Layout, LayoutBuilder, MAX_ELEMENTS, TENSOR_ALIGNMENT, TensorInfo};

@@ -19,8 +19,9 @@ use wgpu::{BindGroup, Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use crate::factors::NAMES;
 use crate::gpu::shader::Variant;
 use crate::gpu::{
-    self, BufferRange, BufferSlices, FlatSpace, Pipelines, PreparedStep, RecordedCalls, Remaps, Resources, RowBuffers,
-    SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group, gathered_ranges, state_ranges,
+    self, BufferRange, BufferSlices, FlatSpace, GivenStates, OwnedSlices, Pipelines, PreparedStep, RecordedCalls,
+    Remaps, Resources, RowBuffers, SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group,
+    gathered_ranges, state_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
@@ -53,7 +54,7 @@ impl<'a> From<&'a Buffer> for GradScale<'a> {
 }
 
 /// The settings that concern the device alone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct DeviceOptions {
     /// Maximum prepared steps of each kind.
     pub(crate) cached_buffer_sets: usize,
@@ -62,11 +63,13 @@ pub(crate) struct DeviceOptions {
     pub(crate) checkpoint_window: u64,
     /// True if gradients are copied into a buffer of the optimizer first.
     pub(crate) gathers_gradients: bool,
+    /// The buffers that the program gave, by the name of the state; the later of two counts.
+    pub(crate) states: Vec<(String, OwnedSlices)>,
 }
 
 impl Default for DeviceOptions {
     fn default() -> Self {
-        Self { cached_buffer_sets: 8, checkpoint_window: 16 << 20, gathers_gradients: false }
+        Self { cached_buffer_sets: 8, checkpoint_window: 16 << 20, gathers_gradients: false, states: Vec::new() }
     }
 }
 
@@ -121,7 +124,10 @@ impl Optimizer {
         if let Some(size) = ring_size {
             check_limit("max_buffer_size", size, device.limits().max_buffer_size)?;
         }
-        let resources = Resources::new(device, &mut plan)?;
+        let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
+        let space = FlatSpace { len: plan.layout.len() as u64, tensors: tensors.collect() };
+        let given = GivenStates::new(&options.states, &plan, &space, &device.limits())?;
+        let resources = Resources::new(device, &mut plan, given)?;
         let pipelines = Pipelines::new(pipelines, &plan)?;
         let has_rows = plan.groups.rows().is_some();
         let uniforms = StepUniforms::new(plan.rule.spec(), plan.groups.lr_quads(), has_rows, plan.cycles_momentum());
@@ -131,11 +137,11 @@ impl Optimizer {
         let len = if settings.accumulates { layout.len() as u64 } else { 0 };
         let accumulated = state_ranges(device, "accumulated gradients", 0.0, len);
         let gathered = if options.gathers_gradients { gathered_ranges(device, &plan) } else { Vec::new() };
-        let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
+        resources.given.initialize(device, queue, &plan);
         Ok(Self {
             device: device.clone(),
             queue: queue.clone(),
-            space: FlatSpace { len: plan.layout.len() as u64, tensors: tensors.collect() },
+            space,
             plan,
             pipelines,
             grad_scale: resources.unit_scale.clone(),
@@ -174,7 +180,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
-    /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for 16-bit
+    /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for 16-bit
     /// gradients whose slices begin at odd elements while the step sums over all of them or gathers them, and those of
     /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
@@ -409,7 +415,8 @@ impl Optimizer {
     }
 
     /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in consecutive slices, with `COPY_SRC`,
-    /// `COPY_DST` and `STORAGE` usage. A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has
+    /// `COPY_DST` and `STORAGE` usage; those given to
+    /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers), each cut between tensors if they have no padding. A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has
     /// them, in the layout's order; no slice if no tensor has.
     ///
     /// Writing states does not restore an optimizer: [`Optimizer::set_applied_steps`] sets step counter, bias corrections and

@@ -243,18 +243,18 @@ fn place(slices: &[(&Buffer, u64, u64)], dtype: Dtype, spaces: &[Range<u64>]) ->
     ranges
 }
 
-/// Joins neighbors: ranges that follow each other in a buffer as in the flat space. Padding between them is joined, too,
-/// unless a range begins in it.
-pub(crate) fn join(lists: [&[BufferRange]; 2]) -> [Vec<BufferRange>; 2] {
+/// Joins neighbors in each list: ranges that follow each other in a buffer as in the flat space. Padding between them is
+/// joined, too, unless a range of any list begins in it.
+pub(crate) fn join(lists: &[&[BufferRange]]) -> Vec<Vec<BufferRange>> {
     let mut starts: Vec<_> = lists.iter().copied().flatten().map(|range| (&range.buffer, range.offset)).collect();
     starts.sort();
-    let is_free = |buffer, from, end| {
+    let is_free = |buffer: &Buffer, from: u64, end: u64| {
         let next = starts.partition_point(|start| *start < (buffer, from));
         starts.get(next).is_none_or(|start| *start >= (buffer, end))
     };
-    lists.map(|ranges| {
+    let joined = |ranges: &&[BufferRange]| {
         let mut joined: Vec<BufferRange> = Vec::new();
-        for range in ranges {
+        for range in *ranges {
             let follows = |last: &&mut BufferRange| {
                 let (is_next, end) = (last.offset_of(range.start) == range.offset, last.offset + last.bytes());
                 last.buffer == range.buffer && is_next && is_free(&range.buffer, end, range.offset)
@@ -265,7 +265,13 @@ pub(crate) fn join(lists: [&[BufferRange]; 2]) -> [Vec<BufferRange>; 2] {
             }
         }
         joined
-    })
+    };
+    lists.iter().map(joined).collect()
+}
+
+/// As [`join`], for one list.
+pub(crate) fn joined(ranges: &[BufferRange]) -> Vec<BufferRange> {
+    join(&[ranges]).concat()
 }
 
 pub(crate) fn check_usage(

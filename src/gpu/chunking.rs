@@ -195,12 +195,14 @@ impl Chunk {
         Self { start, len, first_stream, streams, aligned, grads: GradBinding::Own }
     }
 
-    /// As [`Chunk::new`], for kernels that write parameters, whose bindings must not overlap those of gradients.
+    /// As [`Chunk::new`], for kernels that write parameters and states, whose bindings must not overlap those of gradients.
+    /// States keep their distance: see `GivenStates`.
     fn writable(start: u64, len: u64, ranges: &[&BufferRange], limits: &ChunkLimits) -> Self {
         let chunk = Self::new(start, len, (0, ranges), limits);
-        let [params, grads, ..] = ranges else { return chunk };
+        let [params, grads, states @ ..] = ranges else { return chunk };
         if params.buffer != grads.buffer {
-            return chunk;
+            let is_written = states.iter().any(|state| state.buffer == grads.buffer);
+            return Self { grads: if is_written { GradBinding::Writable } else { GradBinding::Own }, ..chunk };
         }
         let bytes_of = |aligned| [params, grads].map(|range| limits.bytes_of(range, start, len, aligned));
         let [of_params, of_grads] = bytes_of(chunk.aligned);
@@ -210,7 +212,7 @@ impl Chunk {
         // Quads of the parameters might reach into the gradients.
         let [of_params, of_grads] = bytes_of(false);
         let both = of_params.start.min(of_grads.start)..of_params.end.max(of_grads.end);
-        let others = ranges[2..].iter().map(|range| (range, limits.bytes_of(range, start, len, false)));
+        let others = states.iter().map(|range| (range, limits.bytes_of(range, start, len, false)));
         let streams = [(params, both.clone()), (grads, both)].into_iter().chain(others);
         let streams = streams.map(|(range, bytes)| BoundRange::new(range, start, bytes)).collect();
         Self { streams, aligned: false, grads: GradBinding::WithParams, ..chunk }

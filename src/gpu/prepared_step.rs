@@ -79,8 +79,14 @@ impl PreparedStep {
         let dtype = plan.input_dtype(kind);
         let (params, grads) =
             (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
-        check_own([("params", &params[..]), ("grads", &grads)], resources)?;
-        let [params, grads] = join([&params, &grads]);
+        resources.check_apart(&params, "params")?;
+        resources.check_apart(&grads, "grads")?;
+        let mut lists = vec![&params[..], &grads[..]];
+        let states = resources.persistent.states.iter().filter(|_| kind.has_states());
+        lists.extend(states.map(|state| &state[..]));
+        let joined = join(&lists);
+        let streams: Vec<&[BufferRange]> = joined.iter().map(|ranges| &ranges[..]).collect();
+        let (params, grads) = (streams[0], streams[1]);
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.sums_tiles() {
             let scratch = |size| {
@@ -89,7 +95,7 @@ impl PreparedStep {
                 device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
             };
             let is_scaled = kind == StepKind::Perturb && plan.scales_by_params();
-            let streams = if is_scaled { (0, vec![&params[..], &grads]) } else { (GRAD_STREAM, vec![&grads[..]]) };
+            let streams = if is_scaled { (0, vec![params, grads]) } else { (GRAD_STREAM, vec![grads]) };
             NormChunks::new(streams, space.len, &limits, scratch)?
         } else {
             NormChunks::default()
@@ -98,9 +104,6 @@ impl PreparedStep {
             let reason = ", because slices, with adaptive SAM also those of parameters, are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
-        let mut streams = vec![&params[..], &grads[..]];
-        let states = resources.persistent.states.iter().filter(|_| kind.has_states());
-        streams.extend(states.map(|state| &state[..]));
         let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
         for chunk in chunks.iter().filter(|chunk| chunk.grads == GradBinding::WithParams) {
@@ -344,19 +347,4 @@ pub(crate) fn decide_bind_group(
         "grad_scale" => Some(buffer_binding(grad_scale, 0, 4)),
         name => resources.binding(name),
     })
-}
-
-/// Refuses the optimizer's own buffers.
-pub(crate) fn check_own<'a>(
-    lists: impl IntoIterator<Item = (&'static str, &'a [BufferRange])>,
-    resources: &Resources,
-) -> Result<(), Error> {
-    let mut own: Vec<&Buffer> = resources.persistent.iter().collect();
-    own.sort();
-    for (first, ranges) in lists {
-        if ranges.iter().any(|range| own.binary_search(&&range.buffer).is_ok()) {
-            return Err(Error::AliasedBuffers { first, second: "a state of the optimizer" });
-        }
-    }
-    Ok(())
 }

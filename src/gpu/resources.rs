@@ -5,12 +5,14 @@ use wgpu::{BindingResource, Buffer, BufferBinding, BufferUsages};
 use super::buffer_slices::BufferRange;
 use super::chunking::{ChunkLimits, tile_count};
 use super::limits::check_limit;
+use super::state_buffers::{GivenStates, STATE_USAGE};
 use crate::Error;
 use crate::factors::Factors;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::kernels::loss_scale::LossScale;
 use crate::plan::StepPlan;
+use crate::rule::StateSpec;
 use crate::segments::Segments;
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
@@ -23,7 +25,7 @@ pub(crate) struct PersistentBuffers {
     pub(crate) next: Buffer,
     /// 1 while others have the place of the training parameters.
     pub(crate) params_replaced: Buffer,
-    /// Each state, in as many buffers as the limits require.
+    /// Each state: in as many buffers as the limits require, or where the program gave them.
     pub(crate) states: Vec<Vec<BufferRange>>,
     pub(crate) segments: Option<Buffer>,
     pub(crate) factors: Option<Buffer>,
@@ -34,12 +36,13 @@ pub(crate) struct PersistentBuffers {
 }
 
 impl PersistentBuffers {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
+    /// All buffers but those of states.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Buffer> {
         let Self {
             control,
             next,
             params_replaced,
-            states,
+            states: _,
             segments,
             factors,
             norms,
@@ -47,18 +50,21 @@ impl PersistentBuffers {
             metric_table,
             row_table,
         } = self;
-        let states = states.iter().flatten().map(|range| &range.buffer);
         let tables = [segments, factors, norms, loss_scale, metric_table, row_table].into_iter().flatten();
-        [control, next, params_replaced].into_iter().chain(states).chain(tables)
+        [control, next, params_replaced].into_iter().chain(tables)
     }
 
-    /// As many buffers, made by `copy`.
-    pub(crate) fn copied(&self, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Buffer> {
+        self.tables().chain(self.states.iter().flatten().map(|range| &range.buffer))
+    }
+
+    /// These states with as many tables, made by `copy`.
+    pub(crate) fn copied(&self, states: Vec<Vec<BufferRange>>, mut copy: impl FnMut(&Buffer) -> Buffer) -> Self {
         let Self {
             control,
             next,
             params_replaced,
-            states,
+            states: _,
             segments,
             factors,
             norms,
@@ -70,7 +76,7 @@ impl PersistentBuffers {
             control: copy(control),
             next: copy(next),
             params_replaced: copy(params_replaced),
-            states: states.iter().map(|state| copied_ranges(state, &mut copy)).collect(),
+            states,
             segments: segments.as_ref().map(&mut copy),
             factors: factors.as_ref().map(&mut copy),
             norms: norms.as_ref().map(&mut copy),
@@ -89,6 +95,7 @@ pub(crate) fn copied_ranges(ranges: &[BufferRange], copy: &mut impl FnMut(&Buffe
 #[derive(Debug)]
 pub(crate) struct Resources {
     pub(crate) persistent: PersistentBuffers,
+    pub(crate) given: GivenStates,
     groups: Buffer,
     tile_sums: Buffer,
     pub(crate) powers: Buffer,
@@ -103,7 +110,7 @@ pub(crate) struct Resources {
 impl Resources {
     /// # Errors
     /// [`Error::DeviceLimit`].
-    pub(crate) fn new(device: &wgpu::Device, plan: &mut StepPlan) -> Result<Self, Error> {
+    pub(crate) fn new(device: &wgpu::Device, plan: &mut StepPlan, given: GivenStates) -> Result<Self, Error> {
         let limits = ChunkLimits::new(&device.limits());
         let (max_binding, max_buffer_size) =
             (device.limits().max_storage_buffer_binding_size, device.limits().max_buffer_size);
@@ -132,12 +139,14 @@ impl Resources {
         };
         let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
         let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let states = plan.rule.states();
+        let own = |state: &StateSpec| state_ranges(device, &state.name, state.initial, len);
+        let states = plan.rule.states().enumerate();
+        let states = states.map(|(i, state)| given.ranges(i).map_or_else(|| own(state), <[BufferRange]>::to_vec));
         let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
             next: init_buffer(device, "wgpu-optim next control", copied, block),
             params_replaced: table("wgpu-optim params replaced", &[0]),
-            states: states.map(|state| state_ranges(device, &state.name, state.initial, len)).collect(),
+            states: states.collect(),
             segments: segments.map(|words| table("wgpu-optim segments", &words)),
             factors: factors.map(|words| table("wgpu-optim factors", &words)),
             norms: plan.norm_window().map(|window| table("wgpu-optim norms", &vec![0; 1 + window as usize])),
@@ -150,6 +159,7 @@ impl Resources {
         };
         Ok(Self {
             persistent,
+            given,
             groups: constant("wgpu-optim groups", &groups),
             tile_sums: constant("wgpu-optim tile sums", &tile_sums),
             powers: init_buffer(
@@ -167,6 +177,16 @@ impl Resources {
             ),
             unit_scale: constant("wgpu-optim unit scale", &[1f32.to_bits()]),
         })
+    }
+
+    /// Refuses ranges in the optimizer's own buffers, and beside states in buffers of the program.
+    pub(crate) fn check_apart(&self, ranges: &[BufferRange], what: &'static str) -> Result<(), Error> {
+        let mut own: Vec<&Buffer> = self.persistent.iter().filter(|buffer| !self.given.holds(buffer)).collect();
+        own.sort();
+        if ranges.iter().any(|range| own.binary_search(&&range.buffer).is_ok()) {
+            return Err(Error::AliasedBuffers { first: what, second: "a state of the optimizer" });
+        }
+        self.given.check_apart(ranges, what)
     }
 
     /// The resource of a variable in the WGSL, by its name; `None` for those of chunks, streams and the gradient scale.
@@ -215,7 +235,7 @@ pub(crate) fn state_ranges(device: &wgpu::Device, name: &str, initial: f32, len:
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(&format!("wgpu-optim {name}")),
             size: ((len * 4).next_multiple_of(16) + STATE_STAGGER_BYTES).min(max_buffer_size),
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            usage: STATE_USAGE,
             mapped_at_creation: initial != 0.0,
         });
         if initial != 0.0 {

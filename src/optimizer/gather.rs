@@ -3,7 +3,7 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, join};
+use crate::gpu::{BufferRange, check_usage, copy_ranges, joined};
 use crate::plan::StepKind;
 use crate::{BufferSlices, Error};
 
@@ -24,7 +24,8 @@ impl Optimizer {
         let dtype = self.plan.input_dtype(kind);
         let to: Vec<_> = self.gathered.iter().map(|range| BufferRange { dtype, ..range.clone() }).collect();
         // Neighbors need one copy.
-        let [from, _] = join([&grads.disjoint_ranges(params, dtype, &self.space)?, &[]]);
+        let from = joined(&grads.disjoint_ranges(params, dtype, &self.space)?);
+        self.resources.check_apart(&from, "grads")?;
         for range in &from {
             check_usage("grads", &range.buffer, BufferUsages::COPY_SRC, ", because they are copied first")?;
             let is_copied = |copy: &BufferRange| copy.start < range.end() && range.start < copy.end();

@@ -3,7 +3,7 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, join, state_ranges};
+use crate::gpu::{BufferRange, check_usage, copy_ranges, joined, state_ranges};
 use crate::plan::{Mode, StepKind, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
@@ -187,7 +187,7 @@ impl Optimizer {
     /// The parameters, if they can be copied from and to.
     pub(super) fn copyable(&self, params: BufferSlices<'_>, reason: &'static str) -> Result<Vec<BufferRange>, Error> {
         // Neighbors need one copy.
-        let [ranges, _] = join([&params.ranges("params", Dtype::F32, &self.space)?, &[]]);
+        let ranges = joined(&params.ranges("params", Dtype::F32, &self.space)?);
         for range in &ranges {
             let needed = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             check_usage("params", &range.buffer, needed, reason)?;

@@ -4,7 +4,7 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::{Optimizer, move_to_front};
 use crate::gpu::{
-    BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_own, check_usage, is_same, join,
+    BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_usage, is_same, joined,
 };
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
 use crate::storage::Dtype;
@@ -190,8 +190,10 @@ impl Optimizer {
                 return Err(Error::AliasedBuffers { first, second: "params" });
             }
         }
-        check_own([("params", &old[..]), ("new_params", &new)].into_iter().chain(read), &self.resources)?;
-        let [old, new] = [&old, &new].map(|ranges| join([ranges, &[]])[0].clone());
+        for (what, ranges) in [("params", &old[..]), ("new_params", &new)].into_iter().chain(read) {
+            self.resources.check_apart(ranges, what)?;
+        }
+        let [old, new] = [&old, &new].map(|ranges| joined(ranges));
         let moved = |stream: &'a RowStream| {
             let own = self.ranges_of(stream);
             let (old, target) = match stream.values {

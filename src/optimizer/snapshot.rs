@@ -4,7 +4,7 @@ use super::Optimizer;
 #[cfg(feature = "safetensors")]
 use super::checkpoint_source::SavingContext;
 use crate::gpu::{
-    BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges,
+    BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges, joined,
     state_ranges,
 };
 use crate::schedule::{LrCurve, RangeTest};
@@ -46,8 +46,14 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<Snapshot, Error> {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
-        let params = state_ranges(&self.device, "snapshot of params", 0.0, self.plan.layout.len() as u64);
-        copy_ranges(encoder, &ranges, &params);
+        let mut flat_copy = |ranges: &[BufferRange]| {
+            let copy = state_ranges(&self.device, "snapshot", 0.0, self.plan.layout.len() as u64);
+            copy_ranges(encoder, ranges, &copy);
+            copy
+        };
+        let params = flat_copy(&ranges);
+        let states = &self.resources.persistent.states;
+        let states = states.iter().map(|state| flat_copy(&joined(state))).collect();
         let mut copied = |buffer: &Buffer, size: u64| {
             let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim snapshot"),
@@ -62,7 +68,7 @@ impl Optimizer {
         let mut copy = |buffer: &Buffer| copied(buffer, buffer.size());
         let training_params = if self.may_be_replaced() { &self.training_params[..] } else { &[] };
         Ok(Snapshot {
-            persistent: self.resources.persistent.copied(&mut copy),
+            persistent: self.resources.persistent.copied(states, &mut copy),
             ring: self.history.as_ref().map(|history| copy(&history.ring)),
             training_params: copied_ranges(training_params, &mut copy),
             accumulated: copied_ranges(&self.accumulated, &mut copy),
@@ -99,9 +105,15 @@ impl Optimizer {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         let words = |buffer: &Buffer| vec![BufferRange::words(buffer)];
         let ring = self.history.iter().map(|history| &history.ring);
-        let buffers = self.resources.persistent.iter().chain(ring);
-        let copies = snapshot.persistent.iter().chain(&snapshot.ring);
+        let own = &self.resources.persistent;
+        let buffers = own.tables().chain(ring);
+        let copies = snapshot.persistent.tables().chain(&snapshot.ring);
         let mut lists: Vec<_> = copies.zip(buffers).map(|(copy, buffer)| [words(copy), words(buffer)]).collect();
+        lists.extend(snapshot.persistent.states.iter().zip(&own.states).enumerate().map(|(i, (copy, state))| {
+            // Between the slices of a program lies what is not the state's.
+            let given = self.resources.given.ranges(i).map(|state| self.space.without_padding(&joined(state)));
+            [copy.clone(), given.unwrap_or_else(|| state.clone())]
+        }));
         lists.push([snapshot.training_params.clone(), self.training_params.clone()]);
         lists.push([snapshot.accumulated.clone(), self.accumulated.clone()]);
         lists.push([snapshot.params.clone(), self.space.without_padding(&ranges)]);

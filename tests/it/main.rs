@@ -53,6 +53,7 @@ mod shaders;
 mod shared_factors;
 mod skip;
 mod snapshot;
+mod state_buffers;
 mod step;
 mod tensor_norms;
 mod textbook;

@@ -16,9 +16,9 @@ pub(crate) struct Variant {
 /// read-only and writable, and no writable bindings that overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum GradBinding {
-    /// Read-only: the parameters lie in another buffer.
+    /// Read-only: parameters and states lie in other buffers.
     Own,
-    /// Writable, in the buffer of the parameters.
+    /// Writable, in the buffer of the parameters or of a state.
     Writable,
     /// Part of the parameters' binding: two bindings would overlap.
     WithParams,
