@@ -204,6 +204,33 @@ impl OptimizerBuilder {
         self
     }
 
+    /// Lets tensors have no gradient in a step: [`Optimizer::step`] then takes a `&[Option<BufferSlice>]`, and
+    /// [`CpuOptimizer::step_with_missing`] a list of options. Such a tensor keeps every byte of parameters and states, and
+    /// counts for no norm: PyTorch's `grad=None`. Default: every tensor has a gradient.
+    ///
+    /// Each tensor counts its own applied steps, as `state["step"]` in PyTorch: bias corrections, scalar states (NAdam's
+    /// `mu_product`), averages and Lookahead follow it. Schedules follow the optimizer's steps. Steps take three dispatches
+    /// or more. On a device, each pattern of missing gradients counts as a set of buffers: see
+    /// [`OptimizerBuilder::cached_buffer_sets`].
+    ///
+    /// [`Error::Unsupported`] with rules and clipping that sum over tensors, units or groups, with norms in the history, with
+    /// SAM, accumulation and rows, and for layouts whose tensors begin at elements that are no multiples of four.
+    ///
+    /// ```
+    /// use wgpu_optim::{Layout, Optimizer, Sgd};
+    /// let layout = Layout::builder().tensor("a", &[1]).tensor("b", &[1]).build()?;
+    /// let builder = Optimizer::builder(Sgd::default().with_lr(1.0)).missing_gradients();
+    /// let mut optimizer = builder.build_cpu(&layout)?;
+    /// let mut params = vec![0.0; layout.len()];
+    /// let stats = optimizer.step_with_missing(&mut params, &[Some((&[-1.0]).into()), None])?;
+    /// assert_eq!((params[0], params[64], stats.missing_gradients), (1.0, 0.0, 1));
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn missing_gradients(mut self) -> Self {
+        self.settings.misses_gradients = true;
+        self
+    }
+
     /// Sets how many sets of parameter and gradient buffers an optimizer on a device keeps bind groups for, for each kind of
     /// step; 1 or more. Kept sets keep their buffers alive. Default: 8.
     pub fn cached_buffer_sets(mut self, sets: usize) -> Self {

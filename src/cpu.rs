@@ -6,6 +6,7 @@ mod auxiliary;
 mod checkpoint;
 mod given_states;
 mod memory;
+mod missing;
 mod mode;
 mod passes;
 mod remap;
@@ -22,6 +23,7 @@ use crate::kernels::control::ControlBlock;
 use crate::kernels::loss_scale::LossScale;
 use crate::kernels::percentile::Norms;
 use crate::kernels::row_steps::RowSteps;
+use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::SegmentRow;
 use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{PlanSettings, StepKind, StepPlan};
@@ -61,6 +63,8 @@ struct CpuState {
     /// One row per segment of the rule's sums.
     segments: Vec<SegmentRow>,
     factors: Option<FactorValues>,
+    /// The steps of each tensor; empty unless gradients may be missing.
+    tensor_steps: Vec<TensorStep>,
     norms: Option<Norms>,
     loss_scale: Option<LossScale>,
     history: Option<HostHistory>,
@@ -90,6 +94,7 @@ impl CpuOptimizer {
             states,
             segments,
             factors: plan.factors.as_ref().map(FactorValues::new),
+            tensor_steps: plan.tensor_steps(0).unwrap_or_default(),
             norms: plan.norm_window().map(Norms::new),
             loss_scale: plan.settings.grad_scaler.as_ref().map(LossScale::new),
             history: plan.ring_size().map(HostHistory::new),

@@ -280,6 +280,30 @@ pub enum Error {
         /// The other role.
         second: &'static str,
     },
+    /// A tensor has no gradient, and the optimizer was not built for that.
+    #[error("tensor {tensor:?} has no gradient; call `.missing_gradients()` on the optimizer's builder, or give one")]
+    MissingGradient {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A list of gradients that may be missing has another length than the layout.
+    #[error("{actual} gradients were given; the layout has {expected} tensors: give `Some` or `None` for each")]
+    GradientCount {
+        /// Tensors of the layout.
+        expected: usize,
+        /// Entries given.
+        actual: usize,
+    },
+    /// A tensor's gradient has another length than the tensor.
+    #[error("the gradient of tensor {tensor:?} holds {actual} elements; the tensor has {expected}")]
+    GradientLength {
+        /// The tensor's name.
+        tensor: String,
+        /// Elements of the tensor.
+        expected: u64,
+        /// Elements given.
+        actual: u64,
+    },
     /// The rule has no state of that name.
     #[error("rule {rule:?} has no state {name:?} for every element; it has: {}", list(.known))]
     UnknownState {

@@ -23,12 +23,12 @@ mod transfer;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
-pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, joined};
+pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, joined, runs};
 pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
 pub(crate) use pipelines::Pipelines;
-pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group, is_same};
+pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group, is_same, key};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]

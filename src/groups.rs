@@ -126,6 +126,8 @@ pub(crate) struct GroupTable {
     lrs: Vec<f32>,
     /// The rows that come and go, if there are any.
     rows: Option<RowTable>,
+    /// The segments whose elements are inactive in the present step of the CPU engine; empty: none.
+    missing: Vec<bool>,
 }
 
 impl GroupTable {
@@ -194,7 +196,7 @@ impl GroupTable {
         let mut active = spans.iter().filter(|span| span.is_active());
         let first = active.next().copied();
         let only_options = first.filter(|first| active.all(|span| GroupSpan { end: first.end, ..*span } == *first));
-        let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs, rows };
+        let mut table = Self { spans, has_blocks: false, only_options, scheduled, lrs, rows, missing: Vec::new() };
         table.has_blocks = table.can_have_blocks();
         Ok(table)
     }
@@ -220,6 +222,15 @@ impl GroupTable {
         self.lrs.truncate(self.scheduled.len());
         self.lrs.extend(rows.scales());
         Ok(())
+    }
+
+    /// Sets the segments whose elements are inactive; empty: none.
+    pub(crate) fn set_missing(&mut self, missing: Vec<bool>) {
+        self.missing = missing;
+    }
+
+    pub(crate) fn missing(&self) -> &[bool] {
+        &self.missing
     }
 
     /// The words of the device's row table, if there are rows.
@@ -259,13 +270,17 @@ impl GroupTable {
         })
     }
 
-    /// As [`GroupTable::covering`]. Elements of dead and invisible rows are in inactive spans of their own.
+    /// As [`GroupTable::covering`]. Elements of dead and invisible rows, and of missing segments, are in inactive spans of
+    /// their own.
     pub(crate) fn active_runs(&self, start: u32, end: u32) -> impl Iterator<Item = (u32, u32, GroupSpan)> {
         self.covering(start, end).flat_map(move |(from, to, span)| {
+            let is_missing = |segment| self.missing.get(segment as usize) == Some(&true);
+            let mut span = *span;
+            span.segment = span.segment.filter(|&segment| !is_missing(segment));
             let rows = self.rows.as_ref().filter(|_| span.is_active());
             runs(from, to, move |from| {
                 let (to, is_active) = rows.map_or((to, true), |rows| rows.run(from, to));
-                (to, if is_active { *span } else { GroupSpan { segment: None, ..*span } })
+                (to, if is_active { span } else { GroupSpan { segment: None, ..span } })
             })
         })
     }

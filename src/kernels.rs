@@ -26,6 +26,7 @@ pub(crate) mod sam_norm;
 pub(crate) mod scaled_sum;
 pub(crate) mod segment_reduce;
 pub(crate) mod segment_update;
+pub(crate) mod tensor_steps;
 pub(crate) mod tile_norm;
 pub(crate) mod update;
 pub(crate) mod update_elements;

@@ -6,6 +6,7 @@ mod checkpoint;
 mod checkpoint_source;
 mod gather;
 mod given_states;
+mod missing;
 mod mode;
 #[cfg(feature = "safetensors")]
 mod params;
@@ -180,7 +181,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
-    /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`], [`Error::CutTensor`], [`Error::EvaluationMode`], [`Error::Unsupported`] for 16-bit
+    /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`], [`Error::CutTensor`], [`Error::MissingGradient`], [`Error::GradientCount`], [`Error::GradientLength`], [`Error::EvaluationMode`], [`Error::Unsupported`] for 16-bit
     /// gradients whose slices begin at odd elements while the step sums over all of them or gathers them, and those of
     /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
     pub fn step<'a>(
@@ -201,6 +202,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         self.plan.check_step()?;
+        self.check_optional(grads)?;
         let is_replaced = self.bind_restoration_if_replaced(params)?;
         let kind = self.plan.next_kind();
         let copies = if gathers { self.gather(params, grads, kind)? } else { None };
@@ -228,6 +230,7 @@ impl Optimizer {
     ) -> Result<(), Error> {
         self.undo_dropped_calls()?;
         let (params, grads) = (params.into(), grads.into());
+        self.check_optional(grads)?;
         let accumulated = self.accumulated.clone();
         let slices: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
         let accumulator = BufferSlices::from(&slices);
@@ -296,6 +299,7 @@ impl Optimizer {
             resources: &self.resources,
             plan: &self.plan,
             space: &self.space,
+            present: None,
         };
         let moved = self.prepared.iter().find_map(|step| step.moved(&context, params, grads, kind));
         let step = moved.map_or_else(|| PreparedStep::new(context, params, grads, kind), Ok)?;
@@ -321,7 +325,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Requests the statistics of the last step recorded before: appends a copy of 112 bytes to the encoder, and one of 48
+    /// Requests the statistics of the last step recorded before: appends a copy of 128 bytes to the encoder, and one of 48
     /// or more if the optimizer samples metrics. No step waits for it.
     ///
     /// The value arrives after the encoder was submitted and the device was polled: see [`Readback`].

@@ -22,14 +22,15 @@ use crate::groups::GroupTable;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{CLIP, ControlBlock, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
+use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
 use crate::rows::RowTable;
-use crate::rule::{self, check_interface, four};
+use crate::rule::{self, ReduceBy, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
-use crate::{Clip, Error, Layout, NonFinite, Rows, Schedule};
+use crate::{Clip, Error, Layout, NonFinite, Rows, Schedule, TensorInfo};
 
 /// The validated settings and the host's state of an optimizer, for both engines.
 #[derive(Debug, Clone)]
@@ -71,10 +72,16 @@ impl StepPlan {
         rule::validate(rule.rule())?;
         check_interface(rule.rule())?;
         check_arity(&rule)?;
+        if settings.misses_gradients {
+            check_missing_gradients(settings, &rule, layout)?;
+        }
         let initial = four(&rule.initial_tensor_state());
         let mut segments = rule.reduction().map(|reduction| Segments::new(layout, reduction.by(), initial));
         let rows = settings.rows.as_ref().map(|rows| RowTable::new(layout, rows)).transpose()?;
-        let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, segments.as_ref(), rows)?;
+        // Elements look up the steps of their tensor.
+        let tensors = settings.misses_gradients.then(|| Segments::new(layout, ReduceBy::Tensor, [0.0; 4]));
+        let of_elements = tensors.as_ref().or(segments.as_ref());
+        let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, of_elements, rows)?;
         if let Some(segments) = &mut segments {
             segments.set_active(groups.segments());
         }
@@ -190,7 +197,9 @@ impl StepPlan {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
         let corrects_anew = self.cycles_momentum() && !self.rule.spec().bias_corrected.is_empty();
         let checks = self.on_nonfinite() != NonFinite::Propagate;
-        let has_tables = self.factors.is_some() || self.row_step_count().is_some();
+        // Rows and tensors count their steps after the decision.
+        let counts_steps = self.row_step_count().is_some() || self.settings.misses_gradients;
+        let has_tables = self.factors.is_some() || counts_steps;
         self.layout.is_empty() || self.computes_norm() || checks || corrects_anew || has_tables
     }
 
@@ -231,6 +240,7 @@ impl StepPlan {
             (Pass::GlobalNorm, decided),
             (Pass::Decide, decided),
             (Pass::RowSteps, decided && self.row_step_count().is_some()),
+            (Pass::TensorSteps, decided && self.settings.misses_gradients),
             (Pass::FactorPartials, decided && has_factors),
             (Pass::FactorUpdate, decided && has_factors),
             (Pass::FactorRowMean, decided && has_factors),
@@ -301,6 +311,21 @@ impl StepPlan {
         let order = if pass.is_of_sam() { NormOrder::Two } else { self.clip.order };
         let norm = order.constants().map(|(name, value)| (name.to_owned(), value));
         rule.chain(norm).collect()
+    }
+
+    /// The steps of each tensor after so many applied steps, where gradients may be missing.
+    pub(crate) fn tensor_steps(&self, steps: u32) -> Option<Vec<TensorStep>> {
+        let powers = BiasPowers::new(&self.rule.spec().bias_corrected);
+        let step = TensorStep::new(&powers, self.rule.first_scalars(), steps);
+        self.settings.misses_gradients.then(|| vec![step; self.layout.tensors().len()])
+    }
+
+    /// Refuses a missing gradient, unless steps may lack it.
+    pub(crate) fn check_missing(&self, tensor: &TensorInfo) -> Result<(), Error> {
+        if self.settings.misses_gradients || tensor.range().is_empty() {
+            return Ok(());
+        }
+        Err(Error::MissingGradient { tensor: tensor.name().to_owned() })
     }
 
     /// Decodes the records that steps leave.
@@ -433,6 +458,41 @@ fn check_row_steps(settings: &PlanSettings, rule: &TransformedRule) -> Result<()
         with: with.to_owned(),
         remedy: "leave `with_row_steps` out, or choose a rule, a clip and a history without them",
     })
+}
+
+/// Refuses what missing gradients do not work with.
+fn check_missing_gradients(settings: &PlanSettings, rule: &TransformedRule, layout: &Layout) -> Result<(), Error> {
+    let name = &rule.spec().name;
+    let shared = "`missing_gradients`: sums would lack the tensors without a gradient";
+    let alone = "`missing_gradients`, which concerns `step` alone";
+    let is_cut = |tensor: &TensorInfo| tensor.range().start % 4 != 0;
+    let cases = [
+        (
+            rule.reduction().is_some() || rule.factored().is_some(),
+            format!("sums over tensors, units or groups (rule {name:?} or its clipping)"),
+            shared,
+            "clip by global norm or value, and choose a rule without sums",
+        ),
+        (
+            settings.history.as_ref().is_some_and(|history| history.norms_every.is_some()),
+            "a history with norms".to_owned(),
+            shared,
+            "keep a history without norms",
+        ),
+        (settings.sam.is_some(), "`sam`".to_owned(), alone, "leave one of them out"),
+        (settings.accumulates, "`accumulate_gradients`".to_owned(), alone, "leave one of them out"),
+        (settings.rows.is_some(), "`rows`".to_owned(), alone, "hide rows without a gradient by a mask"),
+        (
+            layout.tensors().iter().any(is_cut),
+            "a tensor that begins at an element that is no multiple of 4".to_owned(),
+            "`missing_gradients`, whose kernels load four elements of one tensor",
+            "build the layout with padding",
+        ),
+    ];
+    match cases.into_iter().find(|(meets, ..)| *meets) {
+        None => Ok(()),
+        Some((_, what, with, remedy)) => Err(Error::Unsupported { what, with: with.to_owned(), remedy }),
+    }
 }
 
 fn check_grad_scale(scale: f32) -> Result<(), Error> {

@@ -30,10 +30,13 @@ struct ControlBlock {
     // Flat index of the first non-finite gradient, or NONE. Step t writes word `t & 1` and resets the other word for
     // step t + 1.
     first_nonfinite: array<atomic<u32>, 2>,
-    // 1 if the last remap found an invalid index. Steps leave it.
-    invalid_rows: u32,
+    // Tensors without a gradient in the last step.
+    missing_gradients: u32,
     // The loss scale after the step; 0 without a gradient scaler.
     loss_scale: f32,
+    // 1 if the last remap found an invalid index. Steps leave it.
+    invalid_rows: u32,
+    padding: array<u32, 3>,
 }
 
 // Written by the host for each recorded step.

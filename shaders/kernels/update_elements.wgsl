@@ -12,6 +12,7 @@ import column_lr::{column_lr};
 import factored_variance::{with_variance};
 import group_lookup::{BlockOptions, skips_quad};
 import interface::{ScalarState};
+import own_step::{OwnStep, own_step};
 import row_scalars::{apply_by_row};
 import segment_values::{segment_sums_of, tensor_state_of};
 import step_uniforms::{lr_of, uniforms};
@@ -39,13 +40,15 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     }
     let bits = load_grad(element);
     let grad = clip_by_value(apply_grad_factors(bitcast<vec4<f32>>(bits), context.grad_factors, context.zero));
+    let of_all = OwnStep(context.bias_correction, context.t, context.is_first, context.scalar_state);
+    let own = own_step(of_all, options.segment, is_active);
     let step = StepScalars(
         column_lr(lr_of(options), chunk.start + element),
         options.weight_decay,
-        context.bias_correction,
-        context.t,
-        context.is_first,
-        context.scalar_state,
+        own.bias_correction,
+        own.t,
+        own.is_first,
+        own.scalar_state,
         segment_sums_of(options.segment),
         tensor_state_of(options.segment),
     );

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use safetensors::tensor::Dtype;
 
+use crate::kernels::tensor_steps::TensorStep;
 use crate::plan::{Mode, StepPlan};
 use crate::rule::ReduceBy;
 use crate::{Layout, TensorInfo};
@@ -31,6 +32,8 @@ pub(crate) enum Place {
     SegmentStates,
     /// Four sums per segment.
     SegmentSums,
+    /// The applied steps of each tensor, and what follows from them.
+    TensorSteps,
     ScalarStates,
     /// Four numbers of the last step, then of the next.
     BiasCorrections,
@@ -56,6 +59,7 @@ impl Place {
             Self::Accumulated
                 | Self::FactorMeans
                 | Self::SegmentSums
+                | Self::TensorSteps
                 | Self::BiasCorrections
                 | Self::Norms
                 | Self::LossScale
@@ -66,7 +70,7 @@ impl Place {
 
     /// Whether the file holds integers.
     fn is_integer(self) -> bool {
-        matches!(self, Self::LossScale | Self::MetricSums | Self::History | Self::RowSteps)
+        matches!(self, Self::TensorSteps | Self::LossScale | Self::MetricSums | Self::History | Self::RowSteps)
     }
 }
 
@@ -148,6 +152,13 @@ pub(crate) fn bulk_entries(
     if let Some(rows) = plan.row_step_count() {
         entries.push(Entry::small("row_steps", &[rows], Place::RowSteps));
         entries.push(Entry::small("row_bias_corrections", &[rows, 4], Place::RowBiasCorrections));
+    }
+    if plan.settings.misses_gradients {
+        let steps = |(number, tensor): (usize, &TensorInfo)| {
+            let range = TensorStep::WORDS * number..TensorStep::WORDS * (number + 1);
+            Entry::new(format!("tensor_steps/{}", name_of(tensor.name())), &[range.len()], Place::TensorSteps, range)
+        };
+        entries.extend(layout.tensors().iter().enumerate().map(steps));
     }
     entries
 }

@@ -32,6 +32,7 @@ pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Ma
         ("accumulates", json(&settings.accumulates.then_some(true))),
         ("rows", json(&settings.rows)),
         ("grad_scaler", json(&settings.grad_scaler)),
+        ("missing_gradients", json(&settings.misses_gradients.then_some(true))),
         ("groups", Value::Object(groups.collect())),
         ("members", Value::Object(members)),
     ]
@@ -71,6 +72,7 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
         rows: field(settings, "rows")?,
         grad_scaler: field(settings, "grad_scaler")?,
+        misses_gradients: field::<Option<bool>>(settings, "missing_gradients")?.unwrap_or_default(),
         groups: groups.into_iter().collect(),
         ..PlanSettings::new(rule.into_rule())
     })

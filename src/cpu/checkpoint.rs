@@ -77,6 +77,10 @@ impl CpuOptimizer {
             (Place::RowBiasCorrections, _) => {
                 state.row_steps.as_ref().map_or(&[][..], |counts| &counts.bias_corrections.as_flattened()[range])
             }
+            (Place::TensorSteps, _) => {
+                let words: &[u32] = bytemuck::cast_slice(&state.tensor_steps);
+                return writer.write(bytemuck::cast_slice(&words[range]));
+            }
             (small_place, _) => return writer.write(small.bytes(small_place)),
         };
         writer.write(bytemuck::cast_slice(values))
@@ -123,6 +127,8 @@ impl CpuOptimizer {
         }
         // A file without an accumulator has no sum.
         self.state.accumulated.fill(0.0);
+        // A file of an optimizer without missing gradients has no steps of tensors.
+        self.state.tensor_steps = self.plan.tensor_steps(small.stats.step as u32).unwrap_or_default();
         for part in &parts {
             let (place, mut start) = (part.entry.place, part.entry.range.start);
             checkpoint.file.read(part, WINDOW, |bytes| {
@@ -170,6 +176,11 @@ impl CpuOptimizer {
                 Some(counts) => &mut counts.bias_corrections.as_flattened_mut()[start..end],
                 None => return,
             },
+            (Place::TensorSteps, _) => {
+                let words: &mut [u32] = bytemuck::cast_slice_mut(&mut state.tensor_steps);
+                bytemuck::cast_slice_mut(&mut words[start..end]).copy_from_slice(bytes);
+                return;
+            }
             _ => return,
         };
         bytemuck::cast_slice_mut(target).copy_from_slice(bytes);

@@ -19,6 +19,7 @@ impl CpuOptimizer {
         control.bias_correction = self.powers.bias_correction(steps);
         control.upcoming_bias_correction = self.powers.bias_correction(steps + 1);
         control.first_nonfinite = [NONE; 2];
+        self.state.tensor_steps = self.plan.tensor_steps(steps).unwrap_or_default();
         Ok(())
     }
 
@@ -54,7 +55,10 @@ impl CpuOptimizer {
     /// [`Error::StateCount`] for another count than the rule's; nothing has changed then.
     pub fn set_scalar_states(&mut self, values: &[f32]) -> Result<(), Error> {
         self.plan.check_scalar_states(values.len())?;
-        self.state.control.scalar_state[..values.len()].copy_from_slice(values);
+        let scalars = self.state.tensor_steps.iter_mut().map(|step| &mut step.scalar_state);
+        scalars
+            .chain([&mut self.state.control.scalar_state])
+            .for_each(|own| own[..values.len()].copy_from_slice(values));
         Ok(())
     }
 

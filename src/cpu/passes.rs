@@ -20,6 +20,7 @@ use crate::kernels::sam_norm::sam_norm;
 use crate::kernels::scaled_sum::ScaledSum;
 use crate::kernels::segment_reduce::segment_reduce;
 use crate::kernels::segment_update::segment_update;
+use crate::kernels::tensor_steps::tensor_steps;
 use crate::kernels::update::update;
 use crate::kernels::update_elements::{ElementTables, Shard, StepContext};
 use crate::kernels::update_single_pass::update_single_pass;
@@ -53,12 +54,13 @@ impl CpuOptimizer {
             metric_part_sums: Vec::new(),
             perturbation: [0.0; 2],
         };
+        let mut is_skipped = false;
         for pass in self.plan.passes(kind) {
-            self.run_pass(pass, head, &mut progress, params, grads);
-            let is_skipped = pass == Pass::Decide && self.state.control.apply == 0;
-            if is_skipped {
-                return;
+            // A skipped step counts missing gradients, too.
+            if !is_skipped || pass == Pass::TensorSteps {
+                self.run_pass(pass, head, &mut progress, params, grads);
             }
+            is_skipped |= pass == Pass::Decide && self.state.control.apply == 0;
         }
     }
 
@@ -94,6 +96,10 @@ impl CpuOptimizer {
                 if let (Some(rows), Some(counts)) = (plan.groups.rows(), &mut state.row_steps) {
                     row_steps(rows, powers, counts);
                 }
+            }
+            Pass::TensorSteps => {
+                let missing = plan.groups.missing();
+                tensor_steps(&mut state.control, head, powers, rule, missing, &mut state.tensor_steps);
             }
             Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
                 let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
@@ -208,7 +214,14 @@ fn map_shards<T: Send>(
     let factors = plan.factors.as_ref().zip(state.factors.as_ref());
     let own_states = plan.rule.own_states();
     let row_steps = state.row_steps.as_ref();
-    let tables = ElementTables { groups: &plan.groups, own_states, segments: &state.segments, factors, row_steps };
+    let tables = ElementTables {
+        groups: &plan.groups,
+        own_states,
+        segments: &state.segments,
+        factors,
+        row_steps,
+        tensor_steps: &state.tensor_steps,
+    };
     let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();

@@ -22,6 +22,9 @@ pub enum BufferSlices<'a> {
     Slice(BufferSlice<'a>),
     /// Several parts, of one buffer or many.
     Slices(&'a [BufferSlice<'a>]),
+    /// The gradient of each tensor of the layout, of its own length; `None` for those without one: see
+    /// [`OptimizerBuilder::missing_gradients`](crate::OptimizerBuilder::missing_gradients).
+    Optional(&'a [Option<BufferSlice<'a>>]),
 }
 
 impl<'a> From<&'a Buffer> for BufferSlices<'a> {
@@ -53,6 +56,27 @@ impl<'a> From<&'a Vec<BufferSlice<'a>>> for BufferSlices<'a> {
         Self::Slices(slices)
     }
 }
+
+impl<'a> From<&'a [Option<BufferSlice<'a>>]> for BufferSlices<'a> {
+    fn from(slices: &'a [Option<BufferSlice<'a>>]) -> Self {
+        Self::Optional(slices)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [Option<BufferSlice<'a>>; N]> for BufferSlices<'a> {
+    fn from(slices: &'a [Option<BufferSlice<'a>>; N]) -> Self {
+        Self::Optional(slices)
+    }
+}
+
+impl<'a> From<&'a Vec<Option<BufferSlice<'a>>>> for BufferSlices<'a> {
+    fn from(slices: &'a Vec<Option<BufferSlice<'a>>>) -> Self {
+        Self::Optional(slices)
+    }
+}
+
+/// A slice as it was given: buffer, offset and bytes; `None` for a missing gradient.
+pub(crate) type SliceKey<T> = Option<(T, u64, u64)>;
 
 /// Contiguous elements of the flat space in one buffer. Units: `start` and `len` in elements, `offset` in bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,19 +145,33 @@ impl FlatSpace {
 impl<'a> BufferSlices<'a> {
     /// Buffer, offset and bytes of each slice; a whole buffer counts as `whole_bytes`.
     fn slices(self, whole_bytes: u64) -> impl Iterator<Item = (&'a Buffer, u64, u64)> {
-        let (whole, slices) = match self {
-            Self::Whole(buffer) => (Some((buffer, 0, whole_bytes)), &[][..]),
-            Self::Slice(slice) => (Some((slice.buffer(), slice.offset(), slice.size())), &[][..]),
-            Self::Slices(slices) => (None, slices),
+        self.entries(whole_bytes).flatten()
+    }
+
+    /// As [`BufferSlices::slices`], with missing gradients.
+    fn entries(self, whole_bytes: u64) -> impl Iterator<Item = SliceKey<&'a Buffer>> {
+        let (whole, slices, optional) = match self {
+            Self::Whole(buffer) => (Some((buffer, 0, whole_bytes)), &[][..], &[][..]),
+            Self::Slice(slice) => (Some((slice.buffer(), slice.offset(), slice.size())), &[][..], &[][..]),
+            Self::Slices(slices) => (None, slices, &[][..]),
+            Self::Optional(slices) => (None, &[][..], slices),
         };
-        let slices = slices.iter().map(|slice| (slice.buffer(), slice.offset(), slice.size()));
-        whole.into_iter().chain(slices)
+        let part = |slice: &BufferSlice<'a>| (slice.buffer(), slice.offset(), slice.size());
+        let slices = slices.iter().map(move |slice| Some(part(slice)));
+        whole.into_iter().map(Some).chain(slices).chain(optional.iter().map(move |slice| slice.as_ref().map(part)))
+    }
+
+    /// The tensors that have no gradient, of those that have elements.
+    pub(crate) fn missing(self, space: &FlatSpace) -> Vec<usize> {
+        let Self::Optional(slices) = self else { return Vec::new() };
+        let is_missing = |&tensor: &usize| slices[tensor].is_none() && !space.tensors[tensor].is_empty();
+        (0..slices.len()).filter(is_missing).collect()
     }
 
     /// The slices as they were given, for comparison with those of another call.
-    pub(crate) fn key(self) -> impl Iterator<Item = (&'a Buffer, u64, u64)> {
+    pub(crate) fn key(self) -> impl Iterator<Item = SliceKey<&'a Buffer>> {
         let whole_bytes = if let Self::Whole(buffer) = self { buffer.size() } else { 0 };
-        self.slices(whole_bytes)
+        self.entries(whole_bytes)
     }
 
     /// Checks lengths, alignment, usage and overlaps; returns the slices with their places in the flat space, empty ones
@@ -162,7 +200,20 @@ impl<'a> BufferSlices<'a> {
         }
         let given: u64 = slices.iter().map(|(.., len)| len).sum();
         let is_list = matches!(self, Self::Slices(_));
-        let ranges = if given == space.len {
+        let ranges = if let Self::Optional(list) = self {
+            let mut spaces = Vec::new();
+            if list.len() != space.tensors.len() {
+                return Err(Error::GradientCount { expected: space.tensors.len(), actual: list.len() });
+            }
+            for (tensor, slice) in space.tensors.iter().zip(list) {
+                let (expected, actual) = (tensor.end - tensor.start, slice.map_or(0, |slice| slice.size() / unit));
+                if actual != expected && (slice.is_some() || what != "grads") {
+                    return Err(Error::LengthMismatch { what, expected, actual, remedy: " in that tensor" });
+                }
+                spaces.extend(slice.map(|_| tensor.clone()));
+            }
+            place(&slices, dtype, &spaces)
+        } else if given == space.len {
             place(&slices, dtype, std::slice::from_ref(&(0..space.len)))
         } else if is_list && given == space.packed_len() {
             place(&slices, dtype, &space.tensors)
@@ -222,6 +273,18 @@ impl BufferSlices<'_> {
         check_disjoint((params, Dtype::F32), (self, dtype), space)?;
         Ok(ranges)
     }
+}
+
+/// The runs of ranges that have no missing tensor between them.
+pub(crate) fn runs<'a>(
+    ranges: &'a [BufferRange],
+    missing: &'a [usize],
+    space: &'a FlatSpace,
+) -> impl Iterator<Item = &'a [BufferRange]> {
+    ranges.chunk_by(|range, next| {
+        let first = missing.partition_point(|&tensor| space.tensors[tensor].start < range.start);
+        missing.get(first).is_none_or(|&tensor| space.tensors[tensor].start >= next.start)
+    })
 }
 
 /// Places slices of (buffer, offset in bytes, elements) one after the other into ranges of the flat space that hold as many

@@ -23,6 +23,9 @@ pub(crate) const MIN_GRID: u32 = 3;
 /// Chunks of more elements than this are split if that leaves all but a tail accessible four elements at a time.
 const MIN_SPLIT_LEN: u64 = 1 << 16;
 
+/// Chunks that zeros in place of missing gradients are cut into at most, if these are all missing side by side.
+const MAX_ZERO_CHUNKS: u64 = 64;
+
 /// The limits of the device that chunking depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChunkLimits {
@@ -306,11 +309,35 @@ impl NormChunks {
     ) -> Result<Self, Error> {
         let mut plan = Self::default();
         let (mut at, mut start) = (vec![0; streams.len()], 0);
+        let mut zeros: Option<BufferRange> = None;
         while start < len {
             for (at, ranges) in at.iter_mut().zip(&streams) {
                 while ranges.get(*at).is_some_and(|range| range.end() <= start) {
                     *at += 1;
                 }
+            }
+            let is_gap = |tile: u64| {
+                at.iter().zip(&streams).all(|(&at, ranges)| {
+                    let next = ranges[at..].iter().find(|range| range.end() > tile);
+                    next.is_none_or(|range| range.start >= tile + TILE)
+                })
+            };
+            let gap_end = (start..len).step_by(TILE as usize).find(|&tile| !is_gap(tile)).unwrap_or(len);
+            if gap_end > start {
+                // All tiles of missing gradients share a few zeros.
+                let zeros = zeros.get_or_insert_with(|| {
+                    let len = (len / MAX_ZERO_CHUNKS).next_multiple_of(TILE).clamp(TILE, limits.max_len());
+                    let dtype = streams.iter().find_map(|ranges| ranges.first()).map(|range| range.dtype);
+                    let (buffer, dtype) = (make_scratch(4 * len), dtype.unwrap_or_default());
+                    BufferRange { buffer, offset: 0, start: 0, len, dtype }
+                });
+                for first in (start..gap_end).step_by(zeros.len as usize) {
+                    let range = BufferRange { start: first, len: zeros.len.min(gap_end - first), ..zeros.clone() };
+                    let ranges = vec![&range; streams.len()];
+                    plan.chunks.push(Chunk::new(first, range.len, (first_stream, &ranges), limits));
+                }
+                start = gap_end;
+                continue;
             }
             let ranges = at.iter().zip(&streams).map(|(&at, ranges)| {
                 ranges.get(at).filter(|range| range.start <= start && whole_tiles_end(range, len) > start)
@@ -332,7 +359,7 @@ impl NormChunks {
                     ranges.all(|range| whole_tiles_end(range, len) <= tile)
                 })
             };
-            while end < max_end && is_cut(end) {
+            while end < max_end && is_cut(end) && !is_gap(end) {
                 end = (end + TILE).min(max_end);
             }
             let scratches = at.iter().zip(&streams).map(|(&at, ranges)| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage, join};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, SliceKey, check_usage, join, runs};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -19,6 +19,8 @@ use crate::tile::TILE_LEN;
 
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
 pub(super) const CHUNK_STRIDE: u64 = 256;
+/// Tensors that a workgroup of `tensor_steps` counts.
+const TENSORS_PER_WORKGROUP: u64 = 64;
 /// Number of the gradients among the streams.
 const GRAD_STREAM: usize = 1;
 
@@ -48,8 +50,8 @@ struct Binder {
 #[derive(Debug)]
 pub(crate) struct PreparedStep {
     pub(crate) kind: StepKind,
-    params: Vec<(Buffer, u64, u64)>,
-    grads: Vec<(Buffer, u64, u64)>,
+    params: Vec<SliceKey<Buffer>>,
+    grads: Vec<SliceKey<Buffer>>,
     pub(crate) copies: Vec<ScratchCopy>,
     /// In the order of the passes.
     pub(crate) dispatches: Vec<Dispatch>,
@@ -62,6 +64,8 @@ pub(crate) struct StepContext<'a> {
     pub(crate) resources: &'a Resources,
     pub(crate) plan: &'a StepPlan,
     pub(crate) space: &'a FlatSpace,
+    /// The tensors with a gradient, where it may be missing, and their count.
+    pub(crate) present: Option<(Buffer, u64)>,
 }
 
 impl PreparedStep {
@@ -73,18 +77,22 @@ impl PreparedStep {
         kind: StepKind,
     ) -> Result<Self, Error> {
         let StepContext { device, resources, plan, space, .. } = context;
-        let key =
-            |slices: BufferSlices<'_>| slices.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let keys = [key(params), key(grads)];
         let dtype = plan.input_dtype(kind);
-        let (params, grads) =
-            (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
+        let ranges = (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
+        let missing = grads.missing(space);
+        missing.iter().try_for_each(|&tensor| plan.check_missing(&plan.layout.tensors()[tensor]))?;
+        let (params, grads) = ranges;
         resources.check_apart(&params, "params")?;
         resources.check_apart(&grads, "grads")?;
-        let mut lists = vec![&params[..], &grads[..]];
         let states = resources.persistent.states.iter().filter(|_| kind.has_states());
-        lists.extend(states.map(|state| &state[..]));
-        let joined = join(&lists);
+        let mut lists: Vec<_> = [&params].into_iter().chain(states).map(|ranges| &ranges[..]).collect();
+        let others = lists.len();
+        // Nothing is joined over a missing tensor.
+        lists.extend(runs(&grads, &missing, space));
+        let mut joined = join(&lists);
+        let grads = joined.split_off(others).concat();
+        joined.insert(GRAD_STREAM, grads);
         let streams: Vec<&[BufferRange]> = joined.iter().map(|ranges| &ranges[..]).collect();
         let (params, grads) = (streams[0], streams[1]);
         let limits = ChunkLimits::new(&device.limits());
@@ -106,13 +114,18 @@ impl PreparedStep {
         }
         let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
+        if plan.settings.misses_gradients && kind.has_states() {
+            check_quads(&chunks)?;
+            context.present = Some(present_tensors(device, space, &missing));
+        }
         for chunk in chunks.iter().filter(|chunk| chunk.grads == GradBinding::WithParams) {
             check_limit("max_storage_buffer_binding_size", chunk.stream(GRAD_STREAM).size, limits.binding)?;
         }
         let mut dispatches = Vec::new();
         for pass in plan.passes(kind) {
             let chunks = if pass.sums_tiles() { &norm.chunks } else { &chunks };
-            let work = work_of(pass, plan, chunks, &limits)?;
+            let present = context.present.as_ref().map_or(0, |(_, count)| *count);
+            let work = work_of(pass, plan, chunks, present, &limits)?;
             let uniforms: Vec<_> = work.iter().map(Work::uniform).collect();
             let uniforms = chunk_uniforms(device, &uniforms)?;
             for (i, work) in work.iter().enumerate() {
@@ -158,7 +171,7 @@ impl PreparedStep {
         Some(Self {
             kind,
             params: self.params.clone(),
-            grads: grads.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect(),
+            grads: key(grads),
             copies: copies.collect(),
             dispatches: self.dispatches.iter().map(moved).collect(),
         })
@@ -168,8 +181,15 @@ impl PreparedStep {
     fn moves<'a>(&'a self, grads: BufferSlices<'a>, resources: &Resources) -> Option<Vec<(&'a Buffer, &'a Buffer)>> {
         let mut moves = Vec::with_capacity(self.grads.len());
         let mut given = grads.key();
-        for (buffer, at, size) in &self.grads {
-            let (new, ..) = given.next().filter(|(_, new_at, new_size)| (new_at, new_size) == (at, size))?;
+        for known in &self.grads {
+            let ((buffer, at, size), (new, new_at, new_size)) = match (known, given.next()?) {
+                (None, None) => continue,
+                (Some(known), Some(new)) => (known, new),
+                _ => return None,
+            };
+            if (new_at, new_size) != (*at, *size) {
+                return None;
+            }
             let has_usage = (buffer.usage() - new.usage()).is_empty();
             if new.size() != buffer.size() || !has_usage {
                 return None;
@@ -189,7 +209,7 @@ impl PreparedStep {
             old.map(|at| moves[at].1) == new.binary_search(&param).ok().map(|at| new[at])
         };
         let is_apart =
-            !resources.persistent.iter().any(is_target) && self.params.iter().all(|(param, ..)| stays(param));
+            !resources.persistent.iter().any(is_target) && self.params.iter().flatten().all(|(param, ..)| stays(param));
         (given.next().is_none() && is_one_to_one && is_apart).then_some(moves)
     }
 
@@ -199,8 +219,32 @@ impl PreparedStep {
     }
 }
 
-pub(crate) fn is_same(known: &[(Buffer, u64, u64)], given: BufferSlices<'_>) -> bool {
-    given.key().eq(known.iter().map(|(buffer, at, size)| (buffer, *at, *size)))
+pub(crate) fn key(slices: BufferSlices<'_>) -> Vec<SliceKey<Buffer>> {
+    slices.key().map(|slice| slice.map(|(buffer, at, size)| (buffer.clone(), at, size))).collect()
+}
+
+pub(crate) fn is_same(known: &[SliceKey<Buffer>], given: BufferSlices<'_>) -> bool {
+    given.key().eq(known.iter().map(|slice| slice.as_ref().map(|(buffer, at, size)| (buffer, *at, *size))))
+}
+
+/// Refuses chunks whose quads may hold elements of two tensors: these may have other steps.
+fn check_quads(chunks: &[Chunk]) -> Result<(), Error> {
+    match chunks.iter().find(|chunk| !chunk.start.is_multiple_of(4)) {
+        None => Ok(()),
+        Some(chunk) => Err(Error::Unsupported {
+            what: format!("a slice that begins at element {}", chunk.start),
+            with: "`missing_gradients`, whose kernels load four elements of one tensor".to_owned(),
+            remedy: "cut slices between tensors, or at multiples of 4 elements",
+        }),
+    }
+}
+
+/// The tensors with a gradient: counts of missing and of present ones, then the numbers of the latter.
+fn present_tensors(device: &wgpu::Device, space: &FlatSpace, missing: &[usize]) -> (Buffer, u64) {
+    let is_present = |&tensor: &usize| missing.binary_search(&tensor).is_err();
+    let present: Vec<u32> = (0..space.tensors.len()).filter(is_present).map(|tensor| tensor as u32).collect();
+    let words = [&[missing.len() as u32, present.len() as u32], &present[..]].concat();
+    (init_buffer(device, "wgpu-optim present tensors", BufferUsages::STORAGE, &words), present.len() as u64)
 }
 
 /// The work of one dispatch: a chunk, if the pass runs over chunks, and the grid.
@@ -217,7 +261,13 @@ impl Work<'_> {
 }
 
 /// The dispatches of a pass.
-fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkLimits) -> Result<Vec<Work<'a>>, Error> {
+fn work_of<'a>(
+    pass: Pass,
+    plan: &StepPlan,
+    chunks: &'a [Chunk],
+    present: u64,
+    limits: &ChunkLimits,
+) -> Result<Vec<Work<'a>>, Error> {
     let lanes = u64::from(WORKGROUP_SIZE);
     let once = |grid| vec![Work { chunk: None, variant: Variant::FIXED, grid }];
     let over_chunks = |workgroups: &dyn Fn(&Chunk) -> u64| {
@@ -239,6 +289,7 @@ fn work_of<'a>(pass: Pass, plan: &StepPlan, chunks: &'a [Chunk], limits: &ChunkL
             let rows = plan.groups.rows().map_or(0, |rows| u64::from(rows.rows()));
             Ok(once(limits.capped_grid(rows.div_ceil(lanes))))
         }
+        Pass::TensorSteps => Ok(once(limits.grid(present.div_ceil(TENSORS_PER_WORKGROUP).max(1))?)),
         Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);
@@ -331,6 +382,7 @@ impl StepContext<'_> {
         };
         kernel.bind_group(self.device, "wgpu-optim chunk", |name| match name {
             "chunk" => Some(buffer_binding(uniforms, offset, size_of::<ChunkUniform>() as u64)),
+            "present_tensors" => self.present.as_ref().map(|(tensors, _)| tensors.as_entire_binding()),
             name => stream(name).or_else(|| self.resources.binding(name)),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, BindingResource, Buffer, BufferUsages, CommandEncoder, Device};
 
-use super::buffer_slices::{BufferRange, copy_ranges};
+use super::buffer_slices::{BufferRange, SliceKey, copy_ranges};
 use super::chunking::{BoundRange, Chunk, ChunkLimits, UPDATE_LEN, chunks};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -103,12 +103,10 @@ impl PreparedRemap {
     }
 }
 
-type Key = Vec<(Buffer, u64, u64)>;
-
 /// A remap over one set of buffers.
 #[derive(Debug)]
 pub(crate) struct KeptRemap {
-    pub(crate) lists: [Key; 3],
+    pub(crate) lists: [Vec<SliceKey<Buffer>>; 3],
     pub(crate) sources: [Option<Buffer>; 2],
     pub(crate) has_training_params: bool,
     pub(crate) prepared: PreparedRemap,

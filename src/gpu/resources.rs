@@ -33,6 +33,8 @@ pub(crate) struct PersistentBuffers {
     pub(crate) loss_scale: Option<Buffer>,
     pub(crate) metric_table: Option<Buffer>,
     pub(crate) row_table: Option<Buffer>,
+    /// A [`TensorStep`] for each tensor, where gradients may be missing.
+    pub(crate) tensor_steps: Option<Buffer>,
 }
 
 impl PersistentBuffers {
@@ -49,8 +51,10 @@ impl PersistentBuffers {
             loss_scale,
             metric_table,
             row_table,
+            tensor_steps,
         } = self;
-        let tables = [segments, factors, norms, loss_scale, metric_table, row_table].into_iter().flatten();
+        let tables =
+            [segments, factors, norms, loss_scale, metric_table, row_table, tensor_steps].into_iter().flatten();
         [control, next, params_replaced].into_iter().chain(tables)
     }
 
@@ -71,6 +75,7 @@ impl PersistentBuffers {
             loss_scale,
             metric_table,
             row_table,
+            tensor_steps,
         } = self;
         Self {
             control: copy(control),
@@ -83,6 +88,7 @@ impl PersistentBuffers {
             loss_scale: loss_scale.as_ref().map(&mut copy),
             metric_table: metric_table.as_ref().map(&mut copy),
             row_table: row_table.as_ref().map(&mut copy),
+            tensor_steps: tensor_steps.as_ref().map(&mut copy),
         }
     }
 }
@@ -127,7 +133,8 @@ impl Resources {
         let factors = plan.factors.as_ref().map(Factors::words);
         let metric_table = plan.sampler.as_ref().map(|sampler| sampler.words());
         let row_table = plan.groups.row_words();
-        let tables = [&segments, &factors, &metric_table, &row_table].map(Option::as_ref);
+        let tensor_steps = plan.tensor_steps(0).map(|steps| bytemuck::cast_slice(&steps).to_vec());
+        let tables = [&segments, &factors, &metric_table, &row_table, &tensor_steps].map(Option::as_ref);
         let tables = tables.into_iter().chain([Some(&tile_sums), Some(&groups)]);
         for words in tables.flatten() {
             check_limit("max_storage_buffer_binding_size", words.len() as u64 * 4, max_binding)?;
@@ -156,6 +163,7 @@ impl Resources {
             }),
             metric_table: metric_table.map(|words| table("wgpu-optim metrics", &words)),
             row_table: row_table.map(|words| table("wgpu-optim rows", &words)),
+            tensor_steps: tensor_steps.map(|words: Vec<u32>| table("wgpu-optim tensor steps", &words)),
         };
         Ok(Self {
             persistent,
@@ -205,6 +213,7 @@ impl Resources {
             "loss_scale" => own.loss_scale.as_ref()?.as_entire_binding(),
             "norms" => own.norms.as_ref()?.as_entire_binding(),
             "metric_table" => own.metric_table.as_ref()?.as_entire_binding(),
+            "tensor_step_table" => own.tensor_steps.as_ref()?.as_entire_binding(),
             "row_table" => own.row_table.as_ref()?.as_entire_binding(),
             _ => return None,
         })

@@ -122,6 +122,21 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
             }
         }
     }
+    let with_missing = PlanSettings { misses_gradients: true, clip, average, ..PlanSettings::new(rule.clone()) };
+    match StepPlan::new(&with_missing, &layout) {
+        // Rules with sums, and rules that have parameters for evaluation themselves.
+        Err(Error::Unsupported { .. }) => {}
+        plan => {
+            let plan = plan?;
+            let passes = all_passes(&plan);
+            for pass in passes.into_iter().filter(|pass| !matches!(pass, Pass::GlobalNorm | Pass::Decide)) {
+                for variant in Variant::of(pass) {
+                    let label = format!("{pass} ({}, missing gradients)", variant.label());
+                    kernels.push((label, kernel(&plan, pass, variant)?.source));
+                }
+            }
+        }
+    }
     let plan = StepPlan::new(&settings, &layout)?;
     kernels.push(("copy_if".to_owned(), copy_if(&plan)?.source));
     kernels.push(("remap".to_owned(), remap(&plan)?.source));

@@ -1,9 +1,9 @@
 //! States in buffers of the program.
 
+use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoderDescriptor, Device, Queue};
 
 use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
-use super::resources::init_buffer;
 use crate::Error;
 use crate::plan::StepPlan;
 use crate::storage::Dtype;
@@ -41,6 +41,8 @@ impl From<BufferSlices<'_>> for OwnedSlices {
             BufferSlices::Whole(buffer) => Self::Whole(buffer.clone()),
             BufferSlices::Slice(slice) => Self::Slice(slice.buffer().clone(), slice.offset(), slice.size()),
             BufferSlices::Slices(slices) => Self::Slices(slices.iter().map(part).collect()),
+            // A missing slice leaves too few elements.
+            BufferSlices::Optional(slices) => Self::Slices(slices.iter().flatten().map(part).collect()),
         }
     }
 }
@@ -161,7 +163,8 @@ impl GivenStates {
             let bytes = ranges.iter().map(BufferRange::bytes).max().unwrap_or(0).min(SOURCE_BYTES);
             let source = (state.initial != 0.0).then(|| {
                 let words = vec![state.initial.to_bits(); bytes as usize / 4];
-                init_buffer(device, "wgpu-optim initial state", BufferUsages::COPY_SRC, &words)
+                let (label, contents) = (Some("wgpu-optim initial state"), bytemuck::cast_slice(&words));
+                device.create_buffer_init(&BufferInitDescriptor { label, contents, usage: BufferUsages::COPY_SRC })
             });
             for range in ranges {
                 let Some(source) = &source else {

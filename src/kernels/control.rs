@@ -37,10 +37,13 @@ pub(crate) struct ControlBlock {
     pub(crate) clip_value: f32,
     pub(crate) consecutive_skipped: u32,
     pub(crate) first_nonfinite: [u32; 2],
-    /// 1 if the last remap found an invalid index. Steps leave it.
-    pub(crate) invalid_rows: u32,
+    /// Tensors without a gradient in the last step.
+    pub(crate) missing_gradients: u32,
     /// After the step; 0 without a gradient scaler.
     pub(crate) loss_scale: f32,
+    /// 1 if the last remap found an invalid index. Steps leave it.
+    pub(crate) invalid_rows: u32,
+    padding_of_block: [u32; 3],
 }
 
 impl ControlBlock {

@@ -2,6 +2,7 @@
 
 use super::control::{ControlBlock, GIVEN_STATES, NONE, StepHead};
 use super::row_steps::RowSteps;
+use super::tensor_steps::TensorStep;
 use crate::Error;
 use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupTable, OptionRun};
@@ -55,6 +56,12 @@ impl StepContext {
         Self { bias_correction, t, is_first: self.first == Some(t), ..*self }
     }
 
+    /// The step of a tensor in place of that of all.
+    pub(crate) fn of_tensor(&self, step: &TensorStep) -> Self {
+        let TensorStep { bias_correction, scalar_state, t, .. } = *step;
+        Self { bias_correction, scalar_state, t, is_first: self.first == Some(t), ..*self }
+    }
+
     /// The scalars for the elements of a run.
     pub(crate) fn scalars(&self, groups: &GroupTable, run: &OptionRun, segment: SegmentRow) -> StepScalars {
         StepScalars {
@@ -87,6 +94,8 @@ pub(crate) struct ElementTables<'a> {
     pub(crate) segments: &'a [SegmentRow],
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
     pub(crate) row_steps: Option<&'a RowSteps>,
+    /// The steps of each tensor; empty if all take part in every step.
+    pub(crate) tensor_steps: &'a [TensorStep],
 }
 
 /// Calls `apply` for the elements of every active span in a shard. Returns the flat index of the first non-finite gradient,
@@ -108,7 +117,8 @@ pub(crate) fn update_elements(
         let segment = run.span.segment.unwrap_or_default() as usize;
         let row = tables.segments.get(segment).copied().unwrap_or_default();
         let of_row = tables.row_steps.zip(run.row).map(|(counts, row)| context.of_row(counts, row));
-        let step = of_row.as_ref().unwrap_or(context).scalars(tables.groups, &run, row);
+        let of_tensor = tables.tensor_steps.get(segment).map(|step| context.of_tensor(step));
+        let step = of_row.or(of_tensor).as_ref().unwrap_or(context).scalars(tables.groups, &run, row);
         for elements in split_at_multiples(run.start as usize, run.end as usize, max_len) {
             let range = elements.start - start..elements.end - start;
             let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();

@@ -13,7 +13,7 @@ pub struct HistoryOptions {
 }
 
 impl HistoryOptions {
-    /// Stores the statistics of the last `steps` steps, from 1 to 1,000,000. On a device, each step takes 112 bytes and
+    /// Stores the statistics of the last `steps` steps, from 1 to 1,000,000. On a device, each step takes 128 bytes and
     /// one copy.
     #[must_use]
     pub fn steps(steps: u32) -> Self {

@@ -39,6 +39,10 @@ pub struct Stats {
     /// Whether the last [`remap`](crate::Optimizer::remap) before the step found an invalid index. The next one resets it.
     #[cfg_attr(feature = "serde", serde(default))]
     pub invalid_rows: bool,
+    /// Tensors without a gradient in the step: see
+    /// [`OptimizerBuilder::missing_gradients`](crate::OptimizerBuilder::missing_gradients).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub missing_gradients: u64,
     /// Euclidean norm of the active parameters before the step. This field and all below are `None` unless the step was
     /// applied and sampled ([`HistoryOptions::with_norms_every`](crate::history::HistoryOptions::with_norms_every)).
     /// Norms are f32 sums of squares: values above about 1e19 make them infinite, values below about 1e-19 add nothing.
@@ -81,6 +85,7 @@ impl Stats {
         block.loss_scale = self.loss_scale.unwrap_or_default();
         block.findings = if self.grad_norm.is_some() { NORM_MEASURED } else { 0 }
             | if self.invalid_grad_scale { INVALID_SCALE } else { 0 };
+        block.missing_gradients = self.missing_gradients as u32;
         block.first_nonfinite = [NONE; 2];
         block.first_nonfinite[block.step as usize & 1] = self.first_nonfinite.map_or(NONE, |element| element as u32);
         block
@@ -102,6 +107,7 @@ impl Stats {
             first_nonfinite: (first != NONE).then_some(first.into()),
             stopped: block.stopped != 0,
             invalid_rows: block.invalid_rows != 0,
+            missing_gradients: block.missing_gradients.into(),
             param_norm: None,
             update_norm: None,
             update_ratio: None,

@@ -100,6 +100,8 @@ impl Optimizer {
             }
             self.queue.submit([encoder.finish()]);
         })?;
+        // A file of an optimizer without missing gradients has no steps of tensors.
+        self.transfer().allocate(|| self.set_tensor_steps(small.stats.step as u32))?;
         self.write_parts(&mut checkpoint.file, &parts, params.as_deref())?;
         self.plan.restore(&state)?;
         self.transfer().allocate(|| self.load_small(&small))?;

@@ -73,6 +73,7 @@ impl Source<'_> {
             Place::RowSteps => of_table(own.row_table.as_ref(), row_steps),
             Place::RowBiasCorrections => of_table(own.row_table.as_ref(), row_corrections),
             Place::SegmentStates => of_table(own.segments.as_ref(), states.map(|states| states.start)),
+            Place::TensorSteps => of_table(own.tensor_steps.as_ref(), Some(0)),
             // The sums follow the states.
             Place::SegmentSums => of_table(own.segments.as_ref(), states.map(|states| states.end)),
             Place::ScalarStates

@@ -3,7 +3,7 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, joined};
+use crate::gpu::{BufferRange, check_usage, copy_ranges, joined, runs};
 use crate::plan::StepKind;
 use crate::{BufferSlices, Error};
 
@@ -24,7 +24,9 @@ impl Optimizer {
         let dtype = self.plan.input_dtype(kind);
         let to: Vec<_> = self.gathered.iter().map(|range| BufferRange { dtype, ..range.clone() }).collect();
         // Neighbors need one copy.
-        let from = joined(&grads.disjoint_ranges(params, dtype, &self.space)?);
+        let from = grads.disjoint_ranges(params, dtype, &self.space)?;
+        let missing = grads.missing(&self.space);
+        let from: Vec<_> = runs(&from, &missing, &self.space).flat_map(joined).collect();
         self.resources.check_apart(&from, "grads")?;
         for range in &from {
             check_usage("grads", &range.buffer, BufferUsages::COPY_SRC, ", because they are copied first")?;
@@ -53,7 +55,25 @@ impl Optimizer {
         kind: StepKind,
     ) -> Result<(), Error> {
         let Some([_, to]) = copies else { return self.bind(params, grads, kind) };
-        let slices: Vec<BufferSlice<'_>> = to.iter().map(BufferRange::slice).collect();
+        let BufferSlices::Optional(given) = grads else {
+            let slices: Vec<BufferSlice<'_>> = to.iter().map(BufferRange::slice).collect();
+            return self.bind(params, (&slices).into(), kind);
+        };
+        // Copies of missing gradients are those of earlier steps.
+        let slice = |(number, given): (usize, &Option<BufferSlice<'_>>)| {
+            let (tensor, _) = (&self.space.tensors[number], given.as_ref()?);
+            let copy = to.iter().find(|copy| copy.start <= tensor.start && tensor.end <= copy.end())?;
+            let (start, end) = (copy.offset_of(tensor.start), copy.offset_of(tensor.end));
+            Some(copy.buffer.slice(start..end))
+        };
+        let slices: Vec<Option<BufferSlice<'_>>> = given.iter().enumerate().map(slice).collect();
+        if let Some(cut) = slices.iter().zip(given).position(|(slice, given)| slice.is_some() != given.is_some()) {
+            return Err(Error::Unsupported {
+                what: format!("a list of options with tensor {:?}", self.plan.layout.tensors()[cut].name()),
+                with: "`gather_gradients`, whose buffers end within the tensor".to_owned(),
+                remedy: "raise `max_buffer_size` in `required_limits` of `request_device`, or do not gather",
+            });
+        }
         self.bind(params, (&slices).into(), kind)
     }
 

@@ -8,6 +8,7 @@ use super::Optimizer;
 use crate::Error;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
+use crate::kernels::tensor_steps::TensorStep;
 use crate::plan::StepPlan;
 
 impl Optimizer {
@@ -34,6 +35,7 @@ impl Optimizer {
         let corrections = [powers.bias_correction(steps), powers.bias_correction(steps + 1)];
         write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
         write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
+        self.set_tensor_steps(steps);
         // A step expects the word of its parity to be free.
         for buffer in [control, &self.resources.persistent.next] {
             write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));
@@ -57,6 +59,13 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Sets the steps of all tensors, where gradients may be missing. Scalar states begin anew.
+    pub(super) fn set_tensor_steps(&self, steps: u32) {
+        if let (Some(table), Some(steps)) = (&self.resources.persistent.tensor_steps, self.plan.tensor_steps(steps)) {
+            self.queue.write_buffer(table, 0, bytemuck::cast_slice(&steps));
+        }
+    }
+
     /// Forgets the records and the metric sums, which belong to steps of other numbers.
     fn clear_records(&mut self) {
         if let Some(history) = &mut self.history {
@@ -76,7 +85,8 @@ impl Optimizer {
         (bytes > 0).then(|| self.resources.persistent.control.slice(start..start + bytes))
     }
 
-    /// Sets the numbers that the rule stores once, from the next submission on.
+    /// Sets the numbers that the rule stores once, from the next submission on; those of every tensor where gradients may be
+    /// missing.
     ///
     /// # Errors
     /// [`Error::StateCount`] for another count than the rule's; nothing has changed then.
@@ -84,6 +94,12 @@ impl Optimizer {
         self.plan.check_scalar_states(values.len())?;
         let offset = offset_of!(ControlBlock, scalar_state) as u64;
         self.queue.write_buffer(&self.resources.persistent.control, offset, bytemuck::cast_slice(values));
+        if let Some(table) = &self.resources.persistent.tensor_steps {
+            for tensor in 0..self.plan.layout.tensors().len() {
+                let offset = size_of::<TensorStep>() * tensor + offset_of!(TensorStep, scalar_state);
+                self.queue.write_buffer(table, offset as u64, bytemuck::cast_slice(values));
+            }
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::{Optimizer, move_to_front};
 use crate::gpu::{
-    BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_usage, is_same, joined,
+    BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_usage, is_same, joined, key,
 };
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
 use crate::storage::Dtype;
@@ -153,7 +153,6 @@ impl Optimizer {
         let kernel = self.pipelines.remap(&self.plan)?;
         let control = &self.resources.persistent.control;
         let prepared = PreparedRemap::new(&self.device, kernel, (buffers, control), rows, moves)?;
-        let key = |list: BufferSlices<'_>| list.key().map(|(buffer, at, size)| (buffer.clone(), at, size)).collect();
         let sources = [Some(table.sources.clone()), table.state_sources.cloned()];
         kept.insert(0, KeptRemap { lists: lists.map(key), sources, has_training_params, prepared });
         kept.truncate(self.options.cached_buffer_sets);

@@ -11,6 +11,8 @@ pub(crate) enum Pass {
     Decide,
     /// The step count of each row that comes and goes.
     RowSteps,
+    /// The steps of each tensor, where gradients may be missing.
+    TensorSteps,
     /// Sums of squares over rows and columns.
     FactorPartials,
     /// The factors.
@@ -49,6 +51,7 @@ impl Pass {
             Self::GlobalNorm => "global_norm",
             Self::Decide => "decide",
             Self::RowSteps => "row_steps",
+            Self::TensorSteps => "tensor_steps",
             Self::FactorPartials => "factor_partials",
             Self::FactorUpdate => "factor_update",
             Self::FactorRowMean => "factor_row_mean",

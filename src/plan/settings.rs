@@ -25,6 +25,8 @@ pub(crate) struct PlanSettings {
     /// The rows that come and go, if there are any.
     pub(crate) rows: Option<Rows>,
     pub(crate) grad_scaler: Option<GradScaler>,
+    /// Whether steps may lack gradients of tensors.
+    pub(crate) misses_gradients: bool,
     /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
     pub(crate) momentum: Option<f64>,
 }
@@ -46,6 +48,7 @@ impl PlanSettings {
             accumulates: false,
             rows: None,
             grad_scaler: None,
+            misses_gradients: false,
             momentum: None,
         }
     }

@@ -117,7 +117,7 @@ impl ByHand {
         }
         drop(pass);
         if dispatches == 1 {
-            encoder.copy_buffer_to_buffer(&self.buffers[3], 0, &self.buffers[1], 0, 112);
+            encoder.copy_buffer_to_buffer(&self.buffers[3], 0, &self.buffers[1], 0, 128);
         }
     }
 }

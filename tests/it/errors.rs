@@ -393,7 +393,7 @@ fn buffers_that_do_not_fit_are_refused() {
     assert!(matches!(error, Error::LengthMismatch { what: "params", expected: 10, actual: 16, .. }), "{error:?}");
     let error = refuse_step(&gpu, 10, false, &[params.slice(..20), params.slice(20..36)], &grads);
     assert!(matches!(error, Error::LengthMismatch { actual: 9, .. }), "{error:?}");
-    let error = refuse_step(&gpu, 10, false, &[], &grads);
+    let error = refuse_step(&gpu, 10, false, BufferSlices::Slices(&[]), &grads);
     assert!(matches!(error, Error::LengthMismatch { actual: 0, .. }), "{error:?}");
 
     let error = refuse_step(&gpu, 10, false, &params, &make(10, BufferUsages::UNIFORM));

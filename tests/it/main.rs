@@ -32,6 +32,7 @@ mod history;
 mod house;
 mod metrics;
 mod metrics_layouts;
+mod missing_gradients;
 mod momentum_cycles;
 mod norm;
 mod objects;

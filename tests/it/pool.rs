@@ -325,7 +325,7 @@ fn gradients_of_a_page_accumulate() {
 }
 
 /// A kernel of somebody else: multiplies `count` words from `source` on by `factor` into those from `target` on.
-fn scale(gpu: &Gpu, encoder: &mut CommandEncoder, page: &Buffer, words: (u64, u64, u64), factor: f64) {
+pub fn scale(gpu: &Gpu, encoder: &mut CommandEncoder, page: &Buffer, words: (u64, u64, u64), factor: f64) {
     let source = "
         override source: u32;
         override goal: u32;

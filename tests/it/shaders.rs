@@ -83,6 +83,7 @@ fn every_shader_validates_and_translates() {
         "sam_norm",
         "segment_reduce",
         "segment_update",
+        "tensor_steps",
         "update",
         "update_single_pass",
     ];
@@ -111,6 +112,7 @@ fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) 
         "perturb",
         "restore_params",
         "sam_norm",
+        "tensor_steps",
         "update",
         "update_single_pass",
     ];

@@ -1,6 +1,6 @@
 //! States in buffers of the program.
 
-use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder};
+use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
 use wgpu_optim::{
     Adafactor, AdamW, Clip, Ema, Error, Gpu, GroupOptions, Lamb, Layout, LayoutBuilder, Optimizer, OptimizerBuilder,
     Rprop, Sam, Sgd, StateSize,
@@ -39,6 +39,8 @@ struct Pool {
     /// First byte and end of the slices of each stream: parameters, gradients, states.
     streams: Vec<Vec<(u64, u64)>>,
     names: Vec<String>,
+    /// First byte of the copy that another kernel makes of the first slice of a state.
+    copy: u64,
 }
 
 impl Pool {
@@ -62,9 +64,11 @@ impl Pool {
             }
             at += before;
         }
-        let buffer = storage(gpu, at.next_multiple_of(unit) + 20, ALL);
+        let copy = at.next_multiple_of(unit);
+        let first = streams.last().map_or(0, |slices| slices[0].1 - slices[0].0);
+        let buffer = storage(gpu, copy + first + 20, ALL);
         let names = sizes.iter().map(|state| state.name.clone()).collect();
-        let pool = Self { buffer, len: layout.len(), streams, names };
+        let pool = Self { buffer, len: layout.len(), streams, names, copy };
         gpu.queue.write_buffer(&pool.buffer, 0, &vec![CANARY; pool.buffer.size() as usize]);
         pool
     }
@@ -93,7 +97,9 @@ impl Pool {
     fn check_canaries(&self, gpu: &Gpu, what: &str) {
         let words = device::download(gpu, &self.buffer);
         let mut bytes: Vec<u8> = bytemuck::cast_slice(&words).to_vec();
-        for &(start, end) in self.streams.iter().flatten() {
+        let first = self.streams[self.streams.len() - 1][0];
+        let copy = (self.copy, self.copy + first.1 - first.0);
+        for &(start, end) in self.streams.iter().flatten().chain([&copy]) {
             bytes[start as usize..end as usize].fill(CANARY);
         }
         assert!(bytes.iter().all(|byte| *byte == CANARY), "{what}: bytes beside the streams have changed");
@@ -147,10 +153,21 @@ fn states_share_a_pool_with_parameters_and_gradients() {
                 pool.write(gpu, &layout, 1, &values);
                 gpu.queue.write_buffer(&grads, 0, bytemuck::cast_slice(&values));
                 let mut recorded = encoder(gpu);
+                let (first, end) = pool.streams[pool.streams.len() - 1][0];
+                let before = (t == 49).then(|| device::download_slice(gpu, pool.buffer.slice(first..end)));
+                if before.is_some() {
+                    // Somebody else reads a state from the same page, in the same submission.
+                    let words = (first / 4, pool.copy / 4, (end - first) / 4);
+                    crate::pool::scale(gpu, &mut recorded, &pool.buffer, words, 1.0);
+                }
                 own.step(&mut recorded, &params, &grads).unwrap();
                 given.step(&mut recorded, &pool.slices(0), &pool.slices(1)).unwrap();
                 let stats = given.stats(&mut recorded);
                 assert_eq!(finish(gpu, &own, recorded), pollster::block_on(stats).unwrap(), "{what}");
+                if let Some(before) = before {
+                    let copy = device::download_slice(gpu, pool.buffer.slice(pool.copy..pool.copy + end - first));
+                    assert_same_bits(&copy, &before, &what);
+                }
             }
             let updated: Vec<f32> =
                 pool.slices(0).into_iter().flat_map(|slice| device::download_slice(gpu, slice)).collect();
@@ -214,7 +231,7 @@ fn snapshots_and_checkpoints_leave_the_rest_of_the_pool() {
             let words = device::download(gpu, &pool.buffer);
             words.iter().map(|word| word.to_bits()).collect()
         };
-        let mut steps = |optimizer: &mut Optimizer| {
+        let steps = |optimizer: &mut Optimizer| {
             record(gpu, |encoder| {
                 optimizer.perturb(encoder, &params, &grads).unwrap();
                 optimizer.step(encoder, &params, &grads).unwrap();
@@ -241,7 +258,7 @@ fn snapshots_and_checkpoints_leave_the_rest_of_the_pool() {
         assert!(bytes() == expected, "{cut:?}: a step after `restore`");
 
         let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::new(std::io::Cursor::new(&file)).unwrap();
-        optimizer.load_from(&mut checkpoint, Some((&params).into()), &Default::default()).unwrap();
+        drop(optimizer.load_from(&mut checkpoint, Some((&params).into()), &Default::default()).unwrap());
         steps(&mut optimizer);
         assert!(bytes() == expected, "{cut:?}: a step after `load`");
         pool.check_canaries(gpu, "loaded");
@@ -255,7 +272,7 @@ fn block_on<T, E: std::fmt::Debug>(gpu: &Gpu, future: impl Future<Output = Resul
         if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
             return result.unwrap();
         }
-        gpu.device.poll(wgpu_optim::wgpu::PollType::wait_indefinitely()).unwrap();
+        gpu.device.poll(PollType::wait_indefinitely()).unwrap();
     }
 }
 

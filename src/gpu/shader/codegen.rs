@@ -88,6 +88,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
         }
         Pass::Decide
         | Pass::RowSteps
+        | Pass::TensorSteps
         | Pass::FactorUpdate
         | Pass::FactorRowMean
         | Pass::SegmentUpdate
@@ -206,6 +207,14 @@ pub(super) fn factor_table(writes: bool) -> String {
 /// The table of rows, behind the table of metrics.
 pub(super) fn row_table(writes: bool) -> String {
     table("row_table", STREAM_BINDING + MAX_STREAMS + 3, "u32", writes)
+}
+
+/// The table of the steps of each tensor, behind the table of rows.
+pub(super) fn tensor_step_table(writes: bool) -> String {
+    let fields = "    bias_correction: vec4<f32>,\n    scalar_state: vec4<f32>,\n    t: u32,\n";
+    let padding = "    padding0: u32,\n    padding1: u32,\n    padding2: u32,\n";
+    let table = table("tensor_step_table", STREAM_BINDING + MAX_STREAMS + 4, "TensorStep", writes);
+    format!("struct TensorStep {{\n{fields}{padding}}}\n\n{table}")
 }
 
 fn table(name: &str, binding: usize, element: &str, writes: bool) -> String {

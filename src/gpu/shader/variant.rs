@@ -60,6 +60,7 @@ impl Variant {
         let lookups = match pass {
             Pass::Decide
             | Pass::RowSteps
+            | Pass::TensorSteps
             | Pass::FactorUpdate
             | Pass::FactorRowMean
             | Pass::SegmentUpdate
