@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use wgpu_optim::wgpu::{self, Buffer, BufferSlice, BufferUsages, PollType};
+use wgpu_optim::wgpu::{self, Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
 use wgpu_optim::{AdamW, Clip, Gpu, Layout, Optimizer, OptimizerBuilder, SharedPipelines};
 
 const ROUNDS: usize = 25;
@@ -29,19 +29,25 @@ struct Kind {
     /// Whether each step meets gradients that no kept bind group knows.
     moves: bool,
     gathers: bool,
+    /// Whether the program copies all parameters to a flat buffer before a step, and back after it.
+    copies_params: bool,
 }
 
 const fn kind(label: &'static str, params: Place, grads: Place, moves: bool, gathers: bool) -> Kind {
-    Kind { label, params, grads, moves, gathers }
+    Kind { label, params, grads, moves, gathers, copies_params: false }
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     kind("flat", Place::Neighbors, Place::Neighbors, false, false),
     kind("one pool, scattered", Place::Scattered, Place::Scattered, false, false),
     kind("a buffer each", Place::Buffers, Place::Buffers, false, false),
     kind("a buffer each, gradients move", Place::Buffers, Place::Buffers, true, false),
     kind("a buffer each, gathered", Place::Buffers, Place::Buffers, false, true),
     kind("a buffer each, gradients move, gathered", Place::Buffers, Place::Buffers, true, true),
+    Kind {
+        copies_params: true,
+        ..kind("a buffer each, gathered, parameters copied", Place::Buffers, Place::Buffers, false, true)
+    },
     kind("flat parameters, gradients move", Place::Neighbors, Place::Buffers, true, false),
     kind("flat parameters, gradients move, gathered", Place::Neighbors, Place::Buffers, true, true),
 ];
@@ -52,7 +58,7 @@ struct Tensors(Vec<(Buffer, u64, u64)>);
 impl Tensors {
     fn new(gpu: &Gpu, layout: &Layout, place: Place) -> Self {
         let buffer = |size| {
-            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
         };
         let all = layout.tensors().iter().map(|tensor| 4 * tensor.range().len() as u64);
@@ -79,6 +85,13 @@ impl Tensors {
     }
 }
 
+/// Records a copy of each tensor.
+fn copy(encoder: &mut CommandEncoder, from: &Tensors, to: &Tensors) {
+    for ((from, first, bytes), (to, at, _)) in from.0.iter().zip(&to.0) {
+        encoder.copy_buffer_to_buffer(from, *first, to, *at, *bytes);
+    }
+}
+
 fn bind_groups(gpu: &Gpu) -> isize {
     gpu.device.get_internal_counters().hal.bind_groups.read()
 }
@@ -87,6 +100,8 @@ fn bind_groups(gpu: &Gpu) -> isize {
 struct Case {
     optimizer: Optimizer,
     params: Tensors,
+    /// The flat copy of the parameters, if the program makes one.
+    flat: Option<Tensors>,
     grads: Vec<Tensors>,
     steps: usize,
     dispatches: isize,
@@ -99,9 +114,10 @@ impl Case {
         let params = Tensors::new(gpu, layout, kind.params);
         let sets = if kind.moves { SETS } else { 1 };
         let grads = (0..sets).map(|_| Tensors::new(gpu, layout, kind.grads)).collect();
-        let mut case = Self { optimizer, params, grads, steps: 0, dispatches: 0 };
+        let flat = kind.copies_params.then(|| Tensors::new(gpu, layout, Place::Neighbors));
+        let mut case = Self { optimizer, params, flat, grads, steps: 0, dispatches: 0 };
         let before = bind_groups(gpu);
-        let (params, grads) = (case.params.slices(), case.grads[0].slices());
+        let (params, grads) = (case.flat.as_ref().unwrap_or(&case.params).slices(), case.grads[0].slices());
         case.optimizer.prepare(&params, &grads).expect("buffers that fit");
         case.dispatches = bind_groups(gpu) - before;
         drop((params, grads));
@@ -115,10 +131,16 @@ impl Case {
     fn step(&mut self, gpu: &Gpu) -> [f64; 3] {
         let grads = &self.grads[self.steps % self.grads.len()];
         self.steps += 1;
-        let (params, grads) = (self.params.slices(), grads.slices());
+        let (params, grads) = (self.flat.as_ref().unwrap_or(&self.params).slices(), grads.slices());
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let start = Instant::now();
+        if let Some(flat) = &self.flat {
+            copy(&mut encoder, &self.params, flat);
+        }
         self.optimizer.step(&mut encoder, &params, &grads).expect("a step");
+        if let Some(flat) = &self.flat {
+            copy(&mut encoder, flat, &self.params);
+        }
         let recorded = start.elapsed();
         let finishing = Instant::now();
         let commands = encoder.finish();
