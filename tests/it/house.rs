@@ -305,7 +305,7 @@ fn functions_have_one_name() {
         assert!(is_rule || declared(&wgsl, "fn ").iter().any(|(name, _)| *name == stem), "shaders/{shader}.wgsl");
         assert!(is_rule || rust.contains(&format!("fn {stem}(")), "src/{shader}.rs has no `fn {stem}`");
     }
-    assert_eq!(kernels, 18);
+    assert_eq!(kernels, 20);
 }
 
 /// An integer constant that a shader and its Rust declare has one value.
