@@ -101,6 +101,18 @@ impl CpuOptimizer {
                 RowValues::Accumulated => in_place(&mut state.accumulated),
                 RowValues::State(number) => in_place(&mut state.states[number].1),
                 RowValues::Factors => state.factors.iter_mut().for_each(|factors| in_place(&mut factors.values)),
+                RowValues::RowSteps => {
+                    if let Some(counts) = &mut state.row_steps {
+                        let mut steps: Vec<f32> = counts.steps.iter().map(|steps| f32::from_bits(*steps)).collect();
+                        in_place(&mut steps);
+                        counts.steps = steps.into_iter().map(f32::to_bits).collect();
+                    }
+                }
+                RowValues::RowBiasCorrections => {
+                    if let Some(counts) = &mut state.row_steps {
+                        in_place(counts.bias_corrections.as_flattened_mut());
+                    }
+                }
                 RowValues::SegmentStates => {
                     let mut states: Vec<f32> = state.segments.iter().flat_map(|row| row.state).collect();
                     in_place(&mut states);

@@ -7,6 +7,7 @@ use crate::gpu::{
     BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_usage, is_same, joined, key,
 };
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
+use crate::rows::RowTable;
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
@@ -221,12 +222,15 @@ impl Optimizer {
             });
             range.into_iter().filter(|range| range.len > 0).collect()
         };
+        let step_bytes = self.plan.groups.rows().and_then(RowTable::step_bytes);
         match stream.values {
             RowValues::Params => Vec::new(),
             RowValues::TrainingParams => self.training_params.clone(),
             RowValues::Accumulated => self.accumulated.clone(),
             RowValues::State(number) => own.states[number].clone(),
             RowValues::Factors => part(&own.factors, self.plan.factors.as_ref().map(|factors| factors.value_bytes())),
+            RowValues::RowSteps => part(&own.row_table, step_bytes.map(|[steps, _]| steps)),
+            RowValues::RowBiasCorrections => part(&own.row_table, step_bytes.map(|[_, corrections]| corrections)),
             RowValues::SegmentStates => {
                 part(&own.segments, self.plan.segments.as_ref().map(|segments| segments.state_bytes()))
             }

@@ -6,7 +6,7 @@ use super::StepPlan;
 use crate::Error;
 use crate::kernels::remap::RowTensor;
 use crate::layout::TensorInfo;
-use crate::rule::{ReduceBy, four};
+use crate::rule::{ReduceBy, Reduction, four};
 
 /// The numbers of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub(crate) enum RowValues {
     Factors,
     /// Four numbers per segment.
     SegmentStates,
+    /// Step counts of rows: integers.
+    RowSteps,
+    RowBiasCorrections,
 }
 
 /// The values of new rows.
@@ -62,6 +65,7 @@ impl StepPlan {
         let capacity = self.groups.rows().ok_or(Error::NoRows)?.rows() as usize;
         let mut rows = RowStreams { capacity, tensors: Vec::new(), streams: Vec::new() };
         let flat = rows.add_tensors(self.layout.len(), tensors.iter().map(TensorInfo::range));
+        let has_steps = self.row_step_count().is_some();
         let mut add = |values, tensors: &Range<usize>, is_param, new_rows| {
             rows.streams.push(RowStream { values, tensors: tensors.clone(), is_param, new_rows });
         };
@@ -73,40 +77,45 @@ impl StepPlan {
         for (number, state) in self.rule.states().enumerate() {
             let correction = self.rule.average_correction().filter(|_| number + 1 == self.rule.states().count());
             let new_rows = match correction {
+                // The count of its steps moves with the other states.
+                Some(_) if has_steps => NewRows::Initial([state.initial; 4]),
                 Some(correction) => NewRows::ScaledParams(correction),
                 None if state.is_param => NewRows::Params,
                 None => NewRows::Initial([state.initial; 4]),
             };
-            add(RowValues::State(number), &flat, state.is_param, new_rows);
+            let is_param = state.is_param && !(correction.is_some() && has_steps);
+            add(RowValues::State(number), &flat, is_param, new_rows);
         }
+        let states = |values, tensors, initial| RowStream {
+            values,
+            tensors,
+            is_param: false,
+            new_rows: NewRows::Initial(initial),
+        };
         if let Some(factors) = &self.factors {
-            let ranges =
-                (0..tensors.len()).flat_map(|tensor| factors.row_values(tensor, tensors[tensor].shape().len()));
+            let ranges = tensors.iter().enumerate();
+            let ranges = ranges.flat_map(|(number, tensor)| factors.row_values(number, tensor.shape().len()));
             let tensors = rows.add_tensors(factors.values(), ranges);
-            rows.streams.push(RowStream {
-                values: RowValues::Factors,
-                tensors,
-                is_param: false,
-                new_rows: NewRows::Initial([0.0; 4]),
-            });
+            rows.streams.push(states(RowValues::Factors, tensors, [0.0; 4]));
         }
-        let has_state_per_row = |reduction: &dyn crate::rule::Reduction| reduction.by() == ReduceBy::Unit;
+        let has_state_per_row = |reduction: &dyn Reduction| reduction.by() == ReduceBy::Unit;
         if self.rule.tensor_state().is_some() && self.rule.reduction().is_some_and(has_state_per_row) {
-            let mut first = 0;
+            let mut end = 0;
             // A vector is one unit, which stays.
-            let units = tensors.iter().filter_map(|tensor| {
-                let start = first;
-                first += if tensor.shape().len() > 1 { capacity } else { 1 };
-                (tensor.shape().len() > 1).then_some(4 * start..4 * first)
+            let units = tensors.iter().map(|tensor| {
+                let start = end;
+                end += if tensor.shape().len() > 1 { capacity } else { 1 };
+                if tensor.shape().len() > 1 { 4 * start..4 * end } else { 4 * end..4 * end }
             });
             let units: Vec<_> = units.collect();
-            let tensors = rows.add_tensors(4 * first, units.into_iter());
-            rows.streams.push(RowStream {
-                values: RowValues::SegmentStates,
-                tensors,
-                is_param: false,
-                new_rows: NewRows::Initial(four(&self.rule.initial_tensor_state())),
-            });
+            let tensors = rows.add_tensors(4 * end, units);
+            rows.streams.push(states(RowValues::SegmentStates, tensors, four(&self.rule.initial_tensor_state())));
+        }
+        if has_steps {
+            for (values, columns) in [(RowValues::RowSteps, 1), (RowValues::RowBiasCorrections, 4)] {
+                let tensors = rows.add_tensors(columns * capacity, [0..columns * capacity]);
+                rows.streams.push(states(values, tensors, [0.0; 4]));
+            }
         }
         Ok(rows)
     }
@@ -114,9 +123,9 @@ impl StepPlan {
 
 impl RowStreams {
     /// Adds the tensors of a stream of `len` elements by their ranges. Elements between two ranges stay.
-    fn add_tensors(&mut self, len: usize, ranges: impl Iterator<Item = Range<usize>>) -> Range<usize> {
+    fn add_tensors(&mut self, len: usize, ranges: impl IntoIterator<Item = Range<usize>>) -> Range<usize> {
         let first = self.tensors.len();
-        let mut ranges: Vec<_> = ranges.collect();
+        let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
         ranges.sort_by_key(|range| range.start);
         for (i, range) in ranges.iter().enumerate() {
             let end = ranges.get(i + 1).map_or(len, |next| next.start);

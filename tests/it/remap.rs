@@ -580,9 +580,9 @@ fn a_checkpoint_after_a_remap_continues() {
     let [of_cpu, of_device] = [&on_cpu, &on_device].map(|path| std::fs::read(path).unwrap());
     assert!(of_cpu == of_device, "the file of the device differs from that of the CPU");
     let (mut loaded, options) = (start(&builder, layout, &vec![0.0; len]), LoadOptions::default());
-    loaded.on_cpu.load(&on_cpu, Some(&mut loaded.params), &options).unwrap();
+    let _ = loaded.on_cpu.load(&on_cpu, Some(&mut loaded.params), &options).unwrap();
     let Trainer { optimizer, params, .. } = &mut loaded.on_device;
-    optimizer.load(&on_device, Some((&*params).into()), &options).unwrap();
+    let _ = optimizer.load(&on_device, Some((&*params).into()), &options).unwrap();
     assert_eq!(stats(&loaded).map(|stats| stats.invalid_rows), [true; 2]);
     for step in 0..2 {
         let bits = |both: &Both| [cpu_bits(&both.on_cpu, &both.params), both.on_device.bits()];
@@ -772,6 +772,65 @@ fn only_live_rows_move() {
             both.step(&random(3, len));
             let [on_cpu, on_device] = both.params();
             assert_same_bits(&on_cpu, &on_device, &what);
+        }
+    }
+}
+
+/// Rows with counts of their own: steps after a permutation are the permutation of steps, and a new row begins as in a new
+/// optimizer.
+#[test]
+fn step_counts_and_moments_of_rows_move() {
+    const CAPACITY: usize = 37;
+    let layout = layout_of(Layout::builder(), CAPACITY);
+    let (len, tensors) = (layout.len(), tensors(&layout));
+    let steps = || Rows::default().with_row_steps();
+    let moments = || Optimizer::builder(AdamW::default().with_row_second_moment(true));
+    let adamw = || Optimizer::builder(AdamW::default());
+    for (what, builder, has_steps) in [
+        ("steps", adamw().rows(steps()), true),
+        ("average", adamw().average(Ema::new(0.9)).rows(steps()), true),
+        ("debiased average", adamw().average(Ema::new(0.9).debiased()).rows(steps()), true),
+        ("rprop", rule("rprop").rows(steps()), true),
+        ("moments", moments().rows(Rows::default()), false),
+        ("both", moments().rows(steps()), true),
+    ] {
+        let new = || Both::new(&builder, &layout, &random(1, len));
+        let [mut expected, mut both] = [new(), new()];
+        for step in 0..3 {
+            // Rows differ in their counts.
+            let mask: [u32; 2] = [0x9249_3d5a >> step, 0x15 << step];
+            let on_device = device::upload(device::gpu(), bytemuck::cast_slice(&mask));
+            for both in [&mut expected, &mut both] {
+                both.on_cpu.set_visible_rows(Some(&mask)).unwrap();
+                both.on_device.optimizer.set_visible_rows(Some(&on_device)).unwrap();
+                both.step(&random(10 + step, len));
+                both.on_cpu.set_visible_rows(None).unwrap();
+                both.on_device.optimizer.set_visible_rows(None).unwrap();
+            }
+        }
+        let sources: Vec<i32> = (0..CAPACITY as i32).map(|row| (row * 5 + 2) % CAPACITY as i32).collect();
+        remap(&mut both, &Table::new(sources.clone()));
+        for step in 0..2 {
+            let grads = random(20 + step, len);
+            expected.step(&grads);
+            both.step(&moved(&tensors, &sources, &grads, |_| 0.0));
+            let params = moved(&tensors, &sources, &expected.params, |_| 0.0);
+            both.params().iter().for_each(|found| assert_same_bits(found, &params, &format!("{what}, {step}")));
+        }
+        if has_steps {
+            remap(&mut both, &Table { new: Some(random(1, len)), ..Table::new(vec![-1; CAPACITY]) });
+            let mut fresh = new();
+            for step in 0..2 {
+                both.step(&random(30 + step, len));
+                fresh.step(&random(30 + step, len));
+                let what = format!("{what}, {step} after birth");
+                for (found, expected) in both.params().iter().zip(fresh.params()) {
+                    for (start, columns) in &tensors {
+                        let elements = *start..start + CAPACITY * columns;
+                        assert_same_bits(&found[elements.clone()], &expected[elements], &what);
+                    }
+                }
+            }
         }
     }
 }
