@@ -48,6 +48,12 @@ const EXHIBITS: &[Exhibit] = &[
         arguments: &["sam", "--device", "cpu"],
         kept: &["sam.svg", "sam_curves.svg"],
     },
+    Exhibit {
+        example: "splats",
+        features: &[],
+        arguments: &["--device", "cpu"],
+        kept: &["target.png", "fit.gif", "curves.svg"],
+    },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.
