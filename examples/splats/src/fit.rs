@@ -39,9 +39,10 @@ impl Plan<'_> {
         Ok(Layout::builder().tensor(TENSOR, &[self.capacity, COLUMNS]).build()?)
     }
 
-    /// Adam with a rate for each column: the schedule goes from 1 to the last fraction.
+    /// Adam with a rate for each column and a step count for each row. The schedule goes from 1 to the last fraction.
     pub(crate) fn optimizer(&self) -> OptimizerBuilder {
-        let rows = Rows::default().with_live(self.capacity as u32 / 4).with_column_lr_scales(TENSOR, RATES);
+        let rows =
+            Rows::default().with_live(self.capacity as u32 / 4).with_row_steps().with_column_lr_scales(TENSOR, RATES);
         let decay = DECAY.powf(1.0 / f64::from(self.steps));
         Optimizer::builder(Adam::default()).schedule(Exponential::new(1.0, decay)).rows(rows)
     }
