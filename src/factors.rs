@@ -54,7 +54,7 @@ impl Axis {
 #[derive(Debug, Clone)]
 pub(crate) struct Factors {
     /// Whether the factors are those of [`Factored::factors_rows`](crate::rule::Factored::factors_rows).
-    factors_rows: bool,
+    by_row: bool,
     /// Two per tensor: rows and columns, or elements and nothing.
     axes: Vec<Axis>,
     /// End of the values of each of [`NAMES`].
@@ -76,8 +76,8 @@ impl Factors {
     /// [`Error::LayoutTooLarge`].
     pub(crate) fn new(layout: &Layout, rule: &dyn Rule) -> Result<Option<Self>, Error> {
         let Some(factored) = rule.factored() else { return Ok(None) };
-        let factors_rows = factored.factors_rows();
-        let mut factors = Self { factors_rows, axes: Vec::new(), ends: [0; 3], matrices: 0, partials: 0, lines: 0 };
+        let by_row = factored.factors_rows();
+        let mut factors = Self { by_row, axes: Vec::new(), ends: [0; 3], matrices: 0, partials: 0, lines: 0 };
         for tensor in layout.tensors() {
             let (start, elements) = (tensor.range().start, tensor.range().len());
             let (shapes, states, matrices) = match *tensor.shape() {
@@ -154,7 +154,7 @@ impl Factors {
 
     /// Rows and columns of the tensor that holds an element: the tensor of that number, if the rule sums over tensors.
     pub(crate) fn tensor_of(&self, number: usize, element: usize) -> &[Axis] {
-        if !self.factors_rows {
+        if !self.by_row {
             return self.tensor(number);
         }
         // An empty tensor begins where the next one does.

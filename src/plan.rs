@@ -465,7 +465,7 @@ fn check_missing_gradients(settings: &PlanSettings, rule: &TransformedRule, layo
     let name = &rule.spec().name;
     let shared = "`missing_gradients`: sums would lack the tensors without a gradient";
     let alone = "`missing_gradients`, which concerns `step` alone";
-    let is_cut = |tensor: &TensorInfo| tensor.range().start % 4 != 0;
+    let is_cut = |tensor: &TensorInfo| !tensor.range().start.is_multiple_of(4);
     let cases = [
         (
             rule.reduction().is_some() || rule.factored().is_some(),

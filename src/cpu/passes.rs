@@ -93,25 +93,15 @@ impl CpuOptimizer {
                 progress.context = StepContext::new(&state.control, head, state.control.grad_factors, 1);
             }
             Pass::RowSteps => {
-                if let (Some(rows), Some(counts)) = (plan.groups.rows(), &mut state.row_steps) {
-                    row_steps(rows, powers, counts);
-                }
+                let counts = state.row_steps.iter_mut().zip(plan.groups.rows());
+                counts.for_each(|(counts, rows)| row_steps(rows, powers, counts));
             }
             Pass::TensorSteps => {
                 let missing = plan.groups.missing();
                 tensor_steps(&mut state.control, head, powers, rule, missing, &mut state.tensor_steps);
             }
             Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
-                let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
-                match pass {
-                    Pass::FactorPartials => {
-                        let inputs = inputs(plan, state, params, grads);
-                        factor_partials(&mut values, factors, &context, &inputs);
-                    }
-                    Pass::FactorUpdate => factor_update(&mut values, rule, factors, &plan.groups, &context),
-                    _ => factor_row_mean(&mut values, rule, factors),
-                }
-                state.factors = Some(values);
+                run_factors(pass, plan, state, &context, params, grads);
             }
             Pass::SegmentReduce => {
                 let Some(segments) = &plan.segments else { return };
@@ -184,6 +174,26 @@ impl CpuOptimizer {
             }
         }
     }
+}
+
+fn run_factors(
+    pass: Pass,
+    plan: &StepPlan,
+    state: &mut CpuState,
+    context: &StepContext,
+    params: &[f32],
+    grads: HostSlice<'_>,
+) {
+    let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
+    match pass {
+        Pass::FactorPartials => {
+            let inputs = inputs(plan, state, params, grads);
+            factor_partials(&mut values, factors, context, &inputs);
+        }
+        Pass::FactorUpdate => factor_update(&mut values, &plan.rule, factors, &plan.groups, context),
+        _ => factor_row_mean(&mut values, &plan.rule, factors),
+    }
+    state.factors = Some(values);
 }
 
 fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: HostSlice<'a>) -> StepInputs<'a> {

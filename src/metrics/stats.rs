@@ -5,6 +5,7 @@ use crate::kernels::control::{ControlBlock, INVALID_SCALE, NONE, NORM_MEASURED};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is a finding of its own")]
 pub struct Stats {
     /// Steps applied so far.
     pub step: u64,
