@@ -146,3 +146,26 @@ fn fits_on_a_device_grow_come_nearer_and_have_the_same_bits() {
     }
     assert_eq!(loss(&[[1.0, 2.0, 0.0]]), 5.0);
 }
+
+#[test]
+fn states_carried_through_a_growth_make_the_next_steps_smooth() {
+    let gpu = pollster::block_on(Gpu::new()).expect("an adapter");
+    let target = garden::picture(32);
+    let keeps = Plan { steps: 90, ..plan(&target, &[0, 90]) };
+    let forgets = Plan { forgets_states: true, ..plan(&target, &[0, 90]) };
+    let points = [&keeps, &forgets].map(|plan| {
+        let fits = [cpu::fit(plan, |_, _| ()), gpu::fit(&gpu, plan, |_, _| ())];
+        fits.map(|fit| fit.expect("a fit").points.iter().map(|point| point.squares).collect::<Vec<_>>())
+    });
+    let [kept, forgotten] = &points;
+    for (kept, forgotten) in kept.iter().zip(forgotten) {
+        assert_eq!(kept[..=50], forgotten[..=50], "the first growth follows the fiftieth step");
+        // The first step of a fresh Adam has the full rate in every column.
+        assert!(forgotten[51] > 1.2 * kept[51], "{} for {}", forgotten[51], kept[51]);
+    }
+    let [on_cpu, on_device] = kept;
+    for step in 0..=55 {
+        let near = (on_cpu[step] - on_device[step]).abs() < 0.01 * on_cpu[step];
+        assert!(near, "step {step}: {} for {}", on_device[step], on_cpu[step]);
+    }
+}
