@@ -105,6 +105,7 @@ fn move_element(offset: u32) {
     }
     let taken = element + (u32(source) - row) * tensor.columns - stream.source_start;
     if taken < stream.source_length {
+        // equivalent(source_shift): chunks of the old values begin at aligned offsets
         target_words[offset + stream.target_shift] = source_words[taken + stream.source_shift];
     }
 }

@@ -20,8 +20,7 @@ const REMAP_COPIES: &str = ", because `remap` copies the old rows first";
 /// | prune | the rows that stay, then any | as `sources` | none |
 /// | duplicate | for a clone: its parent | for a clone: -1 | none |
 /// | split | for a child: -1 | -1 | the children |
-/// | relocate with states | for a dead row: the row it moves to | as `sources` | none |
-/// | relocate | the same | -1 for both rows | none |
+/// | relocate | for a dead row: the row it moves to | for a dead row: itself; for the other: -1 | none |
 #[derive(Debug, Clone, Copy)]
 pub struct Remap<'a> {
     sources: &'a Buffer,
@@ -56,14 +55,18 @@ impl<'a> Remap<'a> {
 impl Optimizer {
     /// Records a move of rows: `params` and all states are moved by a table of indices on the device. Nothing is read back.
     ///
-    /// All tensors have the same first dimension, the capacity. Parameters, states of the rule and its transforms, accumulated
+    /// Needs [`OptimizerBuilder::rows`](crate::OptimizerBuilder::rows). Parameters, states of the rule and its transforms, accumulated
     /// gradients and stored training parameters move, those of frozen groups too. Statistics over several rows stay: sums,
     /// norms, the factors of columns.
+    ///
+    /// Only live rows move: first call [`Optimizer::set_live_rows`] with their number after the remap. Sources are any rows of
+    /// the capacity, also those that were live before.
     ///
     /// An index below -1, or not below the capacity, is invalid: the row keeps its values.
     /// [`Stats::invalid_rows`](crate::Stats::invalid_rows) then is true until the next remap. The states of a new row are initial.
     /// States that are parameters equal the row's parameters. Rules whose first step differs treat the first step of a new
-    /// row as a later one: [`Rprop`](crate::Rprop) begins with its minimum step size there.
+    /// row as a later one, except with [`Rows::with_row_steps`](crate::Rows::with_row_steps): [`Rprop`](crate::Rprop) begins with its minimum
+    /// step size there. Step counts of rows move with the states.
     ///
     /// Bind groups of the buffers used last are kept, as those of steps: a remap over known buffers makes no wgpu object.
     /// The first one makes a buffer of 4 bytes per element, which the optimizer keeps. Per element and stream, 16 bytes are

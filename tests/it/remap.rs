@@ -632,14 +632,17 @@ fn frozen_rows_move() {
 
 #[test]
 fn rows_move_to_other_buffers() {
-    for (name, layout) in layouts(29) {
+    for ((name, layout), is_given) in
+        layouts(29).into_iter().flat_map(|layout| [(layout.clone(), false), (layout, true)])
+    {
         let (len, gpu) = (layout.len(), device::gpu());
         let mut both = start(&Optimizer::builder(AdamW::default()), &layout, &random(1, len));
         both.step(&random(2, len));
         let mut table = Table::new(scattered(29, 3));
         table.sources[8] = 29;
+        table.new = is_given.then(|| random(4, len));
         let (old, held, states) = (both.params.clone(), random(3, len), both.state("exp_avg")[0].clone());
-        let mut expected = moved(&tensors(&layout), &table.sources, &old, |at| held[at]);
+        let mut expected = moved(&tensors(&layout), &table.sources, &old, |at| table.new.as_ref().unwrap_or(&held)[at]);
         // Padding is that of the target.
         let mut is_padding = vec![true; len];
         for (start, columns) in tensors(&layout) {
@@ -649,13 +652,12 @@ fn rows_move_to_other_buffers() {
         let mut new = held.clone();
         both.on_cpu.remap_to(&old, &mut new, &table.on_cpu()).unwrap();
         assert_same_bits(&new, &expected, name);
-        let target = device::upload(gpu, &held);
+        // The target begins at no aligned offset.
+        let target = device::upload(gpu, &[&[CANARY; 3][..], &held].concat());
         table.on_device(gpu, |table| {
-            both.record(|optimizer, encoder, params| {
-                optimizer.remap_to(encoder, params, target.slice(..4 * len as u64), table)
-            });
+            both.record(|optimizer, encoder, params| optimizer.remap_to(encoder, params, target.slice(12..), table));
         });
-        assert_same_bits(&device::download(gpu, &target), &expected, name);
+        assert_same_bits(&device::download_slice(gpu, target.slice(12..)), &expected, name);
         both.params().iter().for_each(|found| assert_same_bits(found, &old, name));
         let expected = moved(&tensors(&layout), &table.sources, &states, |_| 0.0);
         both.state("exp_avg").iter().for_each(|found| assert_same_bits(found, &expected, name));
