@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, BindingResource, Buffer, BufferUsages, CommandEncoder, Device};
 
-use super::buffer_slices::{BufferRange, SliceKey, copy_ranges};
+use super::buffer_slices::{BufferRange, SliceKey, check_usage, copy_ranges};
 use super::chunking::{BoundRange, Chunk, ChunkLimits, UPDATE_LEN, chunks};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -15,6 +15,8 @@ use crate::Error;
 use crate::kernels::control::ControlBlock;
 use crate::kernels::remap::{COPY, FILL, KEEP, RemapUniform, SCALE};
 use crate::plan::{NewRows, RowStream, RowStreams};
+
+const FRESH_COPIES: &str = ", because a state lies in the same buffer";
 
 /// Buffers of all remaps of an optimizer.
 #[derive(Debug)]
@@ -56,7 +58,8 @@ pub(crate) struct StreamMove<'a> {
 
 #[derive(Debug)]
 struct PreparedMove {
-    old: Vec<BufferRange>,
+    /// From and to.
+    copies: Vec<[Vec<BufferRange>; 2]>,
     dispatches: Vec<(BindGroup, [u32; 2])>,
 }
 
@@ -86,8 +89,10 @@ impl PreparedRemap {
     /// Records the moves, and the flag of invalid indices into both control blocks.
     pub(crate) fn record(&self, encoder: &mut CommandEncoder, buffers: &RemapBuffers, blocks: [&Buffer; 2]) {
         encoder.clear_buffer(&buffers.invalid_rows, 0, None);
-        for PreparedMove { old, dispatches } in &self.moves {
-            copy_ranges(encoder, old, &buffers.scratch);
+        for PreparedMove { copies, dispatches } in &self.moves {
+            for [from, to] in copies {
+                copy_ranges(encoder, from, to);
+            }
             let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpu-optim remap"), timestamp_writes: None };
             let mut pass = encoder.begin_compute_pass(&descriptor);
             pass.set_pipeline(&self.kernel.pipeline);
@@ -131,7 +136,17 @@ struct Binder<'a> {
 
 impl Binder<'_> {
     /// A dispatch for each pair of chunks of target and source that may have a row in common.
-    fn prepare(&self, moved: StreamMove<'_>) -> Result<PreparedMove, Error> {
+    fn prepare(&self, mut moved: StreamMove<'_>) -> Result<PreparedMove, Error> {
+        let mut copies = vec![[moved.old.clone(), self.buffers.scratch.clone()]];
+        // No dispatch may read from a buffer that it writes: a state may lie in the buffer of the parameters.
+        if moved.new.iter().any(|target| moved.fresh.iter().any(|fresh| fresh.buffer == target.buffer)) {
+            for range in &moved.fresh {
+                check_usage("new_params", &range.buffer, BufferUsages::COPY_SRC, FRESH_COPIES)?;
+            }
+            let len = moved.fresh.last().map_or(0, BufferRange::end);
+            let copy = state_ranges(self.device, "new rows", 0.0, len);
+            copies.push([std::mem::replace(&mut moved.fresh, copy.clone()), copy]);
+        }
         let streams: Vec<&[BufferRange]> =
             [&moved.new[..], &moved.fresh].into_iter().filter(|ranges| !ranges.is_empty()).collect();
         let targets = chunks(&streams, &self.limits, false);
@@ -149,7 +164,7 @@ impl Binder<'_> {
             Ok((bind_group, self.limits.grid(target.len.div_ceil(UPDATE_LEN))?))
         };
         let dispatches = pairs.into_iter().enumerate().map(dispatch).collect::<Result<_, Error>>()?;
-        Ok(PreparedMove { old: moved.old, dispatches })
+        Ok(PreparedMove { copies, dispatches })
     }
 
     /// The elements of all tensors that have elements in the chunk.

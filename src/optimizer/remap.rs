@@ -196,6 +196,12 @@ impl Optimizer {
         for (what, ranges) in [("params", &old[..]), ("new_params", &new)].into_iter().chain(read) {
             self.resources.check_apart(ranges, what)?;
         }
+        for (first, ranges) in &read[1..] {
+            // States may lie in buffers of the program.
+            if self.resources.persistent.iter().any(|own| ranges.iter().any(|table| table.buffer == *own)) {
+                return Err(Error::AliasedBuffers { first, second: "a state of the optimizer" });
+            }
+        }
         let [old, new] = [&old, &new].map(|ranges| joined(ranges));
         let moved = |stream: &'a RowStream| {
             let own = self.ranges_of(stream);

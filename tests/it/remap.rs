@@ -664,6 +664,35 @@ fn rows_move_to_other_buffers() {
     }
 }
 
+/// A dispatch may read no buffer that it writes: new rows of an average are parameters of the same pool.
+#[test]
+fn states_and_parameters_may_share_a_buffer() {
+    let (gpu, layout) = (device::gpu(), &layouts(29)[1].1);
+    let (len, bytes) = (layout.len(), 4 * layout.len() as u64);
+    let pool = device::upload(gpu, &[random(1, len), vec![0.0; len]].concat());
+    let builder = Optimizer::builder(AdamW::default()).average(Ema::new(0.9)).rows(Rows::default());
+    let mut reference = builder.clone().build_cpu(layout).unwrap();
+    let mut optimizer = device::build(gpu, builder.state_buffers("average", pool.slice(bytes..)), layout).unwrap();
+    let (grads, mut params) = (random(2, len), random(1, len));
+    let on_device = device::upload(gpu, &grads);
+    let table = Table { new: Some(random(3, len)), ..Table::new(scattered(29, 3)) };
+    let mut recorded = encoder(gpu);
+    optimizer.step(&mut recorded, pool.slice(..bytes), &on_device).unwrap();
+    table.on_device(gpu, |table| optimizer.remap(&mut recorded, pool.slice(..bytes), table)).unwrap();
+    finish(gpu, &optimizer, recorded);
+    reference.step(&mut params, &grads).unwrap();
+    reference.remap(&mut params, &table.on_cpu()).unwrap();
+    let found = device::download(gpu, &pool);
+    for (start, columns) in tensors(layout) {
+        let elements = start..start + 29 * columns;
+        assert_same_bits(&found[elements.clone()], &params[elements.clone()], "params");
+        let average = &reference.state("average").unwrap()[elements.clone()];
+        assert_same_bits(&found[len..][elements], average, "average");
+    }
+    let refused = optimizer.remap(&mut encoder(gpu), pool.slice(..bytes), &Remap::new(&pool)).unwrap_err();
+    assert!(matches!(refused, Error::AliasedBuffers { first: "sources", .. }), "{refused}");
+}
+
 #[test]
 fn a_remap_over_known_buffers_makes_no_object() {
     let gpu = device_with(|_| {});
