@@ -94,7 +94,10 @@ impl CpuOptimizer {
                 NewRows::ScaledParams(number) => NewValues::Scale(new_params, correction[number]),
                 NewRows::Initial(initial) => NewValues::Fill(initial),
             };
-            let mut in_place = |values: &mut [f32]| moved(&values.to_vec(), values, fresh);
+            let mut in_place = |values: &mut [f32]| {
+                let old = values.to_vec();
+                moved(&old, values, fresh);
+            };
             match stream.values {
                 RowValues::TrainingParams if state.training_params.is_empty() => {}
                 RowValues::TrainingParams => in_place(&mut state.training_params),

@@ -37,6 +37,9 @@ impl Pipelines {
             }
         }
         kernels.push(validated(shared, plan, Vec::new(), shader::copy_if(plan)?)?.1);
+        if plan.groups.rows().is_some() {
+            kernels.push(validated(shared, plan, Vec::new(), shader::remap(plan)?)?.1);
+        }
         check_constants(plan)?;
         let limits = shared.device.limits();
         check_kernels(&kernels, &limits)?;

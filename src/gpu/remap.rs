@@ -157,7 +157,7 @@ impl Binder<'_> {
             let sources = sources.iter().filter(|source| source.start < rows.end && rows.start < source.end());
             pairs.extend(sources.map(|source| (target, source)));
         }
-        let uniforms: Vec<_> = pairs.iter().map(|pair| self.uniform(&moved, *pair)).collect();
+        let uniforms: Vec<_> = pairs.iter().map(|pair| Self::uniform(&moved, *pair)).collect();
         let uniforms = chunk_uniforms(self.device, &uniforms)?;
         let dispatch = |(i, (target, source)): (usize, (&Chunk, &Chunk))| {
             let bind_group = self.bind(&moved, (target, source), (&uniforms, i as u64 * CHUNK_STRIDE));
@@ -176,7 +176,7 @@ impl Binder<'_> {
         u64::from(first.start)..end.end.into()
     }
 
-    fn uniform(&self, moved: &StreamMove<'_>, (target, source): (&Chunk, &Chunk)) -> RemapUniform {
+    fn uniform(moved: &StreamMove<'_>, (target, source): (&Chunk, &Chunk)) -> RemapUniform {
         let (mut initial, mut correction) = ([0; 4], 0);
         let fresh = match moved.stream.new_rows {
             NewRows::Given if moved.fresh.is_empty() => KEEP,

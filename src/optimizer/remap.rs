@@ -3,11 +3,13 @@
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use super::{Optimizer, move_to_front};
+use crate::factors::Factors;
 use crate::gpu::{
     BufferRange, KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove, check_usage, is_same, joined, key,
 };
 use crate::plan::{NewRows, RowStream, RowStreams, RowValues, StepPlan};
 use crate::rows::RowTable;
+use crate::segments::Segments;
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
@@ -237,12 +239,10 @@ impl Optimizer {
             RowValues::TrainingParams => self.training_params.clone(),
             RowValues::Accumulated => self.accumulated.clone(),
             RowValues::State(number) => own.states[number].clone(),
-            RowValues::Factors => part(&own.factors, self.plan.factors.as_ref().map(|factors| factors.value_bytes())),
+            RowValues::Factors => part(&own.factors, self.plan.factors.as_ref().map(Factors::value_bytes)),
             RowValues::RowSteps => part(&own.row_table, step_bytes.map(|[steps, _]| steps)),
             RowValues::RowBiasCorrections => part(&own.row_table, step_bytes.map(|[_, corrections]| corrections)),
-            RowValues::SegmentStates => {
-                part(&own.segments, self.plan.segments.as_ref().map(|segments| segments.state_bytes()))
-            }
+            RowValues::SegmentStates => part(&own.segments, self.plan.segments.as_ref().map(Segments::state_bytes)),
         }
     }
 }

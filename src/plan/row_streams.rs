@@ -113,7 +113,7 @@ impl StepPlan {
         }
         if has_steps {
             for (values, columns) in [(RowValues::RowSteps, 1), (RowValues::RowBiasCorrections, 4)] {
-                let tensors = rows.add_tensors(columns * capacity, [0..columns * capacity]);
+                let tensors = rows.add_tensors(columns * capacity, std::iter::once(0..columns * capacity));
                 rows.streams.push(states(values, tensors, [0.0; 4]));
             }
         }
