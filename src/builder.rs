@@ -209,7 +209,7 @@ impl OptimizerBuilder {
     /// counts for no norm: PyTorch's `grad=None`. Default: every tensor has a gradient.
     ///
     /// Each tensor counts its own applied steps, as `state["step"]` in PyTorch: bias corrections, scalar states (NAdam's
-    /// `mu_product`), averages and Lookahead follow it. Schedules follow the optimizer's steps. Steps take three dispatches
+    /// `mu_product`), averages and Lookahead follow it. Schedules follow the optimizer's steps. Steps take four dispatches
     /// or more. On a device, each pattern of missing gradients counts as a set of buffers: see
     /// [`OptimizerBuilder::cached_buffer_sets`].
     ///

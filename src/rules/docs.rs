@@ -331,6 +331,7 @@ fn passes() -> String {
             settings(lion(), clip),
             StepKind::Decided,
         ),
+        ("missing gradients", PlanSettings { misses_gradients: true, ..settings(lion(), None) }, StepKind::Decided),
         (
             "clipping by the norms of groups, tensors or units",
             settings(lion(), Some(Clip::adaptive(0.01))),
