@@ -18,6 +18,7 @@ pub(crate) struct TensorStep {
 
 impl TensorStep {
     /// Words of the struct.
+    #[cfg(feature = "safetensors")]
     pub(crate) const WORDS: usize = size_of::<Self>() / 4;
 
     /// After so many applied steps.

@@ -102,7 +102,7 @@ fn an_overflow_lowers_the_scale() {
     let mut optimizer = builder.build_cpu(&Layout::flat(1).unwrap()).unwrap();
     let mut params = [0.0];
     for _ in 0..8 {
-        let grad = f16::from_f32(-1.0 * optimizer.loss_scale().unwrap());
+        let grad = f16::from_f32(-optimizer.loss_scale().unwrap());
         optimizer.step(&mut params, &[grad]).unwrap();
     }
     // The largest f16 is 65,504: five steps are skipped.

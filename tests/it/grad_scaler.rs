@@ -7,8 +7,8 @@ use serde::Deserialize;
 use std::io::Cursor;
 use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
 use wgpu_optim::wgpu::{
-    BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize, ComputePipelineDescriptor,
-    ShaderModuleDescriptor, ShaderSource,
+    BindGroupDescriptor, BindGroupEntry, BindingResource, BufferBinding, BufferSize, ComputePassDescriptor,
+    ComputePipelineDescriptor, PipelineCompilationOptions, ShaderModuleDescriptor, ShaderSource,
 };
 use wgpu_optim::{Clip, Error, GradScaler, Layout, NonFinite, Optimizer, OptimizerBuilder, Sgd};
 
@@ -35,7 +35,7 @@ impl Case {
     /// The scaled gradients of a step.
     fn grads(&self, step: usize) -> [f32; 2] {
         let scale = step.checked_sub(1).map_or(self.options.init_scale as f32, |last| self.steps[last].scale);
-        let bad = if step % 2 == 0 { f32::NAN } else { f32::INFINITY };
+        let bad = if step.is_multiple_of(2) { f32::NAN } else { f32::INFINITY };
         [0.5 * scale, if self.overflows.contains(&step) { bad } else { 0.25 * scale }]
     }
 }
@@ -111,7 +111,7 @@ fn kernels_of_the_program_read_the_scale() {
             layout: None,
             module: &module,
             entry_point: None,
-            compilation_options: Default::default(),
+            compilation_options: PipelineCompilationOptions::default(),
             cache: None,
         });
         let scale = trainer.optimizer.loss_scale().unwrap();
@@ -124,7 +124,7 @@ fn kernels_of_the_program_read_the_scale() {
         let group = gpu.device.create_bind_group(&BindGroupDescriptor { label: None, layout, entries: &entries });
         let mut recorded = encoder(gpu);
         for _ in 0..5 {
-            let mut pass = recorded.begin_compute_pass(&Default::default());
+            let mut pass = recorded.begin_compute_pass(&ComputePassDescriptor::default());
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &group, &[]);
             pass.dispatch_workgroups(1, 1, 1);

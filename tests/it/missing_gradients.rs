@@ -2,6 +2,7 @@
 //! on both engines.
 
 use serde::Deserialize;
+use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use wgpu_optim::{
     Adafactor, AdamW, Clip, CpuOptimizer, Dtype, Ema, Error, Gpu, GroupOptions, HostSlice, Lamb, Layout, Lion,
@@ -48,7 +49,7 @@ struct OnDevice<'a> {
     dtype: Dtype,
 }
 
-impl<'a> OnDevice<'a> {
+impl OnDevice<'_> {
     fn new(builder: &OptimizerBuilder, layout: &Layout, params: &[f32], place: Place, dtype: Dtype) -> Self {
         let gpu = device::gpu();
         let builder = builder.clone().grad_dtype(dtype);
@@ -308,11 +309,11 @@ fn snapshots_and_checkpoints_hold_the_steps_of_tensors() {
 
     let mut reference = builder.clone().build_cpu(&layout).unwrap();
     let mut on_device = OnDevice::new(&builder, &layout, &start, Place::Flat, Dtype::F32);
-    let loaded = reference.load(&of_device, Some(&mut on_cpu), &Default::default()).unwrap();
+    let loaded = reference.load(&of_device, Some(&mut on_cpu), &LoadOptions::default()).unwrap();
     assert!(loaded.differences.is_empty(), "{:?}", loaded.differences);
     let params = on_device.params.clone();
     let slice = params.slice(..4 * layout.len() as u64);
-    let loaded = on_device.optimizer.load(&of_host, Some(slice.into()), &Default::default()).unwrap();
+    let loaded = on_device.optimizer.load(&of_host, Some(slice.into()), &LoadOptions::default()).unwrap();
     assert!(loaded.differences.is_empty(), "{:?}", loaded.differences);
     step(&mut reference, &mut on_cpu, &mut on_device, &PATTERNS);
     assert_same_bits(&on_cpu, &expected, "loaded");
@@ -338,7 +339,7 @@ fn tensors_continue_from_given_steps() {
     let builder = builder.missing_gradients();
     let mut reference = builder.clone().build_cpu(&layout).unwrap();
     let mut on_cpu = start.clone();
-    let loaded = reference.load(&file, Some(&mut on_cpu), &Default::default()).unwrap();
+    let loaded = reference.load(&file, Some(&mut on_cpu), &LoadOptions::default()).unwrap();
     assert_eq!(loaded.differences.len(), 1, "{:?}", loaded.differences);
     let mut on_device = OnDevice::new(&builder, &layout, &expected, Place::Buffers, Dtype::F32);
     for name in plain.state_names() {

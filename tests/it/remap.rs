@@ -478,9 +478,8 @@ fn accumulated_gradients_move_with_the_states() {
         };
         accumulate(&mut both, &grads[0]);
         for (start, columns) in &tensors {
-            for at in *start..start + 5 * columns {
-                sum[at] = grads[0][at];
-            }
+            let live = *start..start + 5 * columns;
+            sum[live.clone()].copy_from_slice(&grads[0][live]);
         }
         remap(&mut both, &table);
         sum = moved(&tensors, table.states(), &sum, |_| 0.0);
@@ -502,13 +501,16 @@ fn accumulated_gradients_move_with_the_states() {
 }
 
 /// Training parameters that are stored while others have their place move, too.
+/// Puts others in the place of the training parameters.
+type Replace = fn(&mut Both, &[f32]);
+
 #[test]
 fn stored_training_parameters_move() {
     let layout = Layout::builder().packed().tensor("a", &[6, 3]).tensor("b", &[6]).build().unwrap();
     let (len, tensors) = (layout.len(), tensors(&layout));
     let sources = [5, -1, 0, 0, 2, 4];
     let builder = Optimizer::builder(AdamW::default());
-    let cases: [(&str, OptimizerBuilder, fn(&mut Both, &[f32])); 2] = [
+    let cases: [(_, _, Replace); 2] = [
         ("eval", builder.clone().average(Ema::new(0.9)), |both, _| both.eval()),
         ("perturb", builder.sam(Sam::new(0.5)), |both, grads| both.perturb(grads)),
     ];
@@ -826,7 +828,7 @@ fn step_counts_and_moments_of_rows_move() {
         ("both", moments().rows(steps()), true),
     ] {
         let new = || Both::new(&builder, &layout, &random(1, len));
-        let [mut expected, mut both] = [new(), new()];
+        let (mut expected, mut both) = (new(), new());
         for step in 0..3 {
             // Rows differ in their counts.
             let mask: [u32; 2] = [0x9249_3d5a >> step, 0x15 << step];
@@ -871,11 +873,11 @@ type Tensors = BTreeMap<String, Vec<f64>>;
 #[derive(Deserialize)]
 struct Splats {
     start: Tensors,
-    cases: Vec<Operation>,
+    cases: Vec<Case>,
 }
 
 #[derive(Deserialize)]
-struct Operation {
+struct Case {
     operation: String,
     rows: Vec<i32>,
     new: Tensors,
@@ -903,7 +905,7 @@ fn strategies_follow_gsplat() {
     let builder = Optimizer::builder(Adam::default().with_lr(0.01).with_eps(1e-15));
     let mut live = first["opacities"].len();
     let mut both = start(&builder, &layout, &flat(&first, 0));
-    for Operation { operation, rows, new, grads, params, exp_avg } in cases {
+    for Case { operation, rows, new, grads, params, exp_avg } in cases {
         let is_named = |row: &i32| rows.contains(row);
         let old = 0..live as i32;
         let (sources, states): (Vec<i32>, Vec<i32>) = match &*operation {
@@ -929,7 +931,9 @@ fn strategies_follow_gsplat() {
         both.on_device.optimizer.set_live_rows(live as u32).unwrap();
         remap(&mut both, &table);
         assert_eq!(stats(&both).map(|stats| stats.invalid_rows), [false; 2]);
-        grads.iter().for_each(|grads| both.step(&flat(grads, 0)));
+        for grads in &grads {
+            both.step(&flat(grads, 0));
+        }
         for (expected, [on_cpu, on_device]) in [(params, both.params()), (exp_avg, both.state("exp_avg"))] {
             for (name, expected) in expected {
                 let at = layout.tensor(&name).unwrap().range().start;

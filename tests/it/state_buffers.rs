@@ -1,5 +1,6 @@
 //! States in buffers of the program.
 
+use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
 use wgpu_optim::{
     Adafactor, AdamW, Clip, Ema, Error, Gpu, GroupOptions, Lamb, Layout, LayoutBuilder, Optimizer, OptimizerBuilder,
@@ -84,9 +85,10 @@ impl Pool {
 
     /// The elements of a stream in the flat space that its slices hold.
     fn write(&self, gpu: &Gpu, layout: &Layout, stream: usize, values: &[f32]) {
-        let mut ranges: Vec<_> = layout.tensors().iter().map(|tensor| tensor.range()).collect();
+        let mut ranges: Vec<_> = layout.tensors().iter().map(wgpu_optim::TensorInfo::range).collect();
         if self.streams[stream].len() == 1 {
-            ranges = vec![0..self.len];
+            ranges.clear();
+            ranges.push(0..self.len);
         }
         for (&(start, _), range) in self.streams[stream].iter().zip(ranges) {
             gpu.queue.write_buffer(&self.buffer, start, bytemuck::cast_slice(&values[range]));
@@ -258,7 +260,7 @@ fn snapshots_and_checkpoints_leave_the_rest_of_the_pool() {
         assert!(bytes() == expected, "{cut:?}: a step after `restore`");
 
         let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::new(std::io::Cursor::new(&file)).unwrap();
-        drop(optimizer.load_from(&mut checkpoint, Some((&params).into()), &Default::default()).unwrap());
+        drop(optimizer.load_from(&mut checkpoint, Some((&params).into()), &LoadOptions::default()).unwrap());
         steps(&mut optimizer);
         assert!(bytes() == expected, "{cut:?}: a step after `load`");
         pool.check_canaries(gpu, "loaded");
