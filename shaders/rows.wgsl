@@ -2,8 +2,8 @@
 
 import row_table::{row_table};
 
-// In order: the header; five words per tensor; the mask of visible rows, bit r % 32 of word r / 32; with a step count per
-// row, the counts and four bias corrections per row.
+// In order: the header; seven words per tensor; the mask of visible rows, bit r % 32 of word r / 32; with a step count per
+// row, the counts and four bias corrections per row; five words per projection.
 
 // Header words: number of live rows; 1 if the mask counts; number of tensors; number of rows; indices of the first words
 // of mask and step counts.
@@ -12,7 +12,11 @@ const USES_MASK: u32 = 1u;
 const ROWS: u32 = 3u;
 const MASK: u32 = 4u;
 const STEPS: u32 = 5u;
-const ROW_HEADER: u32 = 6u;
+// Index of the first projection's first word.
+const PROJECTIONS: u32 = 6u;
+const ROW_HEADER: u32 = 7u;
+// Words of a projection.
+const PROJECTION: u32 = 5u;
 
 // Tensor words. The end includes the padding behind the tensor; that of the last tensor is the largest number.
 const TENSOR_END: u32 = 0u;
@@ -21,7 +25,10 @@ const COLUMNS: u32 = 2u;
 const FIRST_ROW: u32 = 3u;
 // Index of the first column's scale among the learning rates, or NO_SCALE.
 const FIRST_SCALE: u32 = 4u;
-const ROW_TENSOR: u32 = 5u;
+// Indices of the tensor's first projection, and one past its last.
+const FIRST_PROJECTION: u32 = 5u;
+const END_PROJECTION: u32 = 6u;
+const ROW_TENSOR: u32 = 7u;
 const NO_SCALE: u32 = 0xffffffffu;
 
 // Place of an element: the first word of its tensor, row and column. Padding has a row past the capacity.

@@ -18,6 +18,7 @@ pub(crate) mod norm_order;
 pub(crate) mod part_sums;
 pub(crate) mod percentile;
 pub(crate) mod perturb;
+pub(crate) mod project;
 pub(crate) mod remap;
 pub(crate) mod restore_params;
 pub(crate) mod row_steps;

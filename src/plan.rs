@@ -90,6 +90,7 @@ impl StepPlan {
             factors.set_active(layout, &groups);
         }
         check_row_factors(settings)?;
+        check_projections(settings)?;
         check_row_steps(settings, &rule)?;
         let has_metric = rule.metric().is_some();
         let sample = |options| MetricsSampler::new(layout, &groups, options, has_metric).map(Arc::new);
@@ -192,6 +193,11 @@ impl StepPlan {
         self.groups.rows().filter(|rows| rows.has_steps()).map(|rows| rows.rows() as usize)
     }
 
+    /// Whether rows have projections.
+    fn projects_rows(&self) -> bool {
+        self.settings.rows.as_ref().is_some_and(Rows::has_projections)
+    }
+
     /// Whether steps without metrics need a decision.
     fn decides(&self) -> bool {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.
@@ -199,7 +205,7 @@ impl StepPlan {
         let checks = self.on_nonfinite() != NonFinite::Propagate;
         // Rows and tensors count their steps after the decision.
         let counts_steps = self.row_step_count().is_some() || self.settings.misses_gradients;
-        let has_tables = self.factors.is_some() || counts_steps;
+        let has_tables = self.projects_rows() || self.factors.is_some() || counts_steps;
         self.layout.is_empty() || self.computes_norm() || checks || corrects_anew || has_tables
     }
 
@@ -249,6 +255,7 @@ impl StepPlan {
             (Pass::MetricsReduce, sampled),
             (Pass::MetricsTotal, sampled),
             (Pass::Update, decided),
+            (Pass::Project, decided && self.projects_rows()),
             (Pass::UpdateSinglePass, kind == StepKind::SinglePass),
             (Pass::Accumulate, kind == StepKind::Accumulate),
             (Pass::SamNorm, kind == StepKind::Perturb),
@@ -413,6 +420,20 @@ impl StepPlan {
             flags: policy | clip | exact | given,
         })
     }
+}
+
+/// Refuses projections of rows beside states that the update computes from parameters.
+fn check_projections(settings: &PlanSettings) -> Result<(), Error> {
+    let follows = [(settings.average.is_some(), "an average"), (settings.lookahead.is_some(), "Lookahead")];
+    let Some((_, with)) = follows.into_iter().find(|(is_used, _)| *is_used) else { return Ok(()) };
+    if !settings.rows.as_ref().is_some_and(Rows::has_projections) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: "a projection of rows".to_owned(),
+        with: format!("{with}, which would hold parameters before it"),
+        remedy: "leave one of the two out",
+    })
 }
 
 /// Refuses a gradient scaler that steps do not follow.

@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 use crate::error::{check, is_rate};
+use crate::projection::Projection;
 use crate::{Error, Layout};
 
 /// Maximum columns with a learning rate of their own.
@@ -28,6 +29,7 @@ pub struct Rows {
     live: Option<u32>,
     has_steps: bool,
     column_lr_scales: Vec<(String, Vec<f32>)>,
+    projections: Vec<(String, Projection)>,
 }
 
 impl Rows {
@@ -55,6 +57,19 @@ impl Rows {
         self.column_lr_scales.retain(|(known, _)| *known != tensor);
         self.column_lr_scales.push((tensor, scales.into()));
         self
+    }
+
+    /// Adds a projection of a tensor's columns, after those before. Each applied step projects the active rows, in one more
+    /// dispatch per tensor and chunk; frozen elements stay. Statistics of changes do not count it. Default: none.
+    ///
+    /// It follows the rule: averages and [`Lookahead`](crate::Lookahead) would keep what comes before, and are refused.
+    pub fn with_projection(mut self, tensor: impl Into<String>, projection: Projection) -> Self {
+        self.projections.push((tensor.into(), projection));
+        self
+    }
+
+    pub(crate) fn has_projections(&self) -> bool {
+        !self.projections.is_empty()
     }
 }
 
@@ -87,13 +102,17 @@ pub(crate) struct RowTable {
     names: Vec<String>,
     tensors: Vec<RowTensor>,
     scales: Vec<f32>,
+    /// The projections of each tensor.
+    projections: Vec<Vec<Projection>>,
     live: u32,
     /// One bit per row; `None`: all rows.
     visible: Option<Vec<u32>>,
 }
 
 /// Words before those of the tensors.
-const HEADER: usize = 6;
+const HEADER: usize = 7;
+/// Words per tensor.
+const TENSOR: usize = 7;
 
 impl RowTable {
     /// # Errors
@@ -107,6 +126,7 @@ impl RowTable {
             names: Vec::new(),
             tensors: Vec::new(),
             scales: Vec::new(),
+            projections: vec![Vec::new(); layout.tensors().len()],
             live: 0,
             visible: None,
         };
@@ -132,6 +152,12 @@ impl RowTable {
                 check_columns(name, tensor.columns as usize)?;
             }
             table.set_scales(name, scales)?;
+        }
+        for (name, projection) in &options.projections {
+            let number = table.number(name)?;
+            let columns = table.tensors.get(number).map_or(0, |tensor| tensor.columns);
+            projection.validate(name, columns)?;
+            table.projections.iter_mut().skip(number).take(1).for_each(|own| own.push(projection.clone()));
         }
         table.set_live(options.live.unwrap_or(table.rows))?;
         Ok(table)
@@ -192,6 +218,39 @@ impl RowTable {
 
     pub(crate) fn scales(&self) -> &[f32] {
         &self.scales
+    }
+
+    /// First element, columns and projections of each tensor that has some.
+    pub(crate) fn projected(&self) -> impl Iterator<Item = (u32, u32, &[Projection])> {
+        let tensors = self.tensors.iter().zip(&self.projections).filter(|(_, own)| !own.is_empty());
+        tensors.map(|(tensor, own)| (tensor.start, tensor.columns, &own[..]))
+    }
+
+    /// The rows of each tensor with projections that have elements in `start..end`: the tensor's number, and the rows.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a row that lies in there in part, and has a norm.
+    #[allow(clippy::arithmetic_side_effects, reason = "the elements are those of a tensor")]
+    pub(crate) fn projected_in(&self, start: u32, end: u32) -> Result<Vec<(u32, std::ops::Range<u32>)>, Error> {
+        let mut found = Vec::new();
+        for (number, (tensor, own)) in self.tensors.iter().zip(&self.projections).enumerate() {
+            let last = tensor.start + self.rows * tensor.columns;
+            let (from, to) = (start.max(tensor.start), end.min(last));
+            if own.is_empty() || from >= to {
+                continue;
+            }
+            let (from, to) = (from - tensor.start, to - tensor.start);
+            let is_cut = from % tensor.columns != 0 || to % tensor.columns != 0;
+            if is_cut && own.iter().any(|own| matches!(own, Projection::UnitNorm { .. })) {
+                return Err(Error::Unsupported {
+                    what: "a unit norm of rows".to_owned(),
+                    with: format!("a slice or a binding that ends within a row, at element {start} or {end}"),
+                    remedy: "give parameters, gradients and states in slices of whole rows, or split the tensor",
+                });
+            }
+            found.push((number as u32, from / tensor.columns..to.div_ceil(tensor.columns)));
+        }
+        Ok(found)
     }
 
     /// Words of a mask.
@@ -267,17 +326,24 @@ impl RowTable {
     #[allow(clippy::arithmetic_side_effects, reason = "a table has fewer words than the layout elements")]
     pub(crate) fn words(&self, group_lrs: usize) -> Vec<u32> {
         let (mask, steps) = (self.first_mask_word(), self.first_step_word());
-        let mut words = vec![self.live, 0, self.tensors.len() as u32, self.rows, mask as u32, steps as u32];
-        for RowTensor { end, start, columns, first_row, first_scale } in &self.tensors {
-            let first_scale = if *first_scale == NONE { NONE } else { first_scale + group_lrs as u32 };
-            words.extend([*end, *start, *columns, *first_row, first_scale]);
+        let projections = steps + if self.has_steps { 5 * self.rows as usize } else { 0 };
+        let header = [self.live as usize, 0, self.tensors.len(), self.rows as usize, mask, steps, projections];
+        let mut words: Vec<u32> = header.into_iter().map(|word| word as u32).collect();
+        let mut end = 0;
+        for (tensor, own) in self.tensors.iter().zip(&self.projections) {
+            let RowTensor { end: last, start, columns, first_row, first_scale } = *tensor;
+            let first_scale = if first_scale == NONE { NONE } else { first_scale + group_lrs as u32 };
+            let first = end;
+            end += own.len() as u32;
+            words.extend([last, start, columns, first_row, first_scale, first, end]);
         }
-        words.resize(steps + if self.has_steps { 5 * self.rows as usize } else { 0 }, 0);
+        words.resize(projections, 0);
+        words.extend(self.projections.iter().flatten().flat_map(Projection::words));
         words
     }
 
     fn first_mask_word(&self) -> usize {
-        self.tensors.len().saturating_mul(5).saturating_add(HEADER)
+        self.tensors.len().saturating_mul(TENSOR).saturating_add(HEADER)
     }
 
     fn first_step_word(&self) -> usize {

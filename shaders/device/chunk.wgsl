@@ -17,6 +17,10 @@ struct Chunk {
     // The factor partials that may have elements in the chunk: first, and end (exclusive).
     first_partial: u32,
     end_partial: u32,
+    // The rows of one tensor that have elements in the chunk: first, end (exclusive), and the tensor's number.
+    first_row: u32,
+    end_row: u32,
+    tensor: u32,
     // Offset of the chunk in each binding, in elements: parameters, gradients, then states.
     shifts: array<vec4<u32>, 3>,
 }

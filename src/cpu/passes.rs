@@ -13,6 +13,7 @@ use crate::kernels::metrics_reduce::metrics_reduce;
 use crate::kernels::metrics_total::metrics_total;
 use crate::kernels::part_sums::StepInputs;
 use crate::kernels::perturb::perturb;
+use crate::kernels::project::project;
 use crate::kernels::restore_params::restore_params;
 use crate::kernels::row_steps::row_steps;
 use crate::kernels::sam_factors::sam_factors;
@@ -137,6 +138,11 @@ impl CpuOptimizer {
                     update(rule, tables, &context, grads, shard)
                 });
             }
+            Pass::Project => {
+                if let Some(rows) = plan.groups.rows() {
+                    project(rows, &plan.groups, state.control.step, params);
+                }
+            }
             Pass::UpdateSinglePass => {
                 let context = update_single_pass(&mut state.control, head, powers, rule);
                 let len = MIN_SHARD_LEN.max(shard_len(plan));
@@ -151,16 +157,7 @@ impl CpuOptimizer {
                 let rho = rule.sam().map_or(0.0, |sam| sam.hyperparameters(rule.spec().maximize)[0].1);
                 progress.perturbation = sam_factors(rho, &progress.tile_sums);
             }
-            Pass::Accumulate | Pass::Perturb => {
-                let (len, factors) = (MIN_SHARD_LEN.max(shard_len(plan)), progress.perturbation);
-                let shards = params.chunks_mut(len).enumerate().collect();
-                parallel::map(shards, |(i, shard): (usize, &mut [f32])| {
-                    match rule.sam().filter(|_| pass == Pass::Perturb) {
-                        Some(sam) => perturb(sam, factors, &plan.groups, grads, i * len, shard),
-                        None => accumulate(&plan.groups, head.lr, grads, i * len, shard),
-                    }
-                });
-            }
+            Pass::Accumulate | Pass::Perturb => add_grads(pass, plan, head, progress.perturbation, params, grads),
             Pass::RestoreParams => {
                 let (len, mut scratch) = (plan.layout.len(), Vec::new());
                 restore_params(&plan.groups, grads.load(0..len, &mut scratch), 0, params);
@@ -174,6 +171,23 @@ impl CpuOptimizer {
             }
         }
     }
+}
+
+/// Adds gradients to the accumulator, which takes the place of the parameters, or moves the parameters along them.
+fn add_grads(
+    pass: Pass,
+    plan: &StepPlan,
+    head: &StepHead,
+    factors: [f32; 2],
+    params: &mut [f32],
+    grads: HostSlice<'_>,
+) {
+    let len = MIN_SHARD_LEN.max(shard_len(plan));
+    let shards = params.chunks_mut(len).enumerate().collect();
+    parallel::map(shards, |(i, shard): (usize, &mut [f32])| match plan.rule.sam().filter(|_| pass == Pass::Perturb) {
+        Some(sam) => perturb(sam, factors, &plan.groups, grads, i * len, shard),
+        None => accumulate(&plan.groups, head.lr, grads, i * len, shard),
+    });
 }
 
 fn run_factors(

@@ -102,7 +102,10 @@ pub(crate) struct ChunkUniform {
     pub(crate) first_block: u32,
     pub(crate) first_partial: u32,
     pub(crate) end_partial: u32,
-    pub(crate) padding: [u32; 2],
+    pub(crate) first_row: u32,
+    pub(crate) end_row: u32,
+    pub(crate) tensor: u32,
+    pub(crate) padding: [u32; 3],
     pub(crate) shifts: [u32; MAX_STREAMS],
 }
 

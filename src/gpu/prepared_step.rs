@@ -291,6 +291,13 @@ fn work_of<'a>(
         }
         Pass::TensorSteps => Ok(once(limits.grid(present.div_ceil(TENSORS_PER_WORKGROUP).max(1))?)),
         Pass::FactorPartials => Ok(chunks.iter().map(|chunk| partials_work(plan, chunk, limits)).collect()),
+        Pass::Project => {
+            let mut work = Vec::new();
+            for chunk in chunks {
+                work.extend(projection_work(plan, chunk, limits)?);
+            }
+            Ok(work)
+        }
         Pass::FactorUpdate => {
             let lines = factors.map_or(0, |factors| factors.values() as u64);
             Ok(once(limits.capped_grid(lines.div_ceil(lanes))))
@@ -323,6 +330,19 @@ fn partials_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) ->
     let variant = Variant { aligned: false, group_lookup: GroupLookup::Search, ..chunk.variant(&plan.groups) };
     let grid = limits.capped_grid((partials.len() as u64).div_ceil(u64::from(WORKGROUP_SIZE)));
     Work { chunk: Some((chunk, uniform)), variant, grid }
+}
+
+/// One lane per row of each tensor with projections that has elements in the chunk.
+fn projection_work<'a>(plan: &StepPlan, chunk: &'a Chunk, limits: &ChunkLimits) -> Result<Vec<Work<'a>>, Error> {
+    let Some(rows) = plan.groups.rows() else { return Ok(Vec::new()) };
+    let work = |(tensor, rows): (u32, std::ops::Range<u32>)| {
+        let (first_row, end_row) = (rows.start, rows.end);
+        let uniform = ChunkUniform { first_row, end_row, tensor, ..chunk.uniform(&plan.groups) };
+        let variant = Variant { aligned: false, group_lookup: GroupLookup::Search, ..chunk.variant(&plan.groups) };
+        let grid = limits.grid(u64::from(end_row - first_row).div_ceil(u64::from(WORKGROUP_SIZE)))?;
+        Ok(Work { chunk: Some((chunk, uniform)), variant, grid })
+    };
+    rows.projected_in(chunk.start as u32, chunk.end() as u32)?.into_iter().map(work).collect()
 }
 
 /// One workgroup per segment part in the chunk; `None` without a part.

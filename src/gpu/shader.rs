@@ -22,7 +22,7 @@ use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::{Factored, Rule};
 use crate::storage::Dtype;
-use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Rows, Sam, Schedule};
+use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Projection, Rows, Sam, Schedule};
 
 /// The WGSL of one kernel.
 ///
@@ -77,7 +77,8 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     let (lookahead, average) = (Some(Lookahead::new(5, 0.5)), Some(Ema::new(0.999).into()));
     let sam = Some(Sam::adaptive(0.5, 0.01));
     let with_transforms = PlanSettings { lookahead, average, sam, ..settings.clone() };
-    let rows = Some(Rows::default().with_column_lr_scales("params", [1.0]));
+    let rows = Rows::default().with_column_lr_scales("params", [1.0]);
+    let rows = Some(rows.with_projection("params", Projection::unit_norm(0..1)));
     let with_rows = PlanSettings { rows, sam: None, ..settings.clone() };
     let rows = Some(Rows::default().with_row_steps());
     let with_row_steps = PlanSettings { rows, sam: None, history: None, ..settings.clone() };
@@ -108,7 +109,7 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
             // Rows change no access to streams, formats no options.
             let is_needed = |variant: &Variant| {
                 let is_plain = variant.grads == GradBinding::Own && !variant.shifted;
-                let is_of_rows = is_plain && (variant.aligned || pass == Pass::FactorPartials);
+                let is_of_rows = is_plain && (variant.aligned || matches!(pass, Pass::FactorPartials | Pass::Project));
                 let is_of_halves = is_plain && variant.group_lookup == GroupLookup::Uniform;
                 match (settings.rows.is_some(), settings.grad_dtype) {
                     (true, _) => is_of_rows,

@@ -29,6 +29,8 @@ pub(crate) enum Pass {
     MetricsTotal,
     /// The update of a decided step.
     Update,
+    /// The projections of rows after the update.
+    Project,
     /// The whole step in one dispatch.
     UpdateSinglePass,
     /// An auxiliary update of the rule, by its name.
@@ -60,6 +62,7 @@ impl Pass {
             Self::MetricsReduce => "metrics_reduce",
             Self::MetricsTotal => "metrics_total",
             Self::Update => "update",
+            Self::Project => "project",
             Self::UpdateSinglePass => "update_single_pass",
             Self::AuxiliaryUpdate(_) => "auxiliary_update",
             Self::Accumulate => "accumulate",
@@ -80,7 +83,7 @@ impl Pass {
         matches!(self, Self::GlobalNorm | Self::SamNorm)
     }
 
-    /// True for passes that write parameters, or the accumulator in their place.
+    /// True for passes that write parameters, or the accumulator in their place, and bind gradients beside them.
     pub(crate) const fn writes_params(self) -> bool {
         matches!(
             self,

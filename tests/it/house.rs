@@ -17,6 +17,7 @@ const LAYERS: &[&str] = &[
     "power_of_two",
     "parallel",
     "layout",
+    "projection",
     "rows",
     "schedule",
     "clip",
@@ -305,7 +306,7 @@ fn functions_have_one_name() {
         assert!(is_rule || declared(&wgsl, "fn ").iter().any(|(name, _)| *name == stem), "shaders/{shader}.wgsl");
         assert!(is_rule || rust.contains(&format!("fn {stem}(")), "src/{shader}.rs has no `fn {stem}`");
     }
-    assert_eq!(kernels, 20);
+    assert_eq!(kernels, 21);
 }
 
 /// An integer constant that a shader and its Rust declare has one value.

@@ -40,6 +40,7 @@ mod params_file;
 mod pool;
 mod prodigy;
 mod programs;
+mod projections;
 mod properties;
 mod range_test;
 mod recording;

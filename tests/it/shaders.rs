@@ -76,6 +76,7 @@ fn every_shader_validates_and_translates() {
         "metrics_reduce",
         "metrics_total",
         "perturb",
+        "project",
         "remap",
         "restore_params",
         "row_steps",

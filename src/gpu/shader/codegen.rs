@@ -79,6 +79,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             .map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream }))
             .collect(),
         Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
+        Pass::Project => streams.take(1).collect(),
         // The accumulator takes the place of the parameters.
         Pass::Accumulate | Pass::Perturb | Pass::RestoreParams => streams.take(2).collect(),
         Pass::SamNorm => {
@@ -109,7 +110,8 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
         text += &accessors(stream, *number, variant);
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
-    let is_of_states = !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams);
+    let is_of_states =
+        !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams | Pass::Project);
     if !elements.is_empty() && is_of_states {
         imports.insert("import interface::{Element, TransformStates};\n".to_owned());
         text += &words(plan, &elements);

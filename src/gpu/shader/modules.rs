@@ -76,6 +76,7 @@ files! {
     "kernels/percentile",
     "kernels/perturb",
     "kernels/remap",
+    "kernels/project",
     "kernels/restore_params",
     "kernels/row_steps",
     "kernels/sam_factors",

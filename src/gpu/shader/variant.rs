@@ -68,13 +68,13 @@ impl Variant {
             | Pass::SamFactors => {
                 return vec![Self::FIXED];
             }
-            // Partials look up single elements.
-            Pass::FactorPartials => &[GroupLookup::Search][..],
+            // Partials and projections look up single elements.
+            Pass::FactorPartials | Pass::Project => &[GroupLookup::Search][..],
             _ => &GroupLookup::ALL,
         };
         let own = GradBinding::Own;
         let mut bindings = vec![(true, false, own), (true, true, own), (false, false, own), (false, true, own)];
-        if pass == Pass::FactorPartials {
+        if matches!(pass, Pass::FactorPartials | Pass::Project) {
             bindings.drain(..2);
         }
         if pass.writes_params() {
@@ -99,8 +99,8 @@ impl Variant {
             GroupLookup::Uniform => true,
             GroupLookup::Padded => groups.has_blocks() && groups.only_options().is_some(),
             GroupLookup::Block => groups.has_blocks() && groups.only_options().is_none(),
-            // Partials search, whatever the groups are.
-            GroupLookup::Search => pass == Pass::FactorPartials || !groups.is_one_span(),
+            // Partials and projections search, whatever the groups are.
+            GroupLookup::Search => matches!(pass, Pass::FactorPartials | Pass::Project) || !groups.is_one_span(),
         });
         variants
     }
