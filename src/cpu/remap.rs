@@ -9,9 +9,9 @@ use crate::rows::RowTable;
 /// A table of indices: for each row, the old row that it becomes. See [`Remap`](crate::Remap).
 ///
 /// ```
-/// use wgpu_optim::{CpuRemap, Layout, Optimizer, Sgd};
+/// use wgpu_optim::{CpuRemap, Layout, Optimizer, Rows, Sgd};
 /// let layout = Layout::builder().packed().tensor("means", &[3, 2]).build()?;
-/// let builder = Optimizer::builder(Sgd::default().with_momentum(0.9));
+/// let builder = Optimizer::builder(Sgd::default().with_momentum(0.9)).rows(Rows::default());
 /// let mut optimizer = builder.build_cpu(&layout)?;
 /// let mut params = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 /// optimizer.remap(&mut params, &CpuRemap::new(&[2, 0, 0]).with_state_sources(&[2, 0, -1]))?;
