@@ -198,6 +198,20 @@ impl StepPlan {
         self.settings.rows.as_ref().is_some_and(Rows::has_projections)
     }
 
+    /// Refuses a mask of visible rows where averages and slow weights begin with the optimizer's first step: those of rows
+    /// hidden in it would begin at 0.
+    pub(crate) fn check_mask(&self) -> Result<(), Error> {
+        let begins = self.rule.average().is_some() || self.rule.lookahead().is_some();
+        if !begins || self.row_step_count().is_some() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: "a mask of visible rows".to_owned(),
+            with: "an average or `Lookahead` that begins with the optimizer's first step".to_owned(),
+            remedy: "call `Rows::with_row_steps`: they then begin with each row's own first step",
+        })
+    }
+
     /// Whether steps without metrics need a decision.
     fn decides(&self) -> bool {
         // A single-pass step reads bias corrections that the previous step computed, with the previous step's betas.

@@ -21,7 +21,10 @@ const NONE: u32 = u32::MAX;
 ///   gradient: they count neither for the norm nor for the finite check.
 /// - Bias corrections follow the optimizer's step, as in `torch.optim.SparseAdam`, or each row's own, on request. gsplat's
 ///   `SelectiveAdam` has none.
+/// - An average or [`Lookahead`](crate::Lookahead) begins with the optimizer's first step. A row that is dead then needs a
+///   [`remap`](crate::Optimizer::remap) later, or [`Rows::with_row_steps`]; a mask needs the latter.
 /// - A learning rate per column: the group's, times a scale that the program may set anew at every step.
+/// - Checkpoints hold the options below. Set number of live rows, mask and scales of the present again after loading.
 #[must_use]
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]

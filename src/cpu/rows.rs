@@ -13,8 +13,10 @@ impl CpuOptimizer {
     /// Sets the visible rows from the next step on: bit r % 32 of word r / 32 for row r. `None`: all rows.
     ///
     /// # Errors
-    /// [`Error::NoRows`], [`Error::MaskLength`]; nothing has changed then.
+    /// [`Error::NoRows`], [`Error::MaskLength`], [`Error::Unsupported`] as
+    /// [`Optimizer::set_visible_rows`](crate::Optimizer::set_visible_rows); nothing has changed then.
     pub fn set_visible_rows(&mut self, mask: Option<&[u32]>) -> Result<(), Error> {
+        mask.filter(|_| self.plan.groups.rows().is_some()).map_or(Ok(()), |_| self.plan.check_mask())?;
         self.plan.groups.set_rows(|table| table.set_visible(mask))
     }
 

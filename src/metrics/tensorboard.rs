@@ -95,6 +95,7 @@ fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 10] {
         ("lr", Some(stats.lr)),
         ("grad_norm", stats.grad_norm),
         ("clip_coef", Some(stats.clip_coef)),
+        ("loss_scale", stats.loss_scale),
         ("skipped", Some(stats.skipped as f32)),
         ("consecutive_skipped", Some(stats.consecutive_skipped as f32)),
         ("param_norm", stats.param_norm),

@@ -32,10 +32,12 @@ impl Optimizer {
     /// row r, read when the step executes. `None`: all rows.
     ///
     /// # Errors
-    /// [`Error::NoRows`], [`Error::MissingUsage`], [`Error::RowBufferTooSmall`] for a buffer with less than a bit per row.
-    /// Nothing has changed then.
+    /// [`Error::NoRows`], [`Error::MissingUsage`], [`Error::RowBufferTooSmall`] for a buffer with less than a bit per row,
+    /// [`Error::Unsupported`] for a mask beside an average or `Lookahead` without
+    /// [`Rows::with_row_steps`](crate::Rows::with_row_steps). Nothing has changed then.
     pub fn set_visible_rows(&mut self, mask: Option<&Buffer>) -> Result<(), Error> {
         let rows = self.plan.groups.rows().ok_or(Error::NoRows)?;
+        mask.map_or(Ok(()), |_| self.plan.check_mask())?;
         let bytes = 4 * rows.mask_words() as u64;
         mask.map_or(Ok(()), |buffer| self.check_row_buffer("visible_rows", buffer, bytes))?;
         self.row_buffers.visible = mask.cloned();

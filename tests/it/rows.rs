@@ -7,7 +7,8 @@ use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::wgpu::{Buffer, BufferUsages};
 use wgpu_optim::{
-    Adam, Clip, Ema, Error, GroupOptions, Layout, NonFinite, Optimizer, OptimizerBuilder, Rows, RuleConfig, Sgd,
+    Adam, Clip, Ema, Error, GroupOptions, Layout, Lookahead, NonFinite, Optimizer, OptimizerBuilder, Rows, RuleConfig,
+    Sgd,
 };
 
 /// Rows of every tensor.
@@ -299,6 +300,34 @@ fn settings_of_rows_belong_to_the_step_that_follows_them() {
     let [on_cpu, on_device] = both.params();
     assert_same_bits(&on_device, &on_cpu, "four steps in one encoder");
     assert_ne!(on_cpu[..21], params[..21]);
+}
+
+/// Averages and slow weights of a row begin with its own first step, or a mask is refused: they would begin at 0.
+#[test]
+fn averages_of_rows_hidden_at_first_begin_as_their_parameters() {
+    let layout = Layout::builder().packed().tensor("a", &[2]).build().unwrap();
+    let sgd = || Optimizer::builder(Sgd::default().with_lr(1.0));
+    for (builder, expected) in [
+        (sgd().average(Ema::new(0.5)), [8.25, 9.0]),
+        (sgd().average(Ema::new(0.5).debiased()), [8.0, 9.0]),
+        (sgd().lookahead(Lookahead::new(2, 0.5)), [8.75, 9.0]),
+    ] {
+        let mut refused = Both::new(&builder.clone().rows(Rows::default()), &layout, &[10.0; 2]);
+        let (on_cpu, optimizer) = (&mut refused.on_cpu, &mut refused.on_device.optimizer);
+        assert!(matches!(on_cpu.set_visible_rows(Some(&[1])), Err(Error::Unsupported { .. })));
+        assert!(matches!(optimizer.set_visible_rows(Some(&upload(&[1]))), Err(Error::Unsupported { .. })));
+        on_cpu.set_visible_rows(None).unwrap();
+        optimizer.set_visible_rows(None).unwrap();
+        let mut both = Both::new(&builder.rows(Rows::default().with_row_steps()), &layout, &[10.0; 2]);
+        for (mask, grads) in [(Some(&[1][..]), [1.0, f32::NAN]), (None, [1.5, 1.0])] {
+            set(&mut both, 2, mask);
+            both.step(&grads);
+        }
+        if both.on_cpu.state("average").is_some() {
+            both.eval();
+        }
+        both.params().iter().for_each(|params| assert_same_bits(params, &expected, "averaged"));
+    }
 }
 
 /// A checkpoint holds the step counts of rows, for the other engine too.
