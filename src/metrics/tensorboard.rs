@@ -90,7 +90,7 @@ fn masked_crc(data: &[u8]) -> [u8; 4] {
     crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 10] {
+fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 11] {
     [
         ("lr", Some(stats.lr)),
         ("grad_norm", stats.grad_norm),
