@@ -129,6 +129,7 @@ impl CpuOptimizer {
         self.state.accumulated.fill(0.0);
         // A file of an optimizer without missing gradients has no steps of tensors.
         self.state.tensor_steps = self.plan.tensor_steps(small.stats.step as u32).unwrap_or_default();
+        self.set_scalar_states(&small.scalar_states)?;
         for part in &parts {
             let (place, mut start) = (part.entry.place, part.entry.range.start);
             checkpoint.file.read(part, WINDOW, |bytes| {

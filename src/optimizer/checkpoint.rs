@@ -102,6 +102,7 @@ impl Optimizer {
         })?;
         // A file of an optimizer without missing gradients has no steps of tensors.
         self.transfer().allocate(|| self.set_tensor_steps(small.stats.step as u32))?;
+        self.set_scalar_states(&small.scalar_states)?;
         self.write_parts(&mut checkpoint.file, &parts, params.as_deref())?;
         self.plan.restore(&state)?;
         self.transfer().allocate(|| self.load_small(&small))?;

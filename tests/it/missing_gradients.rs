@@ -320,6 +320,36 @@ fn snapshots_and_checkpoints_hold_the_steps_of_tensors() {
     on_device.assert_same(&reference, &on_cpu, "loaded");
 }
 
+/// Scalar states of a file of an optimizer without missing gradients are those of every tensor.
+#[test]
+fn tensors_continue_from_scalar_states_of_a_file() {
+    let layout = layout_of(&[5, 3]);
+    for builder in [Optimizer::builder(NAdam::default()), Optimizer::builder(ScheduleFreeAdamW::default())] {
+        let mut plain = builder.clone().build_cpu(&layout).unwrap();
+        let mut expected = flat(&layout, &[random(1, 5), random(4, 3)]);
+        let grad = [random(2, 5), random(3, 3)];
+        let (given, flat) = (grad.clone().map(Some), flat(&layout, &grad));
+        plain.step(&mut expected, &flat).unwrap();
+        let (folder, mut on_cpu) = (tempfile::tempdir().unwrap(), vec![0.0; layout.len()]);
+        let file = folder.path().join("plain");
+        plain.save(&file, Some(&expected)).unwrap();
+        let builder = builder.missing_gradients();
+        let mut reference = builder.clone().build_cpu(&layout).unwrap();
+        let mut on_device = OnDevice::new(&builder, &layout, &on_cpu, Place::Flat, Dtype::F32);
+        let params = on_device.params.clone();
+        let slice = params.slice(..4 * layout.len() as u64);
+        let options_of_load = LoadOptions::default();
+        let differences = reference.load(&file, Some(&mut on_cpu), &options_of_load).unwrap().differences;
+        assert_eq!(differences.len(), 1, "{differences:?}");
+        assert_eq!(on_device.optimizer.load(&file, Some(slice.into()), &options_of_load).unwrap().differences.len(), 1);
+        plain.step(&mut expected, &flat).unwrap();
+        reference.step_with_missing(&mut on_cpu, &options(&given)).unwrap();
+        on_device.step(&given);
+        assert_same_bits(&on_cpu, &expected, "continued");
+        on_device.assert_same(&reference, &on_cpu, "continued");
+    }
+}
+
 /// Tensors continue from steps that the program gives, and from files of optimizers without missing gradients.
 #[test]
 fn tensors_continue_from_given_steps() {
