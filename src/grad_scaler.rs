@@ -17,7 +17,7 @@ pub struct GradScaler {
     /// Greater than 1; default 2.
     #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub growth_factor: f64,
-    /// Between 0 and 1; default 0.5.
+    /// 1.2e-38 to below 1; default 0.5.
     #[cfg_attr(feature = "serde", serde(with = "crate::number"))]
     pub backoff_factor: f64,
     /// Applied steps, 1 or more; default 2,000.
@@ -65,8 +65,9 @@ impl GradScaler {
         check(is_scale, "grad scaler", "init_scale", init_scale, "1.2e-38 to 8.5e37")?;
         let grows = growth_factor as f32 > 1.0 && (growth_factor as f32).is_finite();
         check(grows, "grad scaler", "growth_factor", growth_factor, "greater than 1, finite in f32")?;
-        let backs_off = backoff_factor as f32 > 0.0 && (backoff_factor as f32) < 1.0;
-        check(backs_off, "grad scaler", "backoff_factor", backoff_factor, "above 0, below 1")?;
+        // Devices may flush a subnormal factor.
+        let backs_off = backoff_factor as f32 >= f32::MIN_POSITIVE && (backoff_factor as f32) < 1.0;
+        check(backs_off, "grad scaler", "backoff_factor", backoff_factor, "1.2e-38 to below 1, in f32")?;
         check(growth_interval > 0, "grad scaler", "growth_interval", growth_interval.into(), "1 or more")
     }
 }

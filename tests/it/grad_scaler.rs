@@ -230,7 +230,8 @@ fn mistakes_with_a_scaler_are_errors() {
         (GradScaler::default().with_init_scale(0.0), "grad scaler: init_scale is 0; allowed: 1.2e-38 to 8.5e37"),
         (GradScaler::default().with_init_scale(1e38), "init_scale is 10000000000"),
         (GradScaler::default().with_growth_factor(1.0), "growth_factor is 1; allowed: greater than 1"),
-        (GradScaler::default().with_backoff_factor(1.0), "backoff_factor is 1; allowed: above 0, below 1"),
+        (GradScaler::default().with_backoff_factor(1.0), "backoff_factor is 1; allowed: 1.2e-38 to below 1"),
+        (GradScaler::default().with_backoff_factor(1e-39), "allowed: 1.2e-38 to below 1"),
         (GradScaler::default().with_growth_interval(0), "growth_interval is 0; allowed: 1 or more"),
     ] {
         let message = builder(scaler).build_cpu(&flat()).unwrap_err().to_string();
