@@ -100,7 +100,7 @@ impl CpuOptimizer {
             history: plan.ring_size().map(HostHistory::new),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
             training_params: Vec::new(),
-            row_steps: plan.row_step_count().map(RowSteps::new),
+            row_steps: plan.row_steps(0),
             accumulated: vec![0.0; if settings.accumulates { layout.len() } else { 0 }],
         };
         Ok(Self { plan, powers, state })

@@ -22,6 +22,7 @@ use crate::groups::GroupTable;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{CLIP, ControlBlock, EXACT, GIVEN_STATES, SKIP, STOP, StepHead};
 use crate::kernels::norm_order::NormOrder;
+use crate::kernels::row_steps::RowSteps;
 use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
@@ -339,6 +340,12 @@ impl StepPlan {
         let powers = BiasPowers::new(&self.rule.spec().bias_corrected);
         let step = TensorStep::new(&powers, self.rule.first_scalars(), steps);
         self.settings.misses_gradients.then(|| vec![step; self.layout.tensors().len()])
+    }
+
+    /// The steps of each row after so many applied steps, if rows count them.
+    pub(crate) fn row_steps(&self, steps: u32) -> Option<RowSteps> {
+        let powers = BiasPowers::new(&self.rule.spec().bias_corrected);
+        self.row_step_count().map(|rows| RowSteps::new(rows, &powers, steps))
     }
 
     /// Refuses a missing gradient, unless steps may lack it.

@@ -20,6 +20,7 @@ impl CpuOptimizer {
         control.upcoming_bias_correction = self.powers.bias_correction(steps + 1);
         control.first_nonfinite = [NONE; 2];
         self.state.tensor_steps = self.plan.tensor_steps(steps).unwrap_or_default();
+        self.state.row_steps = self.plan.row_steps(steps);
         Ok(())
     }
 

@@ -10,13 +10,14 @@ use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::kernels::tensor_steps::TensorStep;
 use crate::plan::StepPlan;
+use crate::rows::RowTable;
 
 impl Optimizer {
     /// Continues from states that the program gives, after `steps` applied steps (up to 4,294,967,293). Takes effect with
     /// the next submission, for steps recorded from now on: first submit encoders with earlier steps and restorations.
     ///
     /// The schedule continues at that position, and the next step is number `steps + 1`. It is never a first step, even
-    /// with `steps` 0. A first step would set SGD's momentum buffer to the gradient. Write the states before that step,
+    /// with `steps` 0. Rows and tensors that count their own steps have `steps` of them. A first step would set SGD's momentum buffer to the gradient. Write the states before that step,
     /// through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and [`Optimizer::set_tensor_states`].
     /// [`Optimizer::set_skipped_steps`] sets the counts of skipped steps. The window of
     /// [`Percentile`](crate::clip::Percentile) stays as it is. The history begins anew: it orders steps by their
@@ -36,6 +37,7 @@ impl Optimizer {
         write(control, offset_of!(ControlBlock, bias_correction), bytemuck::bytes_of(&corrections));
         write(control, offset_of!(ControlBlock, step), bytemuck::bytes_of(&steps));
         self.set_tensor_steps(steps);
+        self.set_row_steps(steps);
         // A step expects the word of its parity to be free.
         for buffer in [control, &self.resources.persistent.next] {
             write(buffer, offset_of!(ControlBlock, first_nonfinite), bytemuck::bytes_of(&[NONE; 2]));
@@ -63,6 +65,16 @@ impl Optimizer {
     pub(super) fn set_tensor_steps(&self, steps: u32) {
         if let (Some(table), Some(steps)) = (&self.resources.persistent.tensor_steps, self.plan.tensor_steps(steps)) {
             self.queue.write_buffer(table, 0, bytemuck::cast_slice(&steps));
+        }
+    }
+
+    /// Sets the steps of all rows, if rows count them.
+    fn set_row_steps(&self, steps: u32) {
+        let bytes = self.plan.groups.rows().and_then(RowTable::step_bytes);
+        let table = self.resources.persistent.row_table.as_ref().zip(bytes);
+        if let (Some((table, [counts, corrections])), Some(steps)) = (table, self.plan.row_steps(steps)) {
+            self.queue.write_buffer(table, counts.start, bytemuck::cast_slice(&steps.steps));
+            self.queue.write_buffer(table, corrections.start, bytemuck::cast_slice(&steps.bias_corrections));
         }
     }
 

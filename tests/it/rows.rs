@@ -330,6 +330,23 @@ fn averages_of_rows_hidden_at_first_begin_as_their_parameters() {
     }
 }
 
+/// Each row continues after the applied steps that the program gives.
+#[test]
+fn rows_continue_from_given_steps() {
+    let layout = Layout::builder().packed().tensor("a", &[5, 3]).build().unwrap();
+    let params = random(1, layout.len());
+    let builder = Optimizer::builder(Adam::default());
+    let mut both = Both::new(&builder.clone().rows(Rows::default().with_row_steps()), &layout, &params);
+    let (mut plain, mut expected) = (builder.build_cpu(&layout).unwrap(), params);
+    plain.set_applied_steps(9).unwrap();
+    both.on_cpu.set_applied_steps(9).unwrap();
+    both.on_device.optimizer.set_applied_steps(9).unwrap();
+    let grads = random(2, layout.len());
+    plain.step(&mut expected, &grads).unwrap();
+    both.step(&grads);
+    both.params().iter().for_each(|params| assert_same_bits(params, &expected, "continued"));
+}
+
 /// A checkpoint holds the step counts of rows, for the other engine too.
 #[test]
 fn step_counts_of_rows_are_saved() {
