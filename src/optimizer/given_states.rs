@@ -17,7 +17,8 @@ impl Optimizer {
     /// the next submission, for steps recorded from now on: first submit encoders with earlier steps and restorations.
     ///
     /// The schedule continues at that position, and the next step is number `steps + 1`. It is never a first step, even
-    /// with `steps` 0. Rows and tensors that count their own steps have `steps` of them. A first step would set SGD's momentum buffer to the gradient. Write the states before that step,
+    /// with `steps` 0. Rows and tensors that count their own steps have `steps` of them. A first step would set SGD's
+    /// momentum buffer to the gradient. Write the states before that step,
     /// through [`Optimizer::state`], [`Optimizer::set_scalar_states`] and [`Optimizer::set_tensor_states`].
     /// [`Optimizer::set_skipped_steps`] sets the counts of skipped steps. The window of
     /// [`Percentile`](crate::clip::Percentile) stays as it is. The history begins anew: it orders steps by their
