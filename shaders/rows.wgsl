@@ -2,7 +2,7 @@
 
 import row_table::{row_table};
 
-// In order: the header; seven words per tensor; the mask of visible rows, bit r % 32 of word r / 32; with a step count per
+// In order: the header; six words per tensor; the mask of visible rows, bit r % 32 of word r / 32; with a step count per
 // row, the counts and four bias corrections per row; five words per projection.
 
 // Header words: number of live rows; 1 if the mask counts; number of tensors; number of rows; indices of the first words
@@ -22,13 +22,12 @@ const PROJECTION: u32 = 5u;
 const TENSOR_END: u32 = 0u;
 const TENSOR_START: u32 = 1u;
 const COLUMNS: u32 = 2u;
-const FIRST_ROW: u32 = 3u;
 // Index of the first column's scale among the learning rates, or NO_SCALE.
-const FIRST_SCALE: u32 = 4u;
+const FIRST_SCALE: u32 = 3u;
 // Indices of the tensor's first projection, and one past its last.
-const FIRST_PROJECTION: u32 = 5u;
-const END_PROJECTION: u32 = 6u;
-const ROW_TENSOR: u32 = 7u;
+const FIRST_PROJECTION: u32 = 4u;
+const END_PROJECTION: u32 = 5u;
+const ROW_TENSOR: u32 = 6u;
 const NO_SCALE: u32 = 0xffffffffu;
 
 // Place of an element: the first word of its tensor, row and column. Padding has a row past the capacity.
@@ -45,7 +44,7 @@ fn row_place(index: u32) -> RowPlace {
     }
     let offset = index - row_table[tensor + TENSOR_START];
     let columns = row_table[tensor + COLUMNS];
-    return RowPlace(tensor, row_table[tensor + FIRST_ROW] + offset / columns, offset % columns);
+    return RowPlace(tensor, offset / columns, offset % columns);
 }
 
 // The place of element `index`, whose predecessor has the place `previous`.

@@ -180,10 +180,14 @@ impl Optimizer {
     /// [`OptimizerBuilder::gather_gradients`](crate::OptimizerBuilder::gather_gradients) spares these.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`], [`Error::OverlappingSlices`],
-    /// [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`], [`Error::CutTensor`], [`Error::MissingGradient`], [`Error::GradientCount`], [`Error::GradientLength`], [`Error::EvaluationMode`], [`Error::Unsupported`] for 16-bit
-    /// gradients whose slices begin at odd elements while the step sums over all of them or gathers them, and those of
-    /// [`Schedule::lr`](crate::Schedule::lr). A refused step records and counts nothing.
+    /// A refused step records and counts nothing.
+    ///
+    /// - Slices: [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
+    ///   [`Error::OverlappingSlices`], [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`],
+    ///   [`Error::CutTensor`]. [`Error::Unsupported`] for 16-bit gradients whose slices begin at odd elements, if the step
+    ///   sums over all of them or gathers them.
+    /// - Missing gradients: [`Error::MissingGradient`], [`Error::GradientCount`], [`Error::GradientLength`].
+    /// - Mode and schedule: [`Error::EvaluationMode`], and those of [`Schedule::lr`](crate::Schedule::lr).
     pub fn step<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
@@ -418,10 +422,12 @@ impl Optimizer {
         names
     }
 
-    /// One state over the flat space, by the rule's name for it (`exp_avg`, …): f32 in consecutive slices, with `COPY_SRC`,
-    /// `COPY_DST` and `STORAGE` usage; those given to
-    /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers), each cut between tensors if they have no padding. A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has
-    /// them, in the layout's order; no slice if no tensor has.
+    /// Returns a state by the rule's name for it (`exp_avg`, …), as f32 slices in the order of the flat space. They have
+    /// `COPY_SRC`, `COPY_DST` and `STORAGE` usage. Slices of
+    /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers) without padding are split between tensors.
+    ///
+    /// A factored state ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has them, in the
+    /// layout's order; no slice if no tensor has.
     ///
     /// Writing states does not restore an optimizer: [`Optimizer::set_applied_steps`] sets step counter, bias corrections and
     /// schedule.

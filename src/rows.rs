@@ -83,7 +83,6 @@ struct RowTensor {
     end: u32,
     start: u32,
     columns: u32,
-    first_row: u32,
     /// Number of the first column's scale, or [`NONE`].
     first_scale: u32,
 }
@@ -115,7 +114,7 @@ pub(crate) struct RowTable {
 /// Words before those of the tensors.
 const HEADER: usize = 7;
 /// Words per tensor.
-const TENSOR: usize = 7;
+const TENSOR: usize = 6;
 
 impl RowTable {
     /// # Errors
@@ -144,7 +143,7 @@ impl RowTable {
             let columns = tensor.shape().iter().skip(1).product::<usize>().max(1) as u32;
             let start = tensor.range().start as u32;
             table.names.push(tensor.name().to_owned());
-            table.tensors.push(RowTensor { end, start, columns, first_row: 0, first_scale: NONE });
+            table.tensors.push(RowTensor { end, start, columns, first_scale: NONE });
         }
         for (name, scales) in &options.column_lr_scales {
             let number = table.number(name)?;
@@ -265,9 +264,9 @@ impl RowTable {
     #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "the element is one of a tensor")]
     pub(crate) fn place(&self, element: u32) -> RowPlace {
         let tensor = self.tensors.partition_point(|tensor| tensor.end <= element);
-        let RowTensor { start, columns, first_row, .. } = self.tensors[tensor];
+        let RowTensor { start, columns, .. } = self.tensors[tensor];
         let offset = element - start;
-        RowPlace { tensor, row: first_row + offset / columns, column: offset % columns }
+        RowPlace { tensor, row: offset / columns, column: offset % columns }
     }
 
     /// Whether a row is live and visible.
@@ -334,11 +333,11 @@ impl RowTable {
         let mut words: Vec<u32> = header.into_iter().map(|word| word as u32).collect();
         let mut end = 0;
         for (tensor, own) in self.tensors.iter().zip(&self.projections) {
-            let RowTensor { end: last, start, columns, first_row, first_scale } = *tensor;
+            let RowTensor { end: last, start, columns, first_scale } = *tensor;
             let first_scale = if first_scale == NONE { NONE } else { first_scale + group_lrs as u32 };
             let first = end;
             end += own.len() as u32;
-            words.extend([last, start, columns, first_row, first_scale, first, end]);
+            words.extend([last, start, columns, first_scale, first, end]);
         }
         words.resize(projections, 0);
         words.extend(self.projections.iter().flatten().flat_map(Projection::words));

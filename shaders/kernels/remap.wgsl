@@ -28,7 +28,7 @@ struct Remap {
     initial: vec4<u32>,
 }
 
-struct RowTensor {
+struct MovedTensor {
     start: u32,
     // End with the padding behind it.
     end: u32,
@@ -36,11 +36,11 @@ struct RowTensor {
     padding: u32,
 }
 
-struct RowTensors {
+struct MovedTensors {
     live: u32,
     capacity: u32,
     padding: vec2<u32>,
-    tensors: array<RowTensor>,
+    tensors: array<MovedTensor>,
 }
 
 const NEW_ROW: i32 = -1;
@@ -50,7 +50,7 @@ const COPY: u32 = 2u;
 const SCALE: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> stream: Remap;
-@group(0) @binding(2) var<storage, read> rows: RowTensors;
+@group(0) @binding(2) var<storage, read> rows: MovedTensors;
 @group(0) @binding(3) var<storage, read> sources: array<i32>;
 @group(0) @binding(4) var<storage, read> source_words: array<u32>;
 @group(0) @binding(5) var<storage, read_write> target_words: array<u32>;

@@ -23,7 +23,7 @@ const FRESH_COPIES: &str = ", because a state lies in the same buffer";
 pub(crate) struct RemapBuffers {
     /// The old values of one stream at a time.
     scratch: Vec<BufferRange>,
-    /// `RowTensors` of the WGSL; its first word is the number of live rows.
+    /// `MovedTensors` of the WGSL; its first word is the number of live rows.
     pub(crate) row_tensors: Buffer,
     invalid_rows: Buffer,
 }
@@ -114,6 +114,8 @@ pub(crate) struct KeptRemap {
     pub(crate) lists: [Vec<SliceKey<Buffer>>; 3],
     pub(crate) sources: [Option<Buffer>; 2],
     pub(crate) has_training_params: bool,
+    /// Whether parameters of new rows were given, if only as an empty list.
+    pub(crate) has_new_params: bool,
     pub(crate) prepared: PreparedRemap,
 }
 

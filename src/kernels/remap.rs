@@ -32,7 +32,7 @@ pub(crate) struct RemapUniform {
 /// A tensor whose rows move, by the elements of its stream.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
-pub(crate) struct RowTensor {
+pub(crate) struct MovedTensor {
     pub(crate) start: u32,
     /// End with the padding behind it.
     pub(crate) end: u32,
@@ -40,7 +40,7 @@ pub(crate) struct RowTensor {
     padding: u32,
 }
 
-impl RowTensor {
+impl MovedTensor {
     pub(crate) fn new(start: usize, end: usize, columns: usize) -> Self {
         Self { start: start as u32, end: end as u32, columns: columns as u32, padding: 0 }
     }
@@ -61,7 +61,7 @@ pub(crate) enum NewValues<'a> {
 
 /// Moves rows from `old` to `new`. Returns whether an index was invalid: such a row keeps its values.
 pub(crate) fn remap(
-    tensors: &[RowTensor],
+    tensors: &[MovedTensor],
     (live, capacity): (usize, usize),
     sources: &[i32],
     fresh: NewValues<'_>,

@@ -61,8 +61,8 @@ impl Optimizer {
     /// gradients and stored training parameters move, those of frozen groups too. Statistics over several rows stay: sums,
     /// norms, the factors of columns.
     ///
-    /// Only live rows move: first call [`Optimizer::set_live_rows`] with their number after the remap. Sources are any rows of
-    /// the capacity, also those that were live before.
+    /// Only live rows move. Before the remap, set the number of live rows that it leaves: [`Optimizer::set_live_rows`]. Sources
+    /// are any rows of the capacity, also those that were live before.
     ///
     /// An index below -1, or not below the capacity, is invalid: the row keeps its values.
     /// [`Stats::invalid_rows`](crate::Stats::invalid_rows) then is true until the next remap. The states of a new row are initial.
@@ -151,6 +151,7 @@ impl Optimizer {
             known.lists.iter().zip(lists).all(|(known, list)| is_same(known, list))
                 && known.sources.each_ref().map(Option::as_ref) == [Some(table.sources), table.state_sources]
                 && known.has_training_params == has_training_params
+                && known.has_new_params == table.new_params.is_some()
         };
         if move_to_front(kept, is_known) {
             return Ok(());
@@ -160,7 +161,8 @@ impl Optimizer {
         let control = &self.resources.persistent.control;
         let prepared = PreparedRemap::new(&self.device, kernel, (buffers, control), rows, moves)?;
         let sources = [Some(table.sources.clone()), table.state_sources.cloned()];
-        kept.insert(0, KeptRemap { lists: lists.map(key), sources, has_training_params, prepared });
+        let has_new_params = table.new_params.is_some();
+        kept.insert(0, KeptRemap { lists: lists.map(key), sources, has_training_params, has_new_params, prepared });
         kept.truncate(self.options.cached_buffer_sets);
         Ok(())
     }

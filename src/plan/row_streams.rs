@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::StepPlan;
 use crate::Error;
-use crate::kernels::remap::RowTensor;
+use crate::kernels::remap::MovedTensor;
 use crate::layout::TensorInfo;
 use crate::rule::{ReduceBy, Reduction, four};
 
@@ -53,7 +53,7 @@ pub(crate) struct RowStream {
 #[derive(Debug, Clone)]
 pub(crate) struct RowStreams {
     pub(crate) capacity: usize,
-    pub(crate) tensors: Vec<RowTensor>,
+    pub(crate) tensors: Vec<MovedTensor>,
     pub(crate) streams: Vec<RowStream>,
 }
 
@@ -129,7 +129,7 @@ impl RowStreams {
         ranges.sort_by_key(|range| range.start);
         for (i, range) in ranges.iter().enumerate() {
             let end = ranges.get(i + 1).map_or(len, |next| next.start);
-            self.tensors.push(RowTensor::new(range.start, end, range.len().checked_div(self.capacity).unwrap_or(0)));
+            self.tensors.push(MovedTensor::new(range.start, end, range.len().checked_div(self.capacity).unwrap_or(0)));
         }
         first..self.tensors.len()
     }

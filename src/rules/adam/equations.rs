@@ -197,7 +197,8 @@ impl Equations {
     }
 }
 
-/// `rule` of the WGSL. `BY_ROW`: the second state is the updated second moment of the row. The last state is read and changed only with `amsgrad`.
+/// `rule` of the WGSL. `BY_ROW`: the second state is the row's updated second moment. Reads and writes the last state only
+/// with `amsgrad`.
 #[inline(always)]
 fn adam<const BY_ROW: bool>(
     param: f32,
