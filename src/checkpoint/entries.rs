@@ -60,6 +60,8 @@ impl Place {
                 | Self::FactorMeans
                 | Self::SegmentSums
                 | Self::TensorSteps
+                | Self::RowSteps
+                | Self::RowBiasCorrections
                 | Self::BiasCorrections
                 | Self::Norms
                 | Self::LossScale

@@ -127,7 +127,8 @@ impl CpuOptimizer {
         }
         // A file without an accumulator has no sum.
         self.state.accumulated.fill(0.0);
-        // A file of an optimizer without missing gradients has no steps of tensors.
+        // A file of an optimizer without such counts has no steps of rows and tensors.
+        self.state.row_steps = self.plan.row_steps(small.stats.step as u32);
         self.state.tensor_steps = self.plan.tensor_steps(small.stats.step as u32).unwrap_or_default();
         self.set_scalar_states(&small.scalar_states)?;
         for part in &parts {

@@ -100,8 +100,12 @@ impl Optimizer {
             }
             self.queue.submit([encoder.finish()]);
         })?;
-        // A file of an optimizer without missing gradients has no steps of tensors.
-        self.transfer().allocate(|| self.set_tensor_steps(small.stats.step as u32))?;
+        // A file of an optimizer without such counts has no steps of rows and tensors.
+        let steps = small.stats.step as u32;
+        self.transfer().allocate(|| {
+            self.set_tensor_steps(steps);
+            self.set_row_steps(steps);
+        })?;
         self.set_scalar_states(&small.scalar_states)?;
         self.write_parts(&mut checkpoint.file, &parts, params.as_deref())?;
         self.plan.restore(&state)?;

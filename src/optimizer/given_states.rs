@@ -70,7 +70,7 @@ impl Optimizer {
     }
 
     /// Sets the steps of all rows, if rows count them.
-    fn set_row_steps(&self, steps: u32) {
+    pub(super) fn set_row_steps(&self, steps: u32) {
         let bytes = self.plan.groups.rows().and_then(RowTable::step_bytes);
         let table = self.resources.persistent.row_table.as_ref().zip(bytes);
         if let (Some((table, [counts, corrections])), Some(steps)) = (table, self.plan.row_steps(steps)) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::StepPlan;
 #[cfg(feature = "safetensors")]
-use super::{check_grad_scale, check_momentum};
+use super::checks::{check_grad_scale, check_momentum};
 use crate::error::check;
 #[cfg(feature = "safetensors")]
 use crate::rule;

@@ -386,6 +386,32 @@ fn step_counts_of_rows_are_saved() {
     continued.params().iter().for_each(|params| assert_same_bits(params, &expected, "continued"));
 }
 
+/// A file of an optimizer without step counts of rows: every row has the steps of the file.
+#[test]
+fn rows_continue_from_a_plain_file() {
+    let layout = Layout::builder().packed().tensor("a", &[40, 3]).build().unwrap();
+    let builder = Optimizer::builder(Adam::default()).rows(Rows::default());
+    let mut plain = builder.build_cpu(&layout).unwrap();
+    let mut expected = random(1, layout.len());
+    for step in 0..3 {
+        plain.step(&mut expected, &random(2 + step, layout.len())).unwrap();
+    }
+    let mut file = Vec::new();
+    plain.save_to(&mut file, Some(&expected)).unwrap();
+    let counted = Optimizer::builder(Adam::default()).rows(Rows::default().with_row_steps());
+    let mut both = Both::new(&counted, &layout, &vec![0.0; layout.len()]);
+    let checkpoint = || Checkpoint::new(std::io::Cursor::new(file.clone())).unwrap();
+    let options = LoadOptions::default();
+    let loaded = both.on_cpu.load_from(&mut checkpoint(), Some(&mut both.params), &options).unwrap();
+    assert_eq!(loaded.differences.len(), 1, "{:?}", loaded.differences);
+    let slice = both.on_device.params.slice(..4 * layout.len() as u64);
+    both.on_device.optimizer.load_from(&mut checkpoint(), Some(slice.into()), &options).map(drop).unwrap();
+    let grads = random(9, layout.len());
+    plain.step(&mut expected, &grads).unwrap();
+    both.step(&grads);
+    both.params().iter().for_each(|params| assert_same_bits(params, &expected, "the fourth step"));
+}
+
 #[test]
 fn mistakes_with_rows_are_errors() {
     let gpu = device::gpu();
