@@ -60,6 +60,21 @@ fn following_place(previous: RowPlace, index: u32) -> RowPlace {
     );
 }
 
+// The places of the four elements at `index`.
+struct QuadPlaces {
+    x: RowPlace,
+    y: RowPlace,
+    z: RowPlace,
+    w: RowPlace,
+}
+
+fn quad_places(index: u32) -> QuadPlaces {
+    let x = row_place(index);
+    let y = following_place(x, index + 1u);
+    let z = following_place(y, index + 2u);
+    return QuadPlaces(x, y, z, following_place(z, index + 3u));
+}
+
 fn is_row_active(row: u32) -> bool {
     if row >= row_table[LIVE_ROWS] {
         return false;

@@ -272,11 +272,8 @@ impl Optimizer {
             self.uniforms.set_spec(self.plan.rule.spec());
         }
         let layout = &self.pipelines.uniforms_layout;
-        let scalars = (head, self.plan.groups.lrs());
+        let scalars = (head, self.plan.groups.lrs(), self.row_words());
         let on = (&self.device, &self.queue);
-        if let Some(words) = self.row_words() {
-            self.uniforms.set_rows(words);
-        }
         let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
         let Some(step) = self.prepared.iter().find(|step| step.kind == kind) else { return };
         let decide = self.decide.first().map(|(_, group)| group);

@@ -1,19 +1,16 @@
 // Excludes elements of dead and of invisible rows.
 
-import package::rows::{following_place, is_row_active, row_place};
+import package::rows::{is_row_active, quad_places, row_place};
 
 // The active ones of the four elements at `index`.
 fn active_rows(is_active: vec4<bool>, index: u32) -> vec4<bool> {
-    let place0 = row_place(index);
-    let place1 = following_place(place0, index + 1u);
-    let place2 = following_place(place1, index + 2u);
-    let place3 = following_place(place2, index + 3u);
+    let places = quad_places(index);
     return is_active
         & vec4<bool>(
-            is_row_active(place0.row),
-            is_row_active(place1.row),
-            is_row_active(place2.row),
-            is_row_active(place3.row),
+            is_row_active(places.x.row),
+            is_row_active(places.y.row),
+            is_row_active(places.z.row),
+            is_row_active(places.w.row),
         );
 }
 
@@ -21,7 +18,7 @@ fn is_element_active(index: u32) -> bool {
     return is_row_active(row_place(index).row);
 }
 
-// Whether the row of two elements is active; true for two rows.
+// True if the row of two elements is active, or if they have two rows.
 fn is_any_row_active(first: u32, last: u32) -> bool {
     let row = row_place(first).row;
     return row_place(last).row != row || is_row_active(row);

@@ -1,6 +1,6 @@
 // Scales learning rates by column.
 
-import package::rows::{FIRST_SCALE, NO_SCALE, RowPlace, following_place, row_place};
+import package::rows::{FIRST_SCALE, NO_SCALE, RowPlace, quad_places};
 import row_table::{row_table};
 import step_uniforms::{uniforms};
 
@@ -12,9 +12,6 @@ fn column_scale(place: RowPlace) -> f32 {
 
 // The learning rates of the four elements at `index`.
 fn column_lr(lr: vec4<f32>, index: u32) -> vec4<f32> {
-    let place0 = row_place(index);
-    let place1 = following_place(place0, index + 1u);
-    let place2 = following_place(place1, index + 2u);
-    let place3 = following_place(place2, index + 3u);
-    return lr * vec4<f32>(column_scale(place0), column_scale(place1), column_scale(place2), column_scale(place3));
+    let places = quad_places(index);
+    return lr * vec4<f32>(column_scale(places.x), column_scale(places.y), column_scale(places.z), column_scale(places.w));
 }

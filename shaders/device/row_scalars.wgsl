@@ -1,7 +1,7 @@
 // Applies the rule with the step count and the bias corrections of each element's row.
 
 import package::kernels::control::{has_initial_states};
-import package::rows::{ROWS, STEPS, following_place, row_place};
+import package::rows::{ROWS, STEPS, quad_places};
 import package::rule::step::{StepScalars};
 import applied::{Applied, apply};
 import applied_lanes::{FIRST_STEP, select_applied};
@@ -29,21 +29,18 @@ fn apply_by_row(
     step: StepScalars,
     index: u32,
 ) -> Applied {
-    let place0 = row_place(index);
-    let place1 = following_place(place0, index + 1u);
-    let place2 = following_place(place1, index + 2u);
-    let place3 = following_place(place2, index + 3u);
-    var applied = apply(old, states, grad, hyper, scalars_of_row(step, place0.row));
-    if place1.row != place0.row {
-        let next = apply(old, states, grad, hyper, scalars_of_row(step, place1.row));
+    let places = quad_places(index);
+    var applied = apply(old, states, grad, hyper, scalars_of_row(step, places.x.row));
+    if places.y.row != places.x.row {
+        let next = apply(old, states, grad, hyper, scalars_of_row(step, places.y.row));
         applied = select_applied(applied, next, vec4<bool>(false, true, true, true));
     }
-    if place2.row != place1.row {
-        let next = apply(old, states, grad, hyper, scalars_of_row(step, place2.row));
+    if places.z.row != places.y.row {
+        let next = apply(old, states, grad, hyper, scalars_of_row(step, places.z.row));
         applied = select_applied(applied, next, vec4<bool>(false, false, true, true));
     }
-    if place3.row != place2.row {
-        let next = apply(old, states, grad, hyper, scalars_of_row(step, place3.row));
+    if places.w.row != places.z.row {
+        let next = apply(old, states, grad, hyper, scalars_of_row(step, places.w.row));
         applied = select_applied(applied, next, vec4<bool>(false, false, false, true));
     }
     return applied;

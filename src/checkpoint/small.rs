@@ -152,8 +152,7 @@ impl SmallState {
         let mut block = self.stats.block();
         let computed = || {
             let (powers, t) = (BiasPowers::new(&plan.rule.spec().bias_corrected), block.step);
-            let last = if t == 0 { [0.0; 4] } else { powers.bias_correction(t) };
-            bytemuck::cast([last, powers.bias_correction(t.wrapping_add(1))])
+            bytemuck::cast([powers.bias_correction(t), powers.bias_correction(t.wrapping_add(1))])
         };
         let corrections: [[f32; 4]; 2] = bytemuck::cast(self.bias_corrections.unwrap_or_else(computed));
         [block.bias_correction, block.upcoming_bias_correction] = corrections;

@@ -106,9 +106,7 @@ impl CpuOptimizer {
                 RowValues::Factors => state.factors.iter_mut().for_each(|factors| in_place(&mut factors.values)),
                 RowValues::RowSteps => {
                     if let Some(counts) = &mut state.row_steps {
-                        let mut steps: Vec<f32> = counts.steps.iter().map(|steps| f32::from_bits(*steps)).collect();
-                        in_place(&mut steps);
-                        counts.steps = steps.into_iter().map(f32::to_bits).collect();
+                        in_place(bytemuck::cast_slice_mut(&mut counts.steps));
                     }
                 }
                 RowValues::RowBiasCorrections => {

@@ -94,19 +94,14 @@ impl StepUniforms {
         (self.bytes.len() as u64).next_multiple_of(STRIDE)
     }
 
-    /// Sets the first words of the row table in later entries.
-    pub(crate) fn set_rows(&mut self, words: [u32; 2]) {
-        self.bytes[self.rows..][..8].copy_from_slice(bytemuck::bytes_of(&words));
-    }
-
-    /// Writes an entry for a step recorded into `encoder`.
+    /// Writes an entry for a step recorded into `encoder`, with the first words of the row table if there are rows.
     pub(crate) fn write(
         &mut self,
         (device, queue): (&wgpu::Device, &wgpu::Queue),
         encoder: &wgpu::CommandEncoder,
         layout: &wgpu::BindGroupLayout,
         powers: &wgpu::Buffer,
-        (head, group_lrs): (StepHead, &[f32]),
+        (head, group_lrs, row_words): (StepHead, &[f32], Option<[u32; 2]>),
     ) -> UniformEntry<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let entry = free.unwrap_or_else(|| self.grow(device, layout, powers));
@@ -115,6 +110,9 @@ impl StepUniforms {
         self.bytes[..size_of::<StepHead>()].copy_from_slice(bytemuck::bytes_of(&head));
         let group_lrs = bytemuck::cast_slice(group_lrs);
         self.bytes[self.group_lrs..][..group_lrs.len()].copy_from_slice(group_lrs);
+        if let Some(words) = row_words {
+            self.bytes[self.rows..][..8].copy_from_slice(bytemuck::bytes_of(&words));
+        }
         let (buffer, bind_group) = &self.buffers[(entry / ENTRIES) as usize];
         let offset = u64::from(entry % ENTRIES) * self.stride();
         queue.write_buffer(buffer, offset, &self.bytes);

@@ -58,6 +58,12 @@ mod tests {
     }
 
     #[test]
+    fn no_step_has_corrections_of_zero() {
+        let bits = BiasPowers::new(&[0.9, 0.0, 1.0 - 1e-9]).bias_correction(0).map(f32::to_bits);
+        assert_eq!(bits, [0; 4]);
+    }
+
+    #[test]
     fn a_beta_of_zero_needs_no_correction() {
         assert_eq!(BiasPowers::new(&[0.0]).bias_correction(7), [1.0; 4]);
     }

@@ -31,11 +31,10 @@ fn project_row(projection: &Projection, groups: &GroupTable, first: u32, t: u32,
         // The root of a normal number is one.
         scale = if sum.is_normal() { sum.sqrt() } else { 1.0 };
     }
-    for element in elements {
-        let is_frozen = groups.covering(element, element + 1).any(|(.., span)| !span.is_active());
+    let spans = groups.covering(elements.start, elements.end).filter(|(.., span)| span.is_active());
+    for element in spans.flat_map(|(from, to, _)| from..to) {
         let param = &mut params[element as usize];
         *param = match *projection {
-            _ if is_frozen => *param,
             Projection::Clamp { min, max, .. } => param.max(min).min(max),
             Projection::UnitNorm { .. } => *param / scale,
             Projection::Noise { std, seed, .. } => *param + std * noise(seed, t, element),

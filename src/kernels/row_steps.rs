@@ -13,8 +13,7 @@ pub(crate) struct RowSteps {
 impl RowSteps {
     /// After so many applied steps of each row.
     pub(crate) fn new(rows: usize, powers: &BiasPowers, steps: u32) -> Self {
-        let bias_correction = if steps == 0 { [0.0; 4] } else { powers.bias_correction(steps) };
-        Self { steps: vec![steps; rows], bias_corrections: vec![bias_correction; rows] }
+        Self { steps: vec![steps; rows], bias_corrections: vec![powers.bias_correction(steps); rows] }
     }
 }
 

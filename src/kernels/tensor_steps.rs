@@ -23,8 +23,7 @@ impl TensorStep {
 
     /// After so many applied steps.
     pub(crate) fn new(powers: &BiasPowers, scalar_state: [f32; 4], t: u32) -> Self {
-        let bias_correction = if t == 0 { [0.0; 4] } else { powers.bias_correction(t) };
-        Self { bias_correction, scalar_state, t, padding: [0; 3] }
+        Self { bias_correction: powers.bias_correction(t), scalar_state, t, padding: [0; 3] }
     }
 }
 

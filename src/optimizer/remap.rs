@@ -121,11 +121,8 @@ impl Optimizer {
         let result = self.bind_remap(&mut remaps, params, new_params, table);
         if let (Ok(()), Some(KeptRemap { prepared, .. })) = (&result, remaps.kept.first()) {
             let own = &self.resources.persistent;
-            if let Some(words) = self.row_words() {
-                self.uniforms.set_rows(words);
-            }
             let layout = &self.pipelines.uniforms_layout;
-            let scalars = (StepPlan::empty_head(), self.plan.groups.lrs());
+            let scalars = (StepPlan::empty_head(), self.plan.groups.lrs(), self.row_words());
             let on = (&self.device, &self.queue);
             let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
             self.row_buffers.record_live(encoder, &uniforms, &remaps.buffers.row_tensors);

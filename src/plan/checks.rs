@@ -2,6 +2,7 @@
 
 use super::settings::PlanSettings;
 use crate::error::check;
+use crate::grad_scaler::is_loss_scale;
 use crate::transform::TransformedRule;
 use crate::{Error, Layout, NonFinite, Rows, TensorInfo};
 
@@ -104,10 +105,9 @@ pub(super) fn check_missing_gradients(
 }
 
 pub(super) fn check_grad_scale(scale: f32) -> Result<(), Error> {
-    let is_invertible = scale.is_normal() && scale > 0.0 && (1.0 / scale).is_normal();
     // Devices may flush subnormal scales and inverses.
     let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";
-    check(is_invertible, "gradient scale", "grad_scale", scale.into(), allowed)
+    check(is_loss_scale(scale), "gradient scale", "grad_scale", scale.into(), allowed)
 }
 
 /// Checks a momentum that a schedule cycles, as schedules do: a file may hold it without one.

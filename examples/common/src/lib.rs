@@ -4,6 +4,7 @@
 pub mod device;
 #[cfg(feature = "files")]
 pub mod files;
+pub mod frames;
 pub mod outcome;
 #[cfg(feature = "picture")]
 pub mod picture;

@@ -21,10 +21,7 @@ const SIDE: usize = 16;
 
 /// Steps to keep of so many: more at the beginning, where more happens; the last is the end.
 pub(crate) fn frames(steps: u32) -> Vec<u32> {
-    let at = |i: u32| f64::from(i) / f64::from(FRAMES - 1);
-    let mut frames: Vec<_> = (0..FRAMES).map(|i| (f64::from(steps) * at(i).powi(3)).round() as u32).collect();
-    frames.dedup();
-    frames
+    examples_common::frames::spread(steps, FRAMES, 3)
 }
 
 /// Writes `race.gif`; `frames` are the steps of the run's frames.

@@ -1,4 +1,4 @@
-//! What both engines compute: the plan of a fit, and its result.
+//! The plan of a fit and its result, for both engines.
 
 use wgpu_optim::schedule::Exponential;
 use wgpu_optim::{Adam, Layout, Optimizer, OptimizerBuilder, Rows};

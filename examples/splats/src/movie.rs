@@ -13,10 +13,7 @@ const LAST_HUNDREDTHS: u16 = 250;
 
 /// Steps whose pictures are frames: more at the beginning, where more happens; the last is the end.
 pub(crate) fn frames(steps: u32) -> Vec<u32> {
-    let at = |i: u32| f64::from(i) / f64::from(FRAMES - 1);
-    let mut frames: Vec<_> = (0..FRAMES).map(|i| (f64::from(steps) * at(i).powi(2)).round() as u32).collect();
-    frames.dedup();
-    frames
+    examples_common::frames::spread(steps, FRAMES, 2)
 }
 
 /// Writes the frames.
