@@ -9,8 +9,8 @@ use crate::plan::{PlanSettings, StepPlan};
 use crate::rule::{Rule, StateSpec};
 use crate::storage::Dtype;
 use crate::{
-    Average, BufferSlices, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Rows, Sam, Schedule,
-    SharedPipelines, StateSize,
+    Average, BufferSlices, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Precision, Rows, Sam,
+    Schedule, SharedPipelines, StateSize,
 };
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
@@ -133,10 +133,16 @@ impl OptimizerBuilder {
         self
     }
 
-    /// Sets the storage format of the gradients given to `step`. Parameters, states and the inputs of auxiliary updates
-    /// stay f32, and so does the arithmetic: gradients are widened when they are read. Default: [`Dtype::F32`].
+    /// Sets the storage formats of gradients, parameters and states: see [`Precision`]. Default: f32.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.settings.precision = precision;
+        self
+    }
+
+    /// Sets the storage format of the gradients given to `step`, of all formats of [`OptimizerBuilder::precision`]. Inputs of
+    /// auxiliary updates stay f32. Default: [`Dtype::F32`].
     pub fn grad_dtype(mut self, dtype: Dtype) -> Self {
-        self.settings.grad_dtype = dtype;
+        self.settings.precision.grads = dtype;
         self
     }
 
@@ -262,9 +268,11 @@ impl OptimizerBuilder {
     /// The errors of [`OptimizerBuilder::build`] that need no device.
     pub fn state_sizes(&self, layout: &Layout) -> Result<Vec<StateSize>, Error> {
         let plan = StepPlan::new(&self.settings, layout)?;
-        let bytes = Dtype::F32.bytes(layout.len() as u64);
-        let size = |state: &StateSpec| StateSize { name: state.name.to_string(), bytes, usage: STATE_USAGE };
-        Ok(plan.rule.states().map(size).collect())
+        let size = |state: &StateSpec| {
+            let bytes = state.dtype.bytes(layout.len() as u64).next_multiple_of(4);
+            StateSize { name: state.name.to_string(), bytes, usage: STATE_USAGE }
+        };
+        Ok(plan.states.iter().map(size).collect())
     }
 
     /// Keeps a state, by its name in [`OptimizerBuilder::state_sizes`], in a buffer, a slice or slices of the program, on a

@@ -18,6 +18,7 @@ pub use snapshot::CpuSnapshot;
 
 use crate::error::check_len;
 use crate::factors::{FactorValues, NAMES};
+use crate::host::{HostSlice, HostSliceMut};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::ControlBlock;
 use crate::kernels::loss_scale::LossScale;
@@ -27,11 +28,10 @@ use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::SegmentRow;
 use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{PlanSettings, StepKind, StepPlan};
-use crate::rule::four;
+use crate::rule::{StateSpec, four};
 use crate::segments::Segments;
-use crate::storage::HostSlice;
 use crate::{Error, Layout};
-use memory::StateMemory;
+use memory::Numbers;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
 ///
@@ -59,7 +59,7 @@ pub struct CpuOptimizer {
 #[derive(Debug, Clone)]
 struct CpuState {
     control: ControlBlock,
-    states: Vec<(String, StateMemory)>,
+    states: Vec<(String, Numbers)>,
     /// One row per segment of the rule's sums.
     segments: Vec<SegmentRow>,
     factors: Option<FactorValues>,
@@ -71,7 +71,7 @@ struct CpuState {
     /// The metric sums of the last sampled step, as in the device's records; empty without metrics.
     metrics: Vec<u8>,
     /// The copy that `eval` and `perturb` make for `train`.
-    training_params: Vec<f32>,
+    training_params: Option<Numbers>,
     /// The weighted sum of gradients since the last step; empty unless the optimizer accumulates.
     accumulated: Vec<f32>,
     /// The step counts of rows, if each has one.
@@ -83,10 +83,10 @@ impl CpuOptimizer {
         let plan = StepPlan::new(settings, layout)?;
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
-        let states = plan.rule.states().enumerate();
-        let states = states
-            .map(|(number, state)| (state.name.to_string(), StateMemory::new(number, state.initial, plan.layout.len())))
-            .collect();
+        let numbers = |(number, state): (usize, &StateSpec)| {
+            (state.name.to_string(), Numbers::new(number, state.dtype, state.initial, plan.layout.len()))
+        };
+        let states = plan.states.iter().enumerate().map(numbers).collect();
         let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };
         let segments = vec![row; plan.segments.as_ref().map_or(0, Segments::count)];
         let state = CpuState {
@@ -99,28 +99,32 @@ impl CpuOptimizer {
             loss_scale: plan.settings.grad_scaler.as_ref().map(LossScale::new),
             history: plan.ring_size().map(HostHistory::new),
             metrics: plan.sampler.as_ref().map_or(Vec::new(), |sampler| sampler.record(0, &[])),
-            training_params: Vec::new(),
+            training_params: None,
             row_steps: plan.row_steps(0),
             accumulated: vec![0.0; if settings.accumulates { layout.len() } else { 0 }],
         };
         Ok(Self { plan, powers, state })
     }
 
-    /// One step: updates `params`. Both slices hold [`Layout::len`] elements; gradients come in the format of
-    /// [`OptimizerBuilder::grad_dtype`](crate::OptimizerBuilder::grad_dtype).
+    /// One step: updates `params`. Both slices hold [`Layout::len`] elements in the formats of
+    /// [`OptimizerBuilder::precision`](crate::OptimizerBuilder::precision).
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], [`Error::DtypeMismatch`], [`Error::EvaluationMode`], and those of
     /// [`Schedule::lr`](crate::Schedule::lr); nothing has changed then.
-    pub fn step<'a>(&mut self, params: &mut [f32], grads: impl Into<HostSlice<'a>>) -> Result<Stats, Error> {
-        let grads = grads.into();
+    pub fn step<'a, 'b>(
+        &mut self,
+        params: impl Into<HostSliceMut<'b>>,
+        grads: impl Into<HostSlice<'a>>,
+    ) -> Result<Stats, Error> {
+        let (mut params, grads) = (params.into(), grads.into());
         self.plan.check_step()?;
-        self.check_len("params", params.len())?;
+        self.check_params(params.as_slice())?;
         self.check_len("grads", grads.len())?;
         let kind = self.plan.next_kind();
         self.check_dtype(grads, kind)?;
         let head = self.plan.next_head()?;
-        self.restore_training_params(params);
+        self.restore_training_params(params.reborrow());
         if self.plan.cycles_momentum() {
             self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         }
@@ -190,21 +194,21 @@ impl CpuOptimizer {
 
     /// One state over the flat space, by the rule's name for it (`exp_avg`, …). A factored state
     /// ([`Rule::factored`](crate::Rule::factored)) holds the factors of each tensor that has them, in the layout's order.
-    pub fn state(&self, name: &str) -> Option<&[f32]> {
+    pub fn state(&self, name: &str) -> Option<HostSlice<'_>> {
         if let (Some(factors), Some(range)) = (&self.state.factors, self.factor_range(name)) {
-            return Some(&factors.values[range]);
+            return Some((&factors.values[range]).into());
         }
-        self.state.states.iter().find(|(state, _)| state == name).map(|(_, values)| &values[..])
+        self.state.states.iter().find(|(state, _)| state == name).map(|(_, values)| values.as_slice())
     }
 
     /// As [`CpuOptimizer::state`], to change it. Writing states does not restore an optimizer:
     /// [`CpuOptimizer::set_applied_steps`] sets step counter, bias corrections and schedule.
-    pub fn state_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+    pub fn state_mut(&mut self, name: &str) -> Option<HostSliceMut<'_>> {
         let range = self.factor_range(name);
         if let (Some(factors), Some(range)) = (&mut self.state.factors, range) {
-            return Some(&mut factors.values[range]);
+            return Some((&mut factors.values[range]).into());
         }
-        self.state.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| &mut values[..])
+        self.state.states.iter_mut().find(|(state, _)| state == name).map(|(_, values)| values.as_mut())
     }
 
     fn factor_range(&self, name: &str) -> Option<std::ops::Range<usize>> {
@@ -215,6 +219,13 @@ impl CpuOptimizer {
     fn check_dtype(&self, grads: HostSlice<'_>, kind: StepKind) -> Result<(), Error> {
         let (expected, actual) = (self.plan.input_dtype(kind), grads.dtype());
         if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what: "grads", expected, actual }) }
+    }
+
+    /// Refuses parameters of another length or storage format.
+    fn check_params(&self, params: HostSlice<'_>) -> Result<(), Error> {
+        self.check_len("params", params.len())?;
+        let (expected, actual) = (self.plan.settings.precision.params.dtype(), params.dtype());
+        if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what: "params", expected, actual }) }
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {

@@ -204,9 +204,9 @@ pub enum Error {
         actual: u64,
     },
     /// Numbers were given in another storage format than the optimizer was built for.
-    #[error("{what} are {actual:?}; the optimizer was built for {expected:?}: call `.grad_dtype` on its builder")]
+    #[error("{what} are {actual:?}; the optimizer was built for {expected:?}: call `.precision` on its builder")]
     DtypeMismatch {
-        /// `grads`, ….
+        /// `params`, `grads`.
         what: &'static str,
         /// The format the optimizer was built for.
         expected: Dtype,

@@ -23,7 +23,9 @@ mod transfer;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
-pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, copy_ranges, joined, runs};
+#[cfg(feature = "safetensors")]
+pub(crate) use buffer_slices::cut_word;
+pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, check_word_starts, copy_ranges, joined, runs};
 pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;
@@ -33,7 +35,7 @@ pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use resources::init_buffer;
-pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges};
+pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, stream_ranges};
 pub use row_buffers::LiveRows;
 pub(crate) use row_buffers::RowBuffers;
 pub use shared_pipelines::SharedPipelines;

@@ -22,12 +22,13 @@ use crate::gpu::shader::Variant;
 use crate::gpu::{
     self, BufferRange, BufferSlices, FlatSpace, GivenStates, OwnedSlices, Pipelines, PreparedStep, RecordedCalls,
     Remaps, Resources, RowBuffers, SharedPipelines, StepContext, StepUniforms, check_limit, decide_bind_group,
-    gathered_ranges, state_ranges,
+    gathered_ranges, stream_ranges,
 };
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::storage::Dtype;
 use crate::{Error, Layout};
 pub use remap::Remap;
 pub use snapshot::Snapshot;
@@ -136,7 +137,7 @@ impl Optimizer {
         check_limit("max_uniform_buffer_binding_size", uniform, device.limits().max_uniform_buffer_binding_size)?;
         check_limit("max_buffer_size", uniforms.buffer_size(), device.limits().max_buffer_size)?;
         let len = if settings.accumulates { layout.len() as u64 } else { 0 };
-        let accumulated = state_ranges(device, "accumulated gradients", 0.0, len);
+        let accumulated = stream_ranges(device, "accumulated gradients", (Dtype::F32, 0.0), len);
         let gathered = if options.gathers_gradients { gathered_ranges(device, &plan) } else { Vec::new() };
         resources.given.initialize(device, queue, &plan);
         Ok(Self {
@@ -252,7 +253,7 @@ impl Optimizer {
                 StepKind::Accumulate => (accumulator, grads, true),
                 StepKind::Auxiliary(_) => {
                     // Gradients of another format cannot stand in for the input of an auxiliary update, which is f32.
-                    if self.plan.input_dtype(kind) != self.plan.settings.grad_dtype {
+                    if self.plan.input_dtype(kind) != self.plan.settings.precision.grads {
                         continue;
                     }
                     (params, grads, false)
@@ -414,12 +415,12 @@ impl Optimizer {
 
     /// Names of the states, in the rule's order.
     pub fn state_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.plan.rule.states().map(|state| &*state.name).collect();
+        let mut names: Vec<&str> = self.plan.states.iter().map(|state| &*state.name).collect();
         names.extend(self.plan.factors.as_ref().map_or(&[][..], |_| &NAMES));
         names
     }
 
-    /// Returns a state by the rule's name for it (`exp_avg`, …), as f32 slices in the order of the flat space. They have
+    /// Returns a state by the rule's name for it (`exp_avg`, …), in slices in the order of the flat space. They have
     /// `COPY_SRC`, `COPY_DST` and `STORAGE` usage. Slices of
     /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers) without padding are split between tensors.
     ///
@@ -434,7 +435,7 @@ impl Optimizer {
             // wgpu has no empty slices.
             return Some(if bytes.is_empty() { Vec::new() } else { vec![table.slice(bytes)] });
         }
-        let state = self.plan.rule.states().position(|state| state.name == name)?;
+        let state = self.plan.states.iter().position(|state| state.name == name)?;
         Some(self.resources.persistent.states[state].iter().map(BufferRange::slice).collect())
     }
 }

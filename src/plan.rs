@@ -6,6 +6,7 @@ mod row_streams;
 mod settings;
 mod state;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use pass::{Pass, StepKind};
@@ -17,7 +18,7 @@ pub(crate) use state::{HostScale, Mode, PlanState};
 
 use checks::{
     check_count, check_grad_scale, check_grad_scaler, check_missing_gradients, check_momentum, check_projections,
-    check_row_factors, check_row_steps,
+    check_row_factors, check_row_steps, states_of,
 };
 use settings::{NormClip, split_clip};
 
@@ -31,8 +32,9 @@ use crate::kernels::row_steps::RowSteps;
 use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::check_arity;
 use crate::metrics::{HistoryOptions, MetricsSampler, RecordDecoder};
+use crate::params::SeenParams;
 use crate::rows::RowTable;
-use crate::rule::{self, ReduceBy, check_interface, four};
+use crate::rule::{self, ReduceBy, StateSpec, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
@@ -45,6 +47,9 @@ pub(crate) struct StepPlan {
     pub(crate) groups: GroupTable,
     /// The segments of the rule's sums, if it has any.
     pub(crate) segments: Option<Segments>,
+    /// The states that an optimizer keeps, one number per element each: the rule's, those of its transforms, then the one that
+    /// completes the parameters.
+    pub(crate) states: Vec<StateSpec>,
     pub(crate) factors: Option<Factors>,
     /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
@@ -78,6 +83,7 @@ impl StepPlan {
         rule::validate(rule.rule())?;
         check_interface(rule.rule())?;
         check_arity(&rule)?;
+        let states = states_of(settings, &rule)?;
         if settings.misses_gradients {
             check_missing_gradients(settings, &rule, layout)?;
         }
@@ -105,6 +111,7 @@ impl StepPlan {
             rule,
             groups,
             segments,
+            states,
             factors,
             sampler,
             layout: layout.clone(),
@@ -289,10 +296,12 @@ impl StepPlan {
     /// The storage format of what takes the place of gradients.
     pub(crate) fn input_dtype(&self, kind: StepKind) -> Dtype {
         match kind {
-            StepKind::Auxiliary(_) | StepKind::Restore => Dtype::F32,
-            StepKind::Accumulate => self.settings.grad_dtype,
+            // The stored parameters.
+            StepKind::Auxiliary(EVAL) | StepKind::Restore => self.settings.precision.params.dtype(),
+            StepKind::Auxiliary(_) => Dtype::F32,
+            StepKind::Accumulate => self.settings.precision.grads,
             _ if self.settings.accumulates => Dtype::F32,
-            _ => self.settings.grad_dtype,
+            _ => self.settings.precision.grads,
         }
     }
 
@@ -322,13 +331,43 @@ impl StepPlan {
         Ok(StepHead { lr: weight, ..Self::empty_head() })
     }
 
+    /// The storage format of the parameters, or of the accumulator in their place.
+    pub(crate) fn param_dtype(&self, kind: StepKind) -> Dtype {
+        if kind == StepKind::Accumulate { Dtype::F32 } else { self.settings.precision.params.dtype() }
+    }
+
+    /// The states that kernels bind, by their numbers.
+    pub(crate) fn bound_states(&self, kind: StepKind) -> Range<usize> {
+        let count = self.states.len();
+        match kind {
+            // A perturbation starts from the whole parameters.
+            StepKind::Perturb => count - usize::from(self.settings.precision.params.companion().is_some())..count,
+            kind if kind.has_states() => 0..count,
+            _ => 0..0,
+        }
+    }
+
+    /// Number of the rule's states and those of its transforms: all but the one that completes the parameters.
+    pub(crate) fn rule_states(&self) -> usize {
+        self.states.len() - usize::from(self.settings.precision.params.companion().is_some())
+    }
+
+    /// The part of the parameters that a pass writes.
+    pub(crate) fn written_params(pass: Pass) -> SeenParams {
+        // Others take the place of the training parameters for a time.
+        let is_temporary = matches!(pass, Pass::AuxiliaryUpdate(EVAL) | Pass::Perturb | Pass::RestoreParams);
+        if is_temporary { SeenParams::Alone } else { SeenParams::WithCompanion }
+    }
+
     /// The streams that kernels bind: parameters, gradients, states.
     pub(crate) fn streams(&self, kind: StepKind) -> Vec<StreamSpec> {
         let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access };
-        let mut streams =
-            vec![stream("param", Dtype::F32, Access::ReadWrite), stream("grad", self.input_dtype(kind), Access::Read)];
-        let states = self.rule.states();
-        streams.extend(states.map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
+        let mut streams = vec![
+            stream("param", self.param_dtype(kind), Access::ReadWrite),
+            stream("grad", self.input_dtype(kind), Access::Read),
+        ];
+        let states = &self.states[self.bound_states(kind)];
+        streams.extend(states.iter().map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
         streams
     }
 

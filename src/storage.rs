@@ -4,8 +4,15 @@ mod bf16;
 mod f16;
 mod f32;
 mod format;
+mod i16;
+mod master;
+mod split;
 
+pub(crate) use bf16::{bf16_nearest, bf16_stochastic, load as load_bf16, store as store_bf16};
+pub(crate) use f16::{f16_nearest, load as load_f16, store as store_f16};
 use format::Format;
+pub(crate) use master::master_bits;
+pub(crate) use split::{split_bits, split_high, split_low};
 
 /// Bits of an f32 without its sign.
 pub(crate) const ABSOLUTE: u32 = 0x7fff_ffff;
@@ -25,16 +32,18 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16, two to a 32-bit word as bf16.
     F16,
+    /// 16-bit integers, two to a 32-bit word: the state that completes parameters of [`ParamFormat::Bf16Split`].
+    I16,
 }
 
 impl Dtype {
-    pub(crate) const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+    pub(crate) const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::F16, Self::I16];
 
     /// Bytes of `len` numbers.
     pub const fn bytes(self, len: u64) -> u64 {
         match self {
             Self::F32 => 4 * len,
-            Self::Bf16 | Self::F16 => 2 * len,
+            Self::Bf16 | Self::F16 | Self::I16 => 2 * len,
         }
     }
 
@@ -44,6 +53,17 @@ impl Dtype {
             Self::F32 => &f32::F32,
             Self::Bf16 => &bf16::Bf16,
             Self::F16 => &f16::F16,
+            Self::I16 => &i16::I16,
+        }
+    }
+
+    /// The word that holds `value` as often as it has room.
+    pub(crate) fn word_of(self, value: f32) -> u32 {
+        match self {
+            Self::F32 => value.to_bits(),
+            Self::Bf16 => bf16_nearest(value.to_bits()) >> 16 | bf16_nearest(value.to_bits()),
+            Self::F16 => u32::from(half::f16::from_f32(value).to_bits()) * 0x1_0001,
+            Self::I16 => u32::from(value as i16 as u16) * 0x1_0001,
         }
     }
 }
@@ -51,6 +71,10 @@ impl Dtype {
 /// The text of a format's module, by its path below `shaders/`.
 pub(crate) fn module(path: &str) -> Option<&'static str> {
     let name = path.strip_prefix("storage/")?;
+    let of_two_streams = [("master", master::WGSL), ("split", split::WGSL)];
+    if let Some((_, text)) = of_two_streams.into_iter().find(|(known, _)| *known == name) {
+        return Some(text);
+    }
     Dtype::ALL.into_iter().map(Dtype::format).find(|format| format.name() == name).map(Format::wgsl)
 }
 
@@ -72,87 +96,3 @@ pub(crate) enum Access {
     Read,
     ReadWrite,
 }
-
-/// Numbers in host memory, in their storage format.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub enum HostSlice<'a> {
-    /// 32-bit floats.
-    F32(&'a [f32]),
-    /// bfloat16.
-    Bf16(&'a [half::bf16]),
-    /// IEEE binary16.
-    F16(&'a [half::f16]),
-}
-
-impl<'a> HostSlice<'a> {
-    /// Count of numbers.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::Bf16(values) => values.len(),
-            Self::F16(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The storage format.
-    pub fn dtype(&self) -> Dtype {
-        match self {
-            Self::F32(_) => Dtype::F32,
-            Self::Bf16(_) => Dtype::Bf16,
-            Self::F16(_) => Dtype::F16,
-        }
-    }
-
-    /// Whether kernels read the numbers where they lie.
-    pub(crate) fn is_f32(&self) -> bool {
-        self.dtype() == Dtype::F32
-    }
-
-    /// The numbers of a range as f32: where they lie, or widened into `scratch`.
-    pub(crate) fn load<'b>(&self, range: std::ops::Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
-    where
-        'a: 'b,
-    {
-        match self {
-            Self::F32(values) => &values[range],
-            Self::Bf16(values) => {
-                bf16::load(&values[range], scratch);
-                scratch
-            }
-            Self::F16(values) => {
-                f16::load(&values[range], scratch);
-                scratch
-            }
-        }
-    }
-}
-
-macro_rules! from_slices {
-    ($($number:ty => $variant:ident),*) => {$(
-        impl<'a> From<&'a [$number]> for HostSlice<'a> {
-            fn from(values: &'a [$number]) -> Self {
-                Self::$variant(values)
-            }
-        }
-
-        impl<'a> From<&'a Vec<$number>> for HostSlice<'a> {
-            fn from(values: &'a Vec<$number>) -> Self {
-                Self::$variant(values)
-            }
-        }
-
-        impl<'a, const N: usize> From<&'a [$number; N]> for HostSlice<'a> {
-            fn from(values: &'a [$number; N]) -> Self {
-                Self::$variant(values)
-            }
-        }
-    )*};
-}
-
-from_slices!(::core::primitive::f32 => F32, half::bf16 => Bf16, half::f16 => F16);

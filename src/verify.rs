@@ -1,7 +1,7 @@
 //! Compares a rule's WGSL with its Rust, over inputs that tell them apart.
 
 use crate::cpu::CpuOptimizer;
-use crate::{Error, Gpu, GroupOptions, Layout, Optimizer, OptimizerBuilder, Schedule};
+use crate::{Error, Gpu, GroupOptions, HostSlice, HostSliceMut, Layout, Optimizer, OptimizerBuilder, Schedule};
 
 /// Tensors of several tiles, tails of a quad and of a workgroup, matrices and vectors. All but the first decay.
 const TENSORS: [&[usize]; 4] = [&[1_025], &[3, 3_001], &[1], &[3, 43, 2]];
@@ -120,7 +120,8 @@ impl Check<'_> {
         let names: Vec<String> = self.references[0].state_names().map(str::to_owned).collect();
         let [kept, flushing] = &mut self.references;
         for state in &names {
-            flushing.state_mut(state).unwrap_or_default().iter_mut().for_each(|value| *value = flushed(*value));
+            let values = flushing.state_mut(state).and_then(HostSliceMut::into_f32).unwrap_or_default();
+            values.iter_mut().for_each(|value| *value = flushed(*value));
         }
         let flush = |values: &[f32]| values.iter().copied().map(flushed).collect();
         let mut expected = Vec::new();
@@ -167,7 +168,7 @@ impl Check<'_> {
         self.params = got.remove(0);
         queue.write_buffer(&self.device_params, 0, bytemuck::cast_slice(&self.params));
         for (name, values) in names.iter().zip(got) {
-            for state in self.references.iter_mut().filter_map(|reference| reference.state_mut(name)) {
+            for state in self.references.iter_mut().filter_map(|reference| reference.state_mut(name)?.into_f32()) {
                 state.copy_from_slice(&values);
             }
             let mut rest = &values[..];
@@ -201,7 +202,7 @@ impl Check<'_> {
 
 /// Parameters, then the states.
 fn streams(reference: &CpuOptimizer, params: &[f32]) -> Vec<Vec<f32>> {
-    let states = reference.state_names().filter_map(|name| reference.state(name)).map(<[f32]>::to_vec);
+    let states = reference.state_names().filter_map(|name| reference.state(name)).map(HostSlice::to_f32);
     std::iter::once(params.to_vec()).chain(states).collect()
 }
 

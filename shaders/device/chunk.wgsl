@@ -21,6 +21,8 @@ struct Chunk {
     first_row: u32,
     end_row: u32,
     tensor: u32,
+    // Seed of stochastic rounding.
+    seed: u32,
     // Offset of the chunk in each binding, in elements: parameters, gradients, then states.
     shifts: array<vec4<u32>, 3>,
 }

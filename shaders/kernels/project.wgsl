@@ -6,6 +6,7 @@
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
 import package::device::group_lookup::search::{find_span, groups};
+import package::random::{further_bits, random_bits};
 import package::rows::{
     COLUMNS,
     END_PROJECTION,
@@ -33,19 +34,11 @@ fn param_at(element: u32) -> f32 {
     return bitcast<f32>(load_param(element - chunk.start).x);
 }
 
-// The finalizer of MurmurHash3.
-fn mix(number: u32) -> u32 {
-    var hash = number;
-    hash = (hash ^ (hash >> 16u)) * 0x85ebca6bu;
-    hash = (hash ^ (hash >> 13u)) * 0xc2b2ae35u;
-    return hash ^ (hash >> 16u);
-}
-
 // Noise of mean 0 and standard deviation 1.
 fn noise(seed: u32, t: u32, element: u32) -> f32 {
-    let first = mix(seed ^ mix(t ^ mix(element)));
-    let second = mix(first ^ 0x9e3779b9u);
-    let sum = (first & 0xffffu) + (first >> 16u) + (second & 0xffffu) + (second >> 16u);
+    let first = random_bits(seed, t, vec4<u32>(element));
+    let second = further_bits(first, 1u);
+    let sum = (first.x & 0xffffu) + (first.x >> 16u) + (second.x & 0xffffu) + (second.x >> 16u);
     return f32(i32(sum) - MEAN) * INVERSE_DEVIATION;
 }
 

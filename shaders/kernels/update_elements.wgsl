@@ -57,7 +57,7 @@ fn update_quad(block_options: BlockOptions, element: u32, context: StepContext) 
     let updated = apply_by_row(old, transform_states_of(words), grad, uniforms.hyper, step, chunk.start + element);
     // Branches after the loads, so that CPU drivers need not mask the loads.
     if any(is_active) {
-        write_words(element, words, updated.element, updated.states, is_active);
+        write_words(element, words, updated.element, updated.states, is_active, context.t);
     }
     let checked = select(vec4<u32>(0u), bits & vec4<u32>(0x7fffffffu), is_active);
     return first_nonfinite(checked, chunk.start + element);

@@ -29,3 +29,33 @@ fn f16_window_bits(words: vec3<u32>, at: u32) -> vec4<u32> {
     let even = vec4<u32>(words.x & HALF, words.x >> 16u, words.y & HALF, words.y >> 16u);
     return widened_f16(select(even, vec4<u32>(even.yzw, words.z & HALF), at % 2u == 1u));
 }
+
+// The nearest f16, ties to even, each in the lower half of a word. Too large numbers become infinite; NaN stays NaN, and
+// an f16 stays as it is.
+fn narrowed_f16(bits: vec4<u32>) -> vec4<u32> {
+    let sign = (bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u);
+    let absolute = bits & vec4<u32>(0x7fffffffu);
+    let rounded = absolute + vec4<u32>(0xfffu) + ((absolute >> vec4<u32>(13u)) & vec4<u32>(1u));
+    let normal = min((rounded - vec4<u32>(0x38000000u)) >> vec4<u32>(13u), vec4<u32>(0x7c00u));
+    // Below 2^-14 the unit is 2^-24: shifts the mantissa, and rounds what is shifted out.
+    let shift = clamp(vec4<u32>(126u) - min(absolute >> vec4<u32>(23u), vec4<u32>(126u)), vec4<u32>(14u), vec4<u32>(25u));
+    let mantissa = (absolute & vec4<u32>(0x7fffffu)) | vec4<u32>(0x800000u);
+    let half_unit = vec4<u32>(1u) << (shift - vec4<u32>(1u));
+    let subnormal = (mantissa + half_unit - vec4<u32>(1u) + ((mantissa >> shift) & vec4<u32>(1u))) >> shift;
+    let finite = select(normal, subnormal, absolute < vec4<u32>(0x38800000u));
+    let is_exact = (absolute & vec4<u32>(0x1fffu)) == vec4<u32>(0u);
+    let payload = (absolute >> vec4<u32>(13u)) & vec4<u32>(F16_MANTISSA);
+    let nan = vec4<u32>(0x7c00u) | select(payload | vec4<u32>(0x200u), payload, is_exact);
+    return sign | select(finite, nan, absolute > vec4<u32>(0x7f800000u));
+}
+
+// The f32 bits of the nearest f16.
+fn f16_nearest(bits: vec4<u32>) -> vec4<u32> {
+    return widened_f16(narrowed_f16(bits));
+}
+
+// The two words of the nearest numbers.
+fn f16_words(bits: vec4<u32>) -> vec2<u32> {
+    let halves = narrowed_f16(bits);
+    return halves.xz | (halves.yw << vec2<u32>(16u));
+}

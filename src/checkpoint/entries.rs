@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 use crate::kernels::tensor_steps::TensorStep;
 use crate::plan::{Mode, StepPlan};
 use crate::rule::ReduceBy;
-use crate::{Layout, TensorInfo};
+use crate::{Layout, TensorInfo, storage};
 
 /// The name of the last tensor: checksums of the header and of every tensor before.
 pub(super) const CHECKSUMS: &str = "checksums";
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// A tensor of a checkpoint. Its elements have four bytes each.
+/// A tensor of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -84,11 +84,23 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
     /// Elements of the place.
     pub(crate) range: Range<usize>,
+    pub(super) dtype: Dtype,
 }
 
 impl Entry {
     fn new(name: String, shape: &[usize], place: Place, range: Range<usize>) -> Self {
-        Self { name, shape: shape.to_vec(), place, range }
+        let dtype = if place.is_integer() { Dtype::U32 } else { Dtype::F32 };
+        Self { name, shape: shape.to_vec(), place, range, dtype }
+    }
+
+    fn with_dtype(self, dtype: storage::Dtype) -> Self {
+        let dtype = match dtype {
+            storage::Dtype::F32 => Dtype::F32,
+            storage::Dtype::Bf16 => Dtype::BF16,
+            storage::Dtype::F16 => Dtype::F16,
+            storage::Dtype::I16 => Dtype::I16,
+        };
+        Self { dtype, ..self }
     }
 
     /// A tensor without a dimension per element of the model.
@@ -96,12 +108,9 @@ impl Entry {
         Self::new(name.to_owned(), shape, place, 0..shape.iter().product())
     }
 
-    pub(super) fn dtype(&self) -> Dtype {
-        if self.place.is_integer() { Dtype::U32 } else { Dtype::F32 }
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        4 * self.range.len() as u64
+    /// Bytes of an element.
+    pub(crate) fn unit(&self) -> usize {
+        if matches!(self.dtype, Dtype::F32 | Dtype::U32) { 4 } else { 2 }
     }
 }
 
@@ -116,15 +125,16 @@ pub(crate) fn bulk_entries(
     let layout = &plan.layout;
     let name_of = |name: &str| renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone);
     let mut entries = Vec::new();
-    let states = plan.rule.states().enumerate();
-    let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number)));
+    let states = plan.states.iter().enumerate();
+    let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number), state.dtype));
+    let of_params = plan.settings.precision.params.dtype();
     let flat = [
-        has_params.then(|| ("params".to_owned(), Place::Params)),
-        (mode != Mode::Training).then(|| ("training_params".to_owned(), Place::TrainingParams)),
-        plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated)),
+        has_params.then(|| ("params".to_owned(), Place::Params, of_params)),
+        (mode != Mode::Training).then(|| ("training_params".to_owned(), Place::TrainingParams, of_params)),
+        plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated, storage::Dtype::F32)),
     ];
-    for (prefix, place) in flat.into_iter().flatten().chain(states) {
-        entries.extend(tensor_entries(layout, place, |name| format!("{prefix}/{}", name_of(name))));
+    for (prefix, place, dtype) in flat.into_iter().flatten().chain(states) {
+        entries.extend(tensor_entries(layout, (place, dtype), |name| format!("{prefix}/{}", name_of(name))));
     }
     if let Some(factors) = &plan.factors {
         for (number, tensor) in layout.tensors().iter().enumerate() {
@@ -168,10 +178,12 @@ pub(crate) fn bulk_entries(
 /// An entry for each tensor of the layout.
 pub(super) fn tensor_entries(
     layout: &Layout,
-    place: Place,
+    (place, dtype): (Place, storage::Dtype),
     name_of: impl Fn(&str) -> String,
 ) -> impl Iterator<Item = Entry> {
-    let entry = move |tensor: &TensorInfo| Entry::new(name_of(tensor.name()), tensor.shape(), place, tensor.range());
+    let entry = move |tensor: &TensorInfo| {
+        Entry::new(name_of(tensor.name()), tensor.shape(), place, tensor.range()).with_dtype(dtype)
+    };
     layout.tensors().iter().map(entry)
 }
 

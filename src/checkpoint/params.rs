@@ -11,10 +11,10 @@ use super::options::LoadOptions;
 use super::tensor_file::{Part, TensorFile, WINDOW, header_bytes};
 #[cfg(not(target_arch = "wasm32"))]
 use super::writer::replace_file;
-use crate::Layout;
 use crate::error::check_len;
+use crate::{Dtype, HostSlice, HostSliceMut, Layout};
 
-/// Saves parameters alone to a safetensors file, for other programs: f32 tensors with the names and shapes of the layout,
+/// Saves parameters alone to a safetensors file, for other programs: tensors in their format with the names and shapes of the layout,
 /// without padding. An error or an interruption leaves an older file as it is.
 ///
 /// ```
@@ -35,7 +35,11 @@ use crate::error::check_len;
 /// [`CheckpointError::Io`]; [`CheckpointError::ReservedName`]; [`CheckpointError::Optimizer`] for parameters of another
 /// length.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn save_params(path: impl AsRef<Path>, layout: &Layout, params: &[f32]) -> Result<(), CheckpointError> {
+pub fn save_params<'a>(
+    path: impl AsRef<Path>,
+    layout: &Layout,
+    params: impl Into<HostSlice<'a>>,
+) -> Result<(), CheckpointError> {
     replace_file(path.as_ref(), |file| save_params_to(file, layout, params))
 }
 
@@ -43,17 +47,22 @@ pub fn save_params(path: impl AsRef<Path>, layout: &Layout, params: &[f32]) -> R
 ///
 /// # Errors
 /// [`CheckpointError::Stream`], and those of [`save_params`].
-pub fn save_params_to(mut out: impl Write, layout: &Layout, params: &[f32]) -> Result<(), CheckpointError> {
+pub fn save_params_to<'a>(
+    mut out: impl Write,
+    layout: &Layout,
+    params: impl Into<HostSlice<'a>>,
+) -> Result<(), CheckpointError> {
+    let params = params.into();
     check_len("params", layout.len(), params.len())?;
-    let entries = params_entries(layout, &HashMap::new());
+    let entries = params_entries(layout, params.dtype(), &HashMap::new());
     out.write_all(&params_header(&entries)?)?;
     for entry in entries {
-        out.write_all(bytemuck::cast_slice(params.get(entry.range).unwrap_or_default()))?;
+        out.write_all(params.part(entry.range).bytes())?;
     }
     Ok(out.flush()?)
 }
 
-/// Loads parameters from a safetensors file of [`save_params`] or of another program. Tensors are f32, and matched by name
+/// Loads parameters from a safetensors file of [`save_params`] or of another program. Tensors have the format of `params`, and are matched by name
 /// and shape; a file with others is refused. [`LoadOptions::with_renamed`] applies, the other options have no effect.
 /// Padding stays unchanged. The file is read once before anything changes.
 ///
@@ -63,40 +72,43 @@ pub fn save_params_to(mut out: impl Write, layout: &Layout, params: &[f32]) -> R
 /// [`CheckpointError::UnknownTensor`], [`CheckpointError::Optimizer`] for parameters of another length; nothing has changed
 /// then. [`CheckpointError::ChangedWhileRead`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn load_params(
+pub fn load_params<'a>(
     path: impl AsRef<Path>,
     layout: &Layout,
-    params: &mut [f32],
+    params: impl Into<HostSliceMut<'a>>,
     options: &LoadOptions,
 ) -> Result<(), CheckpointError> {
-    load_from(TensorFile::open(path.as_ref())?, layout, params, options)
+    load_from(TensorFile::open(path.as_ref())?, layout, params.into(), options)
 }
 
 /// As [`load_params`], from a stream, such as `std::io::Cursor` over bytes. The stream ends with the file.
 ///
 /// # Errors
 /// [`CheckpointError::Stream`], and those of [`load_params`].
-pub fn load_params_from(
+pub fn load_params_from<'a>(
     source: impl Read + Seek,
     layout: &Layout,
-    params: &mut [f32],
+    params: impl Into<HostSliceMut<'a>>,
     options: &LoadOptions,
 ) -> Result<(), CheckpointError> {
-    load_from(TensorFile::new(source)?, layout, params, options)
+    load_from(TensorFile::new(source)?, layout, params.into(), options)
 }
 
 fn load_from<R: Read + Seek>(
     mut file: TensorFile<R>,
     layout: &Layout,
-    params: &mut [f32],
+    params: HostSliceMut<'_>,
     options: &LoadOptions,
 ) -> Result<(), CheckpointError> {
     check_len("params", layout.len(), params.len())?;
-    for part in file.params(layout, options)? {
-        let mut rest = params.get_mut(part.entry.range.clone()).unwrap_or_default();
+    let parts = file.params(layout, params.dtype(), options)?;
+    let params = params.bytes_mut();
+    for part in parts {
+        let (range, unit) = (part.entry.range.clone(), part.entry.unit());
+        let mut rest = params.get_mut(unit * range.start..unit * range.end).unwrap_or_default();
         file.read(&part, WINDOW, |bytes| {
-            if let Some(now) = rest.split_off_mut(..bytes.len() / 4) {
-                bytemuck::cast_slice_mut(now).copy_from_slice(bytes);
+            if let Some(now) = rest.split_off_mut(..bytes.len()) {
+                now.copy_from_slice(bytes);
             }
             Ok(())
         })?;
@@ -105,8 +117,9 @@ fn load_from<R: Read + Seek>(
 }
 
 /// The tensors of a file of parameters.
-pub(crate) fn params_entries(layout: &Layout, renamed: &HashMap<String, String>) -> Vec<Entry> {
-    tensor_entries(layout, Place::Params, |name| renamed.get(name).map_or(name, String::as_str).to_owned()).collect()
+pub(crate) fn params_entries(layout: &Layout, dtype: Dtype, renamed: &HashMap<String, String>) -> Vec<Entry> {
+    let name_of = |name: &str| renamed.get(name).map_or(name, String::as_str).to_owned();
+    tensor_entries(layout, (Place::Params, dtype), name_of).collect()
 }
 
 /// The bytes of a file of parameters before its tensors.
@@ -119,10 +132,15 @@ pub(crate) fn params_header(entries: &[Entry]) -> Result<Vec<u8>, CheckpointErro
 
 impl<R: Read + Seek> TensorFile<R> {
     /// Checks a file of parameters. Returns its tensors.
-    pub(crate) fn params(&mut self, layout: &Layout, options: &LoadOptions) -> Result<Vec<Part>, CheckpointError> {
+    pub(crate) fn params(
+        &mut self,
+        layout: &Layout,
+        dtype: Dtype,
+        options: &LoadOptions,
+    ) -> Result<Vec<Part>, CheckpointError> {
         options.check_names(layout)?;
         self.check_len()?;
-        let entries = self.matching(params_entries(layout, &options.renamed), |_| true)?;
+        let entries = self.matching(params_entries(layout, dtype, &options.renamed), |_| true)?;
         // Reads all of the file, so that the second time will succeed.
         let checksums = self.checksums(self.names.len())?;
         self.parts(entries, &checksums)

@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 use super::difference::Difference;
 use super::error::CheckpointError;
-use crate::GroupOptions;
 use crate::config::RuleConfig;
 use crate::layout::Member;
 use crate::plan::{PlanSettings, StepPlan};
 use crate::rule::{Rule, RuleSpec};
+use crate::{Dtype, GroupOptions, Precision};
 
 /// The settings of an optimizer, without its schedule, as JSON. `renamed` maps names of the program to names of the file.
 pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Map<String, Value> {
@@ -28,7 +28,8 @@ pub(crate) fn settings(plan: &StepPlan, renamed: &HashMap<String, String>) -> Ma
         ("on_nonfinite", json(&settings.on_nonfinite)),
         ("max_consecutive_skips", json(&settings.max_consecutive_skips)),
         ("history", json(&settings.history)),
-        ("grad_dtype", json(&settings.grad_dtype)),
+        ("grad_dtype", json(&settings.precision.grads)),
+        ("precision", json(&(!settings.precision.is_f32()).then(|| settings.precision.clone().with_grads(Dtype::F32)))),
         ("accumulates", json(&settings.accumulates.then_some(true))),
         ("rows", json(&settings.rows)),
         ("grad_scaler", json(&settings.grad_scaler)),
@@ -68,7 +69,9 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         on_nonfinite: field(settings, "on_nonfinite")?,
         max_consecutive_skips: field(settings, "max_consecutive_skips")?,
         history: field(settings, "history")?,
-        grad_dtype: field(settings, "grad_dtype")?,
+        precision: field::<Option<Precision>>(settings, "precision")?
+            .unwrap_or_default()
+            .with_grads(field(settings, "grad_dtype")?),
         accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
         rows: field(settings, "rows")?,
         grad_scaler: field(settings, "grad_scaler")?,

@@ -1,6 +1,6 @@
 use super::CpuOptimizer;
+use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::{StepKind, StepPlan};
-use crate::storage::HostSlice;
 use crate::{Error, Stats};
 
 impl CpuOptimizer {
@@ -17,7 +17,7 @@ impl CpuOptimizer {
         self.check_dtype(grads, StepKind::Accumulate)?;
         let head = StepPlan::accumulate_head(weight)?;
         let mut accumulated = std::mem::take(&mut self.state.accumulated);
-        self.run(StepKind::Accumulate, &head, &mut accumulated, grads);
+        self.run(StepKind::Accumulate, &head, (&mut accumulated).into(), grads);
         self.state.accumulated = accumulated;
         Ok(())
     }
@@ -26,7 +26,8 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::NoAccumulator`], and those of [`CpuOptimizer::step`]; nothing has changed then.
-    pub fn step_accumulated(&mut self, params: &mut [f32]) -> Result<Stats, Error> {
+    pub fn step_accumulated<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<Stats, Error> {
+        let params = params.into();
         self.with_accumulated(|optimizer, accumulated| optimizer.step(params, accumulated))
     }
 

@@ -1,5 +1,6 @@
 use super::CpuOptimizer;
 use crate::Error;
+use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::StepKind;
 
 impl CpuOptimizer {
@@ -8,12 +9,27 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn auxiliary_update(&mut self, name: &str, params: &mut [f32], input: &[f32]) -> Result<(), Error> {
+    pub fn auxiliary_update<'a>(
+        &mut self,
+        name: &str,
+        params: impl Into<HostSliceMut<'a>>,
+        input: &[f32],
+    ) -> Result<(), Error> {
+        self.update_by(name, params.into(), input.into())
+    }
+
+    /// As [`CpuOptimizer::auxiliary_update`]; the input of `eval` is not read.
+    pub(super) fn update_by(
+        &mut self,
+        name: &str,
+        params: HostSliceMut<'_>,
+        input: HostSlice<'_>,
+    ) -> Result<(), Error> {
         let kind = StepKind::Auxiliary(self.plan.auxiliary(name)?);
-        self.check_len("params", params.len())?;
+        self.check_params(params.as_slice())?;
         self.check_len("input", input.len())?;
         let head = self.plan.auxiliary_head()?;
-        self.run(kind, &head, params, input.into());
+        self.run(kind, &head, params, input);
         Ok(())
     }
 
@@ -21,7 +37,7 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without a Hessian, [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn update_hessian(&mut self, params: &mut [f32], estimate: &[f32]) -> Result<(), Error> {
+    pub fn update_hessian<'a>(&mut self, params: impl Into<HostSliceMut<'a>>, estimate: &[f32]) -> Result<(), Error> {
         self.auxiliary_update("update_hessian", params, estimate)
     }
 

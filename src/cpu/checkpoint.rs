@@ -6,12 +6,14 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use super::CpuOptimizer;
+use super::memory::Numbers;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::checkpoint::replace_file;
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Contents, Entry, Header, LoadOptions, Loaded, Place, SmallState, WINDOW, Writer,
     bulk_entries,
 };
+use crate::host::{HostSlice, HostSliceMut};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::percentile::Norms;
 use crate::plan::Mode;
@@ -23,7 +25,7 @@ impl CpuOptimizer {
     /// # Errors
     /// [`CheckpointError::Io`], [`CheckpointError::Optimizer`] for parameters of another length.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn save(&self, path: impl AsRef<Path>, params: Option<&[f32]>) -> Result<(), CheckpointError> {
+    pub fn save(&self, path: impl AsRef<Path>, params: Option<HostSlice<'_>>) -> Result<(), CheckpointError> {
         replace_file(path.as_ref(), |file| self.save_to(file, params))
     }
 
@@ -31,8 +33,8 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`CheckpointError::Stream`], and those of [`CpuOptimizer::save`].
-    pub fn save_to(&self, out: impl Write, params: Option<&[f32]>) -> Result<(), CheckpointError> {
-        params.map_or(Ok(()), |params| self.check_len("params", params.len()))?;
+    pub fn save_to(&self, out: impl Write, params: Option<HostSlice<'_>>) -> Result<(), CheckpointError> {
+        params.map_or(Ok(()), |params| self.check_params(params))?;
         let (plan, state) = (&self.plan, &self.state);
         let norms = state.norms.as_ref().map_or(Vec::new(), Norms::table);
         let ring = state.history.as_ref().map_or(&[][..], |history| &history.ring);
@@ -43,7 +45,7 @@ impl CpuOptimizer {
         entries.extend(small.entries(plan));
         let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
         for entry in &entries {
-            self.write(&mut writer, entry, &small, params.unwrap_or_default())?;
+            self.write(&mut writer, entry, &small, params)?;
         }
         writer.finish()
     }
@@ -53,14 +55,20 @@ impl CpuOptimizer {
         writer: &mut Writer<impl Write>,
         entry: &Entry,
         small: &SmallState,
-        params: &[f32],
+        params: Option<HostSlice<'_>>,
     ) -> Result<(), CheckpointError> {
         let (state, range) = (&self.state, entry.range.clone());
+        let stream = match entry.place {
+            Place::Params => params,
+            Place::TrainingParams => state.training_params.as_ref().map(Numbers::as_slice),
+            Place::State(number) => Some(state.states[number].1.as_slice()),
+            _ => None,
+        };
+        if let Some(numbers) = stream {
+            return writer.write(numbers.part(range).bytes());
+        }
         let values = match (entry.place, &state.factors) {
-            (Place::Params, _) => &params[range],
-            (Place::TrainingParams, _) => &state.training_params[range],
             (Place::Accumulated, _) => &state.accumulated[range],
-            (Place::State(number), _) => &state.states[number].1[range],
             (Place::Factors, Some(factors)) => &factors.values[range],
             (Place::FactorMeans, Some(factors)) => &factors.means[range],
             (Place::SegmentStates | Place::SegmentSums, _) => {
@@ -99,7 +107,7 @@ impl CpuOptimizer {
     pub fn load(
         &mut self,
         path: impl AsRef<Path>,
-        params: Option<&mut [f32]>,
+        params: Option<HostSliceMut<'_>>,
         options: &LoadOptions,
     ) -> Result<Loaded, CheckpointError> {
         self.load_from(&mut Checkpoint::open(path)?, params, options)
@@ -112,19 +120,17 @@ impl CpuOptimizer {
     pub fn load_from<R: Read + Seek>(
         &mut self,
         checkpoint: &mut Checkpoint<R>,
-        params: Option<&mut [f32]>,
+        mut params: Option<HostSliceMut<'_>>,
         options: &LoadOptions,
     ) -> Result<Loaded, CheckpointError> {
         match &params {
-            Some(params) => self.check_len("params", params.len())?,
+            Some(params) => self.check_params(params.as_slice())?,
             // The file's mode would forget the stored parameters.
             None => self.plan.check_training("load")?,
         }
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
-        let params = params.unwrap_or_default();
-        if *state.mode != Mode::Training {
-            self.state.training_params.resize(self.plan.layout.len(), 0.0);
-        }
+        let (dtype, len) = (self.plan.settings.precision.params.dtype(), self.plan.layout.len());
+        self.state.training_params = (*state.mode != Mode::Training).then(|| Numbers::new(0, dtype, 0.0, len));
         // A file without an accumulator has no sum.
         self.state.accumulated.fill(0.0);
         // A file of an optimizer without such counts has no steps of rows and tensors.
@@ -132,10 +138,11 @@ impl CpuOptimizer {
         self.state.tensor_steps = self.plan.tensor_steps(small.stats.step as u32).unwrap_or_default();
         self.set_scalar_states(&small.scalar_states)?;
         for part in &parts {
-            let (place, mut start) = (part.entry.place, part.entry.range.start);
+            let Entry { place, ref range, .. } = part.entry;
+            let (unit, mut start) = (part.entry.unit(), range.start);
             checkpoint.file.read(part, WINDOW, |bytes| {
-                self.put(place, start, bytes, params);
-                start += bytes.len() / 4;
+                self.put(place, start, bytes, params.as_mut());
+                start += bytes.len() / unit;
                 Ok(())
             })?;
         }
@@ -153,13 +160,21 @@ impl CpuOptimizer {
         Ok(loaded)
     }
 
-    fn put(&mut self, place: Place, start: usize, bytes: &[u8], params: &mut [f32]) {
+    fn put(&mut self, place: Place, start: usize, bytes: &[u8], params: Option<&mut HostSliceMut<'_>>) {
         let (state, end) = (&mut self.state, start + bytes.len() / 4);
+        let stream = match place {
+            Place::Params => params.map(HostSliceMut::reborrow),
+            Place::TrainingParams => state.training_params.as_mut().map(Numbers::as_mut),
+            Place::State(number) => Some(state.states[number].1.as_mut()),
+            _ => None,
+        };
+        if let Some(numbers) = stream {
+            let first = numbers.dtype().bytes(start as u64) as usize;
+            numbers.bytes_mut()[first..first + bytes.len()].copy_from_slice(bytes);
+            return;
+        }
         let target = match (place, &mut state.factors) {
-            (Place::Params, _) => &mut params[start..end],
-            (Place::TrainingParams, _) => &mut state.training_params[start..end],
             (Place::Accumulated, _) => &mut state.accumulated[start..end],
-            (Place::State(number), _) => &mut state.states[number].1[start..end],
             (Place::Factors, Some(factors)) => &mut factors.values[start..end],
             (Place::FactorMeans, Some(factors)) => &mut factors.means[start..end],
             (Place::SegmentStates | Place::SegmentSums, _) => {

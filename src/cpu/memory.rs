@@ -2,7 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 
+use half::{bf16, f16};
+
+use crate::host::{HostSlice, HostSliceMut};
 use crate::simd::CACHE_LINE_BYTES;
+use crate::storage::Dtype;
 
 /// Bytes of the smallest page. Addresses that differ by a multiple of it share a set of the first-level cache.
 const PAGE_BYTES: usize = 4096;
@@ -16,43 +20,89 @@ const STATE_STAGGER_BYTES: usize = 11 * CACHE_LINE_BYTES;
 /// but at the same place of a cache line as their allocations, as the caller's vectors do: what is aligned for one stream is
 /// aligned for all.
 #[derive(Debug)]
-pub(super) struct StateMemory {
-    memory: Vec<f32>,
+pub(super) struct StateMemory<T> {
+    memory: Vec<T>,
     start: usize,
     len: usize,
     /// Number among the states of the rule.
     number: usize,
 }
 
-impl StateMemory {
-    pub(super) fn new(number: usize, value: f32, len: usize) -> Self {
-        let memory = vec![value; len + PAGE_BYTES / 4];
+impl<T: Copy> StateMemory<T> {
+    fn new(number: usize, value: T, len: usize) -> Self {
+        let memory = vec![value; len + PAGE_BYTES / size_of::<T>()];
         let allocated = memory.as_ptr().addr();
         let bytes =
             ((number + 1) * STATE_STAGGER_BYTES + allocated % CACHE_LINE_BYTES).wrapping_sub(allocated) % PAGE_BYTES;
-        Self { memory, start: bytes / 4, len, number }
+        Self { memory, start: bytes / size_of::<T>(), len, number }
     }
 }
 
-impl Deref for StateMemory {
-    type Target = [f32];
+impl<T> Deref for StateMemory<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.memory[self.start..][..self.len]
     }
 }
 
-impl DerefMut for StateMemory {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for StateMemory<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.memory[self.start..][..self.len]
     }
 }
 
-impl Clone for StateMemory {
+impl<T: Copy + Default> Clone for StateMemory<T> {
     fn clone(&self) -> Self {
-        let mut clone = Self::new(self.number, 0.0, self.len);
+        let mut clone = Self::new(self.number, T::default(), self.len);
         clone.copy_from_slice(self);
         clone
+    }
+}
+
+/// The numbers of one stream that the engine owns, in their storage format.
+#[derive(Debug, Clone)]
+pub(super) enum Numbers {
+    F32(StateMemory<f32>),
+    Bf16(StateMemory<bf16>),
+    F16(StateMemory<f16>),
+    I16(StateMemory<i16>),
+}
+
+impl Numbers {
+    /// `len` numbers of a value, for the stream of that number.
+    pub(super) fn new(number: usize, dtype: Dtype, value: f32, len: usize) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32(StateMemory::new(number, value, len)),
+            Dtype::Bf16 => Self::Bf16(StateMemory::new(number, bf16::from_f32(value), len)),
+            Dtype::F16 => Self::F16(StateMemory::new(number, f16::from_f32(value), len)),
+            Dtype::I16 => Self::I16(StateMemory::new(number, value as i16, len)),
+        }
+    }
+
+    /// A copy of a program's numbers.
+    pub(super) fn copy_of(numbers: HostSlice<'_>) -> Self {
+        let mut copy = Self::new(0, numbers.dtype(), 0.0, numbers.len());
+        copy.as_mut().bytes_mut().copy_from_slice(numbers.bytes());
+        copy
+    }
+
+    pub(super) fn as_slice(&self) -> HostSlice<'_> {
+        match self {
+            Self::F32(values) => HostSlice::F32(values),
+            Self::Bf16(values) => HostSlice::Bf16(values),
+            Self::F16(values) => HostSlice::F16(values),
+            Self::I16(values) => HostSlice::I16(values),
+        }
+    }
+
+    pub(super) fn as_mut(&mut self) -> HostSliceMut<'_> {
+        match self {
+            Self::F32(values) => HostSliceMut::F32(values),
+            Self::Bf16(values) => HostSliceMut::Bf16(values),
+            Self::F16(values) => HostSliceMut::F16(values),
+            Self::I16(values) => HostSliceMut::I16(values),
+        }
     }
 }
 

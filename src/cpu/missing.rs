@@ -1,8 +1,12 @@
 //! Steps in which tensors have no gradient.
 
+use std::ops::Range;
+
 use super::CpuOptimizer;
+use super::memory::Numbers;
+use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::StepPlan;
-use crate::storage::{Dtype, HostSlice};
+use crate::storage::Dtype;
 use crate::{Error, Stats};
 
 impl CpuOptimizer {
@@ -12,51 +16,27 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::GradientCount`], [`Error::GradientLength`], [`Error::MissingGradient`] without that option, and those of
     /// [`CpuOptimizer::step`]; nothing has changed then.
-    pub fn step_with_missing(&mut self, params: &mut [f32], grads: &[Option<HostSlice<'_>>]) -> Result<Stats, Error> {
-        let dtype = self.plan.settings.grad_dtype;
+    pub fn step_with_missing<'a>(
+        &mut self,
+        params: impl Into<HostSliceMut<'a>>,
+        grads: &[Option<HostSlice<'_>>],
+    ) -> Result<Stats, Error> {
+        let dtype = self.plan.settings.precision.grads;
         let is_missing = check(&self.plan, dtype, grads)?;
-        match dtype {
-            Dtype::F32 => {
-                let flat = flat(&self.plan, grads, |grad| if let HostSlice::F32(grad) = grad { grad } else { &[] });
-                self.step_without(params, is_missing, (&flat).into())
-            }
-            Dtype::Bf16 => {
-                let flat = flat(&self.plan, grads, |grad| if let HostSlice::Bf16(grad) = grad { grad } else { &[] });
-                self.step_without(params, is_missing, (&flat).into())
-            }
-            Dtype::F16 => {
-                let flat = flat(&self.plan, grads, |grad| if let HostSlice::F16(grad) = grad { grad } else { &[] });
-                self.step_without(params, is_missing, (&flat).into())
+        // A missing gradient is 0, and inactive.
+        let mut flat = Numbers::new(0, dtype, 0.0, self.plan.layout.len());
+        let (unit, bytes) = (dtype.bytes(1) as usize, flat.as_mut().bytes_mut());
+        for (tensor, grad) in self.plan.layout.tensors().iter().zip(grads) {
+            if let Some(grad) = *grad {
+                let Range { start, end } = tensor.range();
+                bytes[unit * start..unit * end].copy_from_slice(grad.bytes());
             }
         }
-    }
-
-    fn step_without(
-        &mut self,
-        params: &mut [f32],
-        is_missing: Vec<bool>,
-        grads: HostSlice<'_>,
-    ) -> Result<Stats, Error> {
         self.plan.groups.set_missing(is_missing);
-        let stats = self.step(params, grads);
+        let stats = self.step(params, flat.as_slice());
         self.plan.groups.set_missing(Vec::new());
         stats
     }
-}
-
-/// Gradients over the flat space; 0 where they are missing. `numbers` returns those of a format.
-fn flat<'a, T: Copy + Default + 'a>(
-    plan: &StepPlan,
-    grads: &[Option<HostSlice<'a>>],
-    numbers: impl Fn(HostSlice<'a>) -> &'a [T],
-) -> Vec<T> {
-    let mut flat = vec![T::default(); plan.layout.len()];
-    for (tensor, grad) in plan.layout.tensors().iter().zip(grads) {
-        if let Some(grad) = *grad {
-            flat[tensor.range()].copy_from_slice(numbers(grad));
-        }
-    }
-    flat
 }
 
 /// Checks the gradients of all tensors. Returns which are missing.

@@ -1,9 +1,10 @@
 //! Other parameters in the place of the training parameters: for evaluation, or perturbed.
 
 use super::CpuOptimizer;
+use super::memory::Numbers;
 use crate::Error;
+use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::{Mode, StepKind, StepPlan};
-use crate::storage::HostSlice;
 
 impl CpuOptimizer {
     /// Switches `params` from training to evaluation parameters: see [`Optimizer::eval`](crate::Optimizer::eval).
@@ -11,12 +12,14 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
     /// twice, [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn eval(&mut self, params: &mut [f32]) -> Result<(), Error> {
+    pub fn eval<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<(), Error> {
         self.plan.auxiliary("eval")?;
         self.plan.check_training("eval")?;
-        let training_params = params.to_vec();
-        self.auxiliary_update("eval", params, &training_params)?;
-        self.state.training_params = training_params;
+        let params = params.into();
+        self.check_params(params.as_slice())?;
+        let training_params = Numbers::copy_of(params.as_slice());
+        self.update_by("eval", params, training_params.as_slice())?;
+        self.state.training_params = Some(training_params);
         self.plan.state.set_mode(Mode::Evaluation);
         Ok(())
     }
@@ -25,18 +28,18 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn train(&mut self, params: &mut [f32]) -> Result<(), Error> {
+    pub fn train<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<(), Error> {
         self.plan.check_replaces_params()?;
-        self.check_len("params", params.len())?;
+        let params = params.into();
+        self.check_params(params.as_slice())?;
         self.restore_training_params(params);
         Ok(())
     }
 
     /// Restores the parameters of a mode other than training.
-    pub(super) fn restore_training_params(&mut self, params: &mut [f32]) {
-        if *self.plan.state.mode != Mode::Training {
-            let stored = std::mem::take(&mut self.state.training_params);
-            self.run(StepKind::Restore, &StepPlan::empty_head(), params, (&stored).into());
+    pub(super) fn restore_training_params(&mut self, params: HostSliceMut<'_>) {
+        if let Some(stored) = self.state.training_params.take() {
+            self.run(StepKind::Restore, &StepPlan::empty_head(), params, stored.as_slice());
             self.plan.state.set_mode(Mode::Training);
         }
     }
@@ -46,14 +49,18 @@ impl CpuOptimizer {
     /// # Errors
     /// [`Error::NoSam`], [`Error::EvaluationMode`], [`Error::Perturbed`], [`Error::LengthMismatch`],
     /// [`Error::DtypeMismatch`]; nothing has changed then.
-    pub fn perturb<'a>(&mut self, params: &mut [f32], grads: impl Into<HostSlice<'a>>) -> Result<(), Error> {
-        let grads = grads.into();
+    pub fn perturb<'a, 'b>(
+        &mut self,
+        params: impl Into<HostSliceMut<'b>>,
+        grads: impl Into<HostSlice<'a>>,
+    ) -> Result<(), Error> {
+        let (params, grads) = (params.into(), grads.into());
         self.plan.sam()?;
         self.plan.check_training("perturb")?;
-        self.check_len("params", params.len())?;
+        self.check_params(params.as_slice())?;
         self.check_len("grads", grads.len())?;
         self.check_dtype(grads, StepKind::Perturb)?;
-        self.state.training_params = params.to_vec();
+        self.state.training_params = Some(Numbers::copy_of(params.as_slice()));
         self.run(StepKind::Perturb, &StepPlan::empty_head(), params, grads);
         self.plan.state.set_mode(Mode::Perturbed);
         Ok(())
@@ -63,7 +70,8 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::NoAccumulator`], and those of [`CpuOptimizer::perturb`]; nothing has changed then.
-    pub fn perturb_accumulated(&mut self, params: &mut [f32]) -> Result<(), Error> {
+    pub fn perturb_accumulated<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<(), Error> {
+        let params = params.into();
         self.with_accumulated(|optimizer, accumulated| optimizer.perturb(params, accumulated))
     }
 }

@@ -1,6 +1,8 @@
 //! The passes of a step on the CPU.
 
+use super::memory::Numbers;
 use super::{CpuOptimizer, CpuState};
+use crate::host::{HostSlice, HostSliceMut};
 use crate::kernels::accumulate::accumulate;
 use crate::kernels::auxiliary_update::auxiliary_update;
 use crate::kernels::control::{ControlBlock, NONE, StepHead};
@@ -23,11 +25,11 @@ use crate::kernels::segment_reduce::segment_reduce;
 use crate::kernels::segment_update::segment_update;
 use crate::kernels::tensor_steps::tensor_steps;
 use crate::kernels::update::update;
-use crate::kernels::update_elements::{ElementTables, Shard, StepContext};
+use crate::kernels::update_elements::{ElementTables, Shard, StepContext, Stores};
 use crate::kernels::update_single_pass::update_single_pass;
 use crate::parallel;
+use crate::params::{ParamSlice, ParamSliceMut};
 use crate::plan::{Pass, StepKind, StepPlan};
-use crate::storage::HostSlice;
 use crate::tile::TILE_LEN;
 
 /// Minimum elements of a shard: as many as the caches hold after a pass over the gradients.
@@ -47,7 +49,7 @@ struct StepProgress {
 
 impl CpuOptimizer {
     /// Runs the passes of a step.
-    pub(super) fn run(&mut self, kind: StepKind, head: &StepHead, params: &mut [f32], grads: HostSlice<'_>) {
+    pub(super) fn run(&mut self, kind: StepKind, head: &StepHead, mut params: HostSliceMut<'_>, grads: HostSlice<'_>) {
         let mut progress = StepProgress {
             context: StepContext::new(&self.state.control, head, [1.0; 2], 0),
             tile_sums: Vec::new(),
@@ -59,7 +61,7 @@ impl CpuOptimizer {
         for pass in self.plan.passes(kind) {
             // A skipped step counts missing gradients, too.
             if !is_skipped || pass == Pass::TensorSteps {
-                self.run_pass(pass, head, &mut progress, params, grads);
+                self.run_pass(pass, head, &mut progress, params.reborrow(), grads);
             }
             is_skipped |= pass == Pass::Decide && self.state.control.apply == 0;
         }
@@ -70,19 +72,21 @@ impl CpuOptimizer {
         pass: Pass,
         head: &StepHead,
         progress: &mut StepProgress,
-        params: &mut [f32],
+        params: HostSliceMut<'_>,
         grads: HostSlice<'_>,
     ) {
         let Self { plan, powers, state } = self;
         let (rule, context) = (&plan.rule, progress.context);
         match pass {
             Pass::GlobalNorm | Pass::SamNorm => {
-                let (tiles, params) = ((0..plan.layout.len()).step_by(TILE_LEN).collect(), &*params);
+                let tiles = (0..plan.layout.len()).step_by(TILE_LEN).collect();
+                let params = whole_params(plan, state, params.as_slice());
                 progress.tile_sums = parallel::map(tiles, |start: usize| {
-                    let (range, mut scratch) = (start..plan.layout.len().min(start + TILE_LEN), Vec::new());
-                    let grad = grads.load(range.clone(), &mut scratch);
+                    let range = start..plan.layout.len().min(start + TILE_LEN);
+                    let (mut of_grad, mut of_param) = (Vec::new(), Vec::new());
+                    let grad = grads.load(range.clone(), &mut of_grad);
                     match rule.sam().filter(|_| pass == Pass::SamNorm) {
-                        Some(sam) => sam_norm(sam, &params[range], grad, start, &plan.groups),
+                        Some(sam) => sam_norm(sam, params.load(range, &mut of_param), grad, start, &plan.groups),
                         None => global_norm(plan.norm_order(), grad, start, &plan.groups),
                     }
                 });
@@ -102,11 +106,11 @@ impl CpuOptimizer {
                 tensor_steps(&mut state.control, head, powers, rule, missing, &mut state.tensor_steps);
             }
             Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean => {
-                run_factors(pass, plan, state, &context, params, grads);
+                run_factors(pass, plan, state, &context, params.as_slice(), grads);
             }
             Pass::SegmentReduce => {
                 let Some(segments) = &plan.segments else { return };
-                let inputs = inputs(plan, state, params, grads);
+                let inputs = inputs(plan, state, params.as_slice(), grads);
                 let reduce = |part| segment_reduce(rule, &context, &inputs, part);
                 progress.part_sums = parallel::map(segments.parts().to_vec(), reduce);
             }
@@ -119,7 +123,7 @@ impl CpuOptimizer {
             }
             Pass::MetricsReduce => {
                 let Some(sampler) = &plan.sampler else { return };
-                let inputs = inputs(plan, state, params, grads);
+                let inputs = inputs(plan, state, params.as_slice(), grads);
                 let reduce = |part| metrics_reduce(rule, &context, &inputs, part);
                 progress.metric_part_sums = parallel::map(sampler.segments.parts().to_vec(), reduce);
             }
@@ -134,19 +138,19 @@ impl CpuOptimizer {
             }
             Pass::Update => {
                 // Begins where the passes before ended: those elements are in the cache.
-                map_shards(plan, state, params, MIN_SHARD_LEN, true, |tables, shard| {
+                map_shards(plan, state, params, (MIN_SHARD_LEN, true), pass, |tables, shard| {
                     update(rule, tables, &context, grads, shard)
                 });
             }
             Pass::Project => {
-                if let Some(rows) = plan.groups.rows() {
+                if let (Some(rows), Some(params)) = (plan.groups.rows(), params.into_f32()) {
                     project(rows, &plan.groups, state.control.step, params);
                 }
             }
             Pass::UpdateSinglePass => {
                 let context = update_single_pass(&mut state.control, head, powers, rule);
                 let len = MIN_SHARD_LEN.max(shard_len(plan));
-                let findings = map_shards(plan, state, params, len, false, |tables, shard| {
+                let findings = map_shards(plan, state, params, (len, false), pass, |tables, shard| {
                     update(rule, tables, &context, grads, shard)
                 });
                 let first_nonfinite = findings.into_iter().min();
@@ -157,15 +161,15 @@ impl CpuOptimizer {
                 let rho = rule.sam().map_or(0.0, |sam| sam.hyperparameters(rule.spec().maximize)[0].1);
                 progress.perturbation = sam_factors(rho, &progress.tile_sums);
             }
-            Pass::Accumulate | Pass::Perturb => add_grads(pass, plan, head, progress.perturbation, params, grads),
+            Pass::Accumulate => add_grads(plan, head, params, grads),
+            Pass::Perturb => perturb_shards(plan, state, progress.perturbation, params, grads),
             Pass::RestoreParams => {
-                let (len, mut scratch) = (plan.layout.len(), Vec::new());
-                restore_params(&plan.groups, grads.load(0..len, &mut scratch), 0, params);
+                restore_params(&plan.groups, grads, params);
             }
             Pass::AuxiliaryUpdate(name) => {
                 let context = StepContext { clip_value: f32::INFINITY, ..context };
                 let len = MIN_SHARD_LEN.max(shard_len(plan));
-                map_shards(plan, state, params, len, false, |tables, shard| {
+                map_shards(plan, state, params, (len, false), pass, |tables, shard| {
                     auxiliary_update(rule, name, tables, &context, grads, shard);
                 });
             }
@@ -173,21 +177,48 @@ impl CpuOptimizer {
     }
 }
 
-/// Adds gradients to the accumulator, which takes the place of the parameters, or moves the parameters along them.
-fn add_grads(
-    pass: Pass,
+/// Adds gradients to the accumulator, which takes the place of the parameters.
+fn add_grads(plan: &StepPlan, head: &StepHead, accumulator: HostSliceMut<'_>, grads: HostSlice<'_>) {
+    let Some(accumulator) = accumulator.into_f32() else { return };
+    let len = MIN_SHARD_LEN.max(shard_len(plan));
+    let shards = accumulator.chunks_mut(len).enumerate().collect();
+    parallel::map(shards, |(i, shard): (usize, &mut [f32])| accumulate(&plan.groups, head.lr, grads, i * len, shard));
+}
+
+/// Moves the parameters along the gradients.
+fn perturb_shards(
     plan: &StepPlan,
-    head: &StepHead,
+    state: &mut CpuState,
     factors: [f32; 2],
-    params: &mut [f32],
+    params: HostSliceMut<'_>,
     grads: HostSlice<'_>,
 ) {
+    let Some(sam) = plan.rule.sam() else { return };
     let len = MIN_SHARD_LEN.max(shard_len(plan));
-    let shards = params.chunks_mut(len).enumerate().collect();
-    parallel::map(shards, |(i, shard): (usize, &mut [f32])| match plan.rule.sam().filter(|_| pass == Pass::Perturb) {
-        Some(sam) => perturb(sam, factors, &plan.groups, grads, i * len, shard),
-        None => accumulate(&plan.groups, head.lr, grads, i * len, shard),
-    });
+    let shards = param_shards(plan, state.states.get_mut(plan.rule_states()), params, len).enumerate().collect();
+    parallel::map(shards, |(i, shard)| perturb(sam, factors, &plan.groups, grads, i * len, shard));
+}
+
+/// The parameters with the state that completes them.
+fn whole_params<'a>(plan: &StepPlan, state: &'a CpuState, seen: HostSlice<'a>) -> ParamSlice<'a> {
+    let companion = state.states.get(plan.rule_states()).map(|(_, numbers)| numbers.as_slice());
+    ParamSlice { format: plan.settings.precision.params, seen, companion }
+}
+
+/// As [`whole_params`], in shards of `len` elements.
+fn param_shards<'a>(
+    plan: &StepPlan,
+    companion: Option<&'a mut (String, Numbers)>,
+    params: HostSliceMut<'a>,
+    len: usize,
+) -> impl Iterator<Item = ParamSliceMut<'a>> {
+    let format = plan.settings.precision.params;
+    let mut companions = companion.map(|(_, numbers)| numbers.as_mut().chunks(len));
+    params.chunks(len).map(move |seen| ParamSliceMut {
+        format,
+        seen,
+        companion: companions.as_mut().and_then(Iterator::next),
+    })
 }
 
 fn run_factors(
@@ -195,7 +226,7 @@ fn run_factors(
     plan: &StepPlan,
     state: &mut CpuState,
     context: &StepContext,
-    params: &[f32],
+    params: HostSlice<'_>,
     grads: HostSlice<'_>,
 ) {
     let (Some(mut values), Some(factors)) = (state.factors.take(), &plan.factors) else { return };
@@ -210,11 +241,11 @@ fn run_factors(
     state.factors = Some(values);
 }
 
-fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, param: &'a [f32], grad: HostSlice<'a>) -> StepInputs<'a> {
+fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, seen: HostSlice<'a>, grad: HostSlice<'a>) -> StepInputs<'a> {
     StepInputs {
-        param,
+        param: whole_params(plan, state, seen),
         grad,
-        states: state.states.iter().take(plan.rule.own_states()).map(|(_, state)| &state[..]).collect(),
+        states: state.states.iter().take(plan.rule.own_states()).map(|(_, state)| state.as_slice()).collect(),
         factors: plan.factors.as_ref().zip(state.factors.as_ref()),
         groups: &plan.groups,
         segments: &state.segments,
@@ -230,14 +261,15 @@ fn shard_len(plan: &StepPlan) -> usize {
 fn map_shards<T: Send>(
     plan: &StepPlan,
     state: &mut CpuState,
-    params: &mut [f32],
-    len: usize,
-    last_first: bool,
+    params: HostSliceMut<'_>,
+    (len, last_first): (usize, bool),
+    pass: Pass,
     f: impl Fn(ElementTables<'_>, Shard<'_>) -> T + Sync + Send,
 ) -> Vec<T> {
     let factors = plan.factors.as_ref().zip(state.factors.as_ref());
     let own_states = plan.rule.own_states();
     let row_steps = state.row_steps.as_ref();
+    let stores = Stores { writes: StepPlan::written_params(pass), seed: plan.settings.precision.rounding.seed() };
     let tables = ElementTables {
         groups: &plan.groups,
         own_states,
@@ -245,13 +277,15 @@ fn map_shards<T: Send>(
         factors,
         row_steps,
         tensor_steps: &state.tensor_steps,
+        stores,
     };
-    let mut states: Vec<_> = state.states.iter_mut().map(|(_, state)| state.chunks_mut(len)).collect();
+    let (states, companion) = state.states.split_at_mut(plan.rule_states());
+    let mut states: Vec<_> = states.iter_mut().map(|(_, state)| state.as_mut().chunks(len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();
         Shard { start: i * len, param, states }
     };
-    let mut shards: Vec<_> = params.chunks_mut(len).enumerate().map(shard).collect();
+    let mut shards: Vec<_> = param_shards(plan, companion.first_mut(), params, len).enumerate().map(shard).collect();
     if last_first {
         shards.reverse();
     }

@@ -99,10 +99,14 @@ impl CpuOptimizer {
                 moved(&old, values, fresh);
             };
             match stream.values {
-                RowValues::TrainingParams if state.training_params.is_empty() => {}
-                RowValues::TrainingParams => in_place(&mut state.training_params),
+                RowValues::TrainingParams => {
+                    let stored = state.training_params.as_mut().and_then(|numbers| numbers.as_mut().into_f32());
+                    stored.into_iter().for_each(in_place);
+                }
                 RowValues::Accumulated => in_place(&mut state.accumulated),
-                RowValues::State(number) => in_place(&mut state.states[number].1),
+                RowValues::State(number) => {
+                    state.states[number].1.as_mut().into_f32().into_iter().for_each(in_place);
+                }
                 RowValues::Factors => state.factors.iter_mut().for_each(|factors| in_place(&mut factors.values)),
                 RowValues::RowSteps => {
                     if let Some(counts) = &mut state.row_steps {

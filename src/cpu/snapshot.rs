@@ -1,5 +1,7 @@
+use super::memory::Numbers;
 use super::{CpuOptimizer, CpuState};
 use crate::Error;
+use crate::host::{HostSlice, HostSliceMut};
 use crate::kernels::bias_correction::BiasPowers;
 use crate::plan::PlanState;
 use crate::schedule::{LrCurve, RangeTest};
@@ -8,7 +10,7 @@ use crate::schedule::{LrCurve, RangeTest};
 #[derive(Debug, Clone)]
 pub struct CpuSnapshot {
     plan: PlanState,
-    params: Vec<f32>,
+    params: Numbers,
     state: CpuState,
 }
 
@@ -17,21 +19,25 @@ impl CpuOptimizer {
     /// [`Optimizer::snapshot`](crate::Optimizer::snapshot).
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`].
-    pub fn snapshot(&self, params: &[f32]) -> Result<CpuSnapshot, Error> {
-        self.check_len("params", params.len())?;
-        Ok(CpuSnapshot { plan: self.plan.state.clone(), params: params.to_vec(), state: self.state.clone() })
+    /// [`Error::LengthMismatch`], [`Error::DtypeMismatch`].
+    pub fn snapshot<'a>(&self, params: impl Into<HostSlice<'a>>) -> Result<CpuSnapshot, Error> {
+        let params = params.into();
+        self.check_params(params)?;
+        let params = Numbers::copy_of(params);
+        Ok(CpuSnapshot { plan: self.plan.state.clone(), params, state: self.state.clone() })
     }
 
     /// Restores a snapshot, which stays usable. The next step has the bits of the one that would have followed
     /// [`CpuOptimizer::snapshot`].
     ///
     /// # Errors
-    /// [`Error::ForeignSnapshot`] for a snapshot of another optimizer, [`Error::LengthMismatch`]; nothing has changed then.
-    pub fn restore(&mut self, params: &mut [f32], snapshot: &CpuSnapshot) -> Result<(), Error> {
+    /// [`Error::ForeignSnapshot`] for a snapshot of another optimizer, [`Error::LengthMismatch`],
+    /// [`Error::DtypeMismatch`]; nothing has changed then.
+    pub fn restore<'a>(&mut self, params: impl Into<HostSliceMut<'a>>, snapshot: &CpuSnapshot) -> Result<(), Error> {
+        let params = params.into();
         self.plan.check_own(&snapshot.plan)?;
-        self.check_len("params", params.len())?;
-        params.copy_from_slice(&snapshot.params);
+        self.check_params(params.as_slice())?;
+        params.bytes_mut().copy_from_slice(snapshot.params.as_slice().bytes());
         self.plan.restore(&snapshot.plan)?;
         self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         self.state = snapshot.state.clone();
@@ -65,7 +71,7 @@ impl CpuOptimizer {
         test: &RangeTest,
         mut train_step: impl FnMut(&mut Self, &mut [f32]) -> Result<f64, E>,
     ) -> Result<LrCurve, E> {
-        let snapshot = self.snapshot(params)?;
+        let snapshot = self.snapshot(&*params)?;
         let curve = test.sweep(|lr| {
             self.set_lr(lr)?;
             train_step(self, params)

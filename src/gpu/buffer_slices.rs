@@ -107,6 +107,13 @@ impl BufferRange {
         Self { buffer: buffer.clone(), offset: 0, start: 0, len: buffer.size() / 4, dtype: Dtype::F32 }
     }
 
+    /// The range in words, padding of the last one included.
+    pub(crate) fn as_words(&self) -> Self {
+        let per_word = 4 / self.dtype.bytes(1);
+        let (start, len) = (self.start / per_word, self.len.div_ceil(per_word));
+        Self { buffer: self.buffer.clone(), offset: self.offset, start, len, dtype: Dtype::F32 }
+    }
+
     pub(crate) fn slice(&self) -> BufferSlice<'_> {
         self.buffer.slice(self.offset..self.offset + self.bytes())
     }
@@ -238,6 +245,21 @@ impl<'a> BufferSlices<'a> {
     }
 }
 
+/// Refuses ranges whose first 16-bit number is the second of a word of the flat space: copies move whole words.
+pub(crate) fn check_word_starts(ranges: &[BufferRange], what: &'static str) -> Result<(), Error> {
+    let is_cut = |range: &&BufferRange| !range.dtype.bytes(range.start).is_multiple_of(4);
+    ranges.iter().find(is_cut).map_or(Ok(()), |range| Err(cut_word(what, range.start)))
+}
+
+pub(crate) fn cut_word(what: &str, start: u64) -> Error {
+    Error::Unsupported {
+        what: format!("a slice that begins at element {start}"),
+        with: format!("{what} of 16 bits, of which a word of memory holds two"),
+        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice per \
+                 tensor of a layout with padding does",
+    }
+}
+
 /// Refuses parameters and gradients that have bytes in common. Neither list overlaps itself.
 fn check_disjoint(
     params: (BufferSlices<'_>, Dtype),
@@ -265,12 +287,12 @@ impl BufferSlices<'_> {
     /// The ranges of gradients that have no bytes in common with parameters.
     pub(crate) fn disjoint_ranges(
         self,
-        params: BufferSlices<'_>,
+        params: (BufferSlices<'_>, Dtype),
         dtype: Dtype,
         space: &FlatSpace,
     ) -> Result<Vec<BufferRange>, Error> {
         let ranges = self.ranges("grads", dtype, space)?;
-        check_disjoint((params, Dtype::F32), (self, dtype), space)?;
+        check_disjoint(params, (self, dtype), space)?;
         Ok(ranges)
     }
 }

@@ -105,7 +105,8 @@ pub(crate) struct ChunkUniform {
     pub(crate) first_row: u32,
     pub(crate) end_row: u32,
     pub(crate) tensor: u32,
-    pub(crate) padding: [u32; 3],
+    pub(crate) seed: u32,
+    pub(crate) padding: [u32; 2],
     pub(crate) shifts: [u32; MAX_STREAMS],
 }
 
@@ -129,6 +130,8 @@ pub(crate) struct Chunk {
     pub(crate) streams: Vec<BoundRange>,
     /// Whether every stream is accessible four elements at a time.
     aligned: bool,
+    /// Whether the first number of a stream that kernels write is the second of a word.
+    pub(crate) begins_within_word: bool,
     pub(crate) grads: GradBinding,
 }
 
@@ -198,7 +201,7 @@ impl Chunk {
         });
         let bind = |range: &&BufferRange| BoundRange::new(range, start, limits.bytes_of(range, start, len, aligned));
         let streams = ranges.iter().map(bind).collect();
-        Self { start, len, first_stream, streams, aligned, grads: GradBinding::Own }
+        Self { start, len, first_stream, streams, aligned, begins_within_word: false, grads: GradBinding::Own }
     }
 
     /// As [`Chunk::new`], for kernels that write parameters and states, whose bindings must not overlap those of gradients.
@@ -206,6 +209,8 @@ impl Chunk {
     fn writable(start: u64, len: u64, ranges: &[&BufferRange], limits: &ChunkLimits) -> Self {
         let chunk = Self::new(start, len, (0, ranges), limits);
         let [params, grads, states @ ..] = ranges else { return chunk };
+        let is_cut = |range: &&BufferRange| !range.offset_of(start).is_multiple_of(4);
+        let chunk = Self { begins_within_word: [params].into_iter().chain(states).any(is_cut), ..chunk };
         if params.buffer != grads.buffer {
             let is_written = states.iter().any(|state| state.buffer == grads.buffer);
             return Self { grads: if is_written { GradBinding::Writable } else { GradBinding::Own }, ..chunk };

@@ -30,8 +30,14 @@ impl CopyIf {
         lists: &[[Vec<BufferRange>; 2]],
     ) -> Result<Self, Error> {
         let limits = ChunkLimits::new(&device.limits());
-        let chunks: Vec<Chunk> =
-            lists.iter().flat_map(|[from, to]| chunks(&[&from[..], &to[..]], &limits, false)).collect();
+        let chunks: Vec<Chunk> = lists
+            .iter()
+            .flat_map(|pair| {
+                let [from, to] =
+                    pair.each_ref().map(|ranges| ranges.iter().map(BufferRange::as_words).collect::<Vec<_>>());
+                chunks(&[&from, &to], &limits, false)
+            })
+            .collect();
         let uniform = |chunk: &Chunk| ChunkUniform {
             length: chunk.len as u32,
             shifts: chunk.shifts(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, SliceKey, check_usage, join, runs};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, SliceKey, check_usage, cut_word, join, runs};
 use super::chunking::{self, Chunk, ChunkLimits, ChunkUniform, NormChunks, ScratchCopy, UPDATE_LEN};
 use super::kernel::Kernel;
 use super::limits::check_limit;
@@ -14,7 +14,6 @@ use super::shader::{GradBinding, GroupLookup, Variant, bound_streams};
 use crate::Error;
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::segments::Segments;
-use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
 
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
@@ -79,13 +78,15 @@ impl PreparedStep {
         let StepContext { device, resources, plan, space, .. } = context;
         let keys = [key(params), key(grads)];
         let dtype = plan.input_dtype(kind);
-        let ranges = (params.ranges("params", Dtype::F32, space)?, grads.disjoint_ranges(params, dtype, space)?);
+        let param_dtype = plan.param_dtype(kind);
+        let ranges = params.ranges("params", param_dtype, space)?;
+        let ranges = (ranges, grads.disjoint_ranges((params, param_dtype), dtype, space)?);
         let missing = grads.missing(space);
         missing.iter().try_for_each(|&tensor| plan.check_missing(&plan.layout.tensors()[tensor]))?;
         let (params, grads) = ranges;
         resources.check_apart(&params, "params")?;
         resources.check_apart(&grads, "grads")?;
-        let states = resources.persistent.states.iter().filter(|_| kind.has_states());
+        let states = &resources.persistent.states[plan.bound_states(kind)];
         let mut lists: Vec<_> = [&params].into_iter().chain(states).map(|ranges| &ranges[..]).collect();
         let others = lists.len();
         // Nothing is joined over a missing tensor.
@@ -94,7 +95,7 @@ impl PreparedStep {
         let grads = joined.split_off(others).concat();
         joined.insert(GRAD_STREAM, grads);
         let streams: Vec<&[BufferRange]> = joined.iter().map(|ranges| &ranges[..]).collect();
-        let (params, grads) = (streams[0], streams[1]);
+        let grads = streams[GRAD_STREAM];
         let limits = ChunkLimits::new(&device.limits());
         let norm = if kind.sums_tiles() {
             let scratch = |size| {
@@ -103,7 +104,7 @@ impl PreparedStep {
                 device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
             };
             let is_scaled = kind == StepKind::Perturb && plan.scales_by_params();
-            let streams = if is_scaled { (0, vec![params, grads]) } else { (GRAD_STREAM, vec![grads]) };
+            let streams = if is_scaled { (0, streams.clone()) } else { (GRAD_STREAM, vec![grads]) };
             NormChunks::new(streams, space.len, &limits, scratch)?
         } else {
             NormChunks::default()
@@ -114,6 +115,7 @@ impl PreparedStep {
         }
         let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
         let chunks = chunking::chunks(&streams, &limits, whole_parts);
+        check_pairs(&chunks)?;
         if plan.settings.misses_gradients && kind.has_states() {
             check_quads(&chunks)?;
             context.present = Some(present_tensors(device, space, &missing));
@@ -239,6 +241,12 @@ fn check_quads(chunks: &[Chunk]) -> Result<(), Error> {
     }
 }
 
+/// Refuses chunks whose first 16-bit number is the second of a word, where kernels write it: two lanes would write the word.
+fn check_pairs(chunks: &[Chunk]) -> Result<(), Error> {
+    let cut = chunks.iter().find(|chunk| chunk.begins_within_word);
+    cut.map_or(Ok(()), |chunk| Err(cut_word("parameters or states", chunk.start)))
+}
+
 /// The tensors with a gradient: counts of missing and of present ones, then the numbers of the latter.
 fn present_tensors(device: &wgpu::Device, space: &FlatSpace, missing: &[usize]) -> (Buffer, u64) {
     let is_present = |&tensor: &usize| missing.binary_search(&tensor).is_err();
@@ -272,7 +280,8 @@ fn work_of<'a>(
     let once = |grid| vec![Work { chunk: None, variant: Variant::FIXED, grid }];
     let over_chunks = |workgroups: &dyn Fn(&Chunk) -> u64| {
         let work = |(i, chunk): (usize, &'a Chunk)| {
-            let uniform = ChunkUniform { first: (i == 0).into(), ..chunk.uniform(&plan.groups) };
+            let seed = plan.settings.precision.rounding.seed().unwrap_or_default();
+            let uniform = ChunkUniform { first: (i == 0).into(), seed, ..chunk.uniform(&plan.groups) };
             let variant = chunk.variant(&plan.groups);
             Ok(Work { chunk: Some((chunk, uniform)), variant, grid: limits.grid(workgroups(chunk))? })
         };

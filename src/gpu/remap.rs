@@ -10,11 +10,12 @@ use super::chunking::{BoundRange, Chunk, ChunkLimits, UPDATE_LEN, chunks};
 use super::kernel::Kernel;
 use super::limits::check_limit;
 use super::prepared_step::{CHUNK_STRIDE, chunk_uniforms};
-use super::resources::{buffer_binding, init_buffer, state_ranges};
+use super::resources::{buffer_binding, init_buffer, stream_ranges};
 use crate::Error;
 use crate::kernels::control::ControlBlock;
 use crate::kernels::remap::{COPY, FILL, KEEP, RemapUniform, SCALE};
 use crate::plan::{NewRows, RowStream, RowStreams};
+use crate::storage::Dtype;
 
 const FRESH_COPIES: &str = ", because a state lies in the same buffer";
 
@@ -39,7 +40,7 @@ impl RemapBuffers {
         }
         let written = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         Ok(Self {
-            scratch: state_ranges(device, "scratch of rows", 0.0, longest),
+            scratch: stream_ranges(device, "scratch of rows", (Dtype::F32, 0.0), longest),
             row_tensors: init_buffer(device, "wgpu-optim rows", BufferUsages::STORAGE | BufferUsages::COPY_DST, &words),
             invalid_rows: init_buffer(device, "wgpu-optim invalid rows", written, &[0]),
         })
@@ -146,7 +147,7 @@ impl Binder<'_> {
                 check_usage("new_params", &range.buffer, BufferUsages::COPY_SRC, FRESH_COPIES)?;
             }
             let len = moved.fresh.last().map_or(0, BufferRange::end);
-            let copy = state_ranges(self.device, "new rows", 0.0, len);
+            let copy = stream_ranges(self.device, "new rows", (Dtype::F32, 0.0), len);
             copies.push([std::mem::replace(&mut moved.fresh, copy.clone()), copy]);
         }
         let streams: Vec<&[BufferRange]> =

@@ -146,8 +146,8 @@ impl Resources {
         };
         let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
         let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let own = |state: &StateSpec| state_ranges(device, &state.name, state.initial, len);
-        let states = plan.rule.states().enumerate();
+        let own = |state: &StateSpec| stream_ranges(device, &state.name, (state.dtype, state.initial), len);
+        let states = plan.states.iter().enumerate();
         let states = states.map(|(i, state)| given.ranges(i).map_or_else(|| own(state), <[BufferRange]>::to_vec));
         let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
@@ -235,41 +235,41 @@ pub(crate) fn buffer_binding(buffer: &Buffer, offset: u64, size: u64) -> Binding
 /// Bytes appended to a state's buffer, if allowed: consecutive buffers of 2^n bytes would map to the same cache sets.
 const STATE_STAGGER_BYTES: u64 = 1024;
 
-/// Buffers for one state, each of a multiple of 16 bytes.
-pub(crate) fn state_ranges(device: &wgpu::Device, name: &str, initial: f32, len: u64) -> Vec<BufferRange> {
+/// Buffers for one stream, each of a multiple of 16 bytes, filled with a value.
+pub(crate) fn stream_ranges(
+    device: &wgpu::Device,
+    name: &str,
+    (dtype, initial): (Dtype, f32),
+    len: u64,
+) -> Vec<BufferRange> {
     let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
-    let max_len = max_buffer_size / 4 / TILE_LEN as u64 * TILE_LEN as u64;
+    let max_len = max_buffer_size / dtype.bytes(1) / TILE_LEN as u64 * TILE_LEN as u64;
+    let word = dtype.word_of(initial);
     let range = |start: u64| {
         let len = max_len.min(len - start);
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(&format!("wgpu-optim {name}")),
-            size: ((len * 4).next_multiple_of(16) + STATE_STAGGER_BYTES).min(max_buffer_size),
+            size: (dtype.bytes(len).next_multiple_of(16) + STATE_STAGGER_BYTES).min(max_buffer_size),
             usage: STATE_USAGE,
-            mapped_at_creation: initial != 0.0,
+            mapped_at_creation: word != 0,
         });
-        if initial != 0.0 {
-            fill(&buffer, initial);
+        if word != 0 {
+            fill(&buffer, word);
         }
-        BufferRange { buffer, offset: 0, start, len, dtype: Dtype::F32 }
+        BufferRange { buffer, offset: 0, start, len, dtype }
     };
     (0..len.div_ceil(max_len)).map(|i| range(i * max_len)).collect()
 }
 
 /// Buffers for copies of the gradients of all steps.
 pub(crate) fn gathered_ranges(device: &wgpu::Device, plan: &StepPlan) -> Vec<BufferRange> {
-    let dtype = if plan.settings.accumulates { Dtype::F32 } else { plan.settings.grad_dtype };
-    let (len, per_word) = (plan.layout.len() as u64, 4 / dtype.bytes(1));
-    let words = state_ranges(device, "gathered gradients", 0.0, len.div_ceil(per_word));
-    let range = |words: BufferRange| {
-        let start = words.start * per_word;
-        BufferRange { start, len: (words.len * per_word).min(len - start), dtype, ..words }
-    };
-    words.into_iter().map(range).collect()
+    let dtype = if plan.settings.accumulates { Dtype::F32 } else { plan.settings.precision.grads };
+    stream_ranges(device, "gathered gradients", (dtype, 0.0), plan.layout.len() as u64)
 }
 
 /// Fills a buffer that is mapped at creation, and unmaps it.
-fn fill(buffer: &Buffer, value: f32) {
-    let block = [value; 1024];
+fn fill(buffer: &Buffer, word: u32) {
+    let block = [word; 1024];
     if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
         let len = view.len();
         for start in (0..len).step_by(size_of_val(&block)) {

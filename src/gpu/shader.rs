@@ -22,7 +22,7 @@ use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepPlan};
 use crate::rule::{Factored, Rule};
 use crate::storage::Dtype;
-use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Projection, Rows, Sam, Schedule};
+use crate::{Clip, Ema, Error, GroupOptions, Layout, Lookahead, Precision, Projection, Rows, Sam, Schedule};
 
 /// The WGSL of one kernel.
 ///
@@ -82,8 +82,12 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
     let with_rows = PlanSettings { rows, sam: None, ..settings.clone() };
     let rows = Some(Rows::default().with_row_steps());
     let with_row_steps = PlanSettings { rows, sam: None, history: None, ..settings.clone() };
-    let of_halves = |grad_dtype| PlanSettings { grad_dtype, sam: None, accumulates: false, ..settings.clone() };
-    let (with_bf16, with_f16) = (of_halves(Dtype::Bf16), of_halves(Dtype::F16));
+    let of_halves = |precision| PlanSettings { precision, accumulates: false, ..settings.clone() };
+    let states: Vec<_> = rule.spec().present_states().cloned().collect();
+    let halves =
+        states.iter().fold(Precision::bf16_stochastic(1), |all, state| all.with_state(state.name.clone(), Dtype::Bf16));
+    let (with_bf16, with_f16) = (of_halves(halves), of_halves(Precision::f16_master()));
+    let with_split = of_halves(Precision::bf16_split());
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
     for (settings, options) in [
@@ -94,6 +98,7 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         (&with_row_steps, ", row steps"),
         (&with_bf16, ", bf16"),
         (&with_f16, ", f16"),
+        (&with_split, ", split"),
     ] {
         let plan = match StepPlan::new(settings, &layout) {
             // The rule has parameters for evaluation itself, or shares scalars or sums among rows.
@@ -111,7 +116,7 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
                 let is_plain = variant.grads == GradBinding::Own && !variant.shifted;
                 let is_of_rows = is_plain && (variant.aligned || matches!(pass, Pass::FactorPartials | Pass::Project));
                 let is_of_halves = is_plain && variant.group_lookup == GroupLookup::Uniform;
-                match (settings.rows.is_some(), settings.grad_dtype) {
+                match (settings.rows.is_some(), settings.precision.grads) {
                     (true, _) => is_of_rows,
                     (false, Dtype::F32) => true,
                     (false, _) => is_of_halves,

@@ -49,8 +49,8 @@ impl From<BufferSlices<'_>> for OwnedSlices {
 
 impl OwnedSlices {
     /// Places the slices in the flat space, after the checks of [`BufferSlices::ranges`].
-    fn ranges(&self, space: &FlatSpace) -> Result<Vec<BufferRange>, Error> {
-        let ranges = |slices: BufferSlices<'_>| slices.ranges("state", Dtype::F32, space);
+    fn ranges(&self, dtype: Dtype, space: &FlatSpace) -> Result<Vec<BufferRange>, Error> {
+        let ranges = |slices: BufferSlices<'_>| slices.ranges("state", dtype, space);
         match self {
             Self::Whole(buffer) => ranges(buffer.into()),
             Self::Slice(buffer, offset, size) => ranges(buffer.slice(*offset..offset + size).into()),
@@ -63,9 +63,9 @@ impl OwnedSlices {
     }
 
     /// Buffer, offset and end of each slice.
-    fn places(&self, space: &FlatSpace) -> Vec<(&Buffer, u64, u64)> {
+    fn places(&self, dtype: Dtype, space: &FlatSpace) -> Vec<(&Buffer, u64, u64)> {
         match self {
-            Self::Whole(buffer) => vec![(buffer, 0, Dtype::F32.bytes(space.len))],
+            Self::Whole(buffer) => vec![(buffer, 0, dtype.bytes(space.len))],
             Self::Slice(buffer, offset, size) => vec![(buffer, *offset, offset + size)],
             Self::Slices(slices) => {
                 slices.iter().map(|(buffer, offset, size)| (buffer, *offset, offset + size)).collect()
@@ -94,7 +94,7 @@ impl GivenStates {
         limits: &wgpu::Limits,
     ) -> Result<Self, Error> {
         let alignment = u64::from(limits.min_storage_buffer_offset_alignment);
-        let names: Vec<String> = plan.rule.states().map(|state| state.name.to_string()).collect();
+        let names: Vec<String> = plan.states.iter().map(|state| state.name.to_string()).collect();
         let mut all = Self { states: vec![None; names.len()], places: Vec::new(), alignment };
         for (name, slices) in given {
             let Some(state) = names.iter().position(|known| known == name) else {
@@ -102,9 +102,10 @@ impl GivenStates {
                 return Err(Error::UnknownState { rule, name: name.clone(), known: names });
             };
             let of_state = |source| Error::StateBuffers { state: name.clone(), source: Box::new(source) };
-            let ranges = slices.ranges(space).map_err(of_state)?;
+            let ranges = slices.ranges(plan.states[state].dtype, space).map_err(of_state)?;
             all.places.retain(|(.., other)| *other != state);
-            for (slice, (buffer, offset, end)) in slices.places(space).into_iter().enumerate() {
+            for (slice, (buffer, offset, end)) in slices.places(plan.states[state].dtype, space).into_iter().enumerate()
+            {
                 if offset % alignment != 0 {
                     return Err(of_state(Error::MisalignedState { slice, offset, alignment }));
                 }
@@ -154,24 +155,24 @@ impl GivenStates {
 
     /// Submits writes of each state's initial value.
     pub(crate) fn initialize(&self, device: &Device, queue: &Queue, plan: &StepPlan) {
-        let given =
-            self.states.iter().zip(plan.rule.states()).filter_map(|(given, state)| Some((given.as_ref()?, state)));
+        let given = self.states.iter().zip(&plan.states).filter_map(|(given, state)| Some((given.as_ref()?, state)));
         let mut encoder = None;
         for ((_, ranges), state) in given {
             let encoder =
                 encoder.get_or_insert_with(|| device.create_command_encoder(&CommandEncoderDescriptor::default()));
-            let bytes = ranges.iter().map(BufferRange::bytes).max().unwrap_or(0).min(SOURCE_BYTES);
+            let words = |range: &BufferRange| range.bytes().next_multiple_of(4);
+            let bytes = ranges.iter().map(words).max().unwrap_or(0).min(SOURCE_BYTES);
             let source = (state.initial != 0.0).then(|| {
-                let words = vec![state.initial.to_bits(); bytes as usize / 4];
+                let words = vec![state.dtype.word_of(state.initial); bytes as usize / 4];
                 let (label, contents) = (Some("wgpu-optim initial state"), bytemuck::cast_slice(&words));
                 device.create_buffer_init(&BufferInitDescriptor { label, contents, usage: BufferUsages::COPY_SRC })
             });
             for range in ranges {
                 let Some(source) = &source else {
-                    encoder.clear_buffer(&range.buffer, range.offset, Some(range.bytes()));
+                    encoder.clear_buffer(&range.buffer, range.offset, Some(words(range)));
                     continue;
                 };
-                let end = range.offset + range.bytes();
+                let end = range.offset + words(range);
                 for at in (range.offset..end).step_by(bytes as usize) {
                     encoder.copy_buffer_to_buffer(source, 0, &range.buffer, at, bytes.min(end - at));
                 }

@@ -8,7 +8,7 @@ use wgpu::{Buffer, BufferUsages, Device, ErrorFilter, ErrorScopeGuard, PollType,
 
 use crate::checkpoint::CheckpointError;
 
-/// Bytes of a buffer, from a multiple of four to another.
+/// Bytes of a buffer, from a multiple of four on. If they end within a word, the buffer holds all of it.
 #[derive(Debug, Clone)]
 pub(crate) struct ByteRange {
     pub(crate) buffer: Buffer,
@@ -21,7 +21,8 @@ type Mapping = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
 /// A window on its way to the host.
 struct Window {
     staging: Buffer,
-    size: u64,
+    /// Bytes of each range in it. Each begins with a word.
+    sizes: Vec<u64>,
     mapped: Mapping,
 }
 
@@ -71,8 +72,9 @@ impl Transfer<'_> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut size = 0;
         for range in ranges {
-            encoder.copy_buffer_to_buffer(&range.buffer, range.offset, &staging, size, range.size);
-            size += range.size;
+            let words = range.size.next_multiple_of(4);
+            encoder.copy_buffer_to_buffer(&range.buffer, range.offset, &staging, size, words);
+            size += words;
         }
         let (sender, mapped) = oneshot_channel();
         encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, ..size, move |result| {
@@ -81,7 +83,8 @@ impl Transfer<'_> {
         });
         self.queue.submit([encoder.finish()]);
         scopes.pop().await?;
-        Ok(Window { staging, size, mapped })
+        let sizes = ranges.iter().map(|range| range.size).collect();
+        Ok(Window { staging, sizes, mapped })
     }
 
     /// Makes calls that allocate. Browsers report their errors later, to the device's handler.
@@ -111,7 +114,14 @@ impl Transfer<'_> {
         written: &mut Option<SubmissionIndex>,
     ) -> Result<(), CheckpointError> {
         let submission = self.allocate(|| {
-            self.queue.write_buffer(buffer, offset, bytes);
+            let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+            self.queue.write_buffer(buffer, offset, words);
+            if !rest.is_empty() {
+                // The rest of the last word is padding.
+                let mut word = [0; 4];
+                word[..rest.len()].copy_from_slice(rest);
+                self.queue.write_buffer(buffer, offset + words.len() as u64, &word);
+            }
             self.queue.submit([])
         })?;
         if let Some(before) = written.replace(submission) {
@@ -156,8 +166,14 @@ impl Window {
             Some(Ok(())) => {}
         }
         {
-            let view = self.staging.slice(..self.size).get_mapped_range();
-            sink(&view.map_err(|error| failed(error.to_string()))?)?;
+            let words: u64 = self.sizes.iter().map(|size| size.next_multiple_of(4)).sum();
+            let view = self.staging.slice(..words).get_mapped_range();
+            let view = view.map_err(|error| failed(error.to_string()))?;
+            let mut rest = &view[..];
+            for size in self.sizes {
+                sink(&rest[..size as usize])?;
+                rest = &rest[size.next_multiple_of(4) as usize..];
+            }
         }
         self.staging.unmap();
         Ok(self.staging)
@@ -172,7 +188,7 @@ fn windows(ranges: &[ByteRange], len: u64) -> impl Iterator<Item = Vec<ByteRange
         let (mut window, mut free) = (Vec::new(), len);
         while let Some(range) = rest.take_if(|_| free > 0) {
             let size = range.size.min(free);
-            free -= size;
+            free -= size.next_multiple_of(4);
             let left = ByteRange { offset: range.offset + size, size: range.size - size, buffer: range.buffer.clone() };
             window.push(ByteRange { size, ..range });
             rest = if left.size > 0 { Some(left) } else { ranges.next() };

@@ -1,7 +1,7 @@
 //! Adds weighted gradients to the accumulator.
 
 use crate::groups::GroupTable;
-use crate::storage::HostSlice;
+use crate::host::HostSlice;
 
 /// Elements that are widened at a time.
 const BUFFERED_LEN: usize = 1024;

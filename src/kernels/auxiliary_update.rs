@@ -1,7 +1,7 @@
 //! Applies an auxiliary update of the rule to all elements.
 
 use super::update_elements::{ElementTables, Shard, StepContext, update_elements};
-use crate::storage::HostSlice;
+use crate::host::HostSlice;
 use crate::transform::TransformedRule;
 
 /// Applies the update of that name to a shard.

@@ -3,15 +3,16 @@
 use super::update_elements::{SegmentRow, StepContext};
 use crate::factors::{FactorValues, Factors};
 use crate::groups::GroupTable;
+use crate::host::HostSlice;
+use crate::params::ParamSlice;
 use crate::rule::SpanView;
 use crate::segments::SegmentPart;
-use crate::storage::HostSlice;
 
 /// Parameters, gradients, states and tables over the whole flat space.
 pub(crate) struct StepInputs<'a> {
-    pub(crate) param: &'a [f32],
+    pub(crate) param: ParamSlice<'a>,
     pub(crate) grad: HostSlice<'a>,
-    pub(crate) states: Vec<&'a [f32]>,
+    pub(crate) states: Vec<HostSlice<'a>>,
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
     pub(crate) groups: &'a GroupTable,
     pub(crate) segments: &'a [SegmentRow],
@@ -25,18 +26,21 @@ pub(crate) fn sum_part(
     part: SegmentPart,
     mut add: impl FnMut(SpanView<'_>),
 ) {
-    let (mut variance, mut scratch) = (Vec::new(), Vec::new());
+    let (mut variance, mut of_param, mut of_grad) = (Vec::new(), Vec::new(), Vec::new());
+    let mut of_states = vec![Vec::new(); inputs.states.len()];
     for run in inputs.groups.option_runs(part.start, part.end, None) {
         let segment = run.span.segment.unwrap_or_default() as usize;
         let row = inputs.segments.get(segment).copied().unwrap_or_default();
         let (start, range) = (run.start as usize, run.start as usize..run.end as usize);
-        let mut states: Vec<&[f32]> = inputs.states.iter().map(|state| &state[range.clone()]).collect();
+        let states = inputs.states.iter().zip(&mut of_states);
+        let mut states: Vec<&[f32]> = states.map(|(state, scratch)| state.load(range.clone(), scratch)).collect();
         if let Some((factors, values)) = inputs.factors {
             variance.resize(range.len(), 0.0);
             values.write_variance(factors.tensor_of(segment, run.start as usize), start, &mut variance);
             states.push(&variance);
         }
-        let (param, grads) = (&inputs.param[range.clone()], context.grads(inputs.grad.load(range, &mut scratch)));
+        let param = inputs.param.load(range.clone(), &mut of_param);
+        let grads = context.grads(inputs.grad.load(range, &mut of_grad));
         add(SpanView { start, param, grads, states: &states, step: context.scalars(inputs.groups, &run, row) });
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::groups::GroupTable;
 use crate::projection::Projection;
+use crate::random::{further_bits, random_bits};
 use crate::rows::RowTable;
 
 /// Inverse of the standard deviation of the sum of four 16-bit integers.
@@ -44,18 +45,10 @@ fn project_row(projection: &Projection, groups: &GroupTable, first: u32, t: u32,
 
 /// Noise of mean 0 and standard deviation 1.
 pub(crate) fn noise(seed: u32, t: u32, element: u32) -> f32 {
-    let first = mix(seed ^ mix(t ^ mix(element)));
-    let second = mix(first ^ 0x9e37_79b9);
+    let first = random_bits(seed, t, element);
+    let second = further_bits(first, 1);
     let sum = (first & 0xffff) + (first >> 16) + (second & 0xffff) + (second >> 16);
     (sum as i32 - MEAN) as f32 * INVERSE_DEVIATION
-}
-
-/// The finalizer of `MurmurHash3`.
-fn mix(number: u32) -> u32 {
-    let mut hash = number;
-    hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
-    hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
-    hash ^ (hash >> 16)
 }
 
 #[cfg(test)]
@@ -80,20 +73,6 @@ mod tests {
             {
                 assert!(product(other).abs() < error);
             }
-        }
-    }
-
-    /// Chi-square of the 65,536 values of the lower half of the hash, in 256 bins.
-    #[test]
-    fn hashes_are_uniform() {
-        let len = 1u32 << 20;
-        for shift in [0, 8, 16, 24] {
-            let mut bins = [0u32; 256];
-            (0..len).for_each(|element| bins[(super::mix(3 ^ super::mix(element)) >> shift & 255) as usize] += 1);
-            let expected = f64::from(len) / 256.0;
-            let chi_square: f64 = bins.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum();
-            // 255 degrees of freedom: mean 255, standard deviation 22.6.
-            assert!((chi_square - 255.0).abs() < 5.0 * 22.6, "{chi_square}");
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Restores the stored training parameters.
 
 use crate::groups::GroupTable;
+use crate::host::{HostSlice, HostSliceMut};
 
-/// Restores the parameters from flat index `start` on. Inactive elements stay unchanged.
-pub(crate) fn restore_params(groups: &GroupTable, stored: &[f32], start: usize, params: &mut [f32]) {
-    for (from, to, span) in groups.covering(start as u32, (start + params.len()) as u32) {
+/// Restores all parameters. Inactive elements stay unchanged.
+pub(crate) fn restore_params(groups: &GroupTable, stored: HostSlice<'_>, params: HostSliceMut<'_>) {
+    let (len, unit) = (params.len() as u32, params.dtype().bytes(1) as usize);
+    let (stored, params) = (stored.bytes(), params.bytes_mut());
+    for (from, to, span) in groups.covering(0, len) {
         if span.is_active() {
-            let elements = from as usize..to as usize;
-            params[elements.start - start..elements.end - start].copy_from_slice(&stored[elements]);
+            let bytes = unit * from as usize..unit * to as usize;
+            params[bytes.clone()].copy_from_slice(&stored[bytes]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Updates all elements, unless `decide` has skipped the step.
 
 use super::update_elements::{ElementTables, Shard, StepContext, update_elements};
-use crate::storage::HostSlice;
+use crate::host::HostSlice;
 use crate::transform::TransformedRule;
 
 /// Updates a shard. Returns the flat index of its first non-finite gradient.

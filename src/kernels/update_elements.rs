@@ -6,8 +6,10 @@ use super::tensor_steps::TensorStep;
 use crate::Error;
 use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupTable, OptionRun};
+use crate::host::{HostSlice, HostSliceMut};
+use crate::params::{ParamFormat, ParamSliceMut, SeenParams, round_stochastically};
 use crate::rule::{Elements, Grads, Report, StepScalars};
-use crate::storage::{ABSOLUTE, HostSlice, INFINITE};
+use crate::storage::{ABSOLUTE, Dtype, INFINITE};
 use crate::tile::split_at_multiples;
 use crate::transform::TransformedRule;
 
@@ -17,8 +19,17 @@ const BUFFERED_LEN: usize = 1024;
 /// One thread's elements, from flat index `start` on.
 pub(crate) struct Shard<'a> {
     pub(crate) start: usize,
-    pub(crate) param: &'a mut [f32],
-    pub(crate) states: Vec<&'a mut [f32]>,
+    pub(crate) param: ParamSliceMut<'a>,
+    /// All but the one that completes the parameters.
+    pub(crate) states: Vec<HostSliceMut<'a>>,
+}
+
+/// What a kernel stores, and how it rounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stores {
+    pub(crate) writes: SeenParams,
+    /// Seed of stochastic rounding, for parameters and states.
+    pub(crate) seed: Option<u32>,
 }
 
 /// Values shared by all elements of a step.
@@ -96,6 +107,7 @@ pub(crate) struct ElementTables<'a> {
     pub(crate) row_steps: Option<&'a RowSteps>,
     /// The steps of each tensor; empty if all take part in every step.
     pub(crate) tensor_steps: &'a [TensorStep],
+    pub(crate) stores: Stores,
 }
 
 /// Calls `apply` for the elements of every active span in a shard. Returns the flat index of the first non-finite gradient,
@@ -107,9 +119,12 @@ pub(crate) fn update_elements(
     shard: Shard<'_>,
     mut apply: impl FnMut(Elements<'_>, &StepScalars),
 ) -> u32 {
-    let Shard { start, param, mut states } = shard;
-    let (mut variance, mut scratch) = ([0.0; BUFFERED_LEN], Vec::new());
-    let is_buffered = tables.factors.is_some() || !grad.is_f32();
+    let Shard { start, mut param, mut states } = shard;
+    let Stores { writes, seed } = tables.stores;
+    let mut variance = [0.0; BUFFERED_LEN];
+    let (mut of_grad, mut of_param, mut of_states) = (Vec::new(), Vec::new(), vec![Vec::new(); states.len()]);
+    let is_f32 = grad.is_f32() && param.format == ParamFormat::F32 && states.iter().all(|s| s.dtype() == Dtype::F32);
+    let is_buffered = tables.factors.is_some() || !is_f32;
     let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
     let mut first_nonfinite = NONE;
     let steps = tables.row_steps.map(|counts| &counts.steps[..]);
@@ -121,15 +136,29 @@ pub(crate) fn update_elements(
         let step = of_row.or(of_tensor).as_ref().unwrap_or(context).scalars(tables.groups, &run, row);
         for elements in split_at_multiples(run.start as usize, run.end as usize, max_len) {
             let range = elements.start - start..elements.end - start;
-            let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[range.clone()]).collect();
+            let widened = states.iter_mut().zip(&mut of_states);
+            let mut views: Vec<&mut [f32]> =
+                widened.map(|(state, scratch)| state.load_mut(range.clone(), scratch)).collect();
             if let Some((factors, values)) = tables.factors {
                 let variance = &mut variance[..range.len()];
                 values.write_variance(factors.tensor_of(segment, run.start as usize), elements.start, variance);
-                states.insert(tables.own_states, variance);
+                views.insert(tables.own_states, variance);
             }
-            let grad = grad.load(elements.clone(), &mut scratch);
+            let grad = grad.load(elements.clone(), &mut of_grad);
             let mut report = Report::default();
-            apply(Elements::new(&mut param[range], context.grads(grad), &mut states, &mut report), &step);
+            let values = param.load_mut(range.clone(), &mut of_param);
+            apply(Elements::new(values, context.grads(grad), &mut views, &mut report), &step);
+            if let (Some(seed), ParamFormat::Bf16, SeenParams::WithCompanion) = (seed, param.format, writes) {
+                round_stochastically(&mut of_param, (seed, context.t, 0), elements.start);
+            }
+            param.store_widened(range.clone(), &of_param, writes);
+            for ((state, values), number) in states.iter_mut().zip(&mut of_states).zip(1..) {
+                if state.dtype() != Dtype::F32 {
+                    seed.iter()
+                        .for_each(|&seed| round_stochastically(values, (seed, context.t, number), elements.start));
+                    state.store(range.clone(), values);
+                }
+            }
             if report.max_bits >= INFINITE && first_nonfinite == NONE {
                 let bad = grad.iter().position(|grad| grad.to_bits() & ABSOLUTE >= INFINITE);
                 first_nonfinite = bad.map_or(NONE, |element| (elements.start + element) as u32);

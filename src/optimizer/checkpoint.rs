@@ -15,11 +15,10 @@ use crate::checkpoint::replace_file;
 use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Loaded, Part, SmallState, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::block_on;
-use crate::gpu::{BufferRange, Transfer, check_usage, state_ranges};
+use crate::gpu::{BufferRange, Transfer, check_usage, cut_word, stream_ranges};
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::plan::Mode;
-use crate::storage::Dtype;
-use crate::{BufferSlices, Error};
+use crate::{BufferSlices, Error, TensorInfo};
 
 pub(super) const SAVED: &str = ", because `save` copies the parameters";
 pub(super) const LOADED: &str = ", because `load` writes the parameters";
@@ -89,7 +88,8 @@ impl Optimizer {
         let Contents { state, small, parts, loaded } = checkpoint.check(&self.plan, params.is_some(), options)?;
         if *state.mode != Mode::Training && self.training_params.is_empty() {
             let len = self.plan.layout.len() as u64;
-            let allocated = || state_ranges(&self.device, "training params", 0.0, len);
+            let dtype = self.plan.settings.precision.params.dtype();
+            let allocated = || stream_ranges(&self.device, "training params", (dtype, 0.0), len);
             self.training_params = self.transfer().allocate(allocated)?;
         }
         self.transfer().allocate(|| {
@@ -175,12 +175,22 @@ impl Optimizer {
         needed: BufferUsages,
         reason: &'static str,
     ) -> Result<Option<Vec<BufferRange>>, Error> {
+        self.check_tensor_starts()?;
         let Some(params) = params else { return Ok(None) };
-        let ranges = params.ranges("params", Dtype::F32, &self.space)?;
+        let ranges = params.ranges("params", self.plan.settings.precision.params.dtype(), &self.space)?;
         for range in &ranges {
             check_usage("params", &range.buffer, needed, reason)?;
         }
         Ok(Some(ranges))
+    }
+
+    /// Refuses 16-bit tensors that begin within a word: copies move whole words.
+    fn check_tensor_starts(&self) -> Result<(), Error> {
+        let is_cut = |tensor: &&TensorInfo| !tensor.range().is_empty() && tensor.range().start % 2 != 0;
+        match self.plan.layout.tensors().iter().find(is_cut).filter(|_| !self.plan.settings.precision.is_f32()) {
+            None => Ok(()),
+            Some(tensor) => Err(cut_word("a checkpoint with parameters or states", tensor.range().start as u64)),
+        }
     }
 
     pub(super) fn transfer(&self) -> Transfer<'_> {

@@ -24,7 +24,7 @@ impl Optimizer {
         let dtype = self.plan.input_dtype(kind);
         let to: Vec<_> = self.gathered.iter().map(|range| BufferRange { dtype, ..range.clone() }).collect();
         // Neighbors need one copy.
-        let from = grads.disjoint_ranges(params, dtype, &self.space)?;
+        let from = grads.disjoint_ranges((params, self.plan.param_dtype(kind)), dtype, &self.space)?;
         let missing = grads.missing(&self.space);
         let from: Vec<_> = runs(&from, &missing, &self.space).flat_map(joined).collect();
         self.resources.check_apart(&from, "grads")?;

@@ -7,7 +7,7 @@ impl Optimizer {
     /// Checks that a list of options has an entry of the right length for each tensor, and that gradients may be missing.
     pub(super) fn check_optional(&self, grads: BufferSlices<'_>) -> Result<(), Error> {
         let BufferSlices::Optional(grads) = grads else { return Ok(()) };
-        let (tensors, dtype) = (self.plan.layout.tensors(), self.plan.settings.grad_dtype);
+        let (tensors, dtype) = (self.plan.layout.tensors(), self.plan.settings.precision.grads);
         if grads.len() != tensors.len() {
             return Err(Error::GradientCount { expected: tensors.len(), actual: grads.len() });
         }

@@ -3,9 +3,8 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, joined, state_ranges};
+use crate::gpu::{BufferRange, check_usage, check_word_starts, copy_ranges, joined, stream_ranges};
 use crate::plan::{Mode, StepKind, StepPlan};
-use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
 const MODE_COPIES: &str =
@@ -163,7 +162,12 @@ impl Optimizer {
     /// The ranges of the stored training parameters, created at the first call.
     fn stored_params(&mut self) -> Vec<BufferRange> {
         if self.training_params.is_empty() {
-            self.training_params = state_ranges(&self.device, "training params", 0.0, self.plan.layout.len() as u64);
+            self.training_params = stream_ranges(
+                &self.device,
+                "training params",
+                (self.plan.settings.precision.params.dtype(), 0.0),
+                self.plan.layout.len() as u64,
+            );
         }
         self.training_params.clone()
     }
@@ -187,7 +191,9 @@ impl Optimizer {
     /// The parameters, if they can be copied from and to.
     pub(super) fn copyable(&self, params: BufferSlices<'_>, reason: &'static str) -> Result<Vec<BufferRange>, Error> {
         // Neighbors need one copy.
-        let ranges = joined(&params.ranges("params", Dtype::F32, &self.space)?);
+        let dtype = self.plan.settings.precision.params.dtype();
+        let ranges = joined(&params.ranges("params", dtype, &self.space)?);
+        check_word_starts(&ranges, "params")?;
         for range in &ranges {
             let needed = BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             check_usage("params", &range.buffer, needed, reason)?;

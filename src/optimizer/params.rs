@@ -43,7 +43,7 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<(), CheckpointError> {
         let params = self.loadable(Some(params.into()), BufferUsages::COPY_SRC, SAVED)?;
-        let entries = params_entries(&self.plan.layout, &HashMap::new());
+        let entries = params_entries(&self.plan.layout, self.plan.settings.precision.params.dtype(), &HashMap::new());
         out.write_all(&params_header(&entries)?)?;
         let source = self.source(params.as_deref());
         let ranges: Vec<ByteRange> = entries.iter().flat_map(|entry| source.bytes_of(&self.plan, entry)).collect();
@@ -91,7 +91,7 @@ impl Optimizer {
         options: &LoadOptions,
     ) -> Result<(), CheckpointError> {
         self.host_state().plan.mode.check_training("load_params")?;
-        let parts = file.params(&self.plan.layout, options)?;
+        let parts = file.params(&self.plan.layout, self.plan.settings.precision.params.dtype(), options)?;
         self.write_parts(&mut file, &parts, params)
     }
 }

@@ -5,7 +5,7 @@ use super::Optimizer;
 use super::checkpoint_source::SavingContext;
 use crate::gpu::{
     BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges, joined,
-    state_ranges,
+    stream_ranges,
 };
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{BufferSlices, Error};
@@ -47,7 +47,8 @@ impl Optimizer {
     ) -> Result<Snapshot, Error> {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
         let mut flat_copy = |ranges: &[BufferRange]| {
-            let copy = state_ranges(&self.device, "snapshot", 0.0, self.plan.layout.len() as u64);
+            let dtype = ranges.first().map(|range| range.dtype).unwrap_or_default();
+            let copy = stream_ranges(&self.device, "snapshot", (dtype, 0.0), self.plan.layout.len() as u64);
             copy_ranges(encoder, ranges, &copy);
             copy
         };

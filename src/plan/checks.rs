@@ -3,8 +3,39 @@
 use super::settings::PlanSettings;
 use crate::error::check;
 use crate::grad_scaler::is_loss_scale;
+use crate::params::ParamFormat;
+use crate::rule::{MAX_STATES, StateSpec};
 use crate::transform::TransformedRule;
 use crate::{Error, Layout, NonFinite, Rows, TensorInfo};
+
+/// The states that an optimizer keeps, in their storage formats.
+pub(super) fn states_of(settings: &PlanSettings, rule: &TransformedRule) -> Result<Vec<StateSpec>, Error> {
+    let (name, precision) = (&rule.spec().name, &settings.precision);
+    let mut states: Vec<StateSpec> = rule.states().cloned().collect();
+    precision.validate(name, &states.iter().map(|state| &*state.name).collect::<Vec<_>>())?;
+    for state in &mut states {
+        state.dtype = precision.state(&state.name);
+    }
+    if precision.params != ParamFormat::F32 && settings.rows.as_ref().is_some_and(Rows::has_projections) {
+        return Err(Error::Unsupported {
+            what: "a projection of rows".to_owned(),
+            with: format!("parameters of format {:?}, of which kernels write two at a time", precision.params),
+            remedy: "leave the projection out, or keep the parameters in f32",
+        });
+    }
+    let Some(companion) = precision.params.companion() else { return Ok(states) };
+    let problem = |problem: String| Err(Error::RuleInterface { rule: name.to_string(), problem });
+    if states.len() == MAX_STATES {
+        return problem(format!("with the state {:?} it has more than {MAX_STATES} states", companion.name));
+    }
+    if states.iter().any(|state| state.name == companion.name) {
+        return problem(format!("its state {:?} has the name of the one that completes parameters", companion.name));
+    }
+    let mut rest = StateSpec::new(companion.name).as_param();
+    rest.dtype = companion.dtype;
+    states.push(rest);
+    Ok(states)
+}
 
 /// Refuses projections of rows beside states that the update computes from parameters.
 pub(super) fn check_projections(settings: &PlanSettings) -> Result<(), Error> {

@@ -61,6 +61,13 @@ impl StepPlan {
     /// # Errors
     /// [`Error::NoRows`].
     pub(crate) fn row_streams(&self) -> Result<RowStreams, Error> {
+        if !self.settings.precision.is_f32() {
+            return Err(Error::Unsupported {
+                what: "moving rows".to_owned(),
+                with: "16-bit parameters or states".to_owned(),
+                remedy: "keep parameters and states in f32; gradients may have 16 bits",
+            });
+        }
         let tensors = self.layout.tensors();
         let capacity = self.groups.rows().ok_or(Error::NoRows)?.rows() as usize;
         let mut rows = RowStreams { capacity, tensors: Vec::new(), streams: Vec::new() };
@@ -74,8 +81,8 @@ impl StepPlan {
         if self.settings.accumulates {
             add(RowValues::Accumulated, &flat, false, NewRows::Initial([0.0; 4]));
         }
-        for (number, state) in self.rule.states().enumerate() {
-            let correction = self.rule.average_correction().filter(|_| number + 1 == self.rule.states().count());
+        for (number, state) in self.states.iter().enumerate() {
+            let correction = self.rule.average_correction().filter(|_| number + 1 == self.states.len());
             let new_rows = match correction {
                 // The count of its steps moves with the other states.
                 Some(_) if has_steps => NewRows::Initial([state.initial; 4]),

@@ -3,9 +3,8 @@ use std::sync::Arc;
 use crate::kernels::norm_order::NormOrder;
 use crate::metrics::HistoryOptions;
 use crate::rule::Rule;
-use crate::storage::Dtype;
 use crate::transform::{Average, ClipSegment, ClipValue, Lookahead, Sam};
-use crate::{Clip, GradScaler, GroupOptions, NonFinite, Rows, Schedule};
+use crate::{Clip, GradScaler, GroupOptions, NonFinite, Precision, Rows, Schedule};
 
 /// The settings of an optimizer, as its builder collects them.
 #[derive(Debug, Clone)]
@@ -20,7 +19,7 @@ pub(crate) struct PlanSettings {
     pub(crate) max_consecutive_skips: u32,
     pub(crate) history: Option<HistoryOptions>,
     pub(crate) groups: Vec<(String, GroupOptions)>,
-    pub(crate) grad_dtype: Dtype,
+    pub(crate) precision: Precision,
     pub(crate) accumulates: bool,
     /// The rows that come and go, if there are any.
     pub(crate) rows: Option<Rows>,
@@ -44,7 +43,7 @@ impl PlanSettings {
             max_consecutive_skips: u32::MAX,
             history: None,
             groups: Vec::new(),
-            grad_dtype: Dtype::F32,
+            precision: Precision::default(),
             accumulates: false,
             rows: None,
             grad_scaler: None,

@@ -1,6 +1,6 @@
-//! f16 numbers (IEEE binary16), two to a word, the first in the lower half. Kernels read them and do not write them.
+//! f16 numbers (IEEE binary16), two to a word, the first in the lower half.
 
-use super::format::{Format, load_halves};
+use super::format::{Format, load_halves, store_halves};
 
 const F16_MANTISSA: u32 = 0x3ff;
 
@@ -14,7 +14,7 @@ impl Format for F16 {
         include_str!("../../shaders/storage/f16.wgsl")
     }
     fn functions(&self) -> &'static [&'static str] {
-        &["f16_bits", "f16_window_bits"]
+        &["f16_bits", "f16_window_bits", "f16_words"]
     }
     fn quad_type(&self) -> &'static str {
         "vec2<u32>"
@@ -25,11 +25,11 @@ impl Format for F16 {
     fn load_each(&self, words: &str, at: &str) -> String {
         load_halves("f16_window_bits", words, at)
     }
-    fn store_quad(&self, _: &str) -> Option<String> {
-        None
+    fn store_quad(&self, quad: &str) -> String {
+        format!("{quad} = f16_words(bits);")
     }
-    fn store_each(&self, _: &str, _: &str) -> Option<String> {
-        None
+    fn store_each(&self, words: &str, at: &str) -> String {
+        store_halves("f16_words", words, at)
     }
 }
 
@@ -37,6 +37,19 @@ impl Format for F16 {
 pub(crate) fn load(numbers: &[half::f16], values: &mut Vec<f32>) {
     values.clear();
     values.extend(numbers.iter().map(|&number| f32::from_bits(widened_f16(number.to_bits().into()))));
+}
+
+/// Replaces `numbers` by the nearest numbers.
+pub(crate) fn store(values: &[f32], numbers: &mut [half::f16]) {
+    for (number, value) in numbers.iter_mut().zip(values) {
+        *number = half::f16::from_bits(narrowed_f16(value.to_bits()) as u16);
+    }
+}
+
+/// The f32 bits of the nearest f16.
+#[inline(always)]
+pub(crate) fn f16_nearest(bits: u32) -> u32 {
+    widened_f16(narrowed_f16(bits))
 }
 
 /// The bits of the f32 of the same value, given the 16 bits.
@@ -53,5 +66,58 @@ fn widened_f16(half: u32) -> u32 {
         }
         (31, _) => sign | (255 << 23) | (mantissa << 13),
         _ => sign | ((exponent + 112) << 23) | (mantissa << 13),
+    }
+}
+
+/// The nearest f16, ties to even. Too large numbers become infinite; NaN stays NaN, and an f16 stays as it is.
+#[inline(always)]
+fn narrowed_f16(bits: u32) -> u32 {
+    let sign = (bits >> 16) & 0x8000;
+    let absolute = bits & 0x7fff_ffff;
+    let finite = if absolute < 0x3880_0000 {
+        // Below 2^-14 the unit is 2^-24: shifts the mantissa, and rounds what is shifted out.
+        let shift = (126 - (absolute >> 23)).clamp(14, 25);
+        let mantissa = (absolute & 0x7f_ffff) | 0x80_0000;
+        let half_unit = 1 << (shift - 1);
+        (mantissa + half_unit - 1 + ((mantissa >> shift) & 1)) >> shift
+    } else {
+        let rounded = absolute + 0xfff + ((absolute >> 13) & 1);
+        ((rounded - 0x3800_0000) >> 13).min(0x7c00)
+    };
+    let is_exact = absolute & 0x1fff == 0;
+    let payload = (absolute >> 13) & F16_MANTISSA;
+    let nan = 0x7c00 | if is_exact { payload } else { payload | 0x200 };
+    sign | if absolute > 0x7f80_0000 { nan } else { finite }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every f16, and the numbers around the ties between it and its neighbors.
+    #[test]
+    fn the_nearest_f16_is_that_of_half() {
+        for number in 0..=u16::MAX {
+            let exact = widened_f16(u32::from(number));
+            assert_eq!(narrowed_f16(exact), u32::from(number));
+            let subnormal = f32::from_bits(exact).abs() < 2f32.powi(-14);
+            for offset in [1, 0xfff, 0x1000, 0x1001, 0x1fff] {
+                // Half a unit of a subnormal is 2^-25.
+                let bits = if subnormal {
+                    let distance = f64::from(offset) / 8192.0 * 2f64.powi(-24);
+                    let value = f64::from(f32::from_bits(exact));
+                    ((value.abs() + distance).copysign(value) as f32).to_bits()
+                } else {
+                    exact + offset
+                };
+                let value = f32::from_bits(bits);
+                assert_eq!(narrowed_f16(bits), u32::from(half::f16::from_f32(value).to_bits()), "{value:e} {bits:#x}");
+            }
+        }
+        for value in [0.0, 1e-45, 1e-30, 2f32.powi(-25), 2f32.powi(-26), 65519.0, 65520.0, 1e30, f32::INFINITY] {
+            for value in [value, -value] {
+                assert_eq!(narrowed_f16(value.to_bits()), u32::from(half::f16::from_f32(value).to_bits()), "{value:e}");
+            }
+        }
     }
 }

@@ -23,13 +23,13 @@ impl Format for F32 {
     fn load_each(&self, words: &str, at: &str) -> String {
         format!("f32_bits(vec4<u32>({words}[{at}], {words}[{at} + 1u], {words}[{at} + 2u], {words}[{at} + 3u]))")
     }
-    fn store_quad(&self, quad: &str) -> Option<String> {
-        Some(format!("{quad} = f32_words(bits);"))
+    fn store_quad(&self, quad: &str) -> String {
+        format!("{quad} = f32_words(bits);")
     }
-    fn store_each(&self, words: &str, at: &str) -> Option<String> {
-        Some(format!(
+    fn store_each(&self, words: &str, at: &str) -> String {
+        format!(
             "let words = f32_words(bits);\n    for (var lane = 0u; lane < 4u; lane++) {{\n        \
              if is_active[lane] {{\n            {words}[{at} + lane] = words[lane];\n        }}\n    }}"
-        ))
+        )
     }
 }

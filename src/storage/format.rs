@@ -6,6 +6,14 @@ pub(super) fn load_halves(function: &str, words: &str, at: &str) -> String {
     format!("{function}(vec3<u32>({}, {}, {}), {at})", word(0), word(2), word(4))
 }
 
+/// Stores the words of 16-bit numbers that hold an active one, packed by a function.
+pub(super) fn store_halves(function: &str, words: &str, at: &str) -> String {
+    let store = |pair: &str, word: &str, offset: u32| {
+        format!("if any(is_active.{pair}) {{\n        {words}[{at} / 2u + {offset}u] = words.{word};\n    }}")
+    };
+    format!("let words = {function}(bits);\n    {}\n    {}", store("xy", "x", 0), store("zw", "y", 1))
+}
+
 /// The shader side of a storage format: its WGSL module, and expressions over the module's functions.
 pub(crate) trait Format {
     /// Name of the module in `shaders/storage`.
@@ -26,9 +34,10 @@ pub(crate) trait Format {
     /// The f32 bits of the four numbers from element `at` on of `words`, an array of u32.
     fn load_each(&self, words: &str, at: &str) -> String;
 
-    /// Statement that stores four numbers as `quad`, given their f32 `bits`. `None` for formats that kernels only read.
-    fn store_quad(&self, quad: &str) -> Option<String>;
+    /// Statement that stores four numbers as `quad`, given their f32 `bits`.
+    fn store_quad(&self, quad: &str) -> String;
 
-    /// Statements that store the active ones of four numbers from element `at` on, given `bits` and `is_active`.
-    fn store_each(&self, words: &str, at: &str) -> Option<String>;
+    /// Statements that store the active ones of four numbers from element `at` on, given `bits` and `is_active`. Of 16-bit
+    /// numbers, `at` is even, and the bits of an inactive number are those loaded.
+    fn store_each(&self, words: &str, at: &str) -> String;
 }

@@ -31,7 +31,7 @@ impl Both {
     }
 
     pub fn state(&self, name: &str) -> [Vec<f32>; 2] {
-        [self.on_cpu.state(name).unwrap().to_vec(), self.on_device.state(name)]
+        [self.on_cpu.state(name).unwrap().as_f32().unwrap().to_vec(), self.on_device.state(name)]
     }
 
     pub fn eval(&mut self) {

@@ -5,6 +5,7 @@ pub mod both;
 pub mod by_hand;
 pub mod device;
 pub mod numbers;
+pub mod words;
 
 use std::path::PathBuf;
 
@@ -172,6 +173,6 @@ pub fn assert_same_decision(gpu: &Stats, cpu: &Stats) {
 }
 
 pub fn cpu_bits(optimizer: &CpuOptimizer, params: &[f32]) -> Vec<u32> {
-    let states = optimizer.state_names().flat_map(|name| optimizer.state(name).unwrap());
-    params.iter().chain(states).map(|value| value.to_bits()).collect()
+    let states = optimizer.state_names().flat_map(|name| optimizer.state(name).unwrap().as_f32().unwrap());
+    params.iter().chain(states).map(|value: &f32| value.to_bits()).collect()
 }

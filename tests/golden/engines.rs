@@ -68,7 +68,7 @@ impl Engine for Cpu {
     }
 
     fn state(&self, name: &str) -> Vec<f32> {
-        self.optimizer.state(name).unwrap_or_else(|| panic!("no state {name}")).to_vec()
+        self.optimizer.state(name).unwrap_or_else(|| panic!("no state {name}")).to_f32()
     }
 }
 

@@ -112,11 +112,11 @@ impl Training for OnCpu {
     }
 
     fn save(&self, path: &Path) -> Result<(), CheckpointError> {
-        self.optimizer.save(path, Some(&self.params))
+        self.optimizer.save(path, Some((&self.params).into()))
     }
 
     fn load(&mut self, path: &Path, options: &LoadOptions) -> Result<Loaded, CheckpointError> {
-        self.optimizer.load(path, Some(&mut self.params), options)
+        self.optimizer.load(path, Some((&mut self.params).into()), options)
     }
 
     fn eval(&mut self) {
@@ -128,7 +128,7 @@ impl Training for OnCpu {
     }
 
     fn state(&self, name: &str) -> Vec<f32> {
-        self.optimizer.state(name).unwrap().to_vec()
+        self.optimizer.state(name).unwrap().as_f32().unwrap().to_vec()
     }
 
     fn params(&self) -> Vec<f32> {
@@ -411,7 +411,7 @@ fn a_permuted_layout_with_other_padding_is_loaded_by_name() {
         assert_eq!(on_device.params()[own.clone()], straight.params[tensor.range()]);
         for state in ["exp_avg", "exp_avg_sq"] {
             let of = |training: &OnCpu, range: std::ops::Range<usize>| {
-                training.optimizer.state(state).unwrap()[range].to_vec()
+                training.optimizer.state(state).unwrap().as_f32().unwrap()[range].to_vec()
             };
             assert_eq!(of(&resumed, own.clone()), of(&straight, tensor.range()));
             assert_eq!(on_device.state(state)[own.clone()], of(&straight, tensor.range()));
@@ -766,7 +766,7 @@ fn a_file_that_cannot_be_written_is_an_error() {
     assert!(matches!(&error, CheckpointError::Io { path, .. } if path.ends_with("saved")), "{error:?}");
     let on_device = <Trainer as Training>::new(&rule("adam"), &layout(), &grads(&layout(), 1));
     for bytes in [0, 10, 3_000, 100_000] {
-        let error = training.optimizer.save_to(Full(bytes), Some(&training.params)).unwrap_err();
+        let error = training.optimizer.save_to(Full(bytes), Some((&training.params).into())).unwrap_err();
         assert!(matches!(error, CheckpointError::Stream(_)), "{error:?}");
         let error = pollster::block_on(async {
             let saving = on_device.optimizer.save_to(Full(bytes), None);
@@ -791,7 +791,7 @@ fn a_checkpoint_may_be_bytes() {
     let mut training = OnCpu::new(&rule("lion"), &layout, &grads(&layout, 1));
     training.step(&grads(&layout, 2));
     let mut bytes = Vec::new();
-    training.optimizer.save_to(&mut bytes, Some(&training.params)).unwrap();
+    training.optimizer.save_to(&mut bytes, Some((&training.params).into())).unwrap();
     let mut checkpoint = Checkpoint::new(std::io::Cursor::new(&bytes)).unwrap();
     let mut resumed = <Trainer as Training>::new(&rule("lion"), &layout, &grads(&layout, 3));
     let params = Some((&resumed.params).into());

@@ -68,8 +68,9 @@ fn refused(file: &File) -> CheckpointError {
     assert_eq!(outcome, Ok(false), "{file:?}");
     let (mut optimizer, mut params) = files::program(file);
     let bytes = files::bytes_of(file);
-    let loaded = Checkpoint::new(Cursor::new(&bytes))
-        .and_then(|mut checkpoint| optimizer.load_from(&mut checkpoint, Some(&mut params), &LoadOptions::default()));
+    let loaded = Checkpoint::new(Cursor::new(&bytes)).and_then(|mut checkpoint| {
+        optimizer.load_from(&mut checkpoint, Some((&mut params).into()), &LoadOptions::default())
+    });
     loaded.unwrap_err()
 }
 
@@ -183,7 +184,7 @@ fn a_stream_that_fails_at_any_read_is_told_apart() {
         let image = files::image(&optimizer, &params);
         let source = Failing { bytes: Cursor::new(&bytes), reads_left };
         let loaded = Checkpoint::new(source).and_then(|mut checkpoint| {
-            optimizer.load_from(&mut checkpoint, Some(&mut params), &LoadOptions::default())
+            optimizer.load_from(&mut checkpoint, Some((&mut params).into()), &LoadOptions::default())
         });
         match loaded {
             Ok(_) => break,

@@ -241,10 +241,10 @@ fn gradients_are_clipped_as_other_frameworks_clip_them() {
         let mut cpu = builder.build_cpu(&layout).unwrap();
         for (row, grads) in grads.iter().enumerate() {
             set_state(trainer.gpu, &trainer.optimizer, "momentum_buffer", &[0.0; 67]);
-            cpu.state_mut("momentum_buffer").unwrap().fill(0.0);
+            cpu.state_mut("momentum_buffer").unwrap().into_f32().unwrap().fill(0.0);
             let on_cpu = cpu.step(&mut params.clone(), grads).unwrap();
             let on_device = trainer.step(grads);
-            let momentum = cpu.state("momentum_buffer").unwrap().to_vec();
+            let momentum = cpu.state("momentum_buffer").unwrap().as_f32().unwrap().to_vec();
             for (stats, left) in [(on_device, trainer.state("momentum_buffer")), (on_cpu, momentum)] {
                 let norm = stats.grad_norm.map(f64::from);
                 assert_eq!(norm.is_some(), norms.is_some(), "{clip:?}");
@@ -331,7 +331,7 @@ fn rules_measure_gradients_clipped_by_value() {
         finish(gpu, &trainer.optimizer, encoder);
         let mut cpu = builder.build_cpu(&layout).unwrap();
         cpu.update_hessian(&mut params.clone(), &grads).unwrap();
-        [trainer.state("hessian"), cpu.state("hessian").unwrap().to_vec()]
+        [trainer.state("hessian"), cpu.state("hessian").unwrap().as_f32().unwrap().to_vec()]
     });
     assert_eq!(hessians[0], hessians[1]);
 }
@@ -495,7 +495,7 @@ fn each_group_is_clipped_by_its_own_norm() {
         trainer.step(&grads);
         let mut cpu = builder.build_cpu(&layout).unwrap();
         cpu.step(&mut vec![0.0; layout.len()], &grads).unwrap();
-        for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap()] {
+        for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap().as_f32().unwrap()] {
             for (i, (&left, &grad)) in left[..end].iter().zip(&grads).enumerate() {
                 let expected = f64::from(grad) * (max_norm / (squares[group_of(i)].sqrt() + eps)).min(1.0);
                 assert_relative_eq!(f64::from(left), expected, max_relative = 3e-6, epsilon = 2e-38);
@@ -518,7 +518,8 @@ fn told_to_propagate_a_bad_gradient_is_its_whole_groups() {
             trainer.step(&grads);
             let mut cpu = builder.clone().build_cpu(&layout).unwrap();
             cpu.step(&mut [1.0; 6], &grads).unwrap();
-            for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap()] {
+            for left in [&trainer.state("momentum_buffer")[..], cpu.state("momentum_buffer").unwrap().as_f32().unwrap()]
+            {
                 assert!(left[1].is_nan(), "{left:?}");
                 for left in [left[0], left[2]] {
                     assert!(left == beside_it || left.is_nan() == beside_it.is_nan() && left.is_nan(), "{left}");
@@ -586,7 +587,7 @@ fn a_rule_clipped_by_norms_of_units_is_the_same_rule() {
         let mut cpu = clipped.build_cpu(&layout).unwrap();
         cpu.step(&mut params.clone(), &grads).unwrap();
         // The first steps of AdamW and Sophia move parameters as far whatever the gradients' size; their averages tell.
-        for averages in [common::state(gpu, &optimizer, state), cpu.state(state).unwrap().to_vec()] {
+        for averages in [common::state(gpu, &optimizer, state), cpu.state(state).unwrap().as_f32().unwrap().to_vec()] {
             for (average, expected) in averages.iter().zip(plain.state(state)) {
                 assert_relative_eq!(*average, expected, max_relative = 1e-6);
             }

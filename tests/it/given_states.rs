@@ -33,7 +33,7 @@ fn given_on_device(from: &Trainer<'static>, builder: &OptimizerBuilder, steps: u
 fn given_on_cpu(from: &CpuOptimizer, builder: &OptimizerBuilder, steps: u64) -> CpuOptimizer {
     let mut to = builder.clone().build_cpu(&layout()).unwrap();
     for name in from.state_names() {
-        to.state_mut(name).unwrap().copy_from_slice(from.state(name).unwrap());
+        to.state_mut(name).unwrap().into_f32().unwrap().copy_from_slice(from.state(name).unwrap().as_f32().unwrap());
     }
     to.set_scalar_states(from.scalar_states()).unwrap();
     to.set_tensor_states(&from.tensor_states().collect::<Vec<_>>()).unwrap();
@@ -81,7 +81,7 @@ fn stepped(builder: &OptimizerBuilder, states: &[(&str, f32)], steps: u64) -> [f
     let (mut reference, mut params) = (builder.clone().build_cpu(&layout).unwrap(), [0.0]);
     for (name, value) in states {
         set_state(trainer.gpu, &trainer.optimizer, name, &[*value]);
-        reference.state_mut(name).unwrap()[0] = *value;
+        reference.state_mut(name).unwrap().into_f32().unwrap()[0] = *value;
     }
     trainer.optimizer.set_applied_steps(steps).unwrap();
     reference.set_applied_steps(steps).unwrap();

@@ -186,14 +186,18 @@ fn checkpoints_and_snapshots_hold_the_scale() {
         let mut both = Both::new(&builder(case.options), &flat(), &START);
         (0..10).for_each(|step| both.step(&case.grads(step)));
         let mut file = Vec::new();
-        both.on_cpu.save_to(&mut file, Some(&both.params)).unwrap();
+        both.on_cpu.save_to(&mut file, Some((&both.params).into())).unwrap();
         let (folder, params) = (tempfile::tempdir().unwrap(), both.on_device.params.slice(..8));
         both.on_device.optimizer.save(folder.path().join("file"), Some(params.into())).unwrap();
         assert!(std::fs::read(folder.path().join("file")).unwrap() == file, "the engines' files differ");
         let checkpoint = || Checkpoint::new(Cursor::new(file.clone())).unwrap();
         let mut continued = Both::new(&OptimizerBuilder::from_checkpoint(&checkpoint()).unwrap(), &flat(), &[0.0; 2]);
         let options = LoadOptions::default();
-        continued.on_cpu.load_from(&mut checkpoint(), Some(&mut continued.params), &options).map(drop).unwrap();
+        continued
+            .on_cpu
+            .load_from(&mut checkpoint(), Some((&mut continued.params).into()), &options)
+            .map(drop)
+            .unwrap();
         let params = continued.on_device.params.slice(..8);
         continued.on_device.optimizer.load_from(&mut checkpoint(), Some(params.into()), &options).map(drop).unwrap();
         let of_cpu = both.on_cpu.snapshot(&both.params).unwrap();

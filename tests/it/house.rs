@@ -10,8 +10,12 @@ use crate::common::repository;
 const LAYERS: &[&str] = &[
     "number",
     "storage",
+    "random",
+    "host",
+    "params",
     "error",
     "nonfinite",
+    "precision",
     "tile",
     "simd",
     "power_of_two",

@@ -38,6 +38,7 @@ mod norm;
 mod objects;
 mod params_file;
 mod pool;
+mod precision;
 mod prodigy;
 mod programs;
 mod projections;

@@ -188,7 +188,7 @@ fn rule_fractions(builder: OptimizerBuilder, state: &str, values: &[f32]) -> [f3
     let mut trainer = Trainer::new(device::gpu(), builder.clone(), &layout, &params);
     set_state(trainer.gpu, &trainer.optimizer, state, values);
     let mut cpu = builder.build_cpu(&layout).unwrap();
-    cpu.state_mut(state).unwrap().copy_from_slice(values);
+    cpu.state_mut(state).unwrap().into_f32().unwrap().copy_from_slice(values);
     [trainer.step(&grads), cpu.step(&mut params, &grads).unwrap()].map(|stats| stats.rule_metric.unwrap())
 }
 

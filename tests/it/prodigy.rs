@@ -37,7 +37,10 @@ impl Both {
     }
 
     fn state(&self, name: &str) -> [Vec<f32>; 2] {
-        [self.trainer.state(name)[..START.len()].to_vec(), self.reference.state(name).unwrap().to_vec()]
+        [
+            self.trainer.state(name)[..START.len()].to_vec(),
+            self.reference.state(name).unwrap().as_f32().unwrap().to_vec(),
+        ]
     }
 
     /// `d`, `d_max`, `d_numerator` and the `d` before.

@@ -160,11 +160,11 @@ impl OnCpu {
             Call::SetGradScale(scale) => optimizer.set_grad_scale(*scale).unwrap(),
             Call::UpdateHessian(_) => optimizer.update_hessian(params, &grads(call)).unwrap(),
             Call::Evaluate => {
-                optimizer.eval(params).unwrap();
-                optimizer.train(params).unwrap();
+                optimizer.eval(&mut *params).unwrap();
+                optimizer.train(&mut *params).unwrap();
             }
             Call::Detour(calls) => {
-                let snapshot = optimizer.snapshot(params).unwrap();
+                let snapshot = optimizer.snapshot(&*params).unwrap();
                 for call in calls {
                     self.make(call);
                 }

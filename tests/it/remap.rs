@@ -197,7 +197,7 @@ fn given(
     let Trainer { gpu, optimizer, .. } = &mut given.on_device;
     let from = &both.on_device.optimizer;
     for (name, values) in states {
-        given.on_cpu.state_mut(name).unwrap().copy_from_slice(values);
+        given.on_cpu.state_mut(name).unwrap().into_f32().unwrap().copy_from_slice(values);
         set_state(gpu, optimizer, name, values);
     }
     given.on_cpu.set_scalar_states(both.on_cpu.scalar_states()).unwrap();
@@ -225,14 +225,15 @@ fn assert_continues(what: &str, builder: &OptimizerBuilder) {
     let mut both = start(builder, &layout, &random(1, len));
     let names: Vec<_> = both.on_cpu.state_names().map(str::to_owned).collect();
     // A new state is as before the first step.
-    let initial: Vec<_> = names.iter().map(|name| both.on_cpu.state(name).unwrap().first().copied()).collect();
+    let initial: Vec<_> =
+        names.iter().map(|name| both.on_cpu.state(name).unwrap().as_f32().unwrap().first().copied()).collect();
     (0..3).for_each(|step| both.step(&random(10 + step, len)));
     let new = random(30, len);
     let table =
         Table { new: Some(new.clone()), ..Table::new(scattered(CAPACITY, 3)).with_states(scattered(CAPACITY, 9)) };
     let params = moved(&tensors, &table.sources, &both.params, |at| new[at]);
     let states = names.iter().zip(initial).filter(|(_, initial)| initial.is_some()).map(|(name, initial)| {
-        let old = &both.on_cpu.state(name).unwrap();
+        let old = both.on_cpu.state(name).unwrap().as_f32().unwrap();
         let values = if PARAMS.contains(&&**name) {
             moved(&tensors, &table.sources, old, |at| params[at])
         } else {
@@ -362,7 +363,7 @@ fn assert_invalid(what: &str, layout: &Layout, table: &Table, valid: &Table) {
     table.on_device(gpu, |table| optimizer.remap(&mut recorded, on_device, table)).unwrap();
     assert!(finish(gpu, &optimizer, recorded).invalid_rows, "{what}");
     reference.step(&mut params, &grads).unwrap();
-    let (old, old_states) = (params.clone(), reference.state("exp_avg").unwrap().to_vec());
+    let (old, old_states) = (params.clone(), reference.state("exp_avg").unwrap().as_f32().unwrap().to_vec());
     reference.remap(&mut params, &table.on_cpu()).unwrap();
     assert!(reference.stats().invalid_rows, "{what}");
     let tensors = tensors(layout);
@@ -372,7 +373,7 @@ fn assert_invalid(what: &str, layout: &Layout, table: &Table, valid: &Table) {
     assert_same_bits(&found[ahead..ahead + len], &expected, what);
     assert_same_bits(&params, &expected, what);
     assert_same_bits(&state(gpu, &optimizer, "exp_avg")[..len], &expected_states, what);
-    assert_same_bits(reference.state("exp_avg").unwrap(), &expected_states, what);
+    assert_same_bits(reference.state("exp_avg").unwrap().as_f32().unwrap(), &expected_states, what);
     assert_same_bits(&found[..ahead], &canaries, what);
     assert_same_bits(&found[ahead + len..], &canaries, what);
     // A gradient scale makes a step decided.
@@ -428,7 +429,11 @@ fn assert_same_in_parts(what: &str, gpu: &Gpu, layout: &Layout, cuts: &[usize]) 
     assert_same_bits(&found, &params, what);
     for name in ["exp_avg", "exp_avg_sq"] {
         let found: Vec<f32> = state(gpu, &optimizer, name).into_iter().take(layout.len()).collect();
-        assert_same_bits(&found[..layout.len()], reference.state(name).unwrap(), &format!("{what}, {name}"));
+        assert_same_bits(
+            &found[..layout.len()],
+            reference.state(name).unwrap().as_f32().unwrap(),
+            &format!("{what}, {name}"),
+        );
     }
 }
 
@@ -576,13 +581,13 @@ fn a_checkpoint_after_a_remap_continues() {
     both.step(&random(3, len));
     let folder = tempfile::tempdir().unwrap();
     let [on_cpu, on_device] = ["cpu", "device"].map(|name| folder.path().join(name));
-    both.on_cpu.save(&on_cpu, Some(&both.params)).unwrap();
+    both.on_cpu.save(&on_cpu, Some((&both.params).into())).unwrap();
     let Trainer { optimizer, params, .. } = &both.on_device;
     optimizer.save(&on_device, Some(params.into())).unwrap();
     let [of_cpu, of_device] = [&on_cpu, &on_device].map(|path| std::fs::read(path).unwrap());
     assert!(of_cpu == of_device, "the file of the device differs from that of the CPU");
     let (mut loaded, options) = (start(&builder, layout, &vec![0.0; len]), LoadOptions::default());
-    let _ = loaded.on_cpu.load(&on_cpu, Some(&mut loaded.params), &options).unwrap();
+    let _ = loaded.on_cpu.load(&on_cpu, Some((&mut loaded.params).into()), &options).unwrap();
     let Trainer { optimizer, params, .. } = &mut loaded.on_device;
     let _ = optimizer.load(&on_device, Some((&*params).into()), &options).unwrap();
     assert_eq!(stats(&loaded).map(|stats| stats.invalid_rows), [true; 2]);
@@ -622,7 +627,7 @@ fn frozen_rows_move() {
     let builder = Optimizer::builder(AdamW::default()).group("still", GroupOptions::default().frozen());
     let mut both = start(&builder, &layout, &random(1, len));
     let states = random(2, len);
-    both.on_cpu.state_mut("exp_avg").unwrap().copy_from_slice(&states);
+    both.on_cpu.state_mut("exp_avg").unwrap().into_f32().unwrap().copy_from_slice(&states);
     set_state(both.on_device.gpu, &both.on_device.optimizer, "exp_avg", &states);
     let (params, new) = (both.params.clone(), random(3, len));
     remap(&mut both, &Table { new: Some(new.clone()), ..Table::new(sources) });
@@ -688,7 +693,7 @@ fn states_and_parameters_may_share_a_buffer() {
     for (start, columns) in tensors(layout) {
         let elements = start..start + 29 * columns;
         assert_same_bits(&found[elements.clone()], &params[elements.clone()], "params");
-        let average = &reference.state("average").unwrap()[elements.clone()];
+        let average = &reference.state("average").unwrap().as_f32().unwrap()[elements.clone()];
         assert_same_bits(&found[len..][elements], average, "average");
     }
     let refused = optimizer.remap(&mut encoder(gpu), pool.slice(..bytes), &Remap::new(&pool)).unwrap_err();

@@ -23,7 +23,7 @@ fn every_schedule_goes_on_from_every_step() {
         let (mut files, mut expected) = (Vec::new(), Vec::new());
         for step in 0..case.rates.len() as u64 {
             let mut file = Vec::new();
-            straight.save_to(&mut file, Some(&params)).unwrap();
+            straight.save_to(&mut file, Some((&params).into())).unwrap();
             files.push(file);
             straight.step(&mut params, &grads(&layout, 10 + step)).unwrap();
             expected.push(params.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
@@ -34,7 +34,8 @@ fn every_schedule_goes_on_from_every_step() {
             let mut resumed = builder.clone().build_cpu(&layout).unwrap();
             let mut params = vec![0.0; layout.len()];
             let mut checkpoint = Checkpoint::new(Cursor::new(file)).unwrap();
-            let loaded = resumed.load_from(&mut checkpoint, Some(&mut params), &LoadOptions::default()).unwrap();
+            let loaded =
+                resumed.load_from(&mut checkpoint, Some((&mut params).into()), &LoadOptions::default()).unwrap();
             assert_eq!(loaded.differences, [], "{what}");
             for (step, expected) in expected.iter().enumerate().skip(saved) {
                 resumed.step(&mut params, &grads(&layout, 10 + step as u64)).unwrap();

@@ -408,12 +408,12 @@ fn carrying_cases() -> Vec<Case> {
 fn start(names: &[&str], trainer: &Trainer, reference: &mut CpuOptimizer, len: usize) {
     if names.contains(&"z") {
         set_state(trainer.gpu, &trainer.optimizer, "z", &trainer.params()[..len]);
-        reference.state_mut("z").unwrap().copy_from_slice(&trainer.params()[..len]);
+        reference.state_mut("z").unwrap().into_f32().unwrap().copy_from_slice(&trainer.params()[..len]);
     }
     if names.contains(&"hessian") {
         let hessian: Vec<f32> = random(7, len).into_iter().map(f32::abs).collect();
         set_state(trainer.gpu, &trainer.optimizer, "hessian", &hessian);
-        reference.state_mut("hessian").unwrap().copy_from_slice(&hessian);
+        reference.state_mut("hessian").unwrap().into_f32().unwrap().copy_from_slice(&hessian);
     }
 }
 
@@ -478,7 +478,8 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
                         let error = ulps(got, exact_state[s], scale);
                         let allowed = if *name == "acc_delta" { SQUARED_STEP } else { 4.0 };
                         assert!(error <= allowed, "{at}, {name}: {got} for {}, {error:.1} ULP", exact_state[s]);
-                        let from_reference = ulps(got, reference.state(name).unwrap()[i].into(), scale);
+                        let from_reference =
+                            ulps(got, reference.state(name).unwrap().as_f32().unwrap()[i].into(), scale);
                         assert!(from_reference <= allowed, "{at}, {name}: {got} and its reference");
                     }
                     let hardly = ulps(params[i], exact, old) <= 1.0;
@@ -486,7 +487,7 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
                 }
                 params = new_params[..len].to_vec();
                 for (name, state) in names.iter().zip(&new_states) {
-                    reference.state_mut(name).unwrap().copy_from_slice(state);
+                    reference.state_mut(name).unwrap().into_f32().unwrap().copy_from_slice(state);
                 }
             }
         }
@@ -507,7 +508,7 @@ fn a_thousand_steps_stay_with_the_oracle(rule: &str) {
         let names = case.oracle.state_names();
         start(&names, &trainer, &mut reference, LEN);
         let initial = |name: &str, i: usize| match name {
-            "z" | "hessian" => reference.state(name).unwrap()[i].into(),
+            "z" | "hessian" => reference.state(name).unwrap().as_f32().unwrap()[i].into(),
             _ => case.oracle.initial_state(),
         };
         let initials = |i| names.iter().map(|name| initial(name, i)).collect();
@@ -560,7 +561,7 @@ fn special_values_take_the_same_way_on_both_engines(rule: &str) {
             let seen = |values: Vec<f32>| -> Vec<f32> { values.into_iter().map(seen).collect() };
             let mut reference = case.builder.clone().build_cpu(&layout).unwrap();
             for (s, name) in names.iter().enumerate() {
-                reference.state_mut(name).unwrap().copy_from_slice(&seen(state(s)));
+                reference.state_mut(name).unwrap().into_f32().unwrap().copy_from_slice(&seen(state(s)));
             }
             let mut params = seen(stream(0));
             reference.step(&mut params, &seen(stream(1))).unwrap();

@@ -518,12 +518,12 @@ fn a_checkpoint_between_perturbation_and_step_goes_on() {
     both.perturb(&random(3, layout.len()));
     let folder = tempfile::tempdir().unwrap();
     let [of_cpu, of_device] = ["cpu", "device"].map(|name| folder.path().join(name));
-    both.on_cpu.save(&of_cpu, Some(&both.params)).unwrap();
+    both.on_cpu.save(&of_cpu, Some((&both.params).into())).unwrap();
     let params = both.on_device.params.slice(..4 * layout.len() as u64);
     both.on_device.optimizer.save(&of_device, Some(params.into())).unwrap();
     let mut resumed = Both::new(&builder, &layout, &vec![0.0; layout.len()]);
     let options = LoadOptions::default();
-    let loaded = resumed.on_cpu.load(&of_cpu, Some(&mut resumed.params), &options).unwrap();
+    let loaded = resumed.on_cpu.load(&of_cpu, Some((&mut resumed.params).into()), &options).unwrap();
     assert!(loaded.differences.is_empty());
     let params = resumed.on_device.params.slice(..4 * layout.len() as u64);
     let loaded = resumed.on_device.optimizer.load(&of_device, Some(params.into()), &options).unwrap();
@@ -557,7 +557,7 @@ fn a_checkpoint_between_perturbation_and_step_goes_on() {
     // An optimizer that does not perturb has no use for it.
     let mut other = grouped(rule("adamw")).build_cpu(&layout).unwrap();
     let mut params = random(9, layout.len());
-    let refused = other.load(&of_cpu, Some(&mut params), &options).unwrap_err();
+    let refused = other.load(&of_cpu, Some((&mut params).into()), &options).unwrap_err();
     assert!(matches!(refused, CheckpointError::Optimizer(Error::NoSam)), "{refused:?}");
     assert_eq!(params, random(9, layout.len()));
 }

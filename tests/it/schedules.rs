@@ -129,7 +129,7 @@ fn train(
 ) -> Vec<(f64, Stats, Vec<f32>)> {
     let step = |step: usize| {
         let lr = optimizer.lr().unwrap();
-        let stats = optimizer.step(params, &[0.5, -0.25 * step as f32]).unwrap();
+        let stats = optimizer.step(&mut *params, &[0.5, -0.25 * step as f32]).unwrap();
         (lr, stats, params.to_vec())
     };
     steps.map(step).collect()

@@ -116,7 +116,7 @@ fn sums_and_states_reach_the_elements_of_their_segment_alone() {
                     (&got[..], &expected),
                     (&got_sums, &sums),
                     (&reference_params, &expected),
-                    (reference.state("sum").unwrap(), &sums),
+                    (reference.state("sum").unwrap().as_f32().unwrap(), &sums),
                 ] {
                     let wrong = got.iter().zip(expected).position(|(got, expected)| got != expected);
                     assert_eq!(wrong, None, "{by:?}, packed {packed}, step {t}");
@@ -142,7 +142,7 @@ fn tensors_of_one_item_and_of_many_are_summed_whole() {
         reference.step(&mut params, &grads).unwrap();
         // Each parameter adds 1, the old state, 5, and 1 - 2, below 2^24; the tensor adds its new state.
         let expected = (5 * len) as f32 + (2.0 * 5.0 + 1.0 + 16.0);
-        for got in [trainer.state("sum"), reference.state("sum").unwrap().to_vec()] {
+        for got in [trainer.state("sum"), reference.state("sum").unwrap().as_f32().unwrap().to_vec()] {
             assert!(got.iter().all(|&sum| sum == expected), "{} instead of {expected}", got[0]);
         }
     }
@@ -162,7 +162,7 @@ fn sums_have_the_same_bits_on_both_engines() {
         trainer.step(&grads);
         reference.step(&mut params, &grads).unwrap();
         let what = format!("{by:?}, seed {seed}");
-        assert_same_bits(&trainer.state("sum"), reference.state("sum").unwrap(), &what);
+        assert_same_bits(&trainer.state("sum"), reference.state("sum").unwrap().as_f32().unwrap(), &what);
         let tensors = device::download_slice(device::gpu(), trainer.optimizer.tensor_states().unwrap());
         assert_same_bits(&tensors, &reference.tensor_states().flatten().collect::<Vec<_>>(), &what);
     }

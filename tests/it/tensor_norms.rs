@@ -235,7 +235,8 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
                     moved += usize::from((exact.value - f64::from(params[e])).abs() > 100.0 * exact.error);
                     for (s, name) in names.iter().enumerate() {
                         let exact = states[e][s];
-                        for (engine, got) in [("device", new_states[s][e]), ("CPU", reference.state(name).unwrap()[e])]
+                        for (engine, got) in
+                            [("device", new_states[s][e]), ("CPU", reference.state(name).unwrap().as_f32().unwrap()[e])]
                         {
                             let error = (f64::from(got) - exact.value).abs();
                             assert!(error <= exact.error, "{at}, {name} on the {engine}: {got:e}, not {exact:?}");
@@ -250,7 +251,7 @@ fn each_step_agrees_with_reference_and_oracle(rule: &str) {
                 }
                 params = new_params[..len].to_vec();
                 for (name, state) in names.iter().zip(&new_states) {
-                    reference.state_mut(name).unwrap().copy_from_slice(state);
+                    reference.state_mut(name).unwrap().into_f32().unwrap().copy_from_slice(state);
                 }
             }
         }

@@ -73,7 +73,7 @@ fn training_that_began_in_torch_goes_on_here() {
         let (path, layout) = (folder().join(format!("{case}.safetensors")), layout(case));
         let mut params = vec![0.0; layout.len()];
         let mut on_cpu = builder(&path).build_cpu(&layout).unwrap();
-        let loaded = on_cpu.load(&path, Some(&mut params), &LoadOptions::default()).unwrap();
+        let loaded = on_cpu.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
         assert_eq!(loaded.differences, [], "{case}");
         assert_eq!(on_cpu.stats().step, STEPS as u64);
         let mut on_device = Trainer::new(device::gpu(), builder(&path), &layout, &params);
@@ -122,7 +122,7 @@ fn a_checkpoint_from_here_has_the_states_of_one_from_torch() {
     let path = folder_of_test.path().join("saved");
     for case in CASES {
         let (optimizer, params) = trained(case, &expected);
-        optimizer.save(&path, Some(&params)).unwrap();
+        optimizer.save(&path, Some((&params).into())).unwrap();
         let (own, torch) = (fs::read(&path).unwrap(), fs::read(folder().join(format!("{case}.safetensors"))).unwrap());
         let (own, torch) = (SafeTensors::deserialize(&own).unwrap(), SafeTensors::deserialize(&torch).unwrap());
         for name in torch.names().into_iter().filter(|name| name.starts_with("states/") || name.starts_with("params/"))
@@ -142,7 +142,7 @@ fn torch_continues_what_began_here() {
     let (expected, files) = (Expected::read(), tempfile::tempdir().unwrap());
     for case in CASES {
         let (mut optimizer, mut params) = trained(case, &expected);
-        optimizer.save(files.path().join(format!("{case}.safetensors")), Some(&params)).unwrap();
+        optimizer.save(files.path().join(format!("{case}.safetensors")), Some((&params).into())).unwrap();
         for step in STEPS..STEPS + MORE {
             optimizer.step(&mut params, &expected.get(&format!("grad{step}"))).unwrap();
         }

@@ -196,11 +196,11 @@ impl Engine for CpuEngine<'_> {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        Ok(self.optimizer.save(path, Some(&self.parameters))?)
+        Ok(self.optimizer.save(path, Some((&self.parameters).into()))?)
     }
 
     fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
-        Ok(self.optimizer.load_from(checkpoint, Some(&mut self.parameters), &load_options())?)
+        Ok(self.optimizer.load_from(checkpoint, Some((&mut self.parameters).into()), &load_options())?)
     }
 
     fn evaluate(&mut self) -> Result<Score> {

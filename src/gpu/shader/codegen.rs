@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::variant::{GradBinding, Variant};
+use crate::params::SeenParams;
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::rule::Reduction;
-use crate::storage::{Access, MAX_STREAMS, StreamSpec};
+use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};
 use crate::transform::EVAL;
 
 /// Binding of the first stream. The tables of segments and of factors follow the last.
@@ -78,14 +79,19 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             .filter(|(_, stream)| plan.rule.transform_states().iter().all(|state| state.name != stream.name))
             .map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream }))
             .collect(),
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) => streams.collect(),
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Perturb => streams
+            .map(|(number, stream)| {
+                let is_read = StepPlan::written_params(pass) == SeenParams::Alone && is_companion(plan, &stream);
+                (number, if is_read { StreamSpec { access: Access::Read, ..stream } } else { stream })
+            })
+            .collect(),
         Pass::Project => streams.take(1).collect(),
         // The accumulator takes the place of the parameters.
-        Pass::Accumulate | Pass::Perturb | Pass::RestoreParams => streams.take(2).collect(),
+        Pass::Accumulate | Pass::RestoreParams => streams.take(2).collect(),
         Pass::SamNorm => {
-            let first = usize::from(!plan.scales_by_params());
             let read = |(number, stream)| (number, StreamSpec { access: Access::Read, ..stream });
-            streams.take(2).skip(first).map(read).collect()
+            let is_needed = |(_, stream): &(usize, StreamSpec)| stream.name == "grad" || plan.scales_by_params();
+            streams.filter(is_needed).map(read).collect()
         }
         Pass::Decide
         | Pass::RowSteps
@@ -98,30 +104,61 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
     }
 }
 
+/// Whether the stream completes the parameters.
+fn is_companion(plan: &StepPlan, stream: &StreamSpec) -> bool {
+    plan.settings.precision.params.companion().is_some_and(|companion| companion.name == stream.name)
+}
+
 /// Declarations and accessors of the streams; conversions between their words and `Element`.
 pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
     let streams = bound_streams(plan, pass);
     let mut imports = BTreeSet::from(["import package::device::chunk::{chunk};\n".to_owned()]);
     let mut text = String::new();
+    let companion = streams.iter().map(|(_, stream)| stream).find(|stream| is_companion(plan, stream));
     for (number, stream) in &streams {
         let format = stream.dtype.format();
         let functions = format.functions().join(", ");
         imports.insert(format!("import package::storage::{}::{{{functions}}};\n", format.name()));
-        text += &accessors(stream, *number, variant);
+        let of_seen = companion.is_some() && stream.name == "param";
+        text += &accessors(stream, if of_seen { "seen_param" } else { &stream.name }, *number, variant);
+    }
+    if let Some(companion) = companion {
+        let format = plan.settings.precision.params;
+        imports.extend(format.imports().iter().map(|import| format!("import package::storage::{import};\n")));
+        let (rest, joined) =
+            (format!("load_{}(element)", companion.name), format.join("load_seen_param(element)", "rest"));
+        let _ = writeln!(
+            text,
+            "fn load_param(element: u32) -> vec4<u32> {{\n    let rest = {rest};\n    return {joined};\n}}\n"
+        );
+        if pass == Pass::Perturb {
+            let store = format!("store_seen_param(element, {}, is_active);", format.seen("bits"));
+            let signature = "fn store_param(element: u32, bits: vec4<u32>, is_active: vec4<bool>)";
+            let _ = writeln!(text, "{signature} {{\n    {store}\n}}\n");
+        }
     }
     let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
     let is_of_states =
         !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams | Pass::Project);
     if !elements.is_empty() && is_of_states {
         imports.insert("import interface::{Element, TransformStates};\n".to_owned());
-        text += &words(plan, &elements);
+        if plan.settings.precision.rounding.seed().is_some() {
+            imports.insert("import package::random::{further_bits, random_bits};\n".to_owned());
+            imports.insert("import package::storage::bf16::{bf16_stochastic};\n".to_owned());
+        }
+        text += &words(plan, pass, &elements);
     }
     imports.into_iter().collect::<String>() + "\n" + &text
 }
 
-/// The declaration of one stream, unless another binding contains it, `load_name`, and `store_name` where the kernel writes
-/// it. Numbers are f32 bits.
-fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, variant: Variant) -> String {
+/// The declaration of one stream, unless another binding contains it, `load_function`, and `store_function` where the kernel
+/// writes it. Numbers are f32 bits.
+fn accessors(
+    StreamSpec { name, dtype, access }: &StreamSpec,
+    function: &str,
+    number: usize,
+    variant: Variant,
+) -> String {
     let (format, binding) = (dtype.format(), STREAM_BINDING + number);
     let grads = if name == "grad" { variant.grads } else { GradBinding::Own };
     let mode = if *access == Access::Read && grads == GradBinding::Own { "read" } else { "read_write" };
@@ -134,37 +171,66 @@ fn accessors(StreamSpec { name, dtype, access }: &StreamSpec, number: usize, var
     let (load, store) = if variant.aligned {
         (format!("return {};", format.load_quad(&quad)), format.store_quad(&quad))
     } else {
-        let store = format.store_each(&words, "at").map(|store| format!("{at}{store}"));
+        let store = format!("{at}{}", format.store_each(&words, "at"));
         (format!("{at}return {};", format.load_each(&words, "at")), store)
     };
     let mut text = String::new();
     if grads != GradBinding::WithParams {
         let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {mode}> {words}: array<{element_type}>;\n");
     }
-    let _ = writeln!(text, "fn load_{name}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n");
-    if let (Access::ReadWrite, Some(store)) = (access, store) {
+    let _ = writeln!(text, "fn load_{function}(element: u32) -> vec4<u32> {{\n    {load}\n}}\n");
+    if *access == Access::ReadWrite {
         let _ = writeln!(
             text,
-            "fn store_{name}(element: u32, bits: vec4<u32>, is_active: vec4<bool>) {{\n    {store}\n}}\n"
+            "fn store_{function}(element: u32, bits: vec4<u32>, is_active: vec4<bool>) {{\n    {store}\n}}\n"
         );
     }
     text
 }
 
 /// `Words`, the f32 bits of parameter and states, and its conversions.
-fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
+fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
     let (mut members, mut reads, mut writes) = (String::new(), String::new(), String::new());
+    let precision = &plan.settings.precision;
+    let companion = precision.params.companion().filter(|companion| streams.iter().any(|s| s.name == companion.name));
+    let is_stochastic = precision.rounding.seed().is_some();
+    let rounded = |bits: String, dtype: Dtype, number: usize| {
+        if is_stochastic && dtype == Dtype::Bf16 {
+            format!("bf16_stochastic({bits}, further_bits(random, {number}u))")
+        } else {
+            bits
+        }
+    };
     let of_transforms: Vec<&str> = plan.rule.transform_states().iter().map(|state| &*state.name).collect();
-    for StreamSpec { name, access, .. } in streams {
+    for (number, StreamSpec { name, access, dtype }) in streams.iter().enumerate() {
         let _ = writeln!(members, "    {name}: vec4<u32>,");
-        let _ = writeln!(reads, "        load_{name}(element),");
+        let is_rest = companion.is_some_and(|companion| companion.name == name);
+        let read = match companion {
+            Some(_) if is_rest => "rest".to_owned(),
+            Some(_) if name == "param" => precision.params.join("load_seen_param(element)", "rest"),
+            _ => format!("load_{name}(element)"),
+        };
+        let _ = writeln!(reads, "        {read},");
         if *access == Access::ReadWrite {
             let updated = if of_transforms.contains(&name.as_str()) { "states" } else { "updated" };
-            let updated = format!("bitcast<vec4<u32>>({updated}.{name})");
-            let _ =
-                writeln!(writes, "    store_{name}(element, select(words.{name}, {updated}, is_active), is_active);");
+            let updated = if is_rest { "updated.param".to_owned() } else { format!("{updated}.{name}") };
+            let updated = format!("bitcast<vec4<u32>>({updated})");
+            let (function, is_param) =
+                (if companion.is_some() && name == "param" { "seen_param" } else { name }, name == "param");
+            let is_temporary = is_param && StepPlan::written_params(pass) == SeenParams::Alone;
+            let bits = match companion {
+                Some(_) if is_rest => precision.params.rest(&updated),
+                Some(_) if is_param => updated,
+                _ if is_temporary => updated,
+                _ => rounded(updated, *dtype, number),
+            };
+            let bits = format!("select(words.{name}, {bits}, is_active)");
+            let bits = if companion.is_some() && is_param { precision.params.seen(&bits) } else { bits };
+            let _ = writeln!(writes, "    store_{function}(element, {bits}, is_active);");
         }
     }
+    let rest =
+        companion.map_or_else(String::new, |companion| format!("    let rest = load_{}(element);\n", companion.name));
     let mut casts = "        bitcast<vec4<f32>>(words.param),\n".to_owned();
     for state in &plan.rule.spec().states {
         let name = &state.name;
@@ -176,10 +242,14 @@ fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
     }
     let mut text = format!(
         "struct Words {{\n{members}}}\n\n\
-         fn read_words(element: u32) -> Words {{\n    return Words(\n{reads}    );\n}}\n\n\
+         fn read_words(element: u32) -> Words {{\n{rest}    return Words(\n{reads}    );\n}}\n\n\
          fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n"
     );
     if !writes.is_empty() {
+        if is_stochastic {
+            let elements = "vec4<u32>(chunk.start + element) + vec4<u32>(0u, 1u, 2u, 3u)";
+            writes.insert_str(0, &format!("    let random = random_bits(chunk.seed, t, {elements});\n"));
+        }
         let mut casts: Vec<String> =
             of_transforms.iter().map(|name| format!("bitcast<vec4<f32>>(words.{name})")).collect();
         if casts.is_empty() {
@@ -189,7 +259,7 @@ fn words(plan: &StepPlan, streams: &[&StreamSpec]) -> String {
             text,
             "fn transform_states_of(words: Words) -> TransformStates {{\n    return TransformStates({});\n}}\n\n\
              fn write_words(\n    element: u32,\n    words: Words,\n    updated: Element,\n    states: TransformStates,\n    \
-             is_active: vec4<bool>,\n) {{\n{writes}}}\n",
+             is_active: vec4<bool>,\n    t: u32,\n) {{\n{writes}}}\n",
             casts.join(", ")
         );
     }

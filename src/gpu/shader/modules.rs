@@ -90,6 +90,7 @@ files! {
     "kernels/update_elements",
     "kernels/update_single_pass",
     "power_of_two",
+    "random",
     "rows",
     "rule/math",
     "rule/step",

@@ -161,15 +161,15 @@ pub fn use_optimizer(optimizer: &mut CpuOptimizer, params: &mut [f32], layout: &
     let len = layout.len();
     for grad in [0.25, f32::NAN, -3e38, 0.0] {
         let grads = vec![grad; len];
-        let _ = optimizer.step(params, HostSlice::from(&grads[..]));
+        let _ = optimizer.step(&mut *params, HostSlice::from(&grads[..]));
         let _ = (optimizer.lr(), optimizer.stats(), optimizer.history(), optimizer.scalar_states().len());
     }
-    let _ = optimizer.update_hessian(params, &vec![0.5; len]);
-    if optimizer.eval(params).is_ok() {
-        let _ = optimizer.train(params);
+    let _ = optimizer.update_hessian(&mut *params, &vec![0.5; len]);
+    if optimizer.eval(&mut *params).is_ok() {
+        let _ = optimizer.train(&mut *params);
     }
-    if let Ok(snapshot) = optimizer.snapshot(params) {
-        let _ = optimizer.step(params, HostSlice::from(&vec![0.5; len][..]));
+    if let Ok(snapshot) = optimizer.snapshot(&*params) {
+        let _ = optimizer.step(&mut *params, HostSlice::from(&vec![0.5; len][..]));
         let _ = optimizer.restore(params, &snapshot);
     }
 }

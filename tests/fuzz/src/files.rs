@@ -216,7 +216,7 @@ fn load(
     let before = image(&optimizer, &params);
     let options = LoadOptions::default();
     let options = if file.keeps_schedule { options.keep_schedule() } else { options };
-    let wanted = (!file.without_params).then_some(&mut params[..]);
+    let wanted = (!file.without_params).then_some((&mut params).into());
     let result = Checkpoint::new(Cursor::new(bytes))
         .and_then(|mut checkpoint| optimizer.load_from(&mut checkpoint, wanted, &options));
     if let Err(error) = result {
@@ -229,7 +229,7 @@ fn load(
         let mut others = vec![0.0; layout.len()];
         let options = LoadOptions::default();
         let _ = Checkpoint::new(Cursor::new(&after))
-            .and_then(|mut again| other.load_from(&mut again, Some(&mut others), &options))
+            .and_then(|mut again| other.load_from(&mut again, Some((&mut others).into()), &options))
             .map_err(|error| format!("a loaded optimizer saved a file that is refused: {error}"))?;
         // Records of an altered history may claim to be of the same step: they have no order.
         let is_history = |edit: &Edit| format!("{edit:?}").contains("\"history\"");
@@ -248,7 +248,7 @@ fn load(
 /// Everything that the next step depends on.
 pub fn image(optimizer: &CpuOptimizer, params: &[f32]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    optimizer.save_to(&mut bytes, Some(params)).unwrap_or_else(|error| panic!("saving: {error}"));
+    optimizer.save_to(&mut bytes, Some(params.into())).unwrap_or_else(|error| panic!("saving: {error}"));
     bytes
 }
 

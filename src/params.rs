@@ -1,0 +1,219 @@
+//! Storage formats of parameters: alone, or with a state that completes them.
+
+use std::ops::Range;
+
+use crate::host::{HostSlice, HostSliceMut};
+use crate::random::{further_bits, random_bits};
+use crate::storage::{
+    Dtype, bf16_nearest, bf16_stochastic, f16_nearest, master_bits, split_bits, split_high, split_low,
+};
+
+/// The storage format of the parameters, as the model reads them. Arithmetic is f32 in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum ParamFormat {
+    /// f32: 4 bytes per parameter.
+    #[default]
+    F32,
+    /// bf16 and nothing else: 2 bytes. Each step rounds the parameters: see [`Rounding`].
+    Bf16,
+    /// bf16, and an f32 master in the state `param_master`: 6 bytes. The bf16 is the nearest to the master.
+    Bf16Master,
+    /// f16, and an f32 master in the state `param_master`: 6 bytes. The f16 is the nearest to the master.
+    F16Master,
+    /// bf16, and the rest of an f32 in the state `param_low`: 4 bytes. Both have the bits of training in f32, but for the
+    /// payload of some NaN. The bf16 is the nearest to the f32, ties away from zero.
+    Bf16Split,
+}
+
+/// The rounding of parameters and states that a step stores as bf16 and that nothing completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Rounding {
+    /// To the nearest, ties to even. Updates below half a unit in the last place change nothing.
+    #[default]
+    Nearest,
+    /// To one of the two neighbors, with the number as mean. The random bits depend on the seed, the applied step and the
+    /// flat index: on nothing else.
+    Stochastic {
+        /// Any number.
+        seed: u32,
+    },
+}
+
+impl Rounding {
+    /// The seed of stochastic rounding.
+    pub(crate) fn seed(self) -> Option<u32> {
+        if let Self::Stochastic { seed } = self { Some(seed) } else { None }
+    }
+}
+
+/// The state that completes parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Companion {
+    pub(crate) name: &'static str,
+    pub(crate) dtype: Dtype,
+}
+
+impl ParamFormat {
+    /// The storage format of the buffer or slice that the model reads.
+    pub const fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 | Self::Bf16Master | Self::Bf16Split => Dtype::Bf16,
+            Self::F16Master => Dtype::F16,
+        }
+    }
+
+    /// The state that completes the parameters.
+    pub(crate) const fn companion(self) -> Option<Companion> {
+        match self {
+            Self::F32 | Self::Bf16 => None,
+            Self::Bf16Master | Self::F16Master => Some(Companion { name: "param_master", dtype: Dtype::F32 }),
+            Self::Bf16Split => Some(Companion { name: "param_low", dtype: Dtype::I16 }),
+        }
+    }
+
+    /// Imports of a kernel that reads or writes parameters with their companion.
+    pub(crate) fn imports(self) -> &'static [&'static str] {
+        match self {
+            Self::F32 | Self::Bf16 => &[],
+            Self::Bf16Master => &["master::{master_bits}", "bf16::{bf16_nearest}"],
+            Self::F16Master => &["master::{master_bits}", "f16::{f16_nearest}"],
+            Self::Bf16Split => &["split::{split_bits, split_high, split_low}"],
+        }
+    }
+
+    /// The f32 bits of the parameters, given those of what the model reads and of the companion.
+    pub(crate) fn join(self, seen: &str, companion: &str) -> String {
+        match self {
+            Self::F32 | Self::Bf16 => seen.to_owned(),
+            Self::Bf16Master => format!("master_bits({seen}, {companion}, bf16_nearest({companion}))"),
+            Self::F16Master => format!("master_bits({seen}, {companion}, f16_nearest({companion}))"),
+            Self::Bf16Split => format!("split_bits({seen}, {companion})"),
+        }
+    }
+
+    /// The f32 bits of what the model reads, given those of the parameters. Storing rounds them to the nearest.
+    pub(crate) fn seen(self, bits: &str) -> String {
+        if self == Self::Bf16Split { format!("split_high({bits})") } else { bits.to_owned() }
+    }
+
+    /// The bits of the companion, given the f32 bits of the parameters.
+    pub(crate) fn rest(self, bits: &str) -> String {
+        if self == Self::Bf16Split { format!("split_low({bits})") } else { bits.to_owned() }
+    }
+}
+
+/// Parameters in host memory, with the state that completes them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ParamSlice<'a> {
+    pub(crate) format: ParamFormat,
+    pub(crate) seen: HostSlice<'a>,
+    pub(crate) companion: Option<HostSlice<'a>>,
+}
+
+impl<'a> ParamSlice<'a> {
+    /// The parameters of a range: where they lie, or widened into `scratch`.
+    pub(crate) fn load<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let Some(companion) = self.companion else { return self.seen.load(range, scratch) };
+        self.seen.load(range.clone(), scratch);
+        match (companion, self.format) {
+            (HostSlice::I16(low), _) => {
+                for (value, &low) in scratch.iter_mut().zip(&low[range]) {
+                    *value = f32::from_bits(split_bits(value.to_bits(), low));
+                }
+            }
+            (HostSlice::F32(master), format) => {
+                let nearest = if format == ParamFormat::F16Master { f16_nearest } else { bf16_nearest };
+                for (value, master) in scratch.iter_mut().zip(&master[range]) {
+                    let master = master.to_bits();
+                    *value = f32::from_bits(master_bits(value.to_bits(), master, nearest(master)));
+                }
+            }
+            _ => {}
+        }
+        scratch
+    }
+}
+
+/// The part of the streams that a kernel writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SeenParams {
+    /// What the model reads, and its companion.
+    WithCompanion,
+    /// What the model reads: it is replaced for a time.
+    Alone,
+}
+
+/// As [`ParamSlice`], to change them.
+#[derive(Debug)]
+pub(crate) struct ParamSliceMut<'a> {
+    pub(crate) format: ParamFormat,
+    pub(crate) seen: HostSliceMut<'a>,
+    pub(crate) companion: Option<HostSliceMut<'a>>,
+}
+
+impl ParamSliceMut<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub(crate) fn as_slice(&self) -> ParamSlice<'_> {
+        ParamSlice {
+            format: self.format,
+            seen: self.seen.as_slice(),
+            companion: self.companion.as_ref().map(HostSliceMut::as_slice),
+        }
+    }
+
+    /// The parameters of a range: where they lie, or widened into `scratch`.
+    pub(crate) fn load_mut<'b>(&'b mut self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b mut [f32] {
+        if self.companion.is_none() {
+            return self.seen.load_mut(range, scratch);
+        }
+        self.as_slice().load(range, scratch);
+        scratch
+    }
+
+    /// Replaces the parameters of a range by those that `load_mut` has widened, if it has.
+    pub(crate) fn store_widened(&mut self, range: Range<usize>, values: &[f32], writes: SeenParams) {
+        if self.format != ParamFormat::F32 {
+            self.store(range, values, writes);
+        }
+    }
+
+    fn store(&mut self, range: Range<usize>, values: &[f32], writes: SeenParams) {
+        match (self.format, &mut self.seen) {
+            (ParamFormat::Bf16Split, HostSliceMut::Bf16(seen)) => {
+                for (number, value) in seen[range.clone()].iter_mut().zip(values) {
+                    *number = half::bf16::from_bits((split_high(value.to_bits()) >> 16) as u16);
+                }
+            }
+            (_, seen) => seen.store(range.clone(), values),
+        }
+        match &mut self.companion {
+            _ if writes == SeenParams::Alone => {}
+            Some(HostSliceMut::I16(low)) => {
+                for (number, value) in low[range].iter_mut().zip(values) {
+                    *number = split_low(value.to_bits());
+                }
+            }
+            Some(master) => master.store(range, values),
+            None => {}
+        }
+    }
+}
+
+/// Rounds values to bf16 at random. `number` is that of the stream; `start` the flat index of the first.
+pub(crate) fn round_stochastically(values: &mut [f32], (seed, t, number): (u32, u32, u32), start: usize) {
+    for (value, element) in values.iter_mut().zip(start as u32..) {
+        let random = further_bits(random_bits(seed, t, element), number);
+        *value = f32::from_bits(bf16_stochastic(value.to_bits(), random));
+    }
+}
