@@ -27,10 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut params = vec![0.5; elements];
     let mut optimizer = Optimizer::builder(AdamW::default()).build_cpu(&layout)?;
     optimizer.step(&mut params, &vec![0.25; elements])?;
-    let mut save = || Ok(optimizer.save(&path, Some(&params))?);
+    let mut save = || Ok(optimizer.save(&path, Some((&params).into()))?);
     let saved = measure("CPU engine", "save", &mut save, &path, &copy)?;
     let mut load = || {
-        let _ = optimizer.load(&path, Some(&mut params), &LoadOptions::default())?;
+        let _ = optimizer.load(&path, Some((&mut params).into()), &LoadOptions::default())?;
         Ok(())
     };
     measure("CPU engine", "load", &mut load, &path, &copy)?;

@@ -1,5 +1,5 @@
 use wgpu_optim::wgpu::{self, BufferUsages, util::DeviceExt};
-use wgpu_optim::{CpuOptimizer, Gpu, Optimizer, Stats};
+use wgpu_optim::{CpuOptimizer, Gpu, HostSlice, Optimizer, Stats};
 
 use super::Error;
 
@@ -76,7 +76,7 @@ impl Engine {
 
     pub(crate) fn state(&self, name: &str) -> Result<Vec<f32>, Error> {
         match self {
-            Self::Cpu { optimizer, .. } => Ok(optimizer.state(name).unwrap_or_default().to_vec()),
+            Self::Cpu { optimizer, .. } => Ok(optimizer.state(name).map(HostSlice::to_f32).unwrap_or_default()),
             Self::Gpu { optimizer, gpu, .. } => {
                 let mut values = Vec::new();
                 for slice in optimizer.state(name).unwrap_or_default() {

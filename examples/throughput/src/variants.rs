@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use serde::Serialize;
 use wgpu_optim::wgpu::{self, BufferUsages, Features, util::DeviceExt};
-use wgpu_optim::{AdamW, Clip, Gpu, Layout, Optimizer};
+use wgpu_optim::{AdamW, Clip, Gpu, HostSlice, Layout, Optimizer};
 
 use crate::Result;
 use crate::gpu::{Clock, batch, flat, read, slices};
@@ -276,7 +276,7 @@ fn check_updates(gpu: &Gpu, kernels: &Stream, variants: &[Variant]) -> Result<()
     let mut optimizer = Optimizer::builder(AdamW::default()).build_cpu(&Layout::flat(CHECKED)?)?;
     let mut params = values[1].clone();
     optimizer.step(&mut params, &values[0])?;
-    let state = |name| optimizer.state(name).map(<[f32]>::to_vec).unwrap_or_default();
+    let state = |name| optimizer.state(name).map(HostSlice::to_f32).unwrap_or_default();
     let expected = [values[0].clone(), params, state("exp_avg"), state("exp_avg_sq")];
     for (kernel, variant) in variants.iter().enumerate() {
         let found = after(gpu, kernels, kernel, &values);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wgpu_optim::half::bf16;
-use wgpu_optim::{CpuOptimizer, CpuSnapshot, Dtype, Error, Layout, OptimizerBuilder};
+use wgpu_optim::{CpuOptimizer, CpuSnapshot, Dtype, Error, HostSliceMut, Layout, OptimizerBuilder};
 
 use crate::numbers;
 
@@ -76,7 +76,8 @@ impl Reference {
                 Ok(())
             }
             Action::SetState(name, values) => {
-                optimizer.state_mut(name).unwrap_or_default().copy_from_slice(values);
+                let state = optimizer.state_mut(name).and_then(HostSliceMut::into_f32);
+                state.unwrap_or_default().copy_from_slice(values);
                 Ok(())
             }
             Action::SetScalarStates(values) => optimizer.set_scalar_states(values),

@@ -9,7 +9,7 @@ use wgpu_optim::wgpu::{
     Buffer, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode, PollType,
 };
 use wgpu_optim::{
-    BufferSlices, Clip, Dtype, Error, Gpu, GradScale, Layout, Optimizer, SharedPipelines, Snapshot, Stats,
+    BufferSlices, Clip, Dtype, Error, Gpu, GradScale, HostSlice, Layout, Optimizer, SharedPipelines, Snapshot, Stats,
 };
 
 use crate::case::{Call, Case, Gradients, Place};
@@ -453,7 +453,7 @@ impl<'a> Run<'a> {
         let reference = &mut self.reference;
         let tensor_states: Vec<[f32; 4]> = reference.optimizer.tensor_states().collect();
         let expected = match name {
-            Some(name) => reference.optimizer.state(name).unwrap_or_default(),
+            Some(name) => reference.optimizer.state(name).and_then(HostSlice::as_f32).unwrap_or_default(),
             None if is_scalar => reference.optimizer.scalar_states(),
             None => bytemuck::cast_slice(&tensor_states),
         };
