@@ -9,8 +9,8 @@ use crate::plan::{PlanSettings, StepPlan};
 use crate::rule::{Rule, StateSpec};
 use crate::storage::Dtype;
 use crate::{
-    Average, BufferSlices, Clip, Error, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Precision, Rows, Sam,
-    Schedule, SharedPipelines, StateSize,
+    Average, BufferSlices, Clip, Error, Formats, GradScaler, GroupOptions, Layout, Lookahead, NonFinite, Precision,
+    Rows, Sam, Schedule, SharedPipelines, StateSize,
 };
 
 /// The settings of an optimizer: see [`Optimizer::builder`].
@@ -252,6 +252,14 @@ impl OptimizerBuilder {
     pub fn gather_gradients(mut self) -> Self {
         self.options.gathers_gradients = true;
         self
+    }
+
+    /// The storage formats of parameters, gradients and states.
+    ///
+    /// # Errors
+    /// The errors of [`OptimizerBuilder::build`] that need no device.
+    pub fn formats(&self, layout: &Layout) -> Result<Formats, Error> {
+        Ok(StepPlan::new(&self.settings, layout)?.formats())
     }
 
     /// Names, bytes and usages of the states that the optimizer allocates one number per element for. Allocates nothing.

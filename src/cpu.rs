@@ -30,7 +30,7 @@ use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{PlanSettings, StepKind, StepPlan};
 use crate::rule::{StateSpec, four};
 use crate::segments::Segments;
-use crate::{Error, Layout};
+use crate::{Error, Formats, Layout};
 use memory::Numbers;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
@@ -186,7 +186,12 @@ impl CpuOptimizer {
         self.state.control.stopped = 0;
     }
 
-    /// Names of the states, in the rule's order.
+    /// The storage formats of parameters, gradients and states.
+    pub fn formats(&self) -> Formats {
+        self.plan.formats()
+    }
+
+    /// Names of the states, in the rule's order, then the one that completes the parameters.
     pub fn state_names(&self) -> impl Iterator<Item = &str> {
         let factors = self.state.factors.as_ref().map_or(&[][..], |_| &NAMES);
         self.state.states.iter().map(|(name, _)| name.as_str()).chain(factors.iter().copied())

@@ -70,7 +70,7 @@ pub use metrics::{Readback, ReadbackHistory, ReadbackStats, Stats};
 pub use nonfinite::NonFinite;
 pub use optimizer::{GradScale, Optimizer, Remap, Snapshot};
 pub use params::{ParamFormat, Rounding};
-pub use precision::Precision;
+pub use precision::{Formats, Precision};
 pub use projection::Projection;
 pub use rows::Rows;
 pub use rule::Rule;

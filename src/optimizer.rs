@@ -29,7 +29,7 @@ use crate::kernels::control::{ControlBlock, StepHead};
 use crate::metrics::{DeviceHistory, Readback, ReadbackHistory, ReadbackStats, StagingPool};
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::storage::Dtype;
-use crate::{Error, Layout};
+use crate::{Error, Formats, Layout};
 pub use remap::Remap;
 pub use snapshot::Snapshot;
 
@@ -413,7 +413,12 @@ impl Optimizer {
         self.queue.write_buffer(&self.resources.persistent.control, offset, bytemuck::bytes_of(&0u32));
     }
 
-    /// Names of the states, in the rule's order.
+    /// The storage formats of parameters, gradients and states.
+    pub fn formats(&self) -> Formats {
+        self.plan.formats()
+    }
+
+    /// Names of the states, in the rule's order, then the one that completes the parameters.
     pub fn state_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.plan.states.iter().map(|state| &*state.name).collect();
         names.extend(self.plan.factors.as_ref().map_or(&[][..], |_| &NAMES));

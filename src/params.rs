@@ -76,6 +76,11 @@ impl ParamFormat {
         }
     }
 
+    /// The f32 bits of a parameter after a step to the nearest.
+    pub(crate) fn stored_bits(self) -> fn(f32) -> u32 {
+        if self == Self::Bf16 { |param| bf16_nearest(param.to_bits()) } else { f32::to_bits }
+    }
+
     /// Imports of a kernel that reads or writes parameters with their companion.
     pub(crate) fn imports(self) -> &'static [&'static str] {
         match self {

@@ -38,7 +38,7 @@ use crate::rule::{self, ReduceBy, StateSpec, check_interface, four};
 use crate::segments::Segments;
 use crate::storage::{Access, Dtype, StreamSpec};
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
-use crate::{Clip, Error, Layout, NonFinite, Rows, Schedule, TensorInfo};
+use crate::{Clip, Error, Formats, Layout, NonFinite, Rows, Schedule, TensorInfo};
 
 /// The validated settings and the host's state of an optimizer, for both engines.
 #[derive(Debug, Clone)]
@@ -369,6 +369,12 @@ impl StepPlan {
         let states = &self.states[self.bound_states(kind)];
         streams.extend(states.iter().map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
         streams
+    }
+
+    /// The storage formats of all streams of a step.
+    pub(crate) fn formats(&self) -> Formats {
+        let streams = self.streams(StepKind::Decided).into_iter().map(|stream| (stream.name, stream.dtype));
+        Formats { streams: streams.collect() }
     }
 
     /// Values of a kernel's override constants.

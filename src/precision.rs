@@ -1,5 +1,7 @@
 //! Storage formats of gradients, parameters and states.
 
+use std::fmt;
+
 use crate::Error;
 use crate::params::{ParamFormat, Rounding};
 use crate::storage::Dtype;
@@ -109,5 +111,37 @@ impl Precision {
             }
         }
         Ok(())
+    }
+}
+
+/// The storage format of each stream of an optimizer: parameters, gradients, states. Displayed as a list with the bytes per
+/// parameter.
+///
+/// ```
+/// use wgpu_optim::{AdamW, Layout, Optimizer, Precision};
+/// let builder = Optimizer::builder(AdamW::default()).precision(Precision::bf16_split());
+/// let formats = builder.formats(&Layout::flat(1_000)?)?;
+/// let text = "param Bf16, grad Bf16, exp_avg F32, exp_avg_sq F32, param_low I16: 14 bytes per parameter";
+/// assert_eq!(formats.to_string(), text);
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Formats {
+    /// `param`, `grad`, or the name of a state, and the format.
+    pub streams: Vec<(String, Dtype)>,
+}
+
+impl Formats {
+    /// Bytes of parameter, gradient and states of one element.
+    pub fn bytes_per_parameter(&self) -> u64 {
+        self.streams.iter().map(|(_, dtype)| dtype.bytes(1)).sum()
+    }
+}
+
+impl fmt::Display for Formats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams: Vec<_> = self.streams.iter().map(|(name, dtype)| format!("{name} {dtype:?}")).collect();
+        write!(f, "{}: {} bytes per parameter", streams.join(", "), self.bytes_per_parameter())
     }
 }

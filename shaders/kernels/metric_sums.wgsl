@@ -22,7 +22,7 @@ fn metric_part_row(part: u32) -> u32 {
 struct MetricSums {
     // Sums of squared gradients, parameters and updates; count of clipped elements.
     squares: vec4<f32>,
-    // x: count of elements for which the rule's metric holds.
+    // x: count of elements for which the rule's metric holds. y: count of updates that rounding loses.
     counts: vec4<f32>,
 }
 

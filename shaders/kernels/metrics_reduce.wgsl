@@ -10,11 +10,14 @@ import clip_value::{clip_by_value, is_clipped_by_value};
 import metric::{metric};
 import rule::{rule};
 import step_uniforms::{uniforms};
+import stored_param::{stored_bits};
 
 struct LaneSums {
     // Columns: sums of squared gradients, parameters and updates; counts of clipped elements.
     squares: mat4x4<f32>,
     counts: vec4<f32>,
+    // Counts of updates that rounding loses.
+    lost: vec4<f32>,
 }
 
 fn part_at(number: u32) -> vec4<u32> {
@@ -28,7 +31,10 @@ fn part_count() -> u32 {
 fn add_quad(old: LaneSums, quad: Quad) -> LaneSums {
     let grad = clip_by_segment(clip_by_value(quad.grad), uniforms.hyper, quad.step);
     let param = quad.old.param;
-    let change = rule(quad.old, grad, uniforms.hyper, quad.step).param - param;
+    let updated = rule(quad.old, grad, uniforms.hyper, quad.step).param;
+    let change = updated - param;
+    let is_update = (bitcast<vec4<u32>>(updated) != bitcast<vec4<u32>>(param)) | (quad.grad != vec4<f32>(0.0));
+    let is_lost = is_update & (stored_bits(updated) == bitcast<vec4<u32>>(param));
     let is_clipped = is_clipped_by_value(quad.grad) | is_clipped_by_segment(uniforms.hyper, quad.step);
     let counts = vec4<f32>(metric(quad.old, grad, uniforms.hyper, quad.step));
     var squares = old.squares;
@@ -36,12 +42,17 @@ fn add_quad(old: LaneSums, quad: Quad) -> LaneSums {
     squares[1] = squares[1] + counted(quad, param * param);
     squares[2] = squares[2] + counted(quad, change * change);
     squares[3] = squares[3] + counted(quad, vec4<f32>(is_clipped));
-    return LaneSums(squares, old.counts + counted(quad, counts));
+    return LaneSums(
+        squares,
+        old.counts + counted(quad, counts),
+        old.lost + counted(quad, vec4<f32>(is_lost)),
+    );
 }
 
 fn store_part(number: u32, sums: LaneSums, lane: u32, exists: bool) {
     let counts = (sums.counts.x + sums.counts.y) + (sums.counts.z + sums.counts.w);
-    let metric_sums = MetricSums(sums_of(sums.squares), vec4<f32>(counts, 0.0, 0.0, 0.0));
+    let lost = (sums.lost.x + sums.lost.y) + (sums.lost.z + sums.lost.w);
+    let metric_sums = MetricSums(sums_of(sums.squares), vec4<f32>(counts, lost, 0.0, 0.0));
     store_metric_sums(metric_part_row(number) + 1u, metric_sums, lane, exists);
 }
 

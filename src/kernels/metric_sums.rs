@@ -14,11 +14,13 @@ pub(crate) struct MetricSums {
     pub(crate) clipped: f32,
     /// Elements for which the rule's metric holds.
     pub(crate) counted: f32,
-    padding: [u32; 3],
+    /// Elements whose update rounding loses.
+    pub(crate) lost: f32,
+    padding: [u32; 2],
 }
 
 impl MetricSums {
-    pub(crate) fn new([grad_sq, param_sq, update_sq, clipped]: [f32; 4], counted: f32) -> Self {
-        Self { grad_sq, param_sq, update_sq, clipped, counted, padding: [0; 3] }
+    pub(crate) fn new([grad_sq, param_sq, update_sq, clipped]: [f32; 4], [counted, lost, ..]: [f32; 4]) -> Self {
+        Self { grad_sq, param_sq, update_sq, clipped, counted, lost, padding: [0; 2] }
     }
 }

@@ -14,10 +14,11 @@ pub(crate) fn metrics_reduce(
     inputs: &StepInputs<'_>,
     part: SegmentPart,
 ) -> [[f32; 4]; 2] {
-    let (mut squares, mut counts) = (vec![NO_COLUMNS; 4], vec![NO_COLUMNS]);
+    let (mut squares, mut counts) = (vec![NO_COLUMNS; 4], vec![NO_COLUMNS; 2]);
+    let stored_bits = inputs.param.format.stored_bits();
     sum_part(inputs, context, part, |span| {
         let mut report = Report::default();
-        rule.metric_of(Terms::new(span, &mut counts, &mut report), &span.step);
+        rule.metric_of(Terms::new(span, &mut counts[..1], &mut report), &span.step);
         let mut updated = span.param.to_vec();
         let mut states: Vec<Vec<f32>> = span.states.iter().map(|state| state.to_vec()).collect();
         let mut states: Vec<&mut [f32]> = states.iter_mut().map(|state| &mut state[..]).collect();
@@ -33,6 +34,14 @@ pub(crate) fn metrics_reduce(
                 let change = updated - param;
                 let is_clipped = if all_clipped | (grad.abs() > clip_value) { 1.0 } else { 0.0 };
                 [grad * grad, param * param, change * change, is_clipped]
+            },
+        );
+        Terms::new(span, &mut counts[1..], &mut report).each(
+            #[inline(always)]
+            move |param, grad, [updated]| {
+                let is_update = (updated.to_bits() != param.to_bits()) | (grad != 0.0);
+                let is_lost = is_update & (stored_bits(updated) == param.to_bits());
+                [if is_lost { 1.0 } else { 0.0 }]
             },
         );
     });

@@ -64,6 +64,7 @@ impl MetricsSampler {
         stats.update_ratio = Some(all.update_ratio);
         stats.clipped_fraction = Some(all.clipped_fraction);
         stats.rule_metric = all.rule_metric;
+        stats.lost_updates = Some(all.lost_updates);
         let groups = self.groups.iter().zip(sums).zip(&self.active);
         groups.map(|((group, sums), &active)| self.stats_of(group.clone(), stats, &[*sums], active)).collect()
     }
@@ -84,6 +85,7 @@ impl MetricsSampler {
             update_ratio: if update == 0.0 { 0.0 } else { update / param } as f32,
             clipped_fraction: fraction(clipped),
             rule_metric: self.has_rule_metric.then(|| fraction(sum(|sums| sums.counted))),
+            lost_updates: fraction(sum(|sums| sums.lost)),
         }
     }
 

@@ -63,6 +63,11 @@ pub struct Stats {
     /// [`Sophia`](crate::Sophia)'s win rate, [`Lion`](crate::Lion)'s sign agreement. `None` for rules without a metric.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub rule_metric: Option<f32>,
+    /// Fraction of the active elements whose update rounding to the nearest loses, from 0 to 1: the stored parameter would stay
+    /// as it is, although its gradient is not 0 or the rule moves it in f32. A large fraction is why training in bf16 without
+    /// a master or stochastic rounding stands still.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
+    pub lost_updates: Option<f32>,
 }
 
 impl Stats {
@@ -114,6 +119,7 @@ impl Stats {
             update_ratio: None,
             clipped_fraction: None,
             rule_metric: None,
+            lost_updates: None,
         }
     }
 }
@@ -150,4 +156,7 @@ pub struct GroupStats {
     /// [`Stats::rule_metric`] of the group.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub rule_metric: Option<f32>,
+    /// [`Stats::lost_updates`] of the group.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
+    pub lost_updates: f32,
 }

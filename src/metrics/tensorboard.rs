@@ -90,7 +90,7 @@ fn masked_crc(data: &[u8]) -> [u8; 4] {
     crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 11] {
+fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 12] {
     [
         ("lr", Some(stats.lr)),
         ("grad_norm", stats.grad_norm),
@@ -103,10 +103,11 @@ fn scalars(stats: &Stats) -> [(&'static str, Option<f32>); 11] {
         ("update_ratio", stats.update_ratio),
         ("clipped_fraction", stats.clipped_fraction),
         ("rule_metric", stats.rule_metric),
+        ("lost_updates", stats.lost_updates),
     ]
 }
 
-fn group_scalars(group: &GroupStats) -> [(&'static str, Option<f32>); 6] {
+fn group_scalars(group: &GroupStats) -> [(&'static str, Option<f32>); 7] {
     [
         ("grad_norm", Some(group.grad_norm)),
         ("param_norm", Some(group.param_norm)),
@@ -114,6 +115,7 @@ fn group_scalars(group: &GroupStats) -> [(&'static str, Option<f32>); 6] {
         ("update_ratio", Some(group.update_ratio)),
         ("clipped_fraction", Some(group.clipped_fraction)),
         ("rule_metric", group.rule_metric),
+        ("lost_updates", Some(group.lost_updates)),
     ]
 }
 
@@ -172,9 +174,9 @@ mod tests {
         let mut file = Vec::new();
         write_events(&history, &mut file).unwrap();
         let found = scalars_of(&file);
-        // Ten scalars of the sampled step; four of the second step: lr, clip_coef and both skip counts; six of each
+        // Eleven scalars of the sampled step; four of the second step: lr, clip_coef and both skip counts; seven of each
         // group.
-        assert_eq!(found.len(), 10 + 4 + 12);
+        assert_eq!(found.len(), 11 + 4 + 14);
         let one = |tag: &str, step| found.iter().find(|scalar| scalar.0 == tag && scalar.1 == step).unwrap().2;
         assert_eq!(one("optimizer/lr", 2), history.steps[1].lr);
         assert_eq!(Some(one("optimizer/update_norm", 1)), history.steps[0].update_norm);

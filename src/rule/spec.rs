@@ -105,7 +105,7 @@ impl RuleSpec {
 pub struct StateSpec {
     /// Name of the field in the WGSL `Element`, and in [`Optimizer::state`](crate::Optimizer::state): `exp_avg`.
     pub name: Cow<'static, str>,
-    /// Storage format; only [`Dtype::F32`], the default, so far.
+    /// Storage format. A rule states [`Dtype::F32`], the default; [`Precision`](crate::Precision) states others.
     pub dtype: Dtype,
     /// Value before the first step. Default 0.
     pub initial: f32,

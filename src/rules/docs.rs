@@ -12,8 +12,9 @@ use super::*;
 use crate::gpu::shader::{self, Variant};
 use crate::metrics::HistoryOptions;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
+use crate::precision::Precision;
 use crate::rule::{AuxiliaryUpdates, ReduceBy, Reduction, StateSpec};
-use crate::storage::Access;
+use crate::storage::{Access, Dtype};
 use crate::{Clip, Layout};
 
 const INTRODUCTION: &str = "\
@@ -58,6 +59,18 @@ const COST: &str = "
 
 | rule | capabilities | passes | clipped | bytes moved | clipped |
 |---|---|---|---|---|---|
+";
+
+const FORMATS: &str = "
+## Storage formats
+
+AdamW with the presets of [`Precision`](https://docs.rs/wgpu-optim/latest/wgpu_optim/struct.Precision.html).
+
+- *Bytes*: parameter, gradient and states of one element.
+- *Bytes moved*: per parameter and step, without clipping and with clipping by global norm.
+
+| formats | streams | bytes | bytes moved | clipped |
+|---|---|---|---|---|
 ";
 
 const CUSTOM: &str = "
@@ -111,8 +124,10 @@ fn document() -> String {
     }
     registry::for_each_rule!(add);
     let header = "\n| rule | source | options | state | bytes |\n|---|---|---|---|---|\n";
-    let (passes, example) = (passes(), example());
-    format!("{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{passes}{COST}{costs}{CUSTOM}{example}{CUSTOM_END}")
+    let (passes, formats, example) = (passes(), formats(), example());
+    format!(
+        "{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{passes}{COST}{costs}{FORMATS}{formats}{CUSTOM}{example}{CUSTOM_END}"
+    )
 }
 
 /// The doctest of [`CustomRule`], without the lines that rustdoc hides.
@@ -161,6 +176,39 @@ fn add_cost<R: Declared>(name: &str, costs: &mut String) {
         write!(moved, "| {bytes} ").unwrap();
     }
     writeln!(costs, "{moved}|").unwrap();
+}
+
+/// The streams of `AdamW` in each preset.
+fn formats() -> String {
+    let bf16_states =
+        |precision: Precision| precision.with_state("exp_avg", Dtype::Bf16).with_state("exp_avg_sq", Dtype::Bf16);
+    let cases = [
+        ("f32", Precision::default()),
+        ("f32, bf16 gradients", Precision::default().with_grads(Dtype::Bf16)),
+        ("`f16_master`", Precision::f16_master()),
+        ("`bf16_master`", Precision::bf16_master()),
+        ("`bf16_split`", Precision::bf16_split()),
+        ("`bf16_split`, bf16 states", bf16_states(Precision::bf16_split())),
+        ("`bf16_stochastic`", Precision::bf16_stochastic(0)),
+        ("`bf16_stochastic`, bf16 states", bf16_states(Precision::bf16_stochastic(0))),
+    ];
+    let row = |(name, precision): (&str, Precision)| {
+        let [plan, clipped] = [None, Some(Clip::global_norm(1.0))].map(|clip| {
+            let settings =
+                PlanSettings { clip, precision: precision.clone(), ..PlanSettings::new(Arc::new(AdamW::default())) };
+            StepPlan::new(&settings, &Layout::flat(1).unwrap()).unwrap()
+        });
+        let formats = plan.formats();
+        let streams: Vec<_> = formats
+            .streams
+            .iter()
+            .map(|(name, dtype)| format!("`{name}` {}", format!("{dtype:?}").to_lowercase()))
+            .collect();
+        let moved = [&plan, &clipped].map(bytes_moved);
+        let bytes = formats.bytes_per_parameter();
+        format!("| {name} | {} | {bytes} | {} | {} |\n", streams.join(", "), moved[0], moved[1])
+    };
+    cases.into_iter().map(row).collect()
 }
 
 /// Bytes that the passes of the next step read and write per parameter.

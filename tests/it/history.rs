@@ -96,7 +96,7 @@ fn a_history_is_written_as_csv_and_json_lines() {
     write_csv(&steps, &mut csv).unwrap();
     write_json_lines(&steps, &mut json).unwrap();
     let (csv, json) = (String::from_utf8(csv).unwrap(), String::from_utf8(json).unwrap());
-    let header = "step,skipped,consecutive_skipped,too_many_skips,lr,grad_norm,clip_coef,invalid_grad_scale,loss_scale,first_nonfinite,stopped,invalid_rows,missing_gradients,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric";
+    let header = "step,skipped,consecutive_skipped,too_many_skips,lr,grad_norm,clip_coef,invalid_grad_scale,loss_scale,first_nonfinite,stopped,invalid_rows,missing_gradients,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric,lost_updates";
     assert_eq!(csv.lines().next().unwrap(), header);
     assert_eq!((csv.lines().count(), json.lines().count()), (5, 4));
     let mut rows = csv::Reader::from_reader(csv.as_bytes());

@@ -416,7 +416,7 @@ fn groups_are_written_as_csv_and_json_lines() {
     let (mut csv, mut json) = (Vec::new(), Vec::new());
     write_csv(&groups, &mut csv).unwrap();
     write_json_lines(&groups, &mut json).unwrap();
-    let header = "group,step,grad_norm,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric\n";
+    let header = "group,step,grad_norm,param_norm,update_norm,update_ratio,clipped_fraction,rule_metric,lost_updates\n";
     assert!(csv.starts_with(header.as_bytes()));
     let mut rows = csv::Reader::from_reader(&csv[..]);
     assert!(rows.deserialize::<GroupStats>().map(|row| row.unwrap()).eq(groups.iter().cloned()));

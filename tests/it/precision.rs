@@ -4,6 +4,7 @@ use crate::common::numbers::random;
 use crate::common::words::{Words, download_words};
 use crate::common::{device, device_with, encoder, finish, rule};
 use wgpu_optim::half::bf16;
+use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, CommandEncoder, PollType};
 use wgpu_optim::{
     AdamW, Clip, CpuOptimizer, Dtype, Ema, Error, Gpu, GroupOptions, HostSlice, Layout, Lookahead, Optimizer,
@@ -228,6 +229,36 @@ fn updates_below_half_a_unit_move_parameters_only_at_random() {
         let error = 2f64.powi(-7) * (f64::from(steps) * 0.01 * 0.99 / layout.len() as f64).sqrt();
         let bound = if expected == 0.0 { 0.0 } else { 5.0 * error };
         assert!((moved - expected).abs() <= bound, "{rounding:?}: {moved:e} for {expected:e}");
+    }
+}
+
+/// The statistic counts updates that a step to the nearest does not store: of elements with a gradient.
+#[test]
+fn lost_updates_are_counted() {
+    let layout = Layout::flat(1_000).unwrap();
+    let builder =
+        Optimizer::builder(Sgd::default().with_lr(1e-4)).history(HistoryOptions::steps(1).with_norms_every(1));
+    let grads: Vec<f32> = (0..1_000).map(|i| if i % 4 == 0 { 0.0 } else { 1.0 }).collect();
+    let of_bf16 = Precision::default().with_params(ParamFormat::Bf16);
+    // A unit of bf16 at 1 is 2^-7, one of f32 2^-23; a gradient of 1e-5 moves by 1e-9.
+    for (precision, scale, expected) in [
+        (of_bf16.clone(), 1.0, 0.75),
+        (of_bf16.clone().with_rounding(Rounding::Stochastic { seed: SEED }), 1.0, 0.75),
+        (of_bf16, 1e3, 0.0),
+        (Precision::bf16_split().with_grads(Dtype::F32), 1.0, 0.0),
+        (Precision::default(), 1.0, 0.0),
+        (Precision::default(), 1e-5, 0.75),
+    ] {
+        let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &[1.0; 1_000]);
+        let grads: Vec<f32> = grads.iter().map(|grad| scale * grad).collect();
+        both.step(&Words::nearest(Dtype::F32, &grads));
+        let mut recorded = encoder(both.gpu);
+        let history = both.optimizer.history(&mut recorded).unwrap();
+        both.gpu.queue.submit([recorded.finish()]);
+        let on_device = drive(both.gpu, history);
+        for (engine, history) in [("CPU", both.on_cpu.history().unwrap()), ("device", on_device)] {
+            assert_eq!(history.steps[0].lost_updates, Some(expected), "{engine}, {precision:?}, {scale}");
+        }
     }
 }
 

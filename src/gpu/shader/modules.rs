@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::codegen;
 use super::compose::Seam;
 use super::variant::Variant;
+use crate::params::ParamFormat;
 use crate::plan::{Pass, StepPlan};
 use crate::storage;
 
@@ -35,6 +36,7 @@ files! {
     "device/row_scalars",
     "device/row_variance",
     "device/segment_values",
+    "device/stored_bf16",
     "device/step_uniforms/by_group",
     "device/step_uniforms/scaled",
     "device/stub/active_rows",
@@ -51,6 +53,7 @@ files! {
     "device/stub/percentile",
     "device/stub/row_scalars",
     "device/stub/segment_values",
+    "device/stub/stored_param",
     "device/stub/update_scalars",
     "device/stub/update_tensor_state",
     "device/tile_total",
@@ -124,6 +127,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
     let updates_factors = matches!(pass, Pass::FactorPartials | Pass::FactorUpdate | Pass::FactorRowMean);
     // The way back restores all rows: their activity may have changed since.
     let has_rows = plan.groups.rows().is_some() && pass != Pass::RestoreParams;
+    let stores_bf16 = plan.settings.precision.params == ParamFormat::Bf16;
     let scales_loss = plan.settings.grad_scaler.is_some();
     let has_column_lrs = plan.groups.rows().is_some_and(|rows| !rows.scales().is_empty());
     let mut seams = HashMap::from([
@@ -150,6 +154,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("param_scale", file_if(plan.scales_by_params(), "transform/sam", "device/stub/param_scale")),
         ("loss_scale", file_if(scales_loss, "kernels/loss_scale", "device/stub/loss_scale")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
+        ("stored_param", file_if(stores_bf16, "device/stored_bf16", "device/stub/stored_param")),
         ("segment_values", file_if(has_sums, "device/segment_values", "device/stub/segment_values")),
         (
             "factored_variance",
