@@ -121,7 +121,9 @@ impl Check<'_> {
         let [kept, flushing] = &mut self.references;
         for state in &names {
             let values = flushing.state_mut(state).and_then(HostSliceMut::into_f32).unwrap_or_default();
-            values.iter_mut().for_each(|value| *value = flushed(*value));
+            for value in values {
+                *value = flushed(*value);
+            }
         }
         let flush = |values: &[f32]| values.iter().copied().map(flushed).collect();
         let mut expected = Vec::new();

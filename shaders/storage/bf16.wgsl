@@ -17,7 +17,7 @@ fn bf16_window_bits(words: vec3<u32>, at: u32) -> vec4<u32> {
 // The f32 bits of the nearest bf16, ties to even. NaN stays NaN, and a bf16 stays as it is.
 fn bf16_nearest(bits: vec4<u32>) -> vec4<u32> {
     let rounded = bits + vec4<u32>(0x7fffu) + ((bits >> vec4<u32>(16u)) & vec4<u32>(1u));
-    let is_exact = (bits & vec4<u32>(0xffffu)) == vec4<u32>(0u);
+    let is_exact = (bits << vec4<u32>(16u)) == vec4<u32>(0u);
     let quiet = select(bits | vec4<u32>(0x400000u), bits, is_exact);
     let is_nan = (bits & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
     return select(rounded, quiet, is_nan) & vec4<u32>(UPPER_HALF);

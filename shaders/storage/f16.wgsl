@@ -43,7 +43,7 @@ fn narrowed_f16(bits: vec4<u32>) -> vec4<u32> {
     let half_unit = vec4<u32>(1u) << (shift - vec4<u32>(1u));
     let subnormal = (mantissa + half_unit - vec4<u32>(1u) + ((mantissa >> shift) & vec4<u32>(1u))) >> shift;
     let finite = select(normal, subnormal, absolute < vec4<u32>(0x38800000u));
-    let is_exact = (absolute & vec4<u32>(0x1fffu)) == vec4<u32>(0u);
+    let is_exact = (absolute << vec4<u32>(19u)) == vec4<u32>(0u);
     let payload = (absolute >> vec4<u32>(13u)) & vec4<u32>(F16_MANTISSA);
     let nan = vec4<u32>(0x7c00u) | select(payload | vec4<u32>(0x200u), payload, is_exact);
     return sign | select(finite, nan, absolute > vec4<u32>(0x7f800000u));

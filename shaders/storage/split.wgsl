@@ -2,7 +2,7 @@
 
 // The f32 bits of both halves. A zero has no smaller magnitude: a negative distance is that of a number the program replaced.
 fn split_bits(high: vec4<u32>, low: vec4<u32>) -> vec4<u32> {
-    let is_replaced = ((high & vec4<u32>(0x7fffffffu)) == vec4<u32>(0u)) & (bitcast<vec4<i32>>(low) < vec4<i32>(0));
+    let is_replaced = ((high << vec4<u32>(1u)) == vec4<u32>(0u)) & (bitcast<vec4<i32>>(low) < vec4<i32>(0));
     return high + select(low, vec4<u32>(0u), is_replaced);
 }
 

@@ -39,8 +39,8 @@ pub(crate) fn metrics_reduce(
         Terms::new(span, &mut counts[1..], &mut report).each(
             #[inline(always)]
             move |param, grad, [updated]| {
-                let is_update = (updated.to_bits() != param.to_bits()) | (grad != 0.0);
-                let is_lost = is_update & (stored_bits(updated) == param.to_bits());
+                let is_update = updated.to_bits() != param.to_bits() || grad != 0.0;
+                let is_lost = is_update && stored_bits(updated) == param.to_bits();
                 [if is_lost { 1.0 } else { 0.0 }]
             },
         );

@@ -154,8 +154,9 @@ pub(crate) fn update_elements(
             param.store_widened(range.clone(), &of_param, writes);
             for ((state, values), number) in states.iter_mut().zip(&mut of_states).zip(1..) {
                 if state.dtype() != Dtype::F32 {
-                    seed.iter()
-                        .for_each(|&seed| round_stochastically(values, (seed, context.t, number), elements.start));
+                    if let (Some(seed), Dtype::Bf16) = (seed, state.dtype()) {
+                        round_stochastically(values, (seed, context.t, number), elements.start);
+                    }
                     state.store(range.clone(), values);
                 }
             }

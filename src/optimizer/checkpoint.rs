@@ -186,7 +186,7 @@ impl Optimizer {
 
     /// Refuses 16-bit tensors that begin within a word: copies move whole words.
     fn check_tensor_starts(&self) -> Result<(), Error> {
-        let is_cut = |tensor: &&TensorInfo| !tensor.range().is_empty() && tensor.range().start % 2 != 0;
+        let is_cut = |tensor: &&TensorInfo| !tensor.range().is_empty() && !tensor.range().start.is_multiple_of(2);
         match self.plan.layout.tensors().iter().find(is_cut).filter(|_| !self.plan.settings.precision.is_f32()) {
             None => Ok(()),
             Some(tensor) => Err(cut_word("a checkpoint with parameters or states", tensor.range().start as u64)),

@@ -56,7 +56,7 @@ fn bf16_bits(number: half::bf16) -> u32 {
 #[inline(always)]
 pub(crate) fn bf16_nearest(bits: u32) -> u32 {
     let rounded = bits.wrapping_add(0x7fff).wrapping_add((bits >> 16) & 1);
-    let is_exact = bits & 0xffff == 0;
+    let is_exact = bits << 16 == 0;
     let quiet = if is_exact { bits } else { bits | 0x40_0000 };
     let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
     (if is_nan { quiet } else { rounded }) & UPPER_HALF
@@ -109,7 +109,7 @@ mod tests {
     fn stochastic_rounding_is_unbiased() {
         let draws = 1_000_000;
         for (case, exponent) in (0..=254).step_by(2).enumerate() {
-            let bits = (case as u32 & 1) << 31 | exponent << 23 | (case as u32 * 0x5_1377 & 0x7f_ffff);
+            let bits = (case as u32 & 1) << 31 | exponent << 23 | (case as u32 * 0x5_1377) & 0x7f_ffff;
             let low = f64::from(f32::from_bits(bits & UPPER_HALF));
             let fraction = f64::from(bits & 0xffff) / 65536.0;
             let rounded_up =

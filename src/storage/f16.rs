@@ -84,7 +84,7 @@ fn narrowed_f16(bits: u32) -> u32 {
         let rounded = absolute + 0xfff + ((absolute >> 13) & 1);
         ((rounded - 0x3800_0000) >> 13).min(0x7c00)
     };
-    let is_exact = absolute & 0x1fff == 0;
+    let is_exact = absolute << 19 == 0;
     let payload = (absolute >> 13) & F16_MANTISSA;
     let nan = 0x7c00 | if is_exact { payload } else { payload | 0x200 };
     sign | if absolute > 0x7f80_0000 { nan } else { finite }

@@ -5,7 +5,7 @@ pub(super) const WGSL: &str = include_str!("../../shaders/storage/split.wgsl");
 /// The f32 bits of both halves. A zero has no smaller magnitude: a negative distance is that of a number the program replaced.
 #[inline(always)]
 pub(crate) fn split_bits(high: u32, low: i16) -> u32 {
-    let is_replaced = high & 0x7fff_ffff == 0 && low < 0;
+    let is_replaced = high << 1 == 0 && low < 0;
     high.wrapping_add_signed(if is_replaced { 0 } else { low.into() })
 }
 

@@ -84,6 +84,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = size, conflicts_with_all = ["describe", "plot"])]
     pub(crate) variants: Option<Size>,
 
+    /// Measure AdamW in each storage format over so many parameters, on the CPU engine and on the best adapter, by turns.
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with_all = ["describe", "plot", "variants"])]
+    pub(crate) formats: Option<Size>,
+
     /// Write the rows as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -6,6 +6,7 @@ mod adapter;
 mod args;
 mod case;
 mod cpu;
+mod formats;
 mod gpu;
 mod measure;
 mod memory;
@@ -53,6 +54,9 @@ fn run(args: &Args) -> Result<()> {
     if let Some(size) = args.variants {
         return measure_variants(args, size);
     }
+    if let Some(size) = args.formats {
+        return measure_formats(args, size);
+    }
     let rules = rules::rules(&args.rules).map_err(|error| format!("--rules: {error}"))?;
     let mut engines: Vec<Box<dyn Engine>> = Vec::new();
     if args.engine != Engines::Gpu {
@@ -95,6 +99,18 @@ fn measure_variants(args: &Args, size: Size) -> Result<()> {
         return fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()).into());
     }
     println!("{json}");
+    Ok(())
+}
+
+fn measure_formats(args: &Args, size: Size) -> Result<()> {
+    let Size::Elements(parameters) = size else { return Err("--formats max: give a number".into()) };
+    let gpu = if args.engine == Engines::Cpu { None } else { Some(pollster::block_on(Gpu::new())?) };
+    let rows = formats::run(gpu.as_ref(), parameters, args.seconds)?;
+    println!("{}", formats::table(&rows));
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&rows)?;
+        fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     Ok(())
 }
 
