@@ -7,6 +7,13 @@ mod add_sign;
 mod common;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+// Formats that no state is stored in yet.
+#[path = "../../src/storage/companded.rs"]
+mod companded;
+#[path = "../../src/storage/dynamic.rs"]
+mod dynamic;
+#[path = "../../src/storage/scaled.rs"]
+mod scaled;
 
 mod accumulate;
 mod adafactor;
@@ -43,6 +50,9 @@ mod prodigy;
 mod programs;
 mod projections;
 mod properties;
+mod quantized;
+mod quantized_device;
+mod quantized_golden;
 mod range_test;
 mod recording;
 mod remap;

@@ -1,0 +1,79 @@
+//! Codes of 8 bits relative to the largest of 32 numbers, dense where numbers are small (FlashOptim, arXiv 2602.23349).
+//! A first moment x times its scale has the code 127·2x / (1 + |x|), a second moment 255·√x.
+//!
+//! Neither direction has a root or a division of floats: devices round those as they like. Codes come from comparisons
+//! of products. Numbers come from fixed-point shares, by divisions of integers.
+
+use super::scaled::{is_above, relative, share_bits};
+
+/// Neighbors with one scale.
+pub(crate) const COMPANDED_LEN: usize = 32;
+/// 4·255²
+const SECOND_SQUARES: f32 = 260_100.0;
+
+/// The nearest code of a first moment, ties toward 0: an i8 in the lowest byte.
+#[inline(always)]
+pub(crate) fn first_moment_code(bits: u32, scale: u32) -> u32 {
+    let value = relative(bits, scale);
+    let largest = relative(scale, scale);
+    let mut code = first_moment_step(0, 64, value, largest);
+    code = first_moment_step(code, 32, value, largest);
+    code = first_moment_step(code, 16, value, largest);
+    code = first_moment_step(code, 8, value, largest);
+    code = first_moment_step(code, 4, value, largest);
+    code = first_moment_step(code, 2, value, largest);
+    code = first_moment_step(code, 1, value, largest);
+    if bits >> 31 == 1 { (256 - code) & 0xff } else { code }
+}
+
+/// Adds `by` to a code if the value lies above the middle of the codes `code + by - 1` and `code + by`. The code
+/// c + ½ belongs to the share (2c + 1) / (507 - 2c).
+#[inline(always)]
+fn first_moment_step(code: u32, by: u32, value: f32, largest: f32) -> u32 {
+    let twice = 2 * (code + by) - 1;
+    code + by * is_above(value * (508 - twice) as f32, largest * twice as f32)
+}
+
+/// The bits of the first moment of a code: the share c / (254 - c) of the scale.
+#[inline(always)]
+pub(crate) fn first_moment_bits(code: u32, scale: u32) -> u32 {
+    let sign = (code & 0x80) << 24;
+    let magnitude = code.min(256 - code).min(127);
+    let divisor = 254 - magnitude;
+    let share = ((magnitude << 24) + (divisor >> 1)) / divisor;
+    sign | share_bits(share, scale)
+}
+
+/// The nearest code of a second moment, ties toward 0. A number above 0 has a code of 1 at least: a second moment of 0
+/// beside a first moment makes a step of unlimited length.
+#[inline(always)]
+pub(crate) fn second_moment_code(bits: u32, scale: u32) -> u32 {
+    let value = relative(bits, scale) * SECOND_SQUARES;
+    let largest = relative(scale, scale);
+    let mut code = second_moment_step(0, 128, value, largest);
+    code = second_moment_step(code, 64, value, largest);
+    code = second_moment_step(code, 32, value, largest);
+    code = second_moment_step(code, 16, value, largest);
+    code = second_moment_step(code, 8, value, largest);
+    code = second_moment_step(code, 4, value, largest);
+    code = second_moment_step(code, 2, value, largest);
+    code = second_moment_step(code, 1, value, largest);
+    code.max((bits << 1).min(1))
+}
+
+/// Adds `by` to a code if the value lies above the middle of the codes `code + by - 1` and `code + by`. The code
+/// c + ½ belongs to the share (2c + 1)² / (4·255²).
+#[inline(always)]
+fn second_moment_step(code: u32, by: u32, value: f32, largest: f32) -> u32 {
+    let twice = 2 * (code + by) - 1;
+    code + by * is_above(value, largest * (twice * twice) as f32)
+}
+
+/// The bits of the second moment of a code: the share c² / 255² of the scale.
+#[inline(always)]
+pub(crate) fn second_moment_bits(code: u32, scale: u32) -> u32 {
+    let square = code * code;
+    // 2^24 = 258·255² + 766
+    let share = 258 * square + (766 * square + 32_512) / 65_025;
+    share_bits(share, scale)
+}
