@@ -1,13 +1,20 @@
 // The 8-bit states of bitsandbytes: codes of its dynamic map (Dettmers, arXiv 1511.04561), relative to the largest
-// absolute value of 256 numbers. The levels of the map are the middles of equal parts of 0.1 to 1, times powers of ten
-// from 1e-6 on, and 0 and 1. Each power has twice the parts of the one below.
+// absolute value of 256 numbers.
 //
-// Codes come from comparisons with products, without a division: devices round divisions as they like.
+// The levels of the map are 0, 1, and the middles of equal parts of 0.1 to 1, times powers of ten from 1e-6 on. Each
+// power has twice the parts of the one below.
+//
+// Codes come from comparisons with products, without a division: devices round divisions as they like. Levels are
+// computed: lavapipe takes minutes to compile constant arrays of 256 numbers.
 
-import package::storage::scaled::{is_above, relative, restored};
+import package::storage::scaled::{is_above, larger_scale, relative, restored};
 
 // The code of 0 in the signed map.
 const SIGNED_ZERO: u32 = 127u;
+// The inverse of the absolute value of the least level.
+const STRETCH: f32 = 0x1.01d01p+0f;
+// The bits of the largest finite number.
+const LARGEST: u32 = 0x7f7fffffu;
 // log2 of the parts of the least power. Level `at` of a map is part `at - parts` of the power with `parts` ≤ `at`.
 const SIGNED_FIRST: u32 = 0u;
 const UNSIGNED_FIRST: u32 = 1u;
@@ -17,7 +24,16 @@ const TENTH: u32 = 214748368u;
 const NINE_TENTHS: u32 = 15099494u;
 const TWO_TO_MINUS_32: f32 = 0x1p-32f;
 
-// The nearest codes of the signed map, ties toward 0. The map has no -1: the code of -1 is that of -0.993.
+// The larger of a scale and those of four numbers, as bits. The map has no -1, its least level is -0.993. With the plain
+// absolute value, an average of negative numbers lost 0.7 % in each step.
+fn larger_signed_scale(scale: u32, bits: vec4<u32>) -> u32 {
+    let absolute = bits & vec4<u32>(0x7fffffffu);
+    let stretched = min(restored(relative(absolute, absolute) * STRETCH, absolute), vec4<u32>(LARGEST));
+    let is_stretched = (bits >> vec4<u32>(31u) == vec4<u32>(1u)) & (absolute <= vec4<u32>(LARGEST));
+    return larger_scale(scale, select(bits, stretched, is_stretched));
+}
+
+// The nearest codes of the signed map, ties toward 0. The code of -1 is that of -0.993.
 fn signed_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     let value = relative(bits, scale);
     var level = level_step(vec4<u32>(0u), 64u, value, scale, SIGNED_FIRST);
@@ -27,7 +43,7 @@ fn signed_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     level = level_step(level, 4u, value, scale, SIGNED_FIRST);
     level = level_step(level, 2u, value, scale, SIGNED_FIRST);
     level = level_step(level, 1u, value, scale, SIGNED_FIRST);
-    let positive = level + is_above(value, middle(vec4<u32>(127u), scale, SIGNED_FIRST));
+    let positive = level + is_above(value, scaled_middle(vec4<u32>(127u), scale, SIGNED_FIRST));
     let is_negative = bits >> vec4<u32>(31u) == vec4<u32>(1u);
     return select(vec4<u32>(SIGNED_ZERO) + positive, vec4<u32>(SIGNED_ZERO) - level, is_negative);
 }
@@ -61,11 +77,11 @@ fn unsigned_bits(code: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
 
 // Adds `by` to levels if their values lie above the middle of the levels `level + by - 1` and `level + by`.
 fn level_step(level: vec4<u32>, by: u32, value: vec4<f32>, scale: vec4<u32>, first: u32) -> vec4<u32> {
-    return level + by * is_above(value, middle(level + vec4<u32>(by - 1u), scale, first));
+    return level + by * is_above(value, scaled_middle(level + vec4<u32>(by - 1u), scale, first));
 }
 
 // The middles of levels and the next ones, times the relative scale. Levels count in 36ths of a part of their power.
-fn middle(at: vec4<u32>, scale: vec4<u32>, first: u32) -> vec4<f32> {
+fn scaled_middle(at: vec4<u32>, scale: vec4<u32>, first: u32) -> vec4<f32> {
     let least = vec4<u32>(1u << first);
     let end = vec4<u32>(128u << first);
     let level = max(at, least);
@@ -109,7 +125,7 @@ fn boundary(part: vec4<u32>, log_parts: vec4<u32>) -> vec4<u32> {
     let parts = vec4<u32>(1u) << log_parts;
     let from_tenth = vec4<u32>(TENTH) + ((NINE_TENTHS * part) << (vec4<u32>(7u) - log_parts));
     let from_one = vec4<u32>(1u << 31u) - ((NINE_TENTHS * (parts - part)) << (vec4<u32>(7u) - log_parts));
-    return to_24_bits(select(from_one, from_tenth, part < ((parts + vec4<u32>(1u)) >> vec4<u32>(1u))));
+    return to_24_bits(select(from_one, from_tenth, part < (parts >> vec4<u32>(1u))));
 }
 
 // Integers from 2^25 on with the bits of an f32, rounded to nearest, ties to even.
@@ -129,6 +145,6 @@ fn of_power(power: vec4<u32>, low: vec4<f32>, high: vec4<f32>) -> vec4<f32> {
 
 // Products that are multiplied again. WGSL allows a * (b * c) for a * b * c: the sign of the scale, 0, keeps the order.
 fn in_order(product: vec4<f32>, scale: vec4<u32>) -> vec4<f32> {
-    // undetected(^): Mesa keeps the order
+    // undetected: Mesa keeps the order
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(product) ^ (scale >> vec4<u32>(31u)));
 }

@@ -5,6 +5,7 @@ const SCALED_ABSOLUTE: u32 = 0x7fffffffu;
 const SCALED_INFINITE: u32 = 0x7f800000u;
 const SCALED_LEAST_NORMAL: u32 = 0x00800000u;
 // The exponent bits of 1.
+// equivalent: any power of two near 1 serves
 const ONE_EXPONENT: u32 = 127u;
 // Fixed-point numbers with 24 bits behind the point.
 const FIXED_POINT: f32 = 0x1p-24f;
@@ -18,25 +19,26 @@ fn larger_scale(scale: u32, bits: vec4<u32>) -> u32 {
 // The bits of absolute values times 2^149, with an exponent of nine bits. Subnormal numbers are integers times 2^-149.
 fn lifted(bits: vec4<u32>) -> vec4<u32> {
     let integer = bitcast<vec4<u32>>(vec4<f32>(vec4<i32>(bits)));
+    // equivalent(<=): the least normal number is such an integer, too
     return select(bits + vec4<u32>(149u << 23u), integer, bits < vec4<u32>(SCALED_LEAST_NORMAL));
 }
 
 // The bits by which the exponent of a lifted scale exceeds that of 1.
-fn excess(scale: vec4<u32>) -> vec4<u32> {
+fn excess_exponent(scale: vec4<u32>) -> vec4<u32> {
     return (max(lifted(scale) >> vec4<u32>(23u), vec4<u32>(ONE_EXPONENT)) - vec4<u32>(ONE_EXPONENT)) << vec4<u32>(23u);
 }
 
 // The absolute values of numbers times the power of two that brings the scale to 1 ≤ scale < 2. Results below the
 // normal range are not exact, but stay below it.
 fn relative(bits: vec4<u32>, scale: vec4<u32>) -> vec4<f32> {
-    let excess_bits = excess(scale);
-    return bitcast<vec4<f32>>(max(lifted(bits & vec4<u32>(SCALED_ABSOLUTE)), excess_bits) - excess_bits);
+    let excess = excess_exponent(scale);
+    return bitcast<vec4<f32>>(max(lifted(bits & vec4<u32>(SCALED_ABSOLUTE)), excess) - excess);
 }
 
 // The bits of the numbers whose `relative` are values ≥ 0, rounded to nearest, ties to even. NaN under a scale that is
 // not finite.
 fn restored(relative: vec4<f32>, scale: vec4<u32>) -> vec4<u32> {
-    let bits = bitcast<vec4<u32>>(relative) + excess(scale);
+    let bits = bitcast<vec4<u32>>(relative) + excess_exponent(scale);
     let lowered = vec4<i32>(bits >> vec4<u32>(23u)) - vec4<i32>(149);
     let normal = bits - vec4<u32>(149u << 23u);
     let mantissa = (bits & vec4<u32>(SCALED_LEAST_NORMAL - 1u)) | vec4<u32>(SCALED_LEAST_NORMAL);

@@ -24,7 +24,7 @@ fn lifted(bits: u32) -> u32 {
 
 /// The bits by which the exponent of a lifted scale exceeds that of 1.
 #[inline(always)]
-fn excess(scale: u32) -> u32 {
+fn excess_exponent(scale: u32) -> u32 {
     ((lifted(scale) >> 23).max(ONE_EXPONENT) - ONE_EXPONENT) << 23
 }
 
@@ -32,7 +32,7 @@ fn excess(scale: u32) -> u32 {
 /// normal range are not exact, but stay below it.
 #[inline(always)]
 pub(crate) fn relative(bits: u32, scale: u32) -> f32 {
-    let excess = excess(scale);
+    let excess = excess_exponent(scale);
     f32::from_bits(lifted(bits & ABSOLUTE).max(excess) - excess)
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn relative(bits: u32, scale: u32) -> f32 {
 /// not finite.
 #[inline(always)]
 pub(crate) fn restored(relative: f32, scale: u32) -> u32 {
-    let bits = relative.to_bits().wrapping_add(excess(scale));
+    let bits = relative.to_bits().wrapping_add(excess_exponent(scale));
     let lowered = (bits >> 23) as i32 - 149;
     let normal = bits.wrapping_sub(149 << 23);
     let mantissa = (bits & (LEAST_NORMAL - 1)) | LEAST_NORMAL;

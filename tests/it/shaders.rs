@@ -10,7 +10,7 @@ use crate::shared_factors::{HARMLESS, shared_factors};
 use wgpu_optim::clip::GlobalNorm;
 use wgpu_optim::{Adafactor, Adam, Clip, Rule, Sophia, rule_variants, shader_sources};
 
-fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
+pub fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
     Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(module)
         .unwrap_or_else(|error| panic!("{what}: {}", error.emit_to_string(source)))
@@ -91,7 +91,7 @@ fn every_shader_validates_and_translates() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), kernels);
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) {
+pub fn translate(module: &naga::Module, info: &ModuleInfo, entry: &str, what: &str) {
     let stage = naga::ShaderStage::Compute;
     let options = spv::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned() };
     let words = spv::write_vec(module, info, &spv::Options::default(), Some(&options)).unwrap();
