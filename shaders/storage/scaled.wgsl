@@ -5,7 +5,6 @@ const SCALED_ABSOLUTE: u32 = 0x7fffffffu;
 const SCALED_INFINITE: u32 = 0x7f800000u;
 const SCALED_LEAST_NORMAL: u32 = 0x00800000u;
 // The exponent bits of 1.
-// equivalent: any power of two near 1 serves
 const ONE_EXPONENT: u32 = 127u;
 // Fixed-point numbers with 24 bits behind the point.
 const FIXED_POINT: f32 = 0x1p-24f;

@@ -1,4 +1,4 @@
-//! Codes of 8 bits relative to the largest of 32 numbers, dense where numbers are small (FlashOptim, arXiv 2602.23349).
+//! Codes of 8 bits relative to the largest of 32 numbers, dense where numbers are small (arXiv 2602.23349).
 //! A first moment x times its scale has the code 127·2x / (1 + |x|), a second moment 255·√x.
 //!
 //! Neither direction has a root or a division of floats: devices round those as they like. Codes come from comparisons

@@ -33,7 +33,7 @@ const TWO_TO_MINUS_32: f32 = 1.0 / (1u64 << 32) as f32;
 pub(crate) fn larger_signed_scale(scale: u32, bits: u32) -> u32 {
     let absolute = larger_scale(0, bits);
     let stretched = restored(relative(absolute, absolute) * STRETCH, absolute).min(LARGEST);
-    let is_stretched = (bits >> 31 == 1) & (absolute <= LARGEST);
+    let is_stretched = bits >> 31 == 1 && absolute <= LARGEST;
     larger_scale(scale, if is_stretched { stretched } else { bits })
 }
 

@@ -78,7 +78,9 @@ impl Coding {
         for values in values.chunks_mut(self.len) {
             let scale = values.iter().fold(0, |scale, value| (self.larger_scale)(scale, value.to_bits()));
             let scale = f32::from_bits(scale);
-            values.iter_mut().for_each(|value| *value = self.decode(self.encode(*value, scale), scale));
+            for value in values {
+                *value = self.decode(self.encode(*value, scale), scale);
+            }
         }
     }
 }
@@ -231,7 +233,9 @@ fn averages_of_negative_numbers_grow() {
         for grad in [1.0, -1.0] {
             let (mut average, mut exact) = (vec![0.0; coding.len], 0.0f32);
             for _ in 0..3_000 {
-                average.iter_mut().for_each(|average| *average = 0.9999 * *average + 1e-4 * grad);
+                for average in &mut average {
+                    *average = 0.9999 * *average + 1e-4 * grad;
+                }
                 coding.store(&mut average);
                 exact = 0.9999 * exact + 1e-4 * grad;
             }

@@ -212,7 +212,7 @@ fn steps_are_those_of_bitsandbytes() {
     }
 }
 
-/// A problem of bitsandbytes_8bit.py: the curvatures spread over four decades, and so do the gradients.
+/// A problem of `bitsandbytes_8bit.py`. Its curvatures and gradients spread over four decades.
 struct Drift {
     options: Value,
     curvature: Vec<f32>,
