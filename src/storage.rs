@@ -10,9 +10,9 @@ mod f32;
 mod format;
 mod i16;
 mod master;
-mod split;
 #[expect(dead_code, reason = "no state is stored in it yet")]
 mod scaled;
+mod split;
 
 pub(crate) use bf16::{bf16_nearest, bf16_stochastic, load as load_bf16, store as store_bf16};
 pub(crate) use f16::{f16_nearest, load as load_f16, store as store_f16};

@@ -10,7 +10,7 @@ use wgpu_optim::{Dtype, Gpu, HostSlice, HostSliceMut};
 pub struct Words {
     pub dtype: Dtype,
     pub len: usize,
-    pub words: Vec<u32>,
+    pub bits: Vec<u32>,
 }
 
 const CANARY: u16 = 0xabcd;
@@ -29,23 +29,23 @@ impl Words {
             Dtype::F16 => halves(&|value| f16::from_f32(value).to_bits()),
             dtype => panic!("{dtype:?}"),
         };
-        Self { dtype, len: values.len(), words }
+        Self { dtype, len: values.len(), bits: words }
     }
 
     pub fn as_slice(&self) -> HostSlice<'_> {
         match self.dtype {
-            Dtype::F32 => HostSlice::F32(&bytemuck::cast_slice(&self.words)[..self.len]),
-            Dtype::Bf16 => HostSlice::Bf16(&bytemuck::cast_slice(&self.words)[..self.len]),
-            Dtype::F16 => HostSlice::F16(&bytemuck::cast_slice(&self.words)[..self.len]),
+            Dtype::F32 => HostSlice::F32(&bytemuck::cast_slice(&self.bits)[..self.len]),
+            Dtype::Bf16 => HostSlice::Bf16(&bytemuck::cast_slice(&self.bits)[..self.len]),
+            Dtype::F16 => HostSlice::F16(&bytemuck::cast_slice(&self.bits)[..self.len]),
             dtype => panic!("{dtype:?}"),
         }
     }
 
     pub fn as_mut(&mut self) -> HostSliceMut<'_> {
         match self.dtype {
-            Dtype::F32 => HostSliceMut::F32(&mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]),
-            Dtype::Bf16 => HostSliceMut::Bf16(&mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]),
-            Dtype::F16 => HostSliceMut::F16(&mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]),
+            Dtype::F32 => HostSliceMut::F32(&mut bytemuck::cast_slice_mut(&mut self.bits)[..self.len]),
+            Dtype::Bf16 => HostSliceMut::Bf16(&mut bytemuck::cast_slice_mut(&mut self.bits)[..self.len]),
+            Dtype::F16 => HostSliceMut::F16(&mut bytemuck::cast_slice_mut(&mut self.bits)[..self.len]),
             dtype => panic!("{dtype:?}"),
         }
     }
@@ -57,8 +57,8 @@ impl Words {
     /// A storage buffer with the words.
     pub fn upload(&self, gpu: &Gpu) -> Buffer {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-        let buffer = super::storage(gpu, 4 * self.words.len() as u64, usage);
-        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&self.words));
+        let buffer = super::storage(gpu, 4 * self.bits.len() as u64, usage);
+        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&self.bits));
         buffer
     }
 }

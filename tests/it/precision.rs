@@ -153,7 +153,7 @@ fn rules_with_sums_and_factors_run_in_every_format() {
                 both.step(&grads_of(&precision, 10 + step, layout.len()));
             }
             let words = download_words(both.gpu, both.buffer.slice(..));
-            let on_device = Words { words, ..both.params.clone() }.to_f32();
+            let on_device = Words { bits: words, ..both.params.clone() }.to_f32();
             for (element, (got, expected)) in on_device.iter().zip(both.params.to_f32()).enumerate() {
                 let unit = expected.abs() / 128.0 + 1e-4;
                 assert!((got - expected).abs() <= unit, "{name}, {format}: [{element}] {got} for {expected}");
@@ -284,7 +284,7 @@ fn another_seed_gives_other_bits() {
         let mut params = Words::nearest(Dtype::Bf16, &random(1, 1_000));
         let grads = Words::nearest(Dtype::Bf16, &random(2, 1_000));
         builder.build_cpu(&layout).unwrap().step(params.as_mut(), grads.as_slice()).unwrap();
-        params.words
+        params.bits
     };
     assert_eq!(run(1), run(1));
     let differ = run(1).iter().zip(run(2)).filter(|(a, b)| **a != *b).count();
@@ -316,7 +316,7 @@ fn parameters_that_the_program_sets_count() {
         both.step(&grads_of(&precision, 1, 100));
         let set: Vec<f32> = (0..100).map(|i| if i % 3 == 0 { 0.0 } else { -0.0 }).collect();
         let set = Words::nearest(precision.params.dtype(), &set);
-        both.gpu.queue.write_buffer(&both.buffer, 0, bytemuck::cast_slice(&set.words));
+        both.gpu.queue.write_buffer(&both.buffer, 0, bytemuck::cast_slice(&set.bits));
         both.params = set;
         both.step(&Words::nearest(precision.grads, &[-1.0; 100]));
         both.assert_same(format);
@@ -445,7 +445,7 @@ fn a_buffer_of_each_tensor_at_even_numbers() {
         let expected = both.params.to_f32();
         for (buffer, tensor) in params.iter().zip(layout.tensors()) {
             let len = tensor.range().len();
-            let got = Words { dtype: precision.params.dtype(), len, words: download_words(gpu, buffer.slice(..)) };
+            let got = Words { dtype: precision.params.dtype(), len, bits: download_words(gpu, buffer.slice(..)) };
             assert_eq!(got.to_f32(), expected[tensor.range()], "{format}, {}", tensor.name());
         }
     }
