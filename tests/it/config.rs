@@ -118,6 +118,6 @@ fn statistics_that_json_lacks_are_read_and_written() {
     let mut params = vec![0.5; layout.len()];
     optimizer.step(&mut params, &vec![0.25; layout.len()]).unwrap();
     let history = optimizer.history().unwrap();
-    assert_eq!(assert_floats_are_kept::<Stats>(&history.steps[0]), 3 * 9);
-    assert_eq!(assert_floats_are_kept::<GroupStats>(&history.groups[0]), 3 * 6);
+    assert_eq!(assert_floats_are_kept::<Stats>(&history.steps[0]), 3 * 10);
+    assert_eq!(assert_floats_are_kept::<GroupStats>(&history.groups[0]), 3 * 7);
 }
