@@ -18,12 +18,17 @@ pub enum ParamFormat {
     F32,
     /// bf16 and nothing else: 2 bytes. Each step rounds the parameters: see [`Rounding`].
     Bf16,
-    /// bf16, and an f32 master in the state `param_master`: 6 bytes. The bf16 is the nearest to the master.
+    /// bf16, and an f32 master in the state `param_master`: 6 bytes. Each step stores the bf16 nearest to the master. Where a
+    /// parameter is another number, the program has set it: the step starts from it.
+    ///
+    /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers) keeps the master in a buffer of the program:
+    /// training in f32 with a bf16 copy for the forward pass, in one dispatch.
     Bf16Master,
-    /// f16, and an f32 master in the state `param_master`: 6 bytes. The f16 is the nearest to the master.
+    /// f16, and an f32 master, as with [`ParamFormat::Bf16Master`]: 6 bytes.
     F16Master,
     /// bf16, and the rest of an f32 in the state `param_low`: 4 bytes. Both have the bits of training in f32, but for the
-    /// payload of some NaN. The bf16 is the nearest to the f32, ties away from zero.
+    /// payload of some NaN. The bf16 is the nearest to the f32, ties away from zero. A parameter that the program sets keeps
+    /// its rest, less than a unit in the last place of the bf16; a zero has none.
     Bf16Split,
 }
 
