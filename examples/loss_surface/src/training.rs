@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use wgpu_optim::{Adam, Optimizer, OptimizerBuilder, Sam, Schedule, Sgd};
+use wgpu_optim::{Adam, Optimizer, OptimizerBuilder, Precision, Sam, Schedule, Sgd};
 
 use crate::Result;
 use examples_common::device::Device;
@@ -77,7 +77,7 @@ impl Network<'_> {
 
     fn parameters(&self) -> Result<Vec<f32>> {
         match self {
-            Self::Cpu(engine) => Ok(engine.parameters.clone()),
+            Self::Cpu(engine) => Ok(engine.parameters.to_f32()),
             Self::Gpu(engine) => read(&engine.gpu, &engine.parameters),
         }
     }
@@ -90,14 +90,16 @@ pub(crate) fn train(device: &Device, model: &Model, data: &Data, plan: &Plan) ->
     let optimizer = plan.method.builder(plan.lr).schedule(Schedule::warmup_cosine(plan.lr, 0, steps as u64));
     let start = model.initial_parameters(plan.seed);
     let mut path = vec![start.clone()];
+    let precision = Precision::default();
     let mut network = match device {
         Device::Cpu => {
             let optimizer = optimizer.build_cpu(&model.layout)?;
-            Network::Cpu(Box::new(CpuEngine::new(model, data, optimizer, plan.batch_size, start)))
+            Network::Cpu(Box::new(CpuEngine::new(model, data, optimizer, &precision, plan.batch_size, &start)?))
         }
         Device::Gpu(gpu) => {
             let optimizer = optimizer.build(&gpu.device, &gpu.queue, &model.layout)?;
-            Network::Gpu(Box::new(GpuEngine::new(gpu.clone(), model, data, optimizer, plan.batch_size, &start)?))
+            let gpu = gpu.clone();
+            Network::Gpu(Box::new(GpuEngine::new(gpu, model, data, optimizer, &precision, plan.batch_size, &start)?))
         }
     };
 

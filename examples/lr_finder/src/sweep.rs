@@ -11,9 +11,9 @@ use mlp_mnist::setup::AnyEngine;
 pub(crate) fn sweep(engine: &mut AnyEngine<'_>, test: &RangeTest, batches: Batches) -> Result<LrCurve> {
     match engine {
         AnyEngine::Cpu(engine) => {
-            let snapshot = engine.optimizer.snapshot(&engine.parameters)?;
+            let snapshot = engine.optimizer.snapshot(engine.parameters.as_slice())?;
             let curve = losses(&mut **engine, test, batches, |engine, lr| engine.optimizer.set_lr(lr));
-            engine.optimizer.restore(&mut engine.parameters, &snapshot)?;
+            engine.optimizer.restore(engine.parameters.as_mut(), &snapshot)?;
             curve
         }
         AnyEngine::Gpu(engine) => {

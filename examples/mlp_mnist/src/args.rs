@@ -7,6 +7,7 @@ use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{OptimizerBuilder, Schedule};
 
 use crate::{Result, compare};
+use mlp_mnist::precision::Format;
 use mlp_mnist::rules::{Choice, check_lr};
 use mlp_mnist::setup::Setup;
 
@@ -31,12 +32,16 @@ pub(crate) struct Args {
 
     /// Train with each of these rules from the same start, and show all in one table; with the feature `plot` also in one
     /// picture. An own learning rate is written `adamw:0.002`.
-    #[arg(long, value_name = "RULE,...", value_delimiter = ',', value_parser = Choice::read)]
+    #[arg(long, value_name = "RULE,...", value_delimiter = ',', value_parser = Choice::read, group = "comparison")]
     #[arg(conflicts_with_all = ["optimizer", "lr", "momentum", "weight_decay", "plot"])]
     pub(crate) compare: Vec<Choice>,
 
-    /// Folder for the picture and the table of --compare.
-    #[arg(long, value_name = "DIR", default_value = "target/mlp_mnist", requires = "compare")]
+    /// Train in each format of --precision from the same start, and show bytes and accuracies in one table.
+    #[arg(long, group = "comparison", conflicts_with_all = ["precision", "init_scale", "plot", "save", "resume", "history"])]
+    pub(crate) compare_precisions: bool,
+
+    /// Folder for the picture and the table of --compare, and the table of --compare-precisions.
+    #[arg(long, value_name = "DIR", default_value = "target/mlp_mnist", requires = "comparison")]
     pub(crate) out: PathBuf,
 
     /// Peak learning rate [default: adamw, adam 0.004, momentum 0.1, lion 0.0004, ...]
@@ -112,8 +117,8 @@ impl Args {
         self.setup.choice(self.lr)
     }
 
-    /// The optimizer for a run of `total_steps`.
-    pub(crate) fn optimizer(&self, choice: &Choice, total_steps: u64) -> Result<OptimizerBuilder> {
+    /// The optimizer for a run of `total_steps`, but for its formats. With a loss scale it stores every step.
+    pub(crate) fn optimizer(&self, choice: &Choice, format: &Format, total_steps: u64) -> Result<OptimizerBuilder> {
         let schedule = match self.schedule {
             ScheduleName::Constant => Schedule::constant(choice.lr),
             ScheduleName::WarmupCosine => {
@@ -126,8 +131,12 @@ impl Args {
         };
         let builder = self.setup.builder(choice)?.schedule(schedule);
         let steps = u32::try_from(total_steps).unwrap_or(u32::MAX);
-        let history = HistoryOptions::steps(steps).with_norms_every(50);
-        Ok(if self.history.is_some() { builder.history(history) } else { builder })
+        let history = HistoryOptions::steps(steps);
+        Ok(match (&self.history, &format.scaler) {
+            (Some(_), _) => builder.history(history.with_norms_every(50)),
+            (None, Some(_)) => builder.history(history),
+            (None, None) => builder,
+        })
     }
 }
 
@@ -148,7 +157,7 @@ mod tests {
 
     fn refusal(flags: &[&str]) -> String {
         let args = Args::try_parse_from(["mlp_mnist"].iter().chain(flags)).expect("well formed");
-        let checked = args.validate().and_then(|()| args.optimizer(&args.choice(), 100).map(drop));
+        let checked = args.validate().and_then(|()| args.optimizer(&args.choice(), &Format::default(), 100).map(drop));
         checked.expect_err("these flags are wrong").to_string()
     }
 
@@ -158,7 +167,7 @@ mod tests {
             let args = Args::try_parse_from(["mlp_mnist", "--optimizer", rule]).expect("well formed");
             args.validate().expect("valid");
             let layout = wgpu_optim::Layout::builder().tensor("w", &[1]).group(NO_DECAY).build().expect("valid");
-            args.optimizer(&args.choice(), 100).expect("valid").build_cpu(&layout).expect("valid");
+            args.optimizer(&args.choice(), &Format::default(), 100).expect("valid").build_cpu(&layout).expect("valid");
         }
     }
 
@@ -177,6 +186,7 @@ mod tests {
             (&["--clip", "-1"], "--clip is -1"),
             (&["--clip", "inf"], "--clip is inf"),
             (&["--optimizer", "momentum", "--momentum", "1"], "--momentum is 1; give a number from 0 to below 1"),
+            (&["--init-scale", "8"], "--init-scale belongs to --precision f16"),
             (&["--momentum", "0.9"], "--momentum belongs to --optimizer momentum"),
             (&["--schedule", "constant", "--warmup", "5"], "--warmup belongs to --schedule warmup-cosine"),
             (&["--warmup", "101"], "--warmup is 101, but the run has 100 steps"),
@@ -213,8 +223,17 @@ mod tests {
             let message = given(rules).expect_err(rules).to_string();
             assert!(message.contains(found), "{rules}: {message}");
         }
-        for flag in ["--optimizer=sgd", "--lr=1", "--plot=x.svg"] {
+        for flag in ["--optimizer=sgd", "--lr=1", "--plot=x.svg", "--compare-precisions"] {
             assert!(Args::try_parse_from(["mlp_mnist", "--compare", "sgd", flag]).is_err(), "{flag}");
         }
+    }
+
+    #[test]
+    fn a_comparison_of_formats_has_no_format_of_its_own() {
+        for flag in ["--precision=f16", "--init-scale=8", "--save=x", "--plot=x.svg", "--history=x"] {
+            assert!(Args::try_parse_from(["mlp_mnist", "--compare-precisions", flag]).is_err(), "{flag}");
+        }
+        assert!(Args::try_parse_from(["mlp_mnist", "--compare-precisions", "--out=x", "--lr=1"]).is_ok());
+        assert!(Args::try_parse_from(["mlp_mnist", "--out=x"]).is_err());
     }
 }

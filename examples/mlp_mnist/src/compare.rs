@@ -11,6 +11,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::train::{History, Plan};
 use mlp_mnist::engine::Score;
+use mlp_mnist::precision::Format;
 use mlp_mnist::rules::Choice;
 use mlp_mnist::setup::Session;
 
@@ -41,12 +42,12 @@ pub(crate) fn check(rules: &[Choice]) -> Result<()> {
 }
 
 /// Trains with each rule of `--compare`; writes table and picture.
-pub(crate) fn run(args: &Args, session: &Session, plan: &Plan) -> Result<()> {
+pub(crate) fn run(args: &Args, session: &Session, plan: &Plan, format: &Format) -> Result<()> {
     fs::create_dir_all(&args.out).map_err(|error| format!("{}: {error}", args.out.display()))?;
     let mut runs = Vec::new();
     for choice in &args.compare {
         let start = Instant::now();
-        let history = crate::train_with(args, session, plan, choice)?;
+        let history = crate::train_with(args, session, plan, choice, format)?;
         let label = format!("{}, lr {}", choice.name, choice.lr);
         runs.push(Run { label, history, seconds: start.elapsed().as_secs_f64() });
     }
@@ -85,7 +86,7 @@ mod tests {
         let score = |step: u64| Score { loss_sum: 200.0 / (1 + step) as f64, correct, examples: 100 };
         let point = |step| TrainPoint { step, score: score(step), lr: 1e-3, grad_norm: None };
         let test = (1..=steps).filter(|step| step % 50 == 0).map(|step| (step, score(step))).collect();
-        let history = History { train: (1..=steps).map(point).collect(), test, skipped: 0 };
+        let history = History { train: (1..=steps).map(point).collect(), test, ..History::default() };
         Run { label: label.to_owned(), history, seconds: 1.5 }
     }
 

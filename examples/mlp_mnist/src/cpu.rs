@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use wgpu_optim::CpuOptimizer;
+use wgpu_optim::{CpuOptimizer, Precision};
 use wgpu_optim::checkpoint::{Checkpoint, Loaded};
 
 use crate::Result;
@@ -12,6 +12,7 @@ use crate::data::{Data, Examples};
 use crate::engine::{Batches, Engine, Report, Score, load_options};
 use crate::gemm::{Matrix, multiply};
 use crate::model::Model;
+use crate::numbers::{Number, Numbers, with_vector};
 
 /// Forward and backward pass; the CPU reference of the kernels in `shaders/`.
 pub struct Network<'a> {
@@ -53,7 +54,7 @@ impl<'a> Network<'a> {
         }
     }
 
-    pub fn forward(&mut self, parameters: &[f32]) {
+    pub fn forward<P: Number>(&mut self, parameters: &[P]) {
         for (index, layer) in self.model.layers.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(index + 1);
             let (x, y) = (&before[index], &mut after[0]);
@@ -61,8 +62,8 @@ impl<'a> Network<'a> {
             multiply(Matrix::new(x, self.rows, layer.inputs), weight.transposed(), y);
             let bias = &parameters[layer.bias.clone()];
             for row in y.chunks_exact_mut(layer.outputs) {
-                for (y, bias) in row.iter_mut().zip(bias) {
-                    *y += bias;
+                for (y, &bias) in row.iter_mut().zip(bias) {
+                    *y += bias.into();
                     if layer.relu {
                         *y = y.max(0.0);
                     }
@@ -100,20 +101,27 @@ impl<'a> Network<'a> {
         score
     }
 
+    /// Multiplies the gradient that [`Network::cross_entropy`] has left.
+    fn scale_loss(&mut self, scale: f32) {
+        self.deltas.last_mut().into_iter().flatten().for_each(|delta| *delta *= scale);
+    }
+
     /// Fills `grads` with the gradient of the mean loss by every parameter; the padding stays as it is.
-    pub fn backward(&mut self, parameters: &[f32], grads: &mut [f32]) {
+    pub fn backward<P: Number, G: Number>(&mut self, parameters: &[P], grads: &mut [G]) {
         for (index, layer) in self.model.layers.iter().enumerate().rev() {
             let (before, after) = self.deltas.split_at_mut(index);
             let (x, dy) = (&self.activations[index], &after[0]);
             let (x_matrix, dy_matrix) =
                 (Matrix::new(x, self.rows, layer.inputs), Matrix::new(dy, self.rows, layer.outputs));
             multiply(dy_matrix.transposed(), x_matrix, &mut grads[layer.weight.clone()]);
-            let grad_bias = &mut grads[layer.bias.clone()];
-            grad_bias.fill(0.0);
+            let mut sums = vec![0.0; layer.outputs];
             for row in dy.chunks_exact(layer.outputs) {
-                for (sum, dy) in grad_bias.iter_mut().zip(row) {
+                for (sum, dy) in sums.iter_mut().zip(row) {
                     *sum += dy;
                 }
+            }
+            for (grad, sum) in grads[layer.bias.clone()].iter_mut().zip(sums) {
+                *grad = G::nearest(sum);
             }
             if let Some(dx) = before.last_mut() {
                 let weight = Matrix::new(&parameters[layer.weight.clone()], layer.outputs, layer.inputs);
@@ -134,40 +142,47 @@ pub struct CpuEngine<'a> {
     data: &'a Data,
     batches: Batches,
     order: Vec<u32>,
-    pub parameters: Vec<f32>,
-    grads: Vec<f32>,
+    pub parameters: Numbers,
+    pub grads: Numbers,
     score: Score,
     reports: Vec<Report>,
 }
 
 impl<'a> CpuEngine<'a> {
+    /// `precision` is that of the optimizer.
     pub fn new(
         model: &'a Model,
         data: &'a Data,
         optimizer: CpuOptimizer,
+        precision: &Precision,
         batch_size: usize,
-        parameters: Vec<f32>,
-    ) -> Self {
-        Self {
+        parameters: &[f32],
+    ) -> Result<Self> {
+        Ok(Self {
             network: Network::new(model),
             optimizer,
             data,
             batches: Batches { len: data.train.len(), size: batch_size },
             order: Vec::new(),
-            grads: vec![0.0; parameters.len()],
-            parameters,
+            grads: Numbers::nearest(precision.grads, &vec![0.0; parameters.len()])?,
+            parameters: Numbers::nearest(precision.params.dtype(), parameters)?,
             score: Score::default(),
             reports: Vec::new(),
-        }
+        })
     }
 
-    /// Fills `grads` with the gradient of one batch, and adds its score.
-    fn gradients(&mut self, batch: usize) {
+    /// Fills `grads` with the gradient of one batch, times the loss scale, and adds its score.
+    pub fn gradients(&mut self, batch: usize) {
         let indices = &self.order[self.batches.first(batch)..][..self.batches.rows(batch)];
         self.network.gather(&self.data.train, indices.iter().map(|&index| index as usize));
-        self.network.forward(&self.parameters);
+        with_vector!(&self.parameters, parameters => self.network.forward(parameters));
         self.score.add(&self.network.cross_entropy());
-        self.network.backward(&self.parameters, &mut self.grads);
+        if let Some(scale) = self.optimizer.loss_scale() {
+            self.network.scale_loss(scale);
+        }
+        with_vector!(&self.parameters, parameters => {
+            with_vector!(&mut self.grads, grads => self.network.backward(parameters, grads));
+        });
     }
 }
 
@@ -179,12 +194,12 @@ impl Engine for CpuEngine<'_> {
 
     fn perturb(&mut self, batch: usize) -> Result<()> {
         self.gradients(batch);
-        Ok(self.optimizer.perturb(&mut self.parameters, &self.grads)?)
+        Ok(self.optimizer.perturb(self.parameters.as_mut(), self.grads.as_slice())?)
     }
 
     fn step(&mut self, batch: usize, report: bool) -> Result<()> {
         self.gradients(batch);
-        let stats = self.optimizer.step(&mut self.parameters, &self.grads)?;
+        let stats = self.optimizer.step(self.parameters.as_mut(), self.grads.as_slice())?;
         if report {
             self.reports.push(Report { score: std::mem::take(&mut self.score), stats });
         }
@@ -196,11 +211,11 @@ impl Engine for CpuEngine<'_> {
     }
 
     fn save(&self, path: &Path) -> Result<()> {
-        Ok(self.optimizer.save(path, Some((&self.parameters).into()))?)
+        Ok(self.optimizer.save(path, Some(self.parameters.as_slice()))?)
     }
 
     fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
-        Ok(self.optimizer.load_from(checkpoint, Some((&mut self.parameters).into()), &load_options())?)
+        Ok(self.optimizer.load_from(checkpoint, Some(self.parameters.as_mut()), &load_options())?)
     }
 
     fn evaluate(&mut self) -> Result<Score> {
@@ -209,7 +224,7 @@ impl Engine for CpuEngine<'_> {
         for batch in 0..batches.count() {
             let first = batches.first(batch);
             self.network.gather(&self.data.test, first..first + batches.rows(batch));
-            self.network.forward(&self.parameters);
+            with_vector!(&self.parameters, parameters => self.network.forward(parameters));
             score.add(&self.network.cross_entropy());
         }
         Ok(score)

@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use crate::numbers::Number;
+
 /// Rows and columns of the block of results that one inner loop keeps in registers.
 const BLOCK_ROWS: usize = 4;
 const BLOCK_COLUMNS: usize = 8;
@@ -11,20 +13,20 @@ const WORK_PER_THREAD: usize = 2_000_000;
 
 /// A matrix inside a slice; swapping the steps transposes it without moving an element.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    data: &'a [f32],
+pub struct Matrix<'a, T> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     row_step: usize,
     column_step: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T: Number> Matrix<'a, T> {
     /// `data` as `[rows, columns]`, row after row.
     ///
     /// # Panics
     /// Another number of elements.
-    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a matrix of {rows} x {columns}");
         Self { data, rows, columns, row_step: columns, column_step: 1 }
     }
@@ -35,12 +37,12 @@ impl<'a> Matrix<'a> {
     }
 
     /// Copies rows `first..first + N` side by side (`out[k][i]`), zeros beyond the last, so that the inner loop reads
-    /// memory in order whichever way the matrix lies.
+    /// f32 in order, whichever way and in which format the matrix lies.
     fn pack_rows<const N: usize>(self, first: usize, out: &mut Vec<[f32; N]>) {
         for k in 0..self.columns {
             let at = k * self.column_step;
             out.push(std::array::from_fn(|i| {
-                if first + i < self.rows { self.data[(first + i) * self.row_step + at] } else { 0.0 }
+                if first + i < self.rows { self.data[(first + i) * self.row_step + at].into() } else { 0.0 }
             }));
         }
     }
@@ -54,16 +56,16 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `result = a · b`, row after row. Every element is one sum in the order of `k`, whatever the number of threads.
+/// `result = a · b`, row after row, rounded once. Every element is one sum in the order of `k`, whatever the number of threads.
 ///
 /// # Panics
 /// Sizes that do not fit together.
-pub fn multiply(a: Matrix, b: Matrix, result: &mut [f32]) {
+pub fn multiply<A: Number, B: Number, R: Number>(a: Matrix<A>, b: Matrix<B>, result: &mut [R]) {
     assert_eq!(a.columns, b.rows, "the inner dimensions of a product");
     assert_eq!(result.len(), a.rows * b.columns, "the size of a product");
     let (depth, columns) = (a.columns, b.columns);
     if result.is_empty() || depth == 0 {
-        result.fill(0.0);
+        result.fill(R::nearest(0.0));
         return;
     }
     let b_panels: Vec<[f32; BLOCK_COLUMNS]> = b.transposed().packed();
@@ -71,7 +73,7 @@ pub fn multiply(a: Matrix, b: Matrix, result: &mut [f32]) {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(work / WORK_PER_THREAD).max(1);
     let rows_per_thread = a.rows.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
 
-    let run = |first_row: usize, result: &mut [f32]| {
+    let run = |first_row: usize, result: &mut [R]| {
         let mut a_panel: Vec<[f32; BLOCK_ROWS]> = Vec::with_capacity(depth);
         for (block, rows) in result.chunks_mut(BLOCK_ROWS * columns).enumerate() {
             a_panel.clear();
@@ -81,7 +83,9 @@ pub fn multiply(a: Matrix, b: Matrix, result: &mut [f32]) {
                 let first = panel * BLOCK_COLUMNS;
                 let width = BLOCK_COLUMNS.min(columns - first);
                 for (row, sums) in rows.chunks_exact_mut(columns).zip(&sums) {
-                    row[first..first + width].copy_from_slice(&sums[..width]);
+                    for (result, &sum) in row[first..first + width].iter_mut().zip(sums) {
+                        *result = R::nearest(sum);
+                    }
                 }
             }
         }
@@ -131,7 +135,7 @@ mod tests {
             let (a_columns, b_columns) = (numbers(k, m), numbers(n, k));
             let at = |data: &[f32], index: usize| f64::from(data[index]);
             let mut result = vec![f32::NAN; m * n];
-            let mut check = |a_matrix: Matrix, b_matrix: Matrix, term: &dyn Fn(usize, usize, usize) -> f64| {
+            let mut check = |a_matrix: Matrix<f32>, b_matrix: Matrix<f32>, term: &dyn Fn(usize, usize, usize) -> f64| {
                 multiply(a_matrix, b_matrix, &mut result);
                 for (index, &found) in result.iter().enumerate() {
                     let expected: f64 = (0..k).map(|k| term(index / n, index % n, k)).sum();

@@ -14,15 +14,16 @@ use wgpu_optim::checkpoint::{Checkpoint, Loaded};
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_optim::wgpu::{self, BufferUsages, PollType};
-use wgpu_optim::{Gpu, Optimizer};
+use wgpu_optim::{Dtype, Gpu, Optimizer, Precision};
 
 use crate::Result;
 use crate::data::Data;
 use crate::engine::{Engine, Report, Score, load_options};
 use crate::model::Model;
+use crate::numbers::Numbers;
 use feed::{Feed, check_binding};
 use kernel::{Binding, Kernel};
-use layer::{Layer, LayerBuffers, Shaders};
+use layer::{Flat, Layer, LayerBuffers, Shaders};
 use tally::{PendingReport, Tally};
 
 /// Test examples per pass.
@@ -49,11 +50,13 @@ pub struct GpuEngine {
 }
 
 impl GpuEngine {
+    /// `precision` is that of the optimizer.
     pub fn new(
         gpu: Gpu,
         model: &Model,
         data: &Data,
         optimizer: Optimizer,
+        precision: &Precision,
         batch_size: usize,
         parameters: &[f32],
     ) -> Result<Self> {
@@ -67,7 +70,16 @@ impl GpuEngine {
             )
             .into());
         }
+        let (of_params, of_grads) = (precision.params.dtype(), precision.grads);
         for layer in &model.layers {
+            if of_grads != Dtype::F32 && layer.inputs % 2 == 1 {
+                return Err(format!(
+                    "a layer has {} inputs: the kernels write 16-bit gradients in pairs along a row. \
+                     Choose an even --hidden and even images, or --device cpu",
+                    layer.inputs
+                )
+                .into());
+            }
             check_binding(device, "the activations of a batch", rows * layer.inputs.max(layer.outputs) * 4)?;
             check_binding(device, "the weights of a layer", layer.weight.len() * 4)?;
         }
@@ -79,14 +91,16 @@ impl GpuEngine {
                 mapped_at_creation: false,
             })
         };
+        let mut parameters = Numbers::nearest(of_params, parameters)?.as_slice().bytes().to_vec();
+        parameters.resize(model.layout.buffer_size_of(of_params) as usize, 0);
         let parameters = device.create_buffer_init(&BufferInitDescriptor {
             label: Some("parameters"),
-            contents: bytemuck::cast_slice(parameters),
+            contents: &parameters,
             usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         });
         let grads = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("grads"),
-            size: model.layout.buffer_size(),
+            size: model.layout.buffer_size_of(of_grads),
             usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
@@ -98,21 +112,33 @@ impl GpuEngine {
         let shaders = Shaders::new(device);
         let layers = model.layers.iter().enumerate().map(|(index, shape)| {
             let buffers = LayerBuffers {
-                parameters: &parameters,
-                grads: &grads,
+                parameters: Flat::new(&parameters, of_params)?,
+                grads: Flat::new(&grads, of_grads)?,
                 input: if index == 0 { &x } else { &outputs[index - 1] },
                 output: &outputs[index],
                 delta: &deltas[index],
                 input_delta: index.checked_sub(1).map(|before| &deltas[before]),
             };
-            Layer::new(device, &shaders, shape, &buffers)
+            Ok(Layer::new(device, &shaders, shape, &buffers))
         });
-        let layers = layers.collect();
+        let layers = layers.collect::<Result<Vec<_>>>()?;
 
         let (Some(logits), Some(delta), Some(last)) = (outputs.last(), deltas.last(), model.layers.last()) else {
             return Err("a network needs at least one layer".into());
         };
         let cross_entropy = device.create_shader_module(wgpu::include_wgsl!("shaders/cross_entropy.wgsl"));
+        // Without a scaler the loss is not scaled.
+        let one = device.create_buffer_init(&BufferInitDescriptor {
+            label: Some("loss scale of 1"),
+            contents: bytemuck::bytes_of(&1_f32),
+            usage: BufferUsages::STORAGE,
+        });
+        let loss_scale = optimizer.loss_scale().unwrap_or_else(|| one.slice(..));
+        let loss_scale = wgpu::BufferBinding {
+            buffer: loss_scale.buffer(),
+            offset: loss_scale.offset(),
+            size: wgpu::BufferSize::new(loss_scale.size()),
+        };
         let loss_into = |tally: &Tally| {
             Kernel::new(
                 device,
@@ -124,6 +150,7 @@ impl GpuEngine {
                     Binding::Read(labels.as_entire_buffer_binding()),
                     Binding::ReadWrite(delta.as_entire_buffer_binding()),
                     Binding::ReadWrite(tally.buffer.as_entire_buffer_binding()),
+                    Binding::Read(loss_scale.clone()),
                 ],
             )
         };

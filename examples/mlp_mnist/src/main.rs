@@ -3,6 +3,7 @@
 
 mod args;
 mod compare;
+mod compare_precisions;
 #[cfg(feature = "plot")]
 mod plot;
 #[cfg(test)]
@@ -22,9 +23,10 @@ use args::{Args, PLOT_HINT};
 use examples_common::outcome::exit_code;
 use mlp_mnist::Result;
 use mlp_mnist::engine::Engine;
+use mlp_mnist::precision::Format;
 use mlp_mnist::rules::Choice;
 use mlp_mnist::setup::Session;
-use train::{History, Plan, Saving, train};
+use train::{History, Plan, Saving, scales, train};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -46,10 +48,14 @@ fn run(args: &Args) -> Result<()> {
     }
     let Args { epochs, max_steps, .. } = *args;
     let plan = Plan { batches: session.batches(), epochs, max_steps, seed: args.setup.seed, done: 0 };
-    if !args.compare.is_empty() {
-        return compare::run(args, &session, &plan);
+    if args.compare_precisions {
+        return compare_precisions::run(args, &session, &plan);
     }
-    let history = train_with(args, &session, &plan, &args.choice())?;
+    let format = args.setup.format(&args.setup.precision)?;
+    if !args.compare.is_empty() {
+        return compare::run(args, &session, &plan, &format);
+    }
+    let history = train_with(args, &session, &plan, &args.choice(), &format)?;
     #[cfg(feature = "plot")]
     {
         let path = args.plot_path();
@@ -73,9 +79,9 @@ fn resume(engine: &mut dyn Engine, path: &Path) -> Result<u64> {
     Ok(done)
 }
 
-/// One run with a rule.
-fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice) -> Result<History> {
-    let mut engine = session.engine(args.optimizer(choice, plan.total_steps())?)?;
+/// One run with a rule in some format.
+fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice, format: &Format) -> Result<History> {
+    let mut engine = session.engine(args.optimizer(choice, format, plan.total_steps())?, format)?;
     let schedule = args.schedule.to_possible_value();
     let schedule = schedule.as_ref().map_or("", |schedule| schedule.get_name());
     println!("training: {} with {schedule} lr {:?}; steps {}", choice.name, choice.lr, plan.total_steps());
@@ -90,11 +96,17 @@ fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice) -> R
             }
         })?;
     }
-    let history = train(engine.as_engine(), &plan, &saving)?;
+    let mut history = train(engine.as_engine(), &plan, &saving)?;
+    if format.scaler.is_some() {
+        history.scales = scales(&engine.history()?.steps);
+    }
     if let Some(path) = &args.save {
         println!("saved: {}; continue with --resume {}", path.display(), path.display());
     }
-    if history.skipped > 0 {
+    if let Some(last) = history.scales.last() {
+        let (skipped, scale) = (history.skipped, last.scale);
+        println!("loss scale: {scale} after {skipped} skipped steps, whose gradients were not finite");
+    } else if history.skipped > 0 {
         println!("{} steps were skipped: their gradients were not finite; try a smaller --lr", history.skipped);
     }
     if let Some(path) = &args.history {

@@ -1,4 +1,4 @@
-//! The curves of a run as one SVG of four panels.
+//! The curves of a run as one SVG of four panels, and of a fifth where the loss is scaled.
 
 use std::fs;
 use std::ops::Range;
@@ -10,15 +10,17 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::train::{History, TrainPoint};
+use crate::train::{History, ScalePoint, TrainPoint};
 use examples_common::picture::{PALETTE, register_fonts};
 use mlp_mnist::engine::Score;
 
 const TRAIN: RGBColor = PALETTE[0];
 const TEST: RGBColor = PALETTE[1];
 
-/// Width and height of the drawing, in pixels.
+/// Width and height of four panels, in pixels.
 const SIZE: (u32, u32) = (1_200, 800);
+/// Height of the panel of the loss scale, below.
+const SCALE_HEIGHT: u32 = 400;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -69,9 +71,15 @@ fn render(history: &History) -> Result<String> {
     let steps = history.test.last().map_or(1, |(step, _)| *step) as f64;
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let (width, height) = SIZE;
+        let further = if history.scales.is_empty() { 0 } else { SCALE_HEIGHT };
+        let root = SVGBackend::with_string(&mut svg, (width, height + further)).into_drawing_area();
         root.fill(&WHITE)?;
-        for (area, panel) in root.split_evenly((2, 2)).iter().zip(&panels) {
+        let (curves, below) = root.split_vertically(height);
+        if !history.scales.is_empty() {
+            draw_scales(&below, &history.scales, steps)?;
+        }
+        for (area, panel) in curves.split_evenly((2, 2)).iter().zip(&panels) {
             let Range { start, end } = range_of(panel);
             if panel.logarithmic {
                 draw_panel(area, panel, steps, (start..end).log_scale())?;
@@ -139,6 +147,16 @@ where
         .legend(|(x, y)| Circle::new((x + 9, y), 4, TEST.filled()));
     let position =
         if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
+    draw_legend(&mut chart, position)
+}
+
+fn draw_legend<'a, 'b: 'a, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>,
+    position: SeriesLabelPosition,
+) -> Result<()>
+where
+    Y: Ranged<ValueType = f64>,
+{
     chart
         .configure_series_labels()
         .position(position)
@@ -147,6 +165,25 @@ where
         .border_style(BLACK.mix(0.3))
         .draw()?;
     Ok(())
+}
+
+/// The loss scale after each step, and the steps that were skipped.
+fn draw_scales(area: &Area, scales: &[ScalePoint], steps: f64) -> Result<()> {
+    let at = |point: &ScalePoint| (point.step as f64, point.scale);
+    let (low, high) = scales.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), point| {
+        (low.min(point.scale), high.max(point.scale))
+    });
+    let mut chart = chart(area, ("Loss scale after each step", "factor"), steps, (low / 2.0..high * 2.0).log_scale())?;
+    chart
+        .draw_series(LineSeries::new(scales.iter().map(at), TRAIN.stroke_width(2)))?
+        .label("loss scale")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRAIN.stroke_width(2)));
+    let skipped = scales.iter().filter(|point| point.is_skipped).map(at);
+    chart
+        .draw_series(skipped.map(|at| Cross::new(at, 5, TEST.stroke_width(2))))?
+        .label("skipped step")
+        .legend(|(x, y)| Cross::new((x + 9, y), 5, TEST.stroke_width(2)));
+    draw_legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 /// From the smallest to the largest value of a panel, with a little air.
@@ -180,8 +217,23 @@ mod tests {
         History {
             train: (1..=points).map(point).collect(),
             test: (1..=points).filter(|step| step % 50 == 0).map(|step| (step, score(step))).collect(),
-            skipped: 0,
+            ..History::default()
         }
+    }
+
+    #[test]
+    fn a_loss_scale_has_a_panel_with_its_skipped_steps() {
+        let plain = render(&history(150)).expect("drawn");
+        assert!(!plain.contains("Loss scale") && plain.contains("height=\"800\""));
+        let scale = |step: u64| ScalePoint { step, scale: 2f64.powi(20 - step.min(3) as i32), is_skipped: step <= 3 };
+        let scaled = History { scales: (1..=150).map(scale).collect(), ..history(150) };
+        let svg = render(&scaled).expect("drawn");
+        for words in ["Loss scale after each step", "skipped step", "height=\"1200\""] {
+            assert!(svg.contains(words), "{words} is missing");
+        }
+        // A cross has two lines: three skipped steps, and the legend.
+        let crosses = svg.matches("stroke=\"#D55E00\"").count() - plain.matches("stroke=\"#D55E00\"").count();
+        assert_eq!(crosses, 8);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use wgpu_optim::history::History;
-use wgpu_optim::{Clip, GroupOptions, OptimizerBuilder};
+use wgpu_optim::{Clip, GroupOptions, Layout, OptimizerBuilder};
 
 use crate::Result;
 use crate::cpu::CpuEngine;
@@ -14,6 +14,7 @@ use crate::data::{CLASSES, Data, MIRROR, digits, read_folder};
 use crate::engine::{Batches, Engine};
 use crate::gpu::GpuEngine;
 use crate::model::{Model, NO_DECAY};
+use crate::precision::{self, Format};
 use crate::rules::{self, Choice};
 use examples_common::device::{self, Device, DeviceName};
 
@@ -52,6 +53,14 @@ pub struct Setup {
     #[arg(long, value_name = "NORM", default_value_t = 1.0, allow_hyphen_values = true)]
     pub clip: f64,
 
+    /// Storage formats of parameters, gradients and states.
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = PossibleValuesParser::new(precision::names()))]
+    pub precision: String,
+
+    /// First loss scale of --precision f16 [default: 65536]. A huge one shows how overflows lower it.
+    #[arg(long, value_name = "SCALE", allow_hyphen_values = true)]
+    pub init_scale: Option<f64>,
+
     /// Examples per step.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_size: usize,
@@ -84,6 +93,7 @@ impl Setup {
         if self.momentum.is_some() && !self.choice(None).has_momentum() {
             return Err("--momentum belongs to --optimizer momentum; leave it out with the other rules".into());
         }
+        self.format(&self.precision)?;
         if self.hidden.contains(&0) {
             return Err("--hidden has a layer of size 0; give every layer at least 1, such as 128 or 256,64".into());
         }
@@ -91,6 +101,15 @@ impl Setup {
             return Err("--batch-size is 0; give at least 1".into());
         }
         Ok(())
+    }
+
+    /// The formats of a name in [`precision::names`].
+    pub fn format(&self, name: &str) -> Result<Format> {
+        let format = Format::new(name, self.seed, self.init_scale).ok_or_else(|| format!("no precision {name}"))?;
+        if self.init_scale.is_some() && format.scaler.is_none() {
+            return Err("--init-scale belongs to --precision f16; leave it out with the other formats".into());
+        }
+        Ok(format)
     }
 
     /// The rule of `--optimizer`.
@@ -178,16 +197,24 @@ impl Session {
         Batches { len: self.data.train.len(), size: self.batch_size }
     }
 
-    pub fn engine(&self, optimizer: OptimizerBuilder) -> Result<AnyEngine<'_>> {
+    pub fn layout(&self) -> &Layout {
+        &self.model.layout
+    }
+
+    /// An engine with the optimizer in these formats.
+    pub fn engine(&self, optimizer: OptimizerBuilder, format: &Format) -> Result<AnyEngine<'_>> {
+        let (optimizer, precision) = (format.builder(optimizer), &format.precision);
         let Self { data, device, model, parameters, batch_size } = self;
         Ok(match device {
             Device::Cpu => {
                 let optimizer = optimizer.build_cpu(&model.layout)?;
-                AnyEngine::Cpu(Box::new(CpuEngine::new(model, data, optimizer, *batch_size, parameters.clone())))
+                AnyEngine::Cpu(Box::new(CpuEngine::new(model, data, optimizer, precision, *batch_size, parameters)?))
             }
             Device::Gpu(gpu) => {
                 let optimizer = optimizer.build(&gpu.device, &gpu.queue, &model.layout)?;
-                AnyEngine::Gpu(Box::new(GpuEngine::new(gpu.clone(), model, data, optimizer, *batch_size, parameters)?))
+                let gpu = gpu.clone();
+                let engine = GpuEngine::new(gpu, model, data, optimizer, precision, *batch_size, parameters)?;
+                AnyEngine::Gpu(Box::new(engine))
             }
         })
     }

@@ -12,6 +12,7 @@ use rand::seq::SliceRandom;
 
 use crate::Result;
 use mlp_mnist::engine::{Batches, Engine, Report, Score};
+use wgpu_optim::Stats;
 
 /// Steps from one report to the next.
 const REPORT_EVERY: u64 = 10;
@@ -69,6 +70,27 @@ pub(crate) struct History {
     pub(crate) test: Vec<(u64, Score)>,
     /// Steps the optimizer refused for a gradient that was not finite.
     pub(crate) skipped: u64,
+    /// With a loss scale: after each step.
+    pub(crate) scales: Vec<ScalePoint>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ScalePoint {
+    /// Steps done, this one included.
+    pub(crate) step: u64,
+    /// The loss scale after the step.
+    pub(crate) scale: f64,
+    /// Whether the step was skipped.
+    pub(crate) is_skipped: bool,
+}
+
+/// The loss scale over the steps of an optimizer's history.
+pub(crate) fn scales(steps: &[Stats]) -> Vec<ScalePoint> {
+    let point = |stats: &Stats| {
+        let step = stats.step + stats.skipped;
+        Some(ScalePoint { step, scale: stats.loss_scale?.into(), is_skipped: stats.consecutive_skipped > 0 })
+    };
+    steps.iter().filter_map(point).collect()
 }
 
 #[derive(Debug, Clone, Copy)]

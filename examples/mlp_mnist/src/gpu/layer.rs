@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use wgpu_optim::wgpu;
+use wgpu_optim::{Dtype, wgpu};
 
 use super::kernel::{Binding, Kernel};
+use crate::Result;
 use crate::model::Linear;
 
 /// Rows and columns of the tile that one workgroup of `linear.wgsl` computes.
@@ -13,10 +14,39 @@ const TILE: usize = 32;
 /// Threads of a workgroup of `bias.wgsl`.
 const BIAS_THREADS: usize = 64;
 
-/// What a layer reads and writes. Parameters and gradients are whole flat buffers.
+/// A buffer of the flat space, in a storage format.
+#[derive(Clone, Copy)]
+pub(super) struct Flat<'a> {
+    buffer: &'a wgpu::Buffer,
+    dtype: Dtype,
+    /// `numbers.wgsl`'s number for the format.
+    format: usize,
+}
+
+impl<'a> Flat<'a> {
+    pub(super) fn new(buffer: &'a wgpu::Buffer, dtype: Dtype) -> Result<Self> {
+        let known = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+        let format = known.iter().position(|&known| known == dtype);
+        let format = format.ok_or_else(|| format!("the network has no kernels for parameters or gradients of {dtype:?}"))?;
+        Ok(Self { buffer, dtype, format })
+    }
+
+    /// The binding of a tensor, and the kernel's constants for it: the format, and the tensor's first number. The binding
+    /// begins at a multiple of the device's alignment, and has whole words.
+    fn tensor(self, device: &wgpu::Device, range: &Range<usize>) -> (wgpu::BufferBinding<'a>, [usize; 2]) {
+        let alignment = u64::from(device.limits().min_storage_buffer_offset_alignment);
+        let [start, end] = [range.start, range.end].map(|at| self.dtype.bytes(at as u64));
+        let offset = start / alignment * alignment;
+        let size = wgpu::BufferSize::new((end - offset).next_multiple_of(4));
+        let first = (start - offset) / self.dtype.bytes(1);
+        (wgpu::BufferBinding { buffer: self.buffer, offset, size }, [self.format, first as usize])
+    }
+}
+
+/// What a layer reads and writes.
 pub(super) struct LayerBuffers<'a> {
-    pub(super) parameters: &'a wgpu::Buffer,
-    pub(super) grads: &'a wgpu::Buffer,
+    pub(super) parameters: Flat<'a>,
+    pub(super) grads: Flat<'a>,
     pub(super) input: &'a wgpu::Buffer,
     pub(super) output: &'a wgpu::Buffer,
     /// The gradient by the output.
@@ -32,12 +62,25 @@ pub(super) struct Shaders {
 
 /// Compiles `linear.wgsl`.
 pub fn linear(device: &wgpu::Device) -> wgpu::ShaderModule {
-    device.create_shader_module(wgpu::include_wgsl!("../shaders/linear.wgsl"))
+    with_numbers(device, "linear.wgsl", include_str!("../shaders/linear.wgsl"))
+}
+
+/// Compiles a shader that reads or writes numbers in their storage format.
+fn with_numbers(device: &wgpu::Device, label: &str, text: &str) -> wgpu::ShaderModule {
+    let modules = [
+        include_str!("../../../../shaders/storage/bf16.wgsl"),
+        include_str!("../../../../shaders/storage/f16.wgsl"),
+        include_str!("../shaders/numbers.wgsl"),
+        text,
+    ];
+    let source = wgpu::ShaderSource::Wgsl(modules.concat().into());
+    device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(label), source })
 }
 
 impl Shaders {
     pub(super) fn new(device: &wgpu::Device) -> Self {
-        Self { linear: linear(device), bias: device.create_shader_module(wgpu::include_wgsl!("../shaders/bias.wgsl")) }
+        let bias = with_numbers(device, "bias.wgsl", include_str!("../shaders/bias.wgsl"));
+        Self { linear: linear(device), bias }
     }
 }
 
@@ -53,33 +96,40 @@ pub(super) struct Layer {
 impl Layer {
     pub(super) fn new(device: &wgpu::Device, shaders: &Shaders, shape: &Linear, buffers: &LayerBuffers) -> Self {
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        // Each tensor starts at a multiple of 256 bytes, so it can be bound on its own.
-        let part = |buffer, range: &Range<usize>| wgpu::BufferBinding {
-            buffer,
-            offset: range.start as u64 * 4,
-            size: wgpu::BufferSize::new(range.len() as u64 * 4),
-        };
-        let weight = || Binding::Read(part(buffers.parameters, &shape.weight));
+        let (weight, of_weight) = buffers.parameters.tensor(device, &shape.weight);
+        let (bias, of_bias) = buffers.parameters.tensor(device, &shape.bias);
+        let (weight_grad, of_weight_grad) = buffers.grads.tensor(device, &shape.weight);
+        let (bias_grad, of_bias_grad) = buffers.grads.tensor(device, &shape.bias);
+        let weight = || Binding::Read(weight.clone());
         let delta = || Binding::Read(whole(buffers.delta));
         let input = || Binding::Read(whole(buffers.input));
-        let bias = Binding::Read(part(buffers.parameters, &shape.bias));
         let output = Binding::ReadWrite(whole(buffers.output));
-        let weight_grad = Binding::ReadWrite(part(buffers.grads, &shape.weight));
-        let bias_grad = Binding::ReadWrite(part(buffers.grads, &shape.bias));
 
         let sizes = [("IN", shape.inputs), ("OUT", shape.outputs)];
-        let forward_constants = [sizes[0], sizes[1], ("RELU", shape.relu.into())];
+        let b = [("B_FORMAT", of_weight[0]), ("B_FIRST", of_weight[1])];
+        let extra = [("EXTRA_FORMAT", of_bias[0]), ("EXTRA_FIRST", of_bias[1])];
+        let result = |[format, first]: [usize; 2]| [("RESULT_FORMAT", format), ("RESULT_FIRST", first)];
+        let forward = [&sizes[..], &b, &extra, &[("RELU", shape.relu.into())]].concat();
+        let grad_weight = [sizes, result(of_weight_grad)].concat();
+        let grad_bias = [&sizes[1..], &result(of_bias_grad)].concat();
         let linear = |entry_point: &str, constants: &[(&str, usize)], bindings: &[Binding]| {
             Kernel::new(device, &shaders.linear, entry_point, constants, bindings)
         };
         Self {
             inputs: shape.inputs,
             outputs: shape.outputs,
-            forward: linear("forward", &forward_constants, &[input(), weight(), output, bias]),
-            grad_weight: linear("grad_weight", &sizes, &[delta(), input(), weight_grad]),
-            grad_bias: Kernel::new(device, &shaders.bias, "grad_bias", &sizes[1..], &[delta(), bias_grad]),
+            forward: linear("forward", &forward, &[input(), weight(), output, Binding::Read(bias)]),
+            grad_weight: linear("grad_weight", &grad_weight, &[delta(), input(), Binding::ReadWrite(weight_grad)]),
+            grad_bias: Kernel::new(
+                device,
+                &shaders.bias,
+                "grad_bias",
+                &grad_bias,
+                &[delta(), Binding::ReadWrite(bias_grad)],
+            ),
             grad_input: buffers.input_delta.map(|input_delta| {
-                linear("grad_input", &sizes, &[delta(), weight(), Binding::ReadWrite(whole(input_delta)), input()])
+                let bindings = [delta(), weight(), Binding::ReadWrite(whole(input_delta)), input()];
+                linear("grad_input", &[sizes, b].concat(), &bindings)
             }),
         }
     }

@@ -1,6 +1,6 @@
 // Softmax cross-entropy, averaged over the batch, and its gradient:
 //   loss(row) = ln Σⱼ exp(logits[j]) - logits[label]
-//   grad[j]   = (softmax(logits)[j] - [j = label]) / rows
+//   grad[j]   = (softmax(logits)[j] - [j = label]) / rows · loss_scale
 //
 // One workgroup takes the whole batch: rows are few and short, and the sums then have one fixed order without atomics.
 
@@ -24,6 +24,7 @@ struct Tally {
 @group(1) @binding(1) var<storage, read> labels: array<u32>;
 @group(1) @binding(2) var<storage, read_write> grad: array<f32>;
 @group(1) @binding(3) var<storage, read_write> tally: Tally;
+@group(1) @binding(4) var<storage, read> loss_scale: f32;
 
 const THREADS: u32 = 128u;
 
@@ -52,7 +53,7 @@ fn cross_entropy(@builtin(local_invocation_index) thread: u32) {
         }
         for (var j = 0u; j < CLASSES; j++) {
             let softmax = exp(logits[start + j] - largest) / sum;
-            grad[start + j] = (softmax - f32(j == label)) / f32(batch.rows);
+            grad[start + j] = (softmax - f32(j == label)) / f32(batch.rows) * loss_scale;
         }
         loss += log(sum) + (largest - logits[start + label]);
         correct += u32(predicted == label);

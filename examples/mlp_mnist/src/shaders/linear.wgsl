@@ -10,6 +10,14 @@
 override IN: u32;
 override OUT: u32;
 override RELU: bool = false;
+// Formats of `b` and `extra` in forward and grad_input, of `result` in grad_weight: see numbers.wgsl. Bindings may begin
+// before a tensor: its first number follows.
+override B_FORMAT: u32 = 0u;
+override B_FIRST: u32 = 0u;
+override EXTRA_FORMAT: u32 = 0u;
+override EXTRA_FIRST: u32 = 0u;
+override RESULT_FORMAT: u32 = 0u;
+override RESULT_FIRST: u32 = 0u;
 
 struct Batch {
     first: u32,
@@ -19,10 +27,10 @@ struct Batch {
 @group(0) @binding(0) var<uniform> batch: Batch;
 
 @group(1) @binding(0) var<storage, read> a: array<f32>;
-@group(1) @binding(1) var<storage, read> b: array<f32>;
-@group(1) @binding(2) var<storage, read_write> result: array<f32>;
+@group(1) @binding(1) var<storage, read> b: array<u32>;
+@group(1) @binding(2) var<storage, read_write> result: array<u32>;
 // forward: the bias; grad_input: the layer's input; grad_weight: not bound.
-@group(1) @binding(3) var<storage, read> extra: array<f32>;
+@group(1) @binding(3) var<storage, read> extra: array<u32>;
 
 const TILE: u32 = 32u;
 const TILE_K: u32 = 16u;
@@ -55,11 +63,33 @@ fn load_a(f: Factor, i: u32, k: u32, size_k: u32) -> f32 {
     return 0.0;
 }
 
-fn load_b(f: Factor, i: u32, k: u32, size_k: u32) -> f32 {
+// The bits of 0 are those of every format's 0.
+fn load_b(f: Factor, i: u32, k: u32, size_k: u32) -> u32 {
     if i < f.size_i && k < size_k {
-        return b[i * f.step_i + k * f.step_k];
+        let at = B_FIRST + i * f.step_i + k * f.step_k;
+        return number_bits(B_FORMAT, b[word_of(B_FORMAT, at)], at);
     }
-    return 0.0;
+    return 0u;
+}
+
+fn load_extra(index: u32) -> f32 {
+    let at = EXTRA_FIRST + index;
+    return widened(EXTRA_FORMAT, vec4(number_bits(EXTRA_FORMAT, extra[word_of(EXTRA_FORMAT, at)], at))).x;
+}
+
+// Stores the first `count` of four gradients from number `index` on. For 16 bits both are even: no word has two threads.
+fn store_gradients(index: u32, values: vec4<f32>, count: u32) {
+    let at = RESULT_FIRST + index;
+    if RESULT_FORMAT == F32 {
+        for (var j = 0u; j < count; j++) {
+            result[at + j] = bitcast<u32>(values[j]);
+        }
+        return;
+    }
+    let words = narrowed_words(RESULT_FORMAT, values);
+    for (var j = 0u; j < count / 2u; j++) {
+        result[at / 2u + j] = words[j];
+    }
 }
 
 fn product(fa: Factor, fb: Factor, size_k: u32, tile: vec2<u32>, thread: u32) -> array<vec4<f32>, 4> {
@@ -83,12 +113,13 @@ fn product(fa: Factor, fb: Factor, size_k: u32, tile: vec2<u32>, thread: u32) ->
             let qb = quad_of(slot, fb.step_k);
             let ib = tile.x * TILE + qb.x * 4u;
             let kb = k0 + qb.y;
-            tile_b[qb.y * QUADS + qb.x] = vec4(
+            let bits = vec4(
                 load_b(fb, ib, kb, size_k),
                 load_b(fb, ib + 1u, kb, size_k),
                 load_b(fb, ib + 2u, kb, size_k),
                 load_b(fb, ib + 3u, kb, size_k),
             );
+            tile_b[qb.y * QUADS + qb.x] = widened(B_FORMAT, bits);
         }
         workgroupBarrier();
         for (var k = 0u; k < TILE_K; k++) {
@@ -112,8 +143,8 @@ fn forward(@builtin(workgroup_id) tile: vec3<u32>, @builtin(local_invocation_ind
     for (var i = 0u; i < 4u; i++) {
         for (var j = 0u; j < 4u; j++) {
             if row + i < batch.rows && column + j < OUT {
-                let y = sums[i][j] + extra[column + j];
-                result[(row + i) * OUT + column + j] = select(y, max(y, 0.0), RELU);
+                let y = sums[i][j] + load_extra(column + j);
+                result[(row + i) * OUT + column + j] = bitcast<u32>(select(y, max(y, 0.0), RELU));
             }
         }
     }
@@ -125,10 +156,8 @@ fn grad_weight(@builtin(workgroup_id) tile: vec3<u32>, @builtin(local_invocation
     let row = tile.y * TILE + thread / QUADS * 4u;
     let column = tile.x * TILE + thread % QUADS * 4u;
     for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            if row + i < OUT && column + j < IN {
-                result[(row + i) * IN + column + j] = sums[i][j];
-            }
+        if row + i < OUT && column < IN {
+            store_gradients((row + i) * IN + column, sums[i], min(IN - column, 4u));
         }
     }
 }
@@ -142,7 +171,7 @@ fn grad_input(@builtin(workgroup_id) tile: vec3<u32>, @builtin(local_invocation_
         for (var j = 0u; j < 4u; j++) {
             let at = (row + i) * IN + column + j;
             if row + i < batch.rows && column + j < IN {
-                result[at] = select(0.0, sums[i][j], extra[at] > 0.0);
+                result[at] = bitcast<u32>(select(0.0, sums[i][j], load_extra(at) > 0.0));
             }
         }
     }
