@@ -28,7 +28,11 @@ fn training_goes_on_as_if_there_had_been_no_test() {
     for device in ["cpu", "gpu"] {
         let args = args(&["--device", device]);
         let session = args.setup.open().expect("opened");
-        let engine = || session.engine(args.setup.builder(&args.setup.choice(None)).expect("valid"), &Format::default()).expect("made");
+        let engine = || {
+            session
+                .engine(args.setup.builder(&args.setup.choice(None)).expect("valid"), &Format::default())
+                .expect("made")
+        };
         let mut tested = engine();
         let test = serde_json::from_str(r#"{"num_iter": 20, "start_lr": 0.001}"#).expect("valid");
         let curve = sweep(&mut tested, &test, session.batches()).expect("a curve");

@@ -70,9 +70,10 @@ pub(crate) fn run(args: &Args, session: &Session, plan: &Plan) -> Result<()> {
 
 /// As Markdown, in the order of the runs. Differences are those to the first.
 fn table(runs: &[Run]) -> String {
-    let mut table = "| format | params | grads | states | bytes per parameter | skipped steps | test accuracy | difference |\n\
+    let mut table =
+        "| format | params | grads | states | bytes per parameter | skipped steps | test accuracy | difference |\n\
                      |---|---|---|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     let first = runs.first().map_or(0.0, |run| run.accuracy);
     // Three digits at most, and no zeros behind the last.
     let short = |value: f64| (value * 1e3).round() / 1e3;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use wgpu_optim::{CpuOptimizer, Precision};
 use wgpu_optim::checkpoint::{Checkpoint, Loaded};
+use wgpu_optim::{CpuOptimizer, Precision};
 
 use crate::Result;
 use crate::data::{Data, Examples};

@@ -135,13 +135,14 @@ mod tests {
             let (a_columns, b_columns) = (numbers(k, m), numbers(n, k));
             let at = |data: &[f32], index: usize| f64::from(data[index]);
             let mut result = vec![f32::NAN; m * n];
-            let mut check = |a_matrix: Matrix<f32>, b_matrix: Matrix<f32>, term: &dyn Fn(usize, usize, usize) -> f64| {
-                multiply(a_matrix, b_matrix, &mut result);
-                for (index, &found) in result.iter().enumerate() {
-                    let expected: f64 = (0..k).map(|k| term(index / n, index % n, k)).sum();
-                    assert_eq!(f64::from(found), expected, "{m} x {n} x {k}, element {index}");
-                }
-            };
+            let mut check =
+                |a_matrix: Matrix<f32>, b_matrix: Matrix<f32>, term: &dyn Fn(usize, usize, usize) -> f64| {
+                    multiply(a_matrix, b_matrix, &mut result);
+                    for (index, &found) in result.iter().enumerate() {
+                        let expected: f64 = (0..k).map(|k| term(index / n, index % n, k)).sum();
+                        assert_eq!(f64::from(found), expected, "{m} x {n} x {k}, element {index}");
+                    }
+                };
             check(Matrix::new(&a, m, k), Matrix::new(&b, k, n), &|i, j, l| at(&a, i * k + l) * at(&b, l * n + j));
             check(Matrix::new(&a_columns, k, m).transposed(), Matrix::new(&b, k, n), &|i, j, l| {
                 at(&a_columns, l * m + i) * at(&b, l * n + j)

@@ -72,11 +72,11 @@ impl GpuEngine {
         }
         let (of_params, of_grads) = (precision.params.dtype(), precision.grads);
         for layer in &model.layers {
-            if of_grads != Dtype::F32 && layer.inputs % 2 == 1 {
+            let odd = [layer.inputs, layer.outputs].into_iter().find(|size| size % 2 == 1);
+            if let (Some(odd), true) = (odd, of_grads != Dtype::F32) {
                 return Err(format!(
-                    "a layer has {} inputs: the kernels write 16-bit gradients in pairs along a row. \
-                     Choose an even --hidden and even images, or --device cpu",
-                    layer.inputs
+                    "a layer has {odd} inputs or outputs: kernels write 16-bit gradients in pairs along a row. \
+                     Give even --hidden layers and even images, or --device cpu"
                 )
                 .into());
             }

@@ -170,9 +170,9 @@ where
 /// The loss scale after each step, and the steps that were skipped.
 fn draw_scales(area: &Area, scales: &[ScalePoint], steps: f64) -> Result<()> {
     let at = |point: &ScalePoint| (point.step as f64, point.scale);
-    let (low, high) = scales.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), point| {
-        (low.min(point.scale), high.max(point.scale))
-    });
+    let (low, high) = scales
+        .iter()
+        .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), point| (low.min(point.scale), high.max(point.scale)));
     let mut chart = chart(area, ("Loss scale after each step", "factor"), steps, (low / 2.0..high * 2.0).log_scale())?;
     chart
         .draw_series(LineSeries::new(scales.iter().map(at), TRAIN.stroke_width(2)))?
@@ -203,7 +203,8 @@ fn range_of(panel: &Panel) -> Range<f64> {
 /// Enough digits for neighbouring labels to differ, no more.
 fn label(value: f64) -> String {
     let value = if value.abs() < 1e-12 { 0.0 } else { value };
-    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{}", (value * 1e5).round() / 1e5) }
+    let is_plain = value == 0.0 || (1e-3..1e6).contains(&value.abs());
+    if is_plain { format!("{}", (value * 1e5).round() / 1e5) } else { format!("{value:.1e}") }
 }
 
 #[cfg(test)]
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn labels_have_as_many_digits_as_they_need() {
-        let labels = [0.0, -1e-17, 97.5, 2.0, 0.002, 0.0005].map(label);
-        assert_eq!(labels, ["0", "0", "97.5", "2", "0.002", "5.0e-4"]);
+        let labels = [0.0, -1e-17, 97.5, 2.0, 0.002, 0.0005, 1e6].map(label);
+        assert_eq!(labels, ["0", "0", "97.5", "2", "0.002", "5.0e-4", "1.0e6"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Both devices against each other, and whole runs.
 
 mod gradients;
+mod precision;
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::wgpu::{self, BufferUsages};
-use wgpu_optim::{AdamW, Clip, Gpu, Optimizer, OptimizerBuilder, Stats};
+use wgpu_optim::{AdamW, Clip, Gpu, Optimizer, OptimizerBuilder, Precision, Stats};
 
 use crate::args::Args;
 use crate::train::{History, Plan, Saving, train};
@@ -18,6 +19,7 @@ use mlp_mnist::data::{CLASSES, Data, Examples, digits};
 use mlp_mnist::engine::{Batches, Engine};
 use mlp_mnist::gpu::GpuEngine;
 use mlp_mnist::model::Model;
+use mlp_mnist::precision::Format;
 
 /// Odd sizes: workgroups are left over on every side, images end inside a word, there is more than one hidden layer.
 const SIZES: [usize; 4] = [37, 70, 18, CLASSES];
@@ -44,17 +46,31 @@ fn adamw() -> OptimizerBuilder {
 }
 
 fn cpu_engine<'a>(model: &'a Model, data: &'a Data, batch_size: usize, parameters: &[f32]) -> CpuEngine<'a> {
-    let optimizer = adamw().build_cpu(&model.layout).expect("valid");
-    CpuEngine::new(model, data, optimizer, batch_size, parameters.to_vec())
+    cpu_engine_in(&Format::default(), model, data, batch_size, parameters)
+}
+
+fn cpu_engine_in<'a>(
+    format: &Format,
+    model: &'a Model,
+    data: &'a Data,
+    batch_size: usize,
+    parameters: &[f32],
+) -> CpuEngine<'a> {
+    let optimizer = format.builder(adamw()).build_cpu(&model.layout).expect("valid");
+    CpuEngine::new(model, data, optimizer, &format.precision, batch_size, parameters).expect("floats")
 }
 
 fn gpu_engine(model: &Model, data: &Data, batch_size: usize, parameters: &[f32]) -> GpuEngine {
-    let gpu = open_gpu();
-    let optimizer = adamw().build(&gpu.device, &gpu.queue, &model.layout).expect("valid");
-    GpuEngine::new(gpu, model, data, optimizer, batch_size, parameters).expect("small enough")
+    gpu_engine_in(&Format::default(), model, data, batch_size, parameters)
 }
 
-fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<f32> {
+fn gpu_engine_in(format: &Format, model: &Model, data: &Data, batch_size: usize, parameters: &[f32]) -> GpuEngine {
+    let gpu = open_gpu();
+    let optimizer = format.builder(adamw()).build(&gpu.device, &gpu.queue, &model.layout).expect("valid");
+    GpuEngine::new(gpu, model, data, optimizer, &format.precision, batch_size, parameters).expect("small enough")
+}
+
+fn read<T: bytemuck::Pod>(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<T> {
     let copy = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: buffer.size(),
@@ -99,7 +115,7 @@ fn the_same_seed_gives_the_same_parameters_bit_for_bit() {
     let run_cpu = |seed| {
         let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(seed));
         train(&mut engine, &plan(&data, 20, 3, seed), &Saving::default()).expect("trained");
-        engine.parameters
+        engine.parameters.to_f32()
     };
     let run_gpu = |seed| {
         let mut engine = gpu_engine(&model, &data, 20, &model.initial_parameters(seed));
@@ -187,16 +203,16 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
         train(engine, plan, &saving).expect("trained");
     };
     let run_cpu = |plans: &[Plan]| {
-        let mut parameters = Vec::new();
+        let mut parameters: Vec<f32> = Vec::new();
         for plan in plans {
             let mut engine = cpu_engine(&model, &data, 20, &model.initial_parameters(1));
             train_part(&mut engine, plan);
-            parameters = engine.parameters;
+            parameters = engine.parameters.to_f32();
         }
         parameters
     };
     let run_gpu = |plans: &[Plan]| {
-        let mut parameters = Vec::new();
+        let mut parameters: Vec<f32> = Vec::new();
         for plan in plans {
             let mut engine = gpu_engine(&model, &data, 20, &model.initial_parameters(1));
             train_part(&mut engine, plan);
@@ -249,7 +265,8 @@ fn what_the_device_cannot_bind_is_refused() {
         let model = Model::new(&[data.train.pixels, hidden, CLASSES]).expect("valid");
         let gpu = open_gpu();
         let optimizer = adamw().build(&gpu.device, &gpu.queue, &model.layout).expect("valid");
-        let refused = GpuEngine::new(gpu, &model, &data, optimizer, rows, &model.initial_parameters(1));
+        let parameters = model.initial_parameters(1);
+        let refused = GpuEngine::new(gpu, &model, &data, optimizer, &Precision::default(), rows, &parameters);
         refused.err().expect("too large").to_string()
     };
     let limits = open_gpu().device.limits();

@@ -27,7 +27,8 @@ impl<'a> Flat<'a> {
     pub(super) fn new(buffer: &'a wgpu::Buffer, dtype: Dtype) -> Result<Self> {
         let known = [Dtype::F32, Dtype::Bf16, Dtype::F16];
         let format = known.iter().position(|&known| known == dtype);
-        let format = format.ok_or_else(|| format!("the network has no kernels for parameters or gradients of {dtype:?}"))?;
+        let format =
+            format.ok_or_else(|| format!("the network has no kernels for parameters or gradients of {dtype:?}"))?;
         Ok(Self { buffer, dtype, format })
     }
 
