@@ -5,24 +5,35 @@ use std::process::ExitCode;
 
 use crate::{cargo, repository};
 
-/// An example that draws into the folder `--out`, and the files that its own folder keeps.
+/// An example that draws, and the files that its own folder keeps.
 struct Exhibit {
     example: &'static str,
     features: &'static [&'static str],
     arguments: &'static [&'static str],
+    /// The flag of the output, and the name of its file; of a folder without one.
+    output: (&'static str, &'static str),
     kept: &'static [&'static str],
 }
 
+const FOLDER: (&str, &str) = ("--out", "");
+
 const EXHIBITS: &[Exhibit] = &[
-    Exhibit { example: "schedules", features: &[], arguments: &[], kept: &["schedules.svg"] },
+    Exhibit { example: "schedules", features: &[], arguments: &[], output: FOLDER, kept: &["schedules.svg"] },
     // The CPU engine computes the same bits everywhere.
     Exhibit {
         example: "landscape",
         features: &[],
         arguments: &["--device", "cpu"],
+        output: FOLDER,
         kept: &["paths.svg", "basins_himmelblau.svg", "race.gif", "races.md"],
     },
-    Exhibit { example: "lr_finder", features: &[], arguments: &["--device", "cpu"], kept: &["lr_finder.svg"] },
+    Exhibit {
+        example: "lr_finder",
+        features: &[],
+        arguments: &["--device", "cpu"],
+        output: FOLDER,
+        kept: &["lr_finder.svg"],
+    },
     Exhibit {
         example: "mlp_mnist",
         features: &["plot"],
@@ -34,38 +45,49 @@ const EXHIBITS: &[Exhibit] = &[
             "--epochs",
             "3",
         ],
+        output: FOLDER,
         kept: &["compare.svg", "compare.md"],
+    },
+    Exhibit {
+        example: "mlp_mnist",
+        features: &["plot"],
+        arguments: &["--device", "cpu", "--precision", "f16", "--init-scale", "1e9", "--epochs", "1"],
+        output: ("--plot", "overflow.svg"),
+        kept: &["overflow.svg"],
     },
     Exhibit {
         example: "loss_surface",
         features: &[],
         arguments: &["--device", "cpu"],
+        output: FOLDER,
         kept: &["random.svg", "path.svg", "batches.svg"],
     },
     Exhibit {
         example: "loss_surface",
         features: &[],
         arguments: &["sam", "--device", "cpu"],
+        output: FOLDER,
         kept: &["sam.svg", "sam_curves.svg"],
     },
     Exhibit {
         example: "splats",
         features: &[],
         arguments: &["--device", "cpu"],
+        output: FOLDER,
         kept: &["target.png", "fit.gif", "curves.svg"],
     },
 ];
 
 /// Draws all; the other files stay in `target/gallery`.
 pub(crate) fn run() -> Result<ExitCode, String> {
-    for Exhibit { example, features, arguments, kept } in EXHIBITS {
+    for Exhibit { example, features, arguments, output, kept } in EXHIBITS {
         let drawn = repository().join("target/gallery").join(example);
         fs::create_dir_all(&drawn).map_err(|error| format!("{}: {error}", drawn.display()))?;
         let mut command = cargo();
         command
             .args(["run", "--release", "--package", example, "--features", &features.join(","), "--"])
             .args(*arguments);
-        command.arg("--out").arg(&drawn).current_dir(repository());
+        command.arg(output.0).arg(drawn.join(output.1)).current_dir(repository());
         let status = command.status().map_err(|error| format!("cannot start cargo: {error}"))?;
         if !status.success() {
             return Err(format!("the example {example} failed: {status}"));

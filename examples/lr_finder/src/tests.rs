@@ -8,7 +8,6 @@ use wgpu_optim::schedule::LrCurve;
 use crate::Args;
 use crate::sweep::sweep;
 use mlp_mnist::engine::Engine;
-use mlp_mnist::precision::Format;
 use mlp_mnist::setup::AnyEngine;
 
 fn args(flags: &[&str]) -> Args {
@@ -25,14 +24,12 @@ fn trained(engine: &mut dyn Engine) -> f64 {
 
 #[test]
 fn training_goes_on_as_if_there_had_been_no_test() {
-    for device in ["cpu", "gpu"] {
-        let args = args(&["--device", device]);
+    for (device, precision) in [("cpu", "f32"), ("gpu", "f32"), ("cpu", "split"), ("gpu", "f16")] {
+        let args = args(&["--device", device, "--precision", precision]);
+        let format = args.setup.format(precision).expect("known");
         let session = args.setup.open().expect("opened");
-        let engine = || {
-            session
-                .engine(args.setup.builder(&args.setup.choice(None)).expect("valid"), &Format::default())
-                .expect("made")
-        };
+        let engine =
+            || session.engine(args.setup.builder(&args.setup.choice(None)).expect("valid"), &format).expect("made");
         let mut tested = engine();
         let test = serde_json::from_str(r#"{"num_iter": 20, "start_lr": 0.001}"#).expect("valid");
         let curve = sweep(&mut tested, &test, session.batches()).expect("a curve");
@@ -40,7 +37,7 @@ fn training_goes_on_as_if_there_had_been_no_test() {
         let mut untested = engine();
         let order: Vec<_> = (0..session.batches().len as u32).collect();
         untested.as_engine().begin_epoch(&order);
-        assert_eq!(trained(tested.as_engine()), trained(untested.as_engine()), "{device}");
+        assert_eq!(trained(tested.as_engine()), trained(untested.as_engine()), "{device}, {precision}");
         assert_eq!(matches!(tested, AnyEngine::Cpu(_)), device == "cpu");
     }
 }

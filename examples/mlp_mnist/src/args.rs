@@ -153,7 +153,7 @@ fn check_folder(flag: &str, file: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use mlp_mnist::model::NO_DECAY;
-    use mlp_mnist::rules;
+    use mlp_mnist::{precision, rules};
 
     fn refusal(flags: &[&str]) -> String {
         let args = Args::try_parse_from(["mlp_mnist"].iter().chain(flags)).expect("well formed");
@@ -162,12 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_valid_for_every_rule() {
+    fn the_defaults_are_valid_for_every_rule_in_every_format() {
         for rule in rules::names() {
             let args = Args::try_parse_from(["mlp_mnist", "--optimizer", rule]).expect("well formed");
             args.validate().expect("valid");
             let layout = wgpu_optim::Layout::builder().tensor("w", &[1]).group(NO_DECAY).build().expect("valid");
-            args.optimizer(&args.choice(), &Format::default(), 100).expect("valid").build_cpu(&layout).expect("valid");
+            for name in precision::names() {
+                let format = args.setup.format(name).expect("known");
+                let optimizer = args.optimizer(&args.choice(), &format, 100).expect("valid");
+                format.builder(optimizer).build_cpu(&layout).unwrap_or_else(|error| panic!("{rule}, {name}: {error}"));
+            }
         }
     }
 

@@ -19,8 +19,8 @@ use mlp_mnist::precision::{Format, names};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Even, with workgroups left over on every side. Some tensors begin between two places that a device can bind.
-const SIZES: [usize; 4] = [38, 70, 18, CLASSES];
+/// Even, with workgroups left over on every side. A bias and a matrix begin between two places that a device can bind.
+const SIZES: [usize; 4] = [38, 190, 18, CLASSES];
 
 fn format(name: &str) -> Format {
     Format::new(name, 1, None).expect("known")
