@@ -63,26 +63,8 @@ impl GpuEngine {
         let device = &gpu.device;
         let test_batch = TEST_BATCH.min(data.test.len());
         let rows = batch_size.max(test_batch);
-        let most_rows = device.limits().max_compute_workgroups_per_dimension as usize;
-        if rows > most_rows {
-            return Err(format!(
-                "a batch of {rows} is more than this device's {most_rows}: choose a smaller --batch-size"
-            )
-            .into());
-        }
         let (of_params, of_grads) = (precision.params.dtype(), precision.grads);
-        for layer in &model.layers {
-            let odd = [layer.inputs, layer.outputs].into_iter().find(|size| size % 2 == 1);
-            if let (Some(odd), true) = (odd, of_grads != Dtype::F32) {
-                return Err(format!(
-                    "a layer has {odd} inputs or outputs: kernels write 16-bit gradients in pairs along a row. \
-                     Give even --hidden layers and even images, or --device cpu"
-                )
-                .into());
-            }
-            check_binding(device, "the activations of a batch", rows * layer.inputs.max(layer.outputs) * 4)?;
-            check_binding(device, "the weights of a layer", layer.weight.len() * 4)?;
-        }
+        check(device, model, rows, of_grads)?;
         let storage = |label: &str, elements: usize| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
@@ -215,6 +197,29 @@ impl GpuEngine {
         self.gpu.device.poll(PollType::wait_indefinitely())?;
         Ok(pollster::block_on(history)?)
     }
+}
+
+/// Refuses what the device or the kernels cannot do with batches of `rows`.
+fn check(device: &wgpu::Device, model: &Model, rows: usize, of_grads: Dtype) -> Result<()> {
+    let most_rows = device.limits().max_compute_workgroups_per_dimension as usize;
+    if rows > most_rows {
+        return Err(
+            format!("a batch of {rows} is more than this device's {most_rows}: choose a smaller --batch-size").into()
+        );
+    }
+    for layer in &model.layers {
+        let odd = [layer.inputs, layer.outputs].into_iter().find(|size| size % 2 == 1);
+        if let (Some(odd), true) = (odd, of_grads != Dtype::F32) {
+            return Err(format!(
+                "a layer has {odd} inputs or outputs: kernels write 16-bit gradients in pairs along a row. \
+                 Give even --hidden layers and even images, or --device cpu"
+            )
+            .into());
+        }
+        check_binding(device, "the activations of a batch", rows * layer.inputs.max(layer.outputs) * 4)?;
+        check_binding(device, "the weights of a layer", layer.weight.len() * 4)?;
+    }
+    Ok(())
 }
 
 impl Engine for GpuEngine {
