@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::host::{HostSlice, HostSliceMut};
 use crate::random::{further_bits, random_bits};
+use crate::simd::vectorized;
 use crate::storage::{
     Dtype, bf16_nearest, bf16_stochastic, f16_nearest, master_bits, split_bits, split_high, split_low,
 };
@@ -135,21 +136,33 @@ impl<'a> ParamSlice<'a> {
         self.seen.load(range.clone(), scratch);
         match (companion, self.format) {
             (HostSlice::I16(low), _) => {
-                for (value, &low) in scratch.iter_mut().zip(&low[range]) {
-                    *value = f32::from_bits(split_bits(value.to_bits(), low));
-                }
+                let pairs = scratch.iter_mut().zip(&low[range]);
+                vectorized(
+                    #[inline(always)]
+                    || pairs.for_each(|(value, &low)| *value = f32::from_bits(split_bits(value.to_bits(), low))),
+                );
             }
-            (HostSlice::F32(master), format) => {
-                let nearest = if format == ParamFormat::F16Master { f16_nearest } else { bf16_nearest };
-                for (value, master) in scratch.iter_mut().zip(&master[range]) {
-                    let master = master.to_bits();
-                    *value = f32::from_bits(master_bits(value.to_bits(), master, nearest(master)));
-                }
-            }
+            (HostSlice::F32(master), ParamFormat::F16Master) => load_master(scratch, &master[range], f16_nearest),
+            (HostSlice::F32(master), _) => load_master(scratch, &master[range], bf16_nearest),
             _ => {}
         }
         scratch
     }
+}
+
+/// Replaces what the model reads by the masters, as [`master_bits`] does.
+#[inline(always)]
+fn load_master(seen: &mut [f32], master: &[f32], nearest: impl Fn(u32) -> u32) {
+    let pairs = seen.iter_mut().zip(master);
+    vectorized(
+        #[inline(always)]
+        || {
+            pairs.for_each(|(value, master)| {
+                let master = master.to_bits();
+                *value = f32::from_bits(master_bits(value.to_bits(), master, nearest(master)));
+            });
+        },
+    );
 }
 
 /// The part of the streams that a kernel writes.
@@ -201,18 +214,26 @@ impl ParamSliceMut<'_> {
     fn store(&mut self, range: Range<usize>, values: &[f32], writes: SeenParams) {
         match (self.format, &mut self.seen) {
             (ParamFormat::Bf16Split, HostSliceMut::Bf16(seen)) => {
-                for (number, value) in seen[range.clone()].iter_mut().zip(values) {
-                    *number = half::bf16::from_bits((split_high(value.to_bits()) >> 16) as u16);
-                }
+                let pairs = seen[range.clone()].iter_mut().zip(values);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        pairs.for_each(|(number, value)| {
+                            *number = half::bf16::from_bits((split_high(value.to_bits()) >> 16) as u16);
+                        });
+                    },
+                );
             }
             (_, seen) => seen.store(range.clone(), values),
         }
         match &mut self.companion {
             _ if writes == SeenParams::Alone => {}
             Some(HostSliceMut::I16(low)) => {
-                for (number, value) in low[range].iter_mut().zip(values) {
-                    *number = split_low(value.to_bits());
-                }
+                let pairs = low[range].iter_mut().zip(values);
+                vectorized(
+                    #[inline(always)]
+                    || pairs.for_each(|(number, value)| *number = split_low(value.to_bits())),
+                );
             }
             Some(master) => master.store(range, values),
             None => {}
@@ -220,10 +241,24 @@ impl ParamSliceMut<'_> {
     }
 }
 
-/// Rounds values to bf16 at random. `number` is that of the stream; `start` the flat index of the first.
-pub(crate) fn round_stochastically(values: &mut [f32], (seed, t, number): (u32, u32, u32), start: usize) {
-    for (value, element) in values.iter_mut().zip(start as u32..) {
-        let random = further_bits(random_bits(seed, t, element), number);
-        *value = f32::from_bits(bf16_stochastic(value.to_bits(), random));
-    }
+/// Replaces `bits` by the random bits of elements from flat index `start` on.
+pub(crate) fn draw(bits: &mut Vec<u32>, (seed, t): (u32, u32), start: usize, len: usize) {
+    bits.resize(len, 0);
+    vectorized(
+        #[inline(always)]
+        || bits.iter_mut().zip(start as u32..).for_each(|(bits, element)| *bits = random_bits(seed, t, element)),
+    );
+}
+
+/// Rounds values to bf16 at random. `bits` are those of the elements; `number` is that of the stream.
+pub(crate) fn round_stochastically(values: &mut [f32], bits: &[u32], number: u32) {
+    let pairs = values.iter_mut().zip(bits);
+    vectorized(
+        #[inline(always)]
+        || {
+            pairs.for_each(|(value, &bits)| {
+                *value = f32::from_bits(bf16_stochastic(value.to_bits(), further_bits(bits, number)));
+            });
+        },
+    );
 }

@@ -1,6 +1,7 @@
 //! Random bits from a seed, the applied step and the flat index: equal on both engines, however the work is cut.
 
 /// The finalizer of `MurmurHash3`.
+#[inline(always)]
 fn mix(number: u32) -> u32 {
     let mut hash = number;
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
@@ -9,11 +10,13 @@ fn mix(number: u32) -> u32 {
 }
 
 /// The bits of an element in a step.
+#[inline(always)]
 pub(crate) fn random_bits(seed: u32, t: u32, element: u32) -> u32 {
     mix(seed ^ mix(t ^ mix(element)))
 }
 
 /// Further bits of the same element.
+#[inline(always)]
 pub(crate) fn further_bits(bits: u32, number: u32) -> u32 {
     mix(bits ^ number.wrapping_mul(0x9e37_79b9))
 }

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupTable, OptionRun};
 use crate::host::{HostSlice, HostSliceMut};
-use crate::params::{ParamFormat, ParamSliceMut, SeenParams, round_stochastically};
+use crate::params::{ParamFormat, ParamSliceMut, SeenParams, draw, round_stochastically};
 use crate::rule::{Elements, Grads, Report, StepScalars};
 use crate::storage::{ABSOLUTE, Dtype, INFINITE};
 use crate::tile::split_at_multiples;
@@ -123,6 +123,7 @@ pub(crate) fn update_elements(
     let Stores { writes, seed } = tables.stores;
     let mut variance = [0.0; BUFFERED_LEN];
     let (mut of_grad, mut of_param, mut of_states) = (Vec::new(), Vec::new(), vec![Vec::new(); states.len()]);
+    let mut random = Vec::new();
     let is_f32 = grad.is_f32() && param.format == ParamFormat::F32 && states.iter().all(|s| s.dtype() == Dtype::F32);
     let is_buffered = tables.factors.is_some() || !is_f32;
     let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
@@ -148,14 +149,17 @@ pub(crate) fn update_elements(
             let mut report = Report::default();
             let values = param.load_mut(range.clone(), &mut of_param);
             apply(Elements::new(values, context.grads(grad), &mut views, &mut report), &step);
-            if let (Some(seed), ParamFormat::Bf16, SeenParams::WithCompanion) = (seed, param.format, writes) {
-                round_stochastically(&mut of_param, (seed, context.t, 0), elements.start);
+            if let Some(seed) = seed {
+                draw(&mut random, (seed, context.t), elements.start, elements.len());
+                if param.format == ParamFormat::Bf16 && writes == SeenParams::WithCompanion {
+                    round_stochastically(&mut of_param, &random, 0);
+                }
             }
             param.store_widened(range.clone(), &of_param, writes);
             for ((state, values), number) in states.iter_mut().zip(&mut of_states).zip(1..) {
                 if state.dtype() != Dtype::F32 {
-                    if let (Some(seed), Dtype::Bf16) = (seed, state.dtype()) {
-                        round_stochastically(values, (seed, context.t, number), elements.start);
+                    if seed.is_some() {
+                        round_stochastically(values, &random, number);
                     }
                     state.store(range.clone(), values);
                 }

@@ -1,6 +1,7 @@
 //! bf16 numbers: the upper half of an f32, two to a word, the first in the lower half.
 
 use super::format::{Format, load_halves, store_halves};
+use crate::simd::vectorized;
 
 const UPPER_HALF: u32 = 0xffff_0000;
 
@@ -35,15 +36,25 @@ impl Format for Bf16 {
 
 /// Replaces `values` by the f32 of the same values.
 pub(crate) fn load(numbers: &[half::bf16], values: &mut Vec<f32>) {
-    values.clear();
-    values.extend(numbers.iter().map(|&number| f32::from_bits(bf16_bits(number))));
+    values.resize(numbers.len(), 0.0);
+    let pairs = values.iter_mut().zip(numbers);
+    vectorized(
+        #[inline(always)]
+        || pairs.for_each(|(value, &number)| *value = f32::from_bits(bf16_bits(number))),
+    );
 }
 
 /// Replaces `numbers` by the nearest numbers.
 pub(crate) fn store(values: &[f32], numbers: &mut [half::bf16]) {
-    for (number, value) in numbers.iter_mut().zip(values) {
-        *number = half::bf16::from_bits((bf16_nearest(value.to_bits()) >> 16) as u16);
-    }
+    let pairs = numbers.iter_mut().zip(values);
+    vectorized(
+        #[inline(always)]
+        || {
+            pairs.for_each(|(number, value)| {
+                *number = half::bf16::from_bits((bf16_nearest(value.to_bits()) >> 16) as u16);
+            });
+        },
+    );
 }
 
 /// The bits of the f32 of the same value.

@@ -1,8 +1,11 @@
 //! f16 numbers (IEEE binary16), two to a word, the first in the lower half.
 
 use super::format::{Format, load_halves, store_halves};
+use crate::simd::vectorized;
 
 const F16_MANTISSA: u32 = 0x3ff;
+/// The unit of subnormal numbers: 2^-24.
+const F16_UNIT: f32 = 1.0 / (1u32 << 24) as f32;
 
 pub(crate) struct F16;
 
@@ -35,15 +38,21 @@ impl Format for F16 {
 
 /// Replaces `values` by the f32 of the same values.
 pub(crate) fn load(numbers: &[half::f16], values: &mut Vec<f32>) {
-    values.clear();
-    values.extend(numbers.iter().map(|&number| f32::from_bits(widened_f16(number.to_bits().into()))));
+    values.resize(numbers.len(), 0.0);
+    let pairs = values.iter_mut().zip(numbers);
+    vectorized(
+        #[inline(always)]
+        || pairs.for_each(|(value, &number)| *value = f32::from_bits(widened_f16(number.to_bits().into()))),
+    );
 }
 
 /// Replaces `numbers` by the nearest numbers.
 pub(crate) fn store(values: &[f32], numbers: &mut [half::f16]) {
-    for (number, value) in numbers.iter_mut().zip(values) {
-        *number = half::f16::from_bits(narrowed_f16(value.to_bits()) as u16);
-    }
+    let pairs = numbers.iter_mut().zip(values);
+    vectorized(
+        #[inline(always)]
+        || pairs.for_each(|(number, value)| *number = half::f16::from_bits(narrowed_f16(value.to_bits()) as u16)),
+    );
 }
 
 /// The f32 bits of the nearest f16.
@@ -52,21 +61,17 @@ pub(crate) fn f16_nearest(bits: u32) -> u32 {
     widened_f16(narrowed_f16(bits))
 }
 
-/// The bits of the f32 of the same value, given the 16 bits.
+/// The bits of the f32 of the same value, given the 16 bits. Without a branch, for vectors.
 #[inline(always)]
 fn widened_f16(half: u32) -> u32 {
     let sign = (half & 0x8000) << 16;
     let (exponent, mantissa) = ((half >> 10) & 31, half & F16_MANTISSA);
-    match (exponent, mantissa) {
-        (0, 0) => sign,
-        (0, _) => {
-            let shift = mantissa.leading_zeros() - 21;
-            let shifted = (mantissa << shift) & F16_MANTISSA;
-            sign | ((113 - shift) << 23) | (shifted << 13)
-        }
-        (31, _) => sign | (255 << 23) | (mantissa << 13),
-        _ => sign | ((exponent + 112) << 23) | (mantissa << 13),
-    }
+    // The exponent's bias grows by 112; infinities and NaN keep the largest exponent.
+    let widened = if exponent == 31 { 255 } else { exponent + 112 };
+    let normal = (widened << 23) | (mantissa << 13);
+    // Subnormals are normal in f32.
+    let tiny = (mantissa as f32 * F16_UNIT).to_bits();
+    sign | if exponent == 0 { tiny } else { normal }
 }
 
 /// The nearest f16, ties to even. Too large numbers become infinite; NaN stays NaN, and an f16 stays as it is.
@@ -74,16 +79,14 @@ fn widened_f16(half: u32) -> u32 {
 fn narrowed_f16(bits: u32) -> u32 {
     let sign = (bits >> 16) & 0x8000;
     let absolute = bits & 0x7fff_ffff;
-    let finite = if absolute < 0x3880_0000 {
-        // Below 2^-14 the unit is 2^-24: shifts the mantissa, and rounds what is shifted out.
-        let shift = (126 - (absolute >> 23)).clamp(14, 25);
-        let mantissa = (absolute & 0x7f_ffff) | 0x80_0000;
-        let half_unit = 1 << (shift - 1);
-        (mantissa + half_unit - 1 + ((mantissa >> shift) & 1)) >> shift
-    } else {
-        let rounded = absolute + 0xfff + ((absolute >> 13) & 1);
-        ((rounded - 0x3800_0000) >> 13).min(0x7c00)
-    };
+    let rounded = absolute + 0xfff + ((absolute >> 13) & 1);
+    let normal = (rounded.wrapping_sub(0x3800_0000) >> 13).min(0x7c00);
+    // Below 2^-14 the unit is 2^-24: shifts the mantissa, and rounds what is shifted out.
+    let shift = (126 - (absolute >> 23).min(126)).clamp(14, 25);
+    let mantissa = (absolute & 0x7f_ffff) | 0x80_0000;
+    let half_unit = 1 << (shift - 1);
+    let subnormal = (mantissa + half_unit - 1 + ((mantissa >> shift) & 1)) >> shift;
+    let finite = if absolute < 0x3880_0000 { subnormal } else { normal };
     let is_exact = absolute << 19 == 0;
     let payload = (absolute >> 13) & F16_MANTISSA;
     let nan = 0x7c00 | if is_exact { payload } else { payload | 0x200 };

@@ -9,6 +9,7 @@ use crate::common::repository;
 /// The modules of the crate's root, lowest first: a module imports from those above it in this list.
 const LAYERS: &[&str] = &[
     "number",
+    "simd",
     "storage",
     "random",
     "host",
@@ -17,7 +18,6 @@ const LAYERS: &[&str] = &[
     "nonfinite",
     "precision",
     "tile",
-    "simd",
     "power_of_two",
     "parallel",
     "layout",

@@ -38,13 +38,15 @@ const VALIDATION: &str = "shaders";
 const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
 /// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
-const MODULES: [(&[&str], &[&str]); 27] = [
+const MODULES: [(&[&str], &[&str]); 29] = [
     (&["kernels/remap"], &["remap"]),
     (&["kernels/project"], &["projections"]),
     (&["kernels/tensor_steps", "device/own_step", "device/stub/own_step"], &["missing_gradients"]),
     (&["rows", "kernels/row_", "device/active_rows", "device/column_lr", "device/row_", "rules/adam/row"], &["rows"]),
     (&["kernels/loss_scale"], &["grad_scaler"]),
-    (&["storage/f16"], &["f16"]),
+    (&["storage/f16"], &["f16", "precision"]),
+    (&["storage/i16", "storage/master", "storage/split", "device/stored_bf16", "device/stub/stored"], &["precision"]),
+    (&["random"], &["precision", "projections"]),
     (&["storage/scaled", "storage/dynamic", "storage/companded"], &["quantized_device"]),
     (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
     (&["rules/prodigy"], &["prodigy"]),
