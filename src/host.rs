@@ -42,10 +42,10 @@ macro_rules! host_slices {
                 }
             }
 
-            /// The numbers of a range.
-            pub(crate) fn part(self, range: Range<usize>) -> Self {
+            /// The numbers of a range; `None` unless there are as many.
+            pub fn get(self, range: Range<usize>) -> Option<Self> {
                 match self {
-                    $(Self::$variant(values) => Self::$variant(&values[range]),)*
+                    $(Self::$variant(values) => values.get(range).map(Self::$variant),)*
                 }
             }
         }

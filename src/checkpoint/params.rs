@@ -57,7 +57,7 @@ pub fn save_params_to<'a>(
     let entries = params_entries(layout, params.dtype(), &HashMap::new());
     out.write_all(&params_header(&entries)?)?;
     for entry in entries {
-        out.write_all(params.part(entry.range).bytes())?;
+        out.write_all(params.get(entry.range).map_or(&[], HostSlice::bytes))?;
     }
     Ok(out.flush()?)
 }

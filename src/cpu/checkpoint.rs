@@ -65,7 +65,7 @@ impl CpuOptimizer {
             _ => None,
         };
         if let Some(numbers) = stream {
-            return writer.write(numbers.part(range).bytes());
+            return writer.write(numbers.get(range).map_or(&[], HostSlice::bytes));
         }
         let values = match (entry.place, &state.factors) {
             (Place::Accumulated, _) => &state.accumulated[range],

@@ -70,7 +70,7 @@ fn widened_f16(half: u32) -> u32 {
     let widened = if exponent == 31 { 255 } else { exponent + 112 };
     let normal = (widened << 23) | (mantissa << 13);
     // Subnormals are normal in f32.
-    let tiny = (mantissa as f32 * F16_UNIT).to_bits();
+    let tiny = (mantissa as i32 as f32 * F16_UNIT).to_bits();
     sign | if exponent == 0 { tiny } else { normal }
 }
 
