@@ -38,7 +38,7 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16, two to a 32-bit word as bf16.
     F16,
-    /// 16-bit integers, two to a 32-bit word: the state that completes parameters of [`ParamFormat::Bf16Split`].
+    /// 16-bit integers, two to a 32-bit word: the state that completes parameters of [`ParamFormat::Bf16Split`](crate::ParamFormat::Bf16Split).
     I16,
 }
 
