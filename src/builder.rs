@@ -41,8 +41,8 @@ impl OptimizerBuilder {
         Self { settings: PlanSettings::new(rule), options: DeviceOptions::default() }
     }
 
-    /// Starts an optimizer with the settings that a checkpoint holds: rule, schedule, clipping, groups, history, format of
-    /// the gradients. Its states are those before the first step; `load` continues from the file.
+    /// Starts an optimizer with the settings that a checkpoint holds: rule, schedule, clipping, groups, history, storage
+    /// formats. Its states are those before the first step; `load` continues from the file.
     ///
     /// # Errors
     /// [`CheckpointError::CustomRule`](crate::checkpoint::CheckpointError::CustomRule) for a rule that is not built in,

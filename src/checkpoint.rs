@@ -14,10 +14,10 @@
 //!
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("run.safetensors");
-//! optimizer.save(&path, Some(&params))?;
+//! optimizer.save(&path, Some((&params).into()))?;
 //! let mut resumed = Optimizer::builder(AdamW::default()).build_cpu(&layout)?;
 //! let mut resumed_params = vec![0.0; layout.len()];
-//! let loaded = resumed.load(&path, Some(&mut resumed_params), &LoadOptions::default())?;
+//! let loaded = resumed.load(&path, Some((&mut resumed_params).into()), &LoadOptions::default())?;
 //! assert!(loaded.differences.is_empty());
 //! assert_eq!((resumed.stats().step, &resumed_params[..2]), (1, &params[..2]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,7 +29,7 @@
 //! methods of these names of [`Optimizer`](crate::Optimizer). The checkpoint beside it then needs none.
 //!
 //! # The file
-//! All tensors are f32, or u32 where noted. Padding of the layout is left out.
+//! Parameters and states have their storage formats. Other tensors are f32, or u32 where noted. Padding of the layout is left out.
 //!
 //! | tensor | contents |
 //! |---|---|

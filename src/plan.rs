@@ -373,8 +373,12 @@ impl StepPlan {
 
     /// The storage formats of all streams of a step.
     pub(crate) fn formats(&self) -> Formats {
-        let streams = self.streams(StepKind::Decided).into_iter().map(|stream| (stream.name, stream.dtype));
-        Formats { streams: streams.collect() }
+        let streams = self.streams(StepKind::Decided).into_iter();
+        let grads = self.settings.precision.grads;
+        let format = |stream: StreamSpec| if stream.name == "grad" { grads } else { stream.dtype };
+        let mut streams: Vec<_> = streams.map(|stream| (stream.name.clone(), format(stream))).collect();
+        streams.extend(self.settings.accumulates.then(|| ("accumulated".to_owned(), Dtype::F32)));
+        Formats { streams }
     }
 
     /// Values of a kernel's override constants.

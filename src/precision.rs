@@ -28,13 +28,16 @@ pub struct Precision {
     /// Format of the parameters.
     pub params: ParamFormat,
     /// Formats of states by their names, f32 or bf16; the later of two counts. States without one are f32.
+    ///
+    /// Slow averages in bf16 need [`Rounding::Stochastic`]: with a beta of 0.999 a step changes `exp_avg_sq` by less than half
+    /// a unit, and to the nearest it never falls.
     pub states: Vec<(String, Dtype)>,
     /// Rounding of parameters and states that are bf16 alone.
     pub rounding: Rounding,
 }
 
 impl Precision {
-    /// bf16 gradients and parameters with an f32 master: automatic mixed precision as PyTorch's, with 16-bit weights.
+    /// bf16 gradients and parameters with an f32 master, as apex's `O2` with bf16.
     pub fn bf16_master() -> Self {
         Self { grads: Dtype::Bf16, params: ParamFormat::Bf16Master, ..Self::default() }
     }
@@ -128,7 +131,7 @@ impl Precision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Formats {
-    /// `param`, `grad`, or the name of a state, and the format.
+    /// `param`, `grad`, the name of a state or `accumulated`, and the format.
     pub streams: Vec<(String, Dtype)>,
 }
 

@@ -15,7 +15,7 @@ use super::entries::{CHECKSUMS, Place, bulk_entries};
 use super::error::CheckpointError;
 use super::header::Header;
 use super::options::{LoadOptions, Loaded};
-use super::settings::{differences, parse, settings, with_all_options};
+use super::settings::{differences, parse, parsed_precision, settings, with_all_options};
 use super::small::SmallState;
 use super::tensor_file::{Part, TensorFile, check_dtype, other_shape};
 use crate::plan::{HostScale, Mode, PlanSettings, PlanState, StepPlan};
@@ -169,6 +169,13 @@ impl<R: Read + Seek> Checkpoint<R> {
                 program: program_rule,
                 remedy: "states of one rule mean nothing to another; build the optimizer with the file's rule",
             });
+        }
+        let of_file = parsed_precision(&self.header.settings)?;
+        let of_program = &plan.settings.precision;
+        if of_file.params != of_program.params {
+            let [file, program] = [of_file.params, of_program.params].map(|format| format!("{format:?}"));
+            let remedy = "build the optimizer with the file's format";
+            return Err(CheckpointError::Mismatch { what: "parameters of format", file, program, remedy });
         }
         let file = with_all_options(&self.header.settings);
         let mut differences = differences(&file, &program);

@@ -69,9 +69,7 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         on_nonfinite: field(settings, "on_nonfinite")?,
         max_consecutive_skips: field(settings, "max_consecutive_skips")?,
         history: field(settings, "history")?,
-        precision: field::<Option<Precision>>(settings, "precision")?
-            .unwrap_or_default()
-            .with_grads(field(settings, "grad_dtype")?),
+        precision: parsed_precision(settings)?,
         accumulates: field::<Option<bool>>(settings, "accumulates")?.unwrap_or_default(),
         rows: field(settings, "rows")?,
         grad_scaler: field(settings, "grad_scaler")?,
@@ -79,6 +77,13 @@ pub(super) fn parse(settings: &Map<String, Value>) -> Result<PlanSettings, Check
         groups: groups.into_iter().collect(),
         ..PlanSettings::new(rule.into_rule())
     })
+}
+
+/// The storage formats of a file. Files of f32 parameters and states hold those of the gradients alone.
+pub(super) fn parsed_precision(settings: &Map<String, Value>) -> Result<Precision, CheckpointError> {
+    let others: Option<Precision> = field(settings, "precision")?;
+    let grads: Option<Dtype> = field(settings, "grad_dtype")?;
+    Ok(others.unwrap_or_default().with_grads(grads.unwrap_or_default()))
 }
 
 fn field<T: DeserializeOwned>(settings: &Map<String, Value>, name: &str) -> Result<T, CheckpointError> {

@@ -65,12 +65,16 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// Those of `train_step`, of [`RangeTest::sweep`] and of [`CpuOptimizer::snapshot`].
-    pub fn range_test<E: From<Error>>(
+    pub fn range_test<T, E: From<Error>>(
         &mut self,
-        params: &mut [f32],
+        params: &mut [T],
         test: &RangeTest,
-        mut train_step: impl FnMut(&mut Self, &mut [f32]) -> Result<f64, E>,
-    ) -> Result<LrCurve, E> {
+        mut train_step: impl FnMut(&mut Self, &mut [T]) -> Result<f64, E>,
+    ) -> Result<LrCurve, E>
+    where
+        for<'a> &'a [T]: Into<HostSlice<'a>>,
+        for<'a> &'a mut [T]: Into<HostSliceMut<'a>>,
+    {
         let snapshot = self.snapshot(&*params)?;
         let curve = test.sweep(|lr| {
             self.set_lr(lr)?;

@@ -159,7 +159,12 @@ impl<'a> BufferSlices<'a> {
     fn entries(self, whole_bytes: u64) -> impl Iterator<Item = SliceKey<&'a Buffer>> {
         let (whole, slices, optional) = match self {
             Self::Whole(buffer) => (Some((buffer, 0, whole_bytes)), &[][..], &[][..]),
-            Self::Slice(slice) => (Some((slice.buffer(), slice.offset(), slice.size())), &[][..], &[][..]),
+            Self::Slice(slice) => {
+                // The last word may be whole.
+                let is_whole = slice.size() == whole_bytes.next_multiple_of(4);
+                let size = if is_whole { whole_bytes } else { slice.size() };
+                (Some((slice.buffer(), slice.offset(), size)), &[][..], &[][..])
+            }
             Self::Slices(slices) => (None, slices, &[][..]),
             Self::Optional(slices) => (None, &[][..], slices),
         };
@@ -245,9 +250,12 @@ impl<'a> BufferSlices<'a> {
     }
 }
 
-/// Refuses ranges whose first 16-bit number is the second of a word of the flat space: copies move whole words.
+/// Refuses ranges whose first 16-bit number is the second of a word, of memory or of the flat space: copies move whole words.
 pub(crate) fn check_word_starts(ranges: &[BufferRange], what: &'static str) -> Result<(), Error> {
-    let is_cut = |range: &&BufferRange| !range.dtype.bytes(range.start).is_multiple_of(4);
+    let is_cut = |range: &&BufferRange| {
+        let begins_words = range.start.is_multiple_of(2) && range.offset.is_multiple_of(4);
+        range.dtype.bytes(1) < 4 && !begins_words
+    };
     ranges.iter().find(is_cut).map_or(Ok(()), |range| Err(cut_word(what, range.start)))
 }
 

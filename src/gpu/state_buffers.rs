@@ -3,7 +3,7 @@
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoderDescriptor, Device, Queue};
 
-use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage};
+use super::buffer_slices::{BufferRange, BufferSlices, FlatSpace, check_usage, check_word_starts};
 use crate::Error;
 use crate::plan::StepPlan;
 use crate::storage::Dtype;
@@ -103,6 +103,7 @@ impl GivenStates {
             };
             let of_state = |source| Error::StateBuffers { state: name.clone(), source: Box::new(source) };
             let ranges = slices.ranges(plan.states[state].dtype, space).map_err(of_state)?;
+            check_word_starts(&ranges, "states").map_err(of_state)?;
             all.places.retain(|(.., other)| *other != state);
             for (slice, (buffer, offset, end)) in slices.places(plan.states[state].dtype, space).into_iter().enumerate()
             {

@@ -64,8 +64,8 @@ pub struct Stats {
     #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub rule_metric: Option<f32>,
     /// Fraction of the active elements whose update rounding to the nearest loses, from 0 to 1: the stored parameter would stay
-    /// as it is, although its gradient is not 0 or the rule moves it in f32. A large fraction is why training in bf16 without
-    /// a master or stochastic rounding stands still.
+    /// as it is, although its gradient is not 0 or the rule moves it in f32. With a learning rate of 0 it is 1. A large fraction is
+    /// why training in bf16 without a master or stochastic rounding stands still.
     #[cfg_attr(feature = "serde", serde(default, with = "crate::number"))]
     pub lost_updates: Option<f32>,
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::replace_file;
 use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Loaded, Part, SmallState, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::block_on;
-use crate::gpu::{BufferRange, Transfer, check_usage, cut_word, stream_ranges};
+use crate::gpu::{BufferRange, Transfer, check_usage, check_word_starts, cut_word, stream_ranges};
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::plan::Mode;
 use crate::{BufferSlices, Error, TensorInfo};
@@ -178,6 +178,7 @@ impl Optimizer {
         self.check_tensor_starts()?;
         let Some(params) = params else { return Ok(None) };
         let ranges = params.ranges("params", self.plan.settings.precision.params.dtype(), &self.space)?;
+        check_word_starts(&ranges, "params")?;
         for range in &ranges {
             check_usage("params", &range.buffer, needed, reason)?;
         }

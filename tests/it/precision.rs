@@ -5,7 +5,7 @@ use crate::common::words::{Words, download_words};
 use crate::common::{device, device_with, encoder, finish, rule};
 use wgpu_optim::half::bf16;
 use wgpu_optim::history::HistoryOptions;
-use wgpu_optim::wgpu::{Buffer, BufferSlice, CommandEncoder, PollType};
+use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
 use wgpu_optim::{
     AdamW, Clip, CpuOptimizer, Dtype, Ema, Error, Gpu, GroupOptions, HostSlice, Layout, Lookahead, Optimizer,
     OptimizerBuilder, ParamFormat, Precision, Rounding, Rows, Sam, Sgd,
@@ -449,6 +449,66 @@ fn a_buffer_of_each_tensor_at_even_numbers() {
             assert_eq!(got.to_f32(), expected[tensor.range()], "{format}, {}", tensor.name());
         }
     }
+}
+
+/// Parameters and all states in one buffer, each of the bytes that `state_sizes` returns: odd lengths included.
+#[test]
+fn one_pool_holds_parameters_companions_and_states() {
+    let gpu = device::gpu();
+    let layout = Layout::builder().packed().tensor("a", &[1_001]).build().unwrap();
+    let plain = Optimizer::builder(Sgd::default().with_momentum(0.9).with_lr(0.1));
+    for (format, precision) in formats(&["momentum_buffer"]) {
+        for (builder, is_sam) in
+            [(plain.clone().average(Ema::new(0.5)), false), (plain.clone().sam(Sam::new(0.05)), true)]
+        {
+            let builder = builder.precision(precision.clone());
+            let mut params = Words::nearest(precision.params.dtype(), &random(1, layout.len()));
+            let pool = crate::common::storage(gpu, 1 << 16, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+            gpu.queue.write_buffer(&pool, 0, bytemuck::cast_slice(&params.bits));
+            let (mut given, mut at) = (builder.clone(), 4_096);
+            for state in builder.state_sizes(&layout).unwrap() {
+                given = given.state_buffers(state.name, pool.slice(at..at + state.bytes));
+                at = (at + state.bytes).next_multiple_of(256);
+            }
+            let mut on_cpu = builder.build_cpu(&layout).unwrap();
+            let mut optimizer = device::build(gpu, given, &layout).unwrap();
+            let in_pool = pool.slice(..precision.params.dtype().bytes(layout.len() as u64));
+            for seed in 0..2 {
+                let grads = grads_of(&precision, seed, layout.len());
+                on_cpu.step(params.as_mut(), grads.as_slice()).unwrap();
+                let mut recorded = encoder(gpu);
+                optimizer.step(&mut recorded, in_pool, &grads.upload(gpu)).unwrap();
+                if is_sam {
+                    on_cpu.perturb(params.as_mut(), grads.as_slice()).unwrap();
+                    optimizer.perturb(&mut recorded, in_pool, &grads.upload(gpu)).unwrap();
+                }
+                finish(gpu, &optimizer, recorded);
+            }
+            if !is_sam {
+                on_cpu.eval(params.as_mut()).unwrap();
+                let mut recorded = encoder(gpu);
+                optimizer.eval(&mut recorded, in_pool).unwrap();
+                finish(gpu, &optimizer, recorded);
+            }
+            let got = Words { bits: download_words(gpu, in_pool), ..params.clone() };
+            assert_eq!(got.to_f32(), params.to_f32(), "{format}, SAM: {is_sam}");
+        }
+    }
+}
+
+#[test]
+fn files_of_another_format_are_named() {
+    let layout = Layout::flat(4).unwrap();
+    let build =
+        |precision: Precision| Optimizer::builder(Sgd::default()).precision(precision).build_cpu(&layout).unwrap();
+    let mut file = Vec::new();
+    build(Precision::default()).save_to(&mut file, Some((&[0.0; 4]).into())).unwrap();
+    let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::new(std::io::Cursor::new(file)).unwrap();
+    let mut params = [bf16::ONE; 4];
+    let refused =
+        build(Precision::bf16_split()).load_from(&mut checkpoint, Some((&mut params).into()), &Default::default());
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("F32") && text.contains("Bf16Split"), "{text}");
 }
 
 #[test]

@@ -79,12 +79,7 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSp
             .filter(|(_, stream)| plan.rule.transform_states().iter().all(|state| state.name != stream.name))
             .map(|(number, stream)| (number, StreamSpec { access: Access::Read, ..stream }))
             .collect(),
-        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Perturb => streams
-            .map(|(number, stream)| {
-                let is_read = StepPlan::written_params(pass) == SeenParams::Alone && is_companion(plan, &stream);
-                (number, if is_read { StreamSpec { access: Access::Read, ..stream } } else { stream })
-            })
-            .collect(),
+        Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_) | Pass::Perturb => streams.collect(),
         Pass::Project => streams.take(1).collect(),
         // The accumulator takes the place of the parameters.
         Pass::Accumulate | Pass::RestoreParams => streams.take(2).collect(),
@@ -172,7 +167,11 @@ fn accessors(
         (format!("return {};", format.load_quad(&quad)), format.store_quad(&quad))
     } else {
         let store = format!("{at}{}", format.store_each(&words, "at"));
-        (format!("{at}return {};", format.load_each(&words, "at")), store)
+        // Where kernels write 16-bit numbers, `at` is even. A third word would be that of another lane.
+        let pair = format!("vec2<u32>({words}[at / 2u], {words}[at / 2u + 1u])");
+        let is_written_half = *access == Access::ReadWrite && dtype.bytes(1) == 2;
+        let load = if is_written_half { format.load_quad(&pair) } else { format.load_each(&words, "at") };
+        (format!("{at}return {load};"), store)
     };
     let mut text = String::new();
     if grads != GradBinding::WithParams {
@@ -211,7 +210,9 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
             _ => format!("load_{name}(element)"),
         };
         let _ = writeln!(reads, "        {read},");
-        if *access == Access::ReadWrite {
+        // What others replace for a time keeps its companion.
+        let is_kept = is_rest && StepPlan::written_params(pass) == SeenParams::Alone;
+        if *access == Access::ReadWrite && !is_kept {
             let updated = if of_transforms.contains(&name.as_str()) { "states" } else { "updated" };
             let updated = if is_rest { "updated.param".to_owned() } else { format!("{updated}.{name}") };
             let updated = format!("bitcast<vec4<u32>>({updated})");
