@@ -3,6 +3,7 @@
 use crate::common::numbers::random;
 use crate::common::words::{Words, download_words};
 use crate::common::{device, device_with, encoder, finish, rule};
+use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::half::bf16;
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
@@ -391,7 +392,7 @@ fn snapshots_and_checkpoints_continue_bit_for_bit() {
 
         let zeros = vec![0.0; layout.len()];
         let mut other = Both::new(device::gpu(), &builder, &precision, &layout, &zeros);
-        let options = wgpu_optim::checkpoint::LoadOptions::default();
+        let options = LoadOptions::default();
         let checkpoint = |bytes| wgpu_optim::checkpoint::Checkpoint::new(std::io::Cursor::new(bytes)).unwrap();
         let params = Some((&other.buffer).into());
         let _ = other.optimizer.load_from(&mut checkpoint(of_cpu.clone()), params, &options).unwrap();
@@ -506,7 +507,7 @@ fn files_of_another_format_are_named() {
     let mut checkpoint = wgpu_optim::checkpoint::Checkpoint::new(std::io::Cursor::new(file)).unwrap();
     let mut params = [bf16::ONE; 4];
     let refused =
-        build(Precision::bf16_split()).load_from(&mut checkpoint, Some((&mut params).into()), &Default::default());
+        build(Precision::bf16_split()).load_from(&mut checkpoint, Some((&mut params).into()), &LoadOptions::default());
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("F32") && text.contains("Bf16Split"), "{text}");
 }
