@@ -185,8 +185,8 @@ impl Optimizer {
     ///
     /// - Slices: [`Error::LengthMismatch`], [`Error::MissingUsage`], [`Error::MisalignedSlice`],
     ///   [`Error::OverlappingSlices`], [`Error::AliasedSlices`], [`Error::AliasedBuffers`], [`Error::SharedState`],
-    ///   [`Error::CutTensor`]. [`Error::Unsupported`] for 16-bit gradients whose slices begin at odd elements, if the step
-    ///   sums over all of them or gathers them.
+    ///   [`Error::CutTensor`]. [`Error::Unsupported`] for 16-bit parameters, and beside 16-bit states, whose slices begin at odd
+    ///   elements; for such gradients, if the step sums over all of them or gathers them.
     /// - Missing gradients: [`Error::MissingGradient`], [`Error::GradientCount`], [`Error::GradientLength`].
     /// - Mode and schedule: [`Error::EvaluationMode`], and those of [`Schedule::lr`](crate::Schedule::lr).
     pub fn step<'a>(

@@ -20,7 +20,10 @@ pub enum ParamFormat {
     /// bf16 and nothing else: 2 bytes. Each step rounds the parameters: see [`Rounding`].
     Bf16,
     /// bf16, and an f32 master in the state `param_master`: 6 bytes. Each step stores the bf16 nearest to the master. Where a
-    /// parameter is another number, the program has set it: the step starts from it.
+    /// parameter is another number, the program has set it: the step starts from it. Masters are 0 before the first step, and
+    /// stay 0 where no step updates.
+    ///
+    /// To start from f32 weights, write them into the master, and the nearest bf16 into the parameters.
     ///
     /// [`OptimizerBuilder::state_buffers`](crate::OptimizerBuilder::state_buffers) keeps the master in a buffer of the program:
     /// training in f32 with a bf16 copy for the forward pass, in one dispatch.

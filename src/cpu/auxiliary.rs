@@ -8,7 +8,8 @@ impl CpuOptimizer {
     /// `input` in place of gradients. It counts no step, clips nothing and skips nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`]; nothing has changed then.
+    /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`], [`Error::DtypeMismatch`]; nothing has changed
+    /// then.
     pub fn auxiliary_update<'a>(
         &mut self,
         name: &str,
@@ -36,7 +37,8 @@ impl CpuOptimizer {
     /// Updates the Hessian's diagonal: see [`Optimizer::update_hessian`](crate::Optimizer::update_hessian).
     ///
     /// # Errors
-    /// [`Error::UnknownAuxiliaryUpdate`] for a rule without a Hessian, [`Error::LengthMismatch`]; nothing has changed then.
+    /// [`Error::UnknownAuxiliaryUpdate`] for a rule without a Hessian, [`Error::LengthMismatch`], [`Error::DtypeMismatch`]; nothing has changed
+    /// then.
     pub fn update_hessian<'a>(&mut self, params: impl Into<HostSliceMut<'a>>, estimate: &[f32]) -> Result<(), Error> {
         self.auxiliary_update("update_hessian", params, estimate)
     }

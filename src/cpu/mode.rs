@@ -11,7 +11,7 @@ impl CpuOptimizer {
     ///
     /// # Errors
     /// [`Error::UnknownAuxiliaryUpdate`] for a rule without evaluation parameters, [`Error::EvaluationMode`] when called
-    /// twice, [`Error::LengthMismatch`]; nothing has changed then.
+    /// twice, [`Error::LengthMismatch`], [`Error::DtypeMismatch`]; nothing has changed then.
     pub fn eval<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<(), Error> {
         self.plan.auxiliary("eval")?;
         self.plan.check_training("eval")?;
@@ -27,7 +27,7 @@ impl CpuOptimizer {
     /// Restores the training parameters: see [`Optimizer::train`](crate::Optimizer::train).
     ///
     /// # Errors
-    /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`]; nothing has changed then.
+    /// [`Error::UnknownAuxiliaryUpdate`], [`Error::LengthMismatch`], [`Error::DtypeMismatch`]; nothing has changed then.
     pub fn train<'a>(&mut self, params: impl Into<HostSliceMut<'a>>) -> Result<(), Error> {
         self.plan.check_replaces_params()?;
         let params = params.into();

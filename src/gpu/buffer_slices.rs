@@ -11,6 +11,8 @@ use crate::storage::Dtype;
 /// - A whole buffer or a single slice holds the layout's elements, padding included: [`Layout::len`](crate::Layout::len)
 ///   of them, or [`Layout::buffer_size_of`](crate::Layout::buffer_size_of) bytes.
 /// - Parameters and gradients may lie in one buffer, in ranges that do not overlap, as slices of a memory pool do.
+/// - 16-bit parameters and states lie two to a word: their slices begin at multiples of four bytes and of two elements, and the
+///   two bytes behind an odd number of elements belong to the slice.
 /// - The slices of a list hold together either all elements with the padding, cut anywhere, or all elements without it: a
 ///   buffer per tensor, each of the tensor's own length.
 #[derive(Debug, Clone, Copy)]

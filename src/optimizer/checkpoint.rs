@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Contents, LoadOptions, Load
 use crate::gpu::block_on;
 use crate::gpu::{BufferRange, Transfer, check_usage, check_word_starts, cut_word, stream_ranges};
 use crate::kernels::control::{ControlBlock, NONE};
-use crate::plan::Mode;
+use crate::plan::{Mode, StepPlan};
 use crate::{BufferSlices, Error, TensorInfo};
 
 pub(super) const SAVED: &str = ", because `save` copies the parameters";
@@ -175,7 +175,7 @@ impl Optimizer {
         needed: BufferUsages,
         reason: &'static str,
     ) -> Result<Option<Vec<BufferRange>>, Error> {
-        self.check_tensor_starts()?;
+        check_tensor_starts(&self.plan)?;
         let Some(params) = params else { return Ok(None) };
         let ranges = params.ranges("params", self.plan.settings.precision.params.dtype(), &self.space)?;
         check_word_starts(&ranges, "params")?;
@@ -183,15 +183,6 @@ impl Optimizer {
             check_usage("params", &range.buffer, needed, reason)?;
         }
         Ok(Some(ranges))
-    }
-
-    /// Refuses 16-bit tensors that begin within a word: copies move whole words.
-    fn check_tensor_starts(&self) -> Result<(), Error> {
-        let is_cut = |tensor: &&TensorInfo| !tensor.range().is_empty() && !tensor.range().start.is_multiple_of(2);
-        match self.plan.layout.tensors().iter().find(is_cut).filter(|_| !self.plan.settings.precision.is_f32()) {
-            None => Ok(()),
-            Some(tensor) => Err(cut_word("a checkpoint with parameters or states", tensor.range().start as u64)),
-        }
     }
 
     pub(super) fn transfer(&self) -> Transfer<'_> {
@@ -213,6 +204,15 @@ impl Optimizer {
         let Transfer { device, queue, window } = self.transfer();
         let plan = self.saving_plan.get_or_init(|| Arc::new(self.plan.clone())).clone();
         SavingContext { device: device.clone(), queue: queue.clone(), plan, window }
+    }
+}
+
+/// Refuses 16-bit tensors that begin within a word: copies move whole words.
+fn check_tensor_starts(plan: &StepPlan) -> Result<(), Error> {
+    let is_cut = |tensor: &&TensorInfo| !tensor.range().is_empty() && !tensor.range().start.is_multiple_of(2);
+    match plan.layout.tensors().iter().find(is_cut).filter(|_| !plan.settings.precision.is_f32()) {
+        None => Ok(()),
+        Some(tensor) => Err(cut_word("a checkpoint with parameters or states", tensor.range().start as u64)),
     }
 }
 
@@ -239,6 +239,7 @@ impl Snapshot {
             return Err(Error::SnapshotDropped.into());
         }
         let SavingContext { device, queue, plan, window } = &self.saving;
+        check_tensor_starts(plan)?;
         let mut host = self.host.clone();
         self.calls.undo_dropped(&mut host);
         let source = Source {

@@ -13,8 +13,8 @@ const MODE_COPIES: &str =
 impl Optimizer {
     /// Records the switch from training to evaluation parameters, for averages and for rules that have both
     /// ([`ScheduleFreeSgd`](crate::ScheduleFreeSgd), [`ScheduleFreeAdamW`](crate::ScheduleFreeAdamW)). `params` becomes
-    /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (4 bytes per parameter, from
-    /// the first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
+    /// what to evaluate and to save; the optimizer keeps a copy of the training parameters (in their format, from the
+    /// first call on). Steps are refused until [`Optimizer::train`]. The mode changes with the call: submit the encoder
     /// before those of later calls. A dropped encoder leaves parameters and mode as they were, also if it is dropped after a
     /// later [`Optimizer::train`].
     ///

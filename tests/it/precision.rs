@@ -2,7 +2,7 @@
 
 use crate::common::numbers::random;
 use crate::common::words::{Words, download_words};
-use crate::common::{device, device_with, encoder, finish, rule};
+use crate::common::{device, device_with, encoder, finish, rule, set_state};
 use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::half::bf16;
 use wgpu_optim::history::HistoryOptions;
@@ -325,6 +325,23 @@ fn parameters_that_the_program_sets_count() {
     }
 }
 
+/// Masters that the program writes before the first step count: training starts from f32.
+#[test]
+fn training_starts_from_the_masters_of_the_program() {
+    let layout = Layout::flat(100).unwrap();
+    let params = random(1, 100);
+    for precision in [Precision::bf16_master(), Precision::f16_master()] {
+        let builder = Optimizer::builder(Sgd::default().with_lr(0.25));
+        let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &params);
+        both.on_cpu.state_mut("param_master").unwrap().into_f32().unwrap().copy_from_slice(&params);
+        set_state(both.gpu, &both.optimizer, "param_master", &params);
+        both.step(&Words::nearest(precision.grads, &[-1.0; 100]));
+        both.assert_same("masters");
+        let expected: Vec<f32> = params.iter().map(|param| param + 0.25).collect();
+        assert_eq!(both.on_cpu.state("param_master").unwrap().to_f32(), expected);
+    }
+}
+
 #[test]
 fn averages_perturbations_and_the_way_back() {
     let layout = layout(false);
@@ -554,4 +571,16 @@ fn slices_at_odd_elements_are_refused() {
     let refused = optimizer.step(&mut recorded, &slices, &grads).unwrap_err();
     let text = refused.to_string();
     assert!(text.contains("element 3") && text.contains("2 elements"), "{text}");
+    // A file holds each tensor, and copies move whole words.
+    let whole = of(8);
+    let mut recorded = encoder(gpu);
+    let snapshot = optimizer.snapshot(&mut recorded, &whole).unwrap();
+    optimizer.step(&mut recorded, &whole, &of(8)).unwrap();
+    finish(gpu, &optimizer, recorded);
+    for saved in
+        [pollster::block_on(optimizer.save_to(Vec::new(), None)), pollster::block_on(snapshot.save_to(Vec::new()))]
+    {
+        let text = saved.unwrap_err().to_string();
+        assert!(text.contains("element 3"), "{text}");
+    }
 }

@@ -215,7 +215,7 @@ fn a_resumed_run_in_any_format_ends_where_an_uninterrupted_one_does() {
     }
     let mut engine = cpu_engine_in(&format("f32"), &model, &data, 20, &parameters);
     let refused = crate::resume(&mut engine, path).expect_err("another format").to_string();
-    assert!(refused.contains("is BF16 in the file, and F32 in the program"), "{refused}");
+    assert!(refused.contains("parameters of format Bf16; the program has F32"), "{refused}");
 }
 
 #[test]
