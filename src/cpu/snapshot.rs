@@ -51,7 +51,7 @@ impl CpuOptimizer {
     /// ```
     /// use wgpu_optim::{Error, Layout, Optimizer, Sgd, schedule::RangeTest};
     /// let mut optimizer = Optimizer::builder(Sgd::default()).build_cpu(&Layout::flat(1)?)?;
-    /// let mut params = [5.0];
+    /// let mut params = [5.0_f32];
     /// let curve = optimizer.range_test(&mut params, &RangeTest::default(), |optimizer, params| {
     ///     let loss = f64::from(params[0] * params[0]);
     ///     optimizer.step(params, &[2.0 * params[0]])?;
