@@ -54,7 +54,8 @@ impl CpuOptimizer {
     /// let mut params = [5.0_f32];
     /// let curve = optimizer.range_test(&mut params, &RangeTest::default(), |optimizer, params| {
     ///     let loss = f64::from(params[0] * params[0]);
-    ///     optimizer.step(params, &[2.0 * params[0]])?;
+    ///     let grads = [2.0 * params[0]];
+    ///     optimizer.step(params, &grads)?;
     ///     Ok::<_, Error>(loss)
     /// })?;
     /// assert_eq!(params, [5.0]);
