@@ -284,8 +284,8 @@ impl OptimizerBuilder {
     }
 
     /// Keeps a state, by its name in [`OptimizerBuilder::state_sizes`], in a buffer, a slice or slices of the program, on a
-    /// device. They hold numbers of the state's format in the forms of [`BufferSlices`]. Parameters, gradients and other states may lie in the same
-    /// buffer. The later of two calls with one name counts. Default: the optimizer allocates.
+    /// device. They hold numbers of the state's format in the forms of [`BufferSlices`]. Parameters, gradients and other states
+    /// may lie in the same buffer. The later of two calls with one name counts. Default: the optimizer allocates.
     ///
     /// Each slice begins at a multiple of the device's `min_storage_buffer_offset_alignment`; its bytes up to the next multiple
     /// hold nothing else that the optimizer binds. [`OptimizerBuilder::build`] submits writes of the initial values.

@@ -30,6 +30,7 @@ use crate::metrics::{History, HostHistory, Stats};
 use crate::plan::{PlanSettings, StepKind, StepPlan};
 use crate::rule::{StateSpec, four};
 use crate::segments::Segments;
+use crate::storage::Dtype;
 use crate::{Error, Formats, Layout};
 use memory::Numbers;
 
@@ -222,18 +223,22 @@ impl CpuOptimizer {
 
     /// Refuses gradients in another storage format than that kind of step takes.
     fn check_dtype(&self, grads: HostSlice<'_>, kind: StepKind) -> Result<(), Error> {
-        let (expected, actual) = (self.plan.input_dtype(kind), grads.dtype());
-        if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what: "grads", expected, actual }) }
+        check_dtype("grads", self.plan.input_dtype(kind), grads)
     }
 
     /// Refuses parameters of another length or storage format.
     fn check_params(&self, params: HostSlice<'_>) -> Result<(), Error> {
         self.check_len("params", params.len())?;
-        let (expected, actual) = (self.plan.settings.precision.params.dtype(), params.dtype());
-        if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what: "params", expected, actual }) }
+        check_dtype("params", self.plan.settings.precision.params.dtype(), params)
     }
 
     fn check_len(&self, what: &'static str, actual: usize) -> Result<(), Error> {
         check_len(what, self.plan.layout.len(), actual)
     }
+}
+
+/// Refuses numbers in another storage format.
+fn check_dtype(what: &'static str, expected: Dtype, numbers: HostSlice<'_>) -> Result<(), Error> {
+    let actual = numbers.dtype();
+    if expected == actual { Ok(()) } else { Err(Error::DtypeMismatch { what, expected, actual }) }
 }

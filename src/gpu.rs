@@ -25,7 +25,9 @@ pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;
 #[cfg(feature = "safetensors")]
 pub(crate) use buffer_slices::cut_word;
-pub(crate) use buffer_slices::{BufferRange, FlatSpace, check_usage, check_word_starts, copy_ranges, joined, runs};
+pub(crate) use buffer_slices::{
+    BufferRange, FlatSpace, WHOLE_WORDS, check_usage, check_word_starts, copy_ranges, joined, runs,
+};
 pub(crate) use copy_if::CopyIf;
 pub(crate) use encode::encode;
 pub(crate) use limits::check_limit;

@@ -171,9 +171,9 @@ fn load_master(seen: &mut [f32], master: &[f32], nearest: impl Fn(u32) -> u32) {
 /// The part of the streams that a kernel writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SeenParams {
-    /// What the model reads, and its companion.
+    /// The parameters that the model reads, and their companion.
     WithCompanion,
-    /// What the model reads: it is replaced for a time.
+    /// The parameters that the model reads: others have their place for a time.
     Alone,
 }
 

@@ -38,7 +38,8 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16, two to a 32-bit word as bf16.
     F16,
-    /// 16-bit integers, two to a 32-bit word: the state that completes parameters of [`ParamFormat::Bf16Split`](crate::ParamFormat::Bf16Split).
+    /// 16-bit integers, two to a 32-bit word: the state that completes parameters of
+    /// [`ParamFormat::Bf16Split`](crate::ParamFormat::Bf16Split).
     I16,
 }
 
@@ -67,7 +68,7 @@ impl Dtype {
     pub(crate) fn word_of(self, value: f32) -> u32 {
         match self {
             Self::F32 => value.to_bits(),
-            Self::Bf16 => bf16_nearest(value.to_bits()) >> 16 | bf16_nearest(value.to_bits()),
+            Self::Bf16 => (bf16_nearest(value.to_bits()) >> 16) * 0x1_0001,
             Self::F16 => u32::from(half::f16::from_f32(value).to_bits()) * 0x1_0001,
             Self::I16 => u32::from(value as i16 as u16) * 0x1_0001,
         }

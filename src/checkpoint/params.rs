@@ -14,8 +14,8 @@ use super::writer::replace_file;
 use crate::error::check_len;
 use crate::{Dtype, HostSlice, HostSliceMut, Layout};
 
-/// Saves parameters alone to a safetensors file, for other programs: tensors in their format with the names and shapes of the layout,
-/// without padding. An error or an interruption leaves an older file as it is.
+/// Saves parameters alone to a safetensors file, for other programs: tensors in their format with the names and
+/// shapes of the layout, without padding. An error or an interruption leaves an older file as it is.
 ///
 /// ```
 /// use wgpu_optim::Layout;
@@ -62,8 +62,8 @@ pub fn save_params_to<'a>(
     Ok(out.flush()?)
 }
 
-/// Loads parameters from a safetensors file of [`save_params`] or of another program. Tensors have the format of `params`, and are matched by name
-/// and shape; a file with others is refused. [`LoadOptions::with_renamed`] applies, the other options have no effect.
+/// Loads parameters from a safetensors file of [`save_params`] or of another program. Tensors have the format of
+/// `params`, and are matched by name and shape; a file with others is refused. [`LoadOptions::with_renamed`] applies, the other options have no effect.
 /// Padding stays unchanged. The file is read once before anything changes.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::CpuOptimizer;
 use super::memory::Numbers;
+use super::{CpuOptimizer, check_dtype};
 use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::StepPlan;
 use crate::storage::Dtype;
@@ -49,14 +49,12 @@ fn check(plan: &StepPlan, dtype: Dtype, grads: &[Option<HostSlice<'_>>]) -> Resu
         let expected = tensor.range().len();
         match grad {
             None => plan.check_missing(tensor).map(|()| expected > 0),
-            Some(grad) if grad.dtype() != dtype => {
-                Err(Error::DtypeMismatch { what: "grads", expected: dtype, actual: grad.dtype() })
-            }
-            Some(grad) if grad.len() != expected => {
+            Some(grad) => {
+                check_dtype("grads", dtype, *grad)?;
                 let (expected, actual) = (expected as u64, grad.len() as u64);
-                Err(Error::GradientLength { tensor: tensor.name().to_owned(), expected, actual })
+                let wrong_len = || Error::GradientLength { tensor: tensor.name().to_owned(), expected, actual };
+                if expected == actual { Ok(false) } else { Err(wrong_len()) }
             }
-            Some(_) => Ok(false),
         }
     });
     is_missing.collect()

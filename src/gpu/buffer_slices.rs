@@ -261,12 +261,15 @@ pub(crate) fn check_word_starts(ranges: &[BufferRange], what: &'static str) -> R
     ranges.iter().find(is_cut).map_or(Ok(()), |range| Err(cut_word(what, range.start)))
 }
 
+/// Advice where 16-bit numbers would begin within a word.
+pub(crate) const WHOLE_WORDS: &str = "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, \
+                                      as a slice per tensor of a layout with padding does";
+
 pub(crate) fn cut_word(what: &str, start: u64) -> Error {
     Error::Unsupported {
         what: format!("a slice that begins at element {start}"),
         with: format!("{what} of 16 bits, of which a word of memory holds two"),
-        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice per \
-                 tensor of a layout with padding does",
+        remedy: WHOLE_WORDS,
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::buffer_slices::BufferRange;
+use super::buffer_slices::{BufferRange, WHOLE_WORDS};
 use super::limits::check_limit;
 use super::shader::{GradBinding, GroupLookup, Variant};
 use crate::Error;
@@ -405,8 +405,7 @@ impl ScratchCopy {
         Err(Error::Unsupported {
             what: format!("a slice of {dtype:?} gradients that begins at element {from}"),
             with: "sums over all gradients (clipping, a finite check, SAM)".to_owned(),
-            remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice per \
-                     tensor of a layout with padding does",
+            remedy: WHOLE_WORDS,
         })
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Shard<'a> {
     pub(crate) states: Vec<HostSliceMut<'a>>,
 }
 
-/// What a kernel stores, and how it rounds.
+/// The streams that a kernel stores, and the rounding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stores {
     pub(crate) writes: SeenParams,

@@ -3,7 +3,7 @@
 use wgpu::{BufferSlice, BufferUsages, CommandEncoder};
 
 use super::Optimizer;
-use crate::gpu::{BufferRange, check_usage, copy_ranges, joined, runs};
+use crate::gpu::{BufferRange, WHOLE_WORDS, check_usage, copy_ranges, joined, runs};
 use crate::plan::StepKind;
 use crate::{BufferSlices, Error};
 
@@ -37,8 +37,7 @@ impl Optimizer {
                     return Err(Error::Unsupported {
                         what: format!("a slice of {dtype:?} gradients that begins at element {first}"),
                         with: "`gather_gradients`, which copies words".to_owned(),
-                        remedy: "begin each slice, and each tensor in it, at a multiple of 4 bytes and of 2 elements, as a slice \
-                                 per tensor of a layout with padding does",
+                        remedy: WHOLE_WORDS,
                     });
                 }
             }

@@ -100,6 +100,18 @@ pub fn encoder(gpu: &Gpu) -> CommandEncoder {
     gpu.device.create_command_encoder(&CommandEncoderDescriptor::default())
 }
 
+/// Runs a future that waits for the device.
+pub fn block_on<T, E: std::fmt::Debug>(gpu: &Gpu, future: impl Future<Output = Result<T, E>>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result.unwrap();
+        }
+        gpu.device.poll(PollType::wait_indefinitely()).unwrap();
+    }
+}
+
 /// Submits, waits, and returns the statistics.
 pub fn finish(gpu: &Gpu, optimizer: &Optimizer, mut encoder: CommandEncoder) -> Stats {
     let stats = optimizer.stats(&mut encoder);

@@ -2,11 +2,11 @@
 
 use crate::common::numbers::random;
 use crate::common::words::{Words, download_words};
-use crate::common::{device, device_with, encoder, finish, rule, set_state};
+use crate::common::{block_on, device, device_with, encoder, finish, rule, set_state};
 use wgpu_optim::checkpoint::LoadOptions;
 use wgpu_optim::half::bf16;
 use wgpu_optim::history::HistoryOptions;
-use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
+use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use wgpu_optim::{
     AdamW, Clip, CpuOptimizer, Dtype, Ema, Error, Gpu, GroupOptions, HostSlice, Layout, Lookahead, Optimizer,
     OptimizerBuilder, ParamFormat, Precision, Rounding, Rows, Sam, Sgd,
@@ -256,7 +256,7 @@ fn lost_updates_are_counted() {
         let mut recorded = encoder(both.gpu);
         let history = both.optimizer.history(&mut recorded).unwrap();
         both.gpu.queue.submit([recorded.finish()]);
-        let on_device = drive(both.gpu, history);
+        let on_device = block_on(both.gpu, history);
         for (engine, history) in [("CPU", both.on_cpu.history().unwrap()), ("device", on_device)] {
             assert_eq!(history.steps[0].lost_updates, Some(expected), "{engine}, {precision:?}, {scale}");
         }
@@ -395,7 +395,7 @@ fn snapshots_and_checkpoints_continue_bit_for_bit() {
         let on_cpu = both.on_cpu.snapshot(both.params.as_slice()).unwrap();
         let (mut file, mut of_cpu) = (Vec::new(), Vec::new());
         let params = wgpu_optim::BufferSlices::from(&both.buffer);
-        drive(both.gpu, both.optimizer.save_to(&mut file, Some(params)));
+        block_on(both.gpu, both.optimizer.save_to(&mut file, Some(params)));
         both.on_cpu.save_to(&mut of_cpu, Some(both.params.as_slice())).unwrap();
         assert_eq!(file, of_cpu, "{format}");
         both.step(&grads(2));
@@ -418,18 +418,6 @@ fn snapshots_and_checkpoints_continue_bit_for_bit() {
         other.assert_same(&format!("{format}, loaded"));
         let of_layout = |streams: &[(String, Vec<u32>)]| streams[0].1[..37 * 31 / 2].to_vec();
         assert_eq!(of_layout(&other.on_device()), of_layout(&expected), "{format}, loaded");
-    }
-}
-
-/// Runs a future that waits for the device.
-fn drive<T, E: std::fmt::Debug>(gpu: &Gpu, future: impl Future<Output = Result<T, E>>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
-            return result.unwrap();
-        }
-        gpu.device.poll(PollType::wait_indefinitely()).unwrap();
     }
 }
 

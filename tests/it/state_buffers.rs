@@ -1,14 +1,14 @@
 //! States in buffers of the program.
 
 use wgpu_optim::checkpoint::LoadOptions;
-use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder, PollType};
+use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use wgpu_optim::{
     Adafactor, AdamW, Clip, Ema, Error, Gpu, GroupOptions, Lamb, Layout, LayoutBuilder, Optimizer, OptimizerBuilder,
     Rprop, Sam, Sgd, StateSize,
 };
 
 use crate::common::numbers::{assert_same_bits, random};
-use crate::common::{device, encoder, finish, state, storage};
+use crate::common::{block_on, device, encoder, finish, state, storage};
 
 const ALL: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
 const CANARY: u8 = 0xf3;
@@ -264,17 +264,6 @@ fn snapshots_and_checkpoints_leave_the_rest_of_the_pool() {
         steps(&mut optimizer);
         assert!(bytes() == expected, "{cut:?}: a step after `load`");
         pool.check_canaries(gpu, "loaded");
-    }
-}
-
-fn block_on<T, E: std::fmt::Debug>(gpu: &Gpu, future: impl Future<Output = Result<T, E>>) -> T {
-    let mut future = std::pin::pin!(future);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    loop {
-        if let std::task::Poll::Ready(result) = future.as_mut().poll(&mut context) {
-            return result.unwrap();
-        }
-        gpu.device.poll(PollType::wait_indefinitely()).unwrap();
     }
 }
 

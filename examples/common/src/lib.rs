@@ -5,6 +5,8 @@ pub mod device;
 #[cfg(feature = "files")]
 pub mod files;
 pub mod frames;
+#[cfg(feature = "numbers")]
+pub mod numbers;
 pub mod outcome;
 #[cfg(feature = "picture")]
 pub mod picture;

@@ -12,7 +12,7 @@ use crate::data::{Data, Examples};
 use crate::engine::{Batches, Engine, Report, Score, load_options};
 use crate::gemm::{Matrix, multiply};
 use crate::model::Model;
-use crate::numbers::{Number, Numbers, with_vector};
+use examples_common::numbers::{Number, Numbers, with_vector};
 
 /// Forward and backward pass; the CPU reference of the kernels in `shaders/`.
 pub struct Network<'a> {

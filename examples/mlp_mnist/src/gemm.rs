@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::numbers::Number;
+use examples_common::numbers::Number;
 
 /// Rows and columns of the block of results that one inner loop keeps in registers.
 const BLOCK_ROWS: usize = 4;

@@ -20,7 +20,7 @@ use crate::Result;
 use crate::data::Data;
 use crate::engine::{Engine, Report, Score, load_options};
 use crate::model::Model;
-use crate::numbers::Numbers;
+use examples_common::numbers::Numbers;
 use feed::{Feed, check_binding};
 use kernel::{Binding, Kernel};
 use layer::{Flat, Layer, LayerBuffers, Shaders};

@@ -8,7 +8,6 @@ pub mod engine;
 pub mod gemm;
 pub mod gpu;
 pub mod model;
-pub mod numbers;
 pub mod precision;
 pub mod rules;
 pub mod setup;

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use examples_common::numbers::Numbers;
 use serde::Serialize;
-use wgpu_optim::half::{bf16, f16};
 use wgpu_optim::wgpu::{self, util::DeviceExt};
-use wgpu_optim::{AdamW, Clip, Dtype, Gpu, HostSlice, HostSliceMut, Layout, Optimizer, OptimizerBuilder, Precision};
+use wgpu_optim::{AdamW, Clip, Dtype, Gpu, Layout, Optimizer, OptimizerBuilder, Precision};
 
 use crate::Result;
 use crate::gpu::{Clock, batch};
@@ -91,17 +91,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
 }
 
 fn on_cpu(builder: OptimizerBuilder, precision: &Precision, layout: &Layout) -> Result<Turns> {
-    let grads = |value: f32| match precision.grads {
-        Dtype::Bf16 => Numbers::Bf16(vec![bf16::from_f32(value); layout.len()]),
-        Dtype::F16 => Numbers::F16(vec![f16::from_f32(value); layout.len()]),
-        _ => Numbers::F32(vec![value; layout.len()]),
-    };
-    let params = |value: f32| match precision.params.dtype() {
-        Dtype::Bf16 => Numbers::Bf16(vec![bf16::from_f32(value); layout.len()]),
-        Dtype::F16 => Numbers::F16(vec![f16::from_f32(value); layout.len()]),
-        _ => Numbers::F32(vec![value; layout.len()]),
-    };
-    let (mut params, grads, mut optimizer) = (params(1.0), grads(1e-3), builder.build_cpu(layout)?);
+    let [mut params, grads] = streams(precision, layout)?;
+    let mut optimizer = builder.build_cpu(layout)?;
     Ok(Box::new(move |turns| {
         let mut turn = |_| {
             let start = Instant::now();
@@ -112,46 +103,24 @@ fn on_cpu(builder: OptimizerBuilder, precision: &Precision, layout: &Layout) -> 
     }))
 }
 
-/// Numbers on the host, in their format.
-enum Numbers {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
-    F16(Vec<f16>),
-}
-
-impl Numbers {
-    fn as_slice(&self) -> HostSlice<'_> {
-        match self {
-            Self::F32(values) => values.into(),
-            Self::Bf16(values) => values.into(),
-            Self::F16(values) => values.into(),
-        }
-    }
-
-    fn as_mut(&mut self) -> HostSliceMut<'_> {
-        match self {
-            Self::F32(values) => values.into(),
-            Self::Bf16(values) => values.into(),
-            Self::F16(values) => values.into(),
-        }
-    }
+/// Parameters and gradients in their formats.
+fn streams(precision: &Precision, layout: &Layout) -> Result<[Numbers; 2]> {
+    let params = Numbers::nearest(precision.params.dtype(), &vec![1.0; layout.len()])?;
+    Ok([params, Numbers::nearest(precision.grads, &vec![1e-3; layout.len()])?])
 }
 
 fn on_device(gpu: &Gpu, builder: OptimizerBuilder, precision: &Precision, layout: &Layout) -> Result<Turns> {
-    let buffer = |dtype: Dtype, value: f32| {
-        let word = match dtype {
-            Dtype::Bf16 => u32::from(bf16::from_f32(value).to_bits()) * 0x1_0001,
-            Dtype::F16 => u32::from(f16::from_f32(value).to_bits()) * 0x1_0001,
-            _ => value.to_bits(),
-        };
+    let buffer = |numbers: &Numbers| {
+        let mut contents = numbers.as_slice().bytes().to_vec();
+        contents.resize(layout.buffer_size_of(numbers.as_slice().dtype()) as usize, 0);
         gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: Some("throughput formats"),
-            contents: bytemuck::cast_slice(&vec![word; layout.buffer_size_of(dtype) as usize / 4]),
+            contents: &contents,
             usage: wgpu::BufferUsages::STORAGE,
         })
     };
     let optimizer = RefCell::new(builder.build(&gpu.device, &gpu.queue, layout)?);
-    let (params, grads) = (buffer(precision.params.dtype(), 1.0), buffer(precision.grads, 1e-3));
+    let [params, grads] = streams(precision, layout)?.each_ref().map(buffer);
     let (clock, gpu) = (Clock::new(gpu), gpu.clone());
     Ok(Box::new(move |turns| {
         let mut step =

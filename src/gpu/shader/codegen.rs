@@ -117,9 +117,15 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
         let of_seen = companion.is_some() && stream.name == "param";
         text += &accessors(stream, if of_seen { "seen_param" } else { &stream.name }, *number, variant);
     }
-    if let Some(companion) = companion {
+    let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
+    let is_of_states =
+        !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams | Pass::Project);
+    if companion.is_some() {
+        let imported = plan.settings.precision.params.imports().iter();
+        imports.extend(imported.map(|import| format!("import package::storage::{import};\n")));
+    }
+    if let Some(companion) = companion.filter(|_| !is_of_states) {
         let format = plan.settings.precision.params;
-        imports.extend(format.imports().iter().map(|import| format!("import package::storage::{import};\n")));
         let (rest, joined) =
             (format!("load_{}(element)", companion.name), format.join("load_seen_param(element)", "rest"));
         let _ = writeln!(
@@ -132,9 +138,6 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
             let _ = writeln!(text, "{signature} {{\n    {store}\n}}\n");
         }
     }
-    let elements: Vec<&StreamSpec> = streams.iter().map(|(_, stream)| stream).filter(|s| s.name != "grad").collect();
-    let is_of_states =
-        !matches!(pass, Pass::Accumulate | Pass::SamNorm | Pass::Perturb | Pass::RestoreParams | Pass::Project);
     if !elements.is_empty() && is_of_states {
         imports.insert("import interface::{Element, TransformStates};\n".to_owned());
         if plan.settings.precision.rounding.seed().is_some() {
@@ -201,6 +204,7 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
         }
     };
     let of_transforms: Vec<&str> = plan.rule.transform_states().iter().map(|state| &*state.name).collect();
+    let is_temporary = StepPlan::written_params(pass) == SeenParams::Alone;
     for (number, StreamSpec { name, access, dtype }) in streams.iter().enumerate() {
         let _ = writeln!(members, "    {name}: vec4<u32>,");
         let is_rest = companion.is_some_and(|companion| companion.name == name);
@@ -210,20 +214,21 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
             _ => format!("load_{name}(element)"),
         };
         let _ = writeln!(reads, "        {read},");
-        // What others replace for a time keeps its companion.
-        let is_kept = is_rest && StepPlan::written_params(pass) == SeenParams::Alone;
+        // A companion stays while others have the place of the parameters.
+        let is_kept = is_rest && is_temporary;
         if *access == Access::ReadWrite && !is_kept {
             let updated = if of_transforms.contains(&name.as_str()) { "states" } else { "updated" };
             let updated = if is_rest { "updated.param".to_owned() } else { format!("{updated}.{name}") };
             let updated = format!("bitcast<vec4<u32>>({updated})");
             let (function, is_param) =
                 (if companion.is_some() && name == "param" { "seen_param" } else { name }, name == "param");
-            let is_temporary = is_param && StepPlan::written_params(pass) == SeenParams::Alone;
-            let bits = match companion {
-                Some(_) if is_rest => precision.params.rest(&updated),
-                Some(_) if is_param => updated,
-                _ if is_temporary => updated,
-                _ => rounded(updated, *dtype, number),
+            let is_rounded_when_stored = is_param && (companion.is_some() || is_temporary);
+            let bits = if is_rest {
+                precision.params.rest(&updated)
+            } else if is_rounded_when_stored {
+                updated
+            } else {
+                rounded(updated, *dtype, number)
             };
             let bits = format!("select(words.{name}, {bits}, is_active)");
             let bits = if companion.is_some() && is_param { precision.params.seen(&bits) } else { bits };

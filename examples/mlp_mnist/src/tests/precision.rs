@@ -8,12 +8,12 @@ use super::{
     BATCH, TRAIN, adamw, assert_learned, backwards, cpu_engine_in, gpu_engine_in, learn, open_gpu, plan, read,
 };
 use crate::train::{Saving, scales, train};
+use examples_common::numbers::Numbers;
 use mlp_mnist::cpu::{CpuEngine, Network};
 use mlp_mnist::data::{CLASSES, Data, Examples, digits};
 use mlp_mnist::engine::Engine;
 use mlp_mnist::gpu::GpuEngine;
 use mlp_mnist::model::Model;
-use mlp_mnist::numbers::Numbers;
 use mlp_mnist::precision::{Format, names};
 
 use rand::rngs::StdRng;

@@ -3,7 +3,8 @@
 use wgpu_optim::half::{bf16, f16};
 use wgpu_optim::{Dtype, HostSlice, HostSliceMut};
 
-use crate::Result;
+/// An error that names the format.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A number that the network reads as f32 and writes as the nearest of its format.
 pub trait Number: Copy + Into<f32> + Send + Sync {
@@ -38,16 +39,17 @@ pub enum Numbers {
 }
 
 /// Evaluates an expression with the vector of [`Numbers`], whatever its format.
+#[macro_export]
 macro_rules! with_vector {
     ($numbers:expr, $vector:ident => $value:expr) => {
         match $numbers {
-            Numbers::F32($vector) => $value,
-            Numbers::Bf16($vector) => $value,
-            Numbers::F16($vector) => $value,
+            $crate::numbers::Numbers::F32($vector) => $value,
+            $crate::numbers::Numbers::Bf16($vector) => $value,
+            $crate::numbers::Numbers::F16($vector) => $value,
         }
     };
 }
-pub(crate) use with_vector;
+pub use crate::with_vector;
 
 impl Numbers {
     /// The nearest numbers of a format.
