@@ -262,7 +262,8 @@ impl OptimizerBuilder {
         Ok(StepPlan::new(&self.settings, layout)?.formats())
     }
 
-    /// Names, bytes and usages of the states that the optimizer allocates one number per element for. Allocates nothing.
+    /// Names, bytes and usages of the states that the optimizer allocates one number per element for, but for those in 8 bits.
+    /// Allocates nothing.
     ///
     /// ```
     /// use wgpu_optim::{AdamW, Layout, Optimizer};
@@ -280,7 +281,8 @@ impl OptimizerBuilder {
             let bytes = state.dtype.bytes(layout.len() as u64).next_multiple_of(4);
             StateSize { name: state.name.to_string(), bytes, usage: STATE_USAGE }
         };
-        Ok(plan.states.iter().map(size).collect())
+        let states = plan.states.iter().enumerate();
+        Ok(states.filter(|(number, _)| plan.coded_with(*number).is_none()).map(|(_, state)| size(state)).collect())
     }
 
     /// Keeps a state, by its name in [`OptimizerBuilder::state_sizes`], in a buffer, a slice or slices of the program, on a

@@ -12,6 +12,7 @@ mod passes;
 mod remap;
 mod rows;
 mod snapshot;
+mod state_slices;
 
 pub use remap::CpuRemap;
 pub use snapshot::CpuSnapshot;
@@ -85,7 +86,8 @@ impl CpuOptimizer {
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
         let numbers = |(number, state): (usize, &StateSpec)| {
-            (state.name.to_string(), Numbers::new(number, state.dtype, state.initial, plan.layout.len()))
+            let len = if plan.is_small(number) { plan.f32_parts.len() } else { plan.layout.len() };
+            (state.name.to_string(), Numbers::new(number, state.dtype, state.initial, len))
         };
         let states = plan.states.iter().enumerate().map(numbers).collect();
         let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };

@@ -37,7 +37,7 @@ pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use resources::init_buffer;
-pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, stream_ranges};
+pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges, stream_ranges};
 pub use row_buffers::LiveRows;
 pub(crate) use row_buffers::RowBuffers;
 pub use shared_pipelines::SharedPipelines;

@@ -201,6 +201,12 @@ impl GroupTable {
         Ok(table)
     }
 
+    /// The elements where active ones follow inactive ones, or the other way round.
+    pub(crate) fn activity_ends(&self) -> impl Iterator<Item = usize> {
+        let pairs = self.spans.iter().zip(self.spans.iter().skip(1));
+        pairs.filter(|(span, next)| span.is_active() != next.is_active()).map(|(span, _)| span.end as usize)
+    }
+
     /// Sets the groups' learning rates for a step; the optimizer's is `lr`.
     pub(crate) fn set_lrs(&mut self, lr: f32, step: u64) -> Result<(), Error> {
         for ((schedule, scale), group_lr) in self.scheduled.iter().zip(&mut self.lrs) {

@@ -85,6 +85,11 @@ macro_rules! host_slices {
             }
         }
 
+    };
+}
+
+macro_rules! from_slices {
+    ($($variant:ident($number:ty)),* $(,)?) => {
         $(
             impl<'a> From<&'a [$number]> for HostSlice<'a> {
                 fn from(values: &'a [$number]) -> Self {
@@ -130,6 +135,15 @@ host_slices! {
     Bf16(half::bf16): "bfloat16.",
     F16(half::f16): "IEEE binary16.",
     I16(i16): "16-bit integers.",
+    Dynamic8(u8): "Codes of [`Dtype::Dynamic8`].",
+    Companded8(u8): "Codes of [`Dtype::Companded8`].",
+}
+
+from_slices! {
+    F32(f32),
+    Bf16(half::bf16),
+    F16(half::f16),
+    I16(i16),
 }
 
 impl<'a> HostSlice<'a> {
@@ -143,7 +157,7 @@ impl<'a> HostSlice<'a> {
         if let Self::F32(values) = self { Some(values) } else { None }
     }
 
-    /// The f32 of the same values.
+    /// The f32 of the same values; of codes their numbers without the scale.
     pub fn to_f32(self) -> Vec<f32> {
         let mut values = Vec::new();
         self.load(0..self.len(), &mut values).to_vec()
@@ -166,6 +180,10 @@ impl<'a> HostSlice<'a> {
             Self::I16(values) => {
                 scratch.clear();
                 scratch.extend(values[range].iter().map(|&value| f32::from(value)));
+            }
+            Self::Dynamic8(codes) | Self::Companded8(codes) => {
+                scratch.clear();
+                scratch.extend(codes[range].iter().map(|&code| f32::from(code)));
             }
         }
         scratch
@@ -217,6 +235,9 @@ impl<'a> HostSliceMut<'a> {
             Self::F16(numbers) => store_f16(values, &mut numbers[range]),
             Self::I16(numbers) => {
                 numbers[range].iter_mut().zip(values).for_each(|(number, &value)| *number = value as i16);
+            }
+            Self::Dynamic8(codes) | Self::Companded8(codes) => {
+                codes[range].iter_mut().zip(values).for_each(|(code, &value)| *code = value as u8);
             }
         }
     }

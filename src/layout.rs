@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::Error;
+use crate::error::check;
 use crate::storage::Dtype;
 
 /// Alignment of padded tensors, in elements: 64 f32 are 256 bytes, wgpu's default offset alignment of bindings.
@@ -144,7 +145,7 @@ impl Layout {
 pub struct LayoutBuilder {
     tensors: Vec<(String, Vec<usize>, Option<String>)>,
     ranges: Vec<(Range<usize>, String)>,
-    packed: bool,
+    alignment: Option<usize>,
     group_without_tensor: Option<String>,
 }
 
@@ -172,9 +173,15 @@ impl LayoutBuilder {
         self
     }
 
-    /// Omits padding between tensors. Default: tensors start at multiples of [`TENSOR_ALIGNMENT`].
-    pub fn packed(mut self) -> Self {
-        self.packed = true;
+    /// Omits padding between tensors, as [`LayoutBuilder::aligned`] with 1.
+    pub fn packed(self) -> Self {
+        self.aligned(1)
+    }
+
+    /// Sets the alignment of tensors, in elements. Default [`TENSOR_ALIGNMENT`]. Moments in
+    /// [`Dtype::Dynamic8`] need a multiple of 256, those in [`Dtype::Companded8`] one of 32.
+    pub fn aligned(mut self, elements: usize) -> Self {
+        self.alignment = Some(elements);
         self
     }
 
@@ -183,7 +190,7 @@ impl LayoutBuilder {
     /// # Errors
     /// [`Error::EmptyLayout`] without a tensor, [`Error::DuplicateTensor`] for a repeated name,
     /// [`Error::GroupWithoutTensor`] if [`group`](Self::group) came first, [`Error::RangeOutOfBounds`],
-    /// [`Error::OverlappingRanges`], [`Error::LayoutTooLarge`] above [`MAX_ELEMENTS`].
+    /// [`Error::OverlappingRanges`], [`Error::Hyperparameter`] for an alignment of 0, [`Error::LayoutTooLarge`] above [`MAX_ELEMENTS`].
     pub fn build(self) -> Result<Layout, Error> {
         if let Some(group) = self.group_without_tensor {
             return Err(Error::GroupWithoutTensor { group });
@@ -191,7 +198,8 @@ impl LayoutBuilder {
         if self.tensors.is_empty() {
             return Err(Error::EmptyLayout);
         }
-        let alignment = if self.packed { 1 } else { TENSOR_ALIGNMENT as u64 };
+        let alignment = self.alignment.unwrap_or(TENSOR_ALIGNMENT) as u64;
+        check(alignment > 0, "layout", "alignment", 0.0, "1 or more")?;
         let mut names = HashSet::new();
         let mut tensors = Vec::with_capacity(self.tensors.len());
         let mut len = 0u64;

@@ -17,8 +17,8 @@ pub(crate) use state::SavedPlanState;
 pub(crate) use state::{HostScale, Mode, PlanState};
 
 use checks::{
-    check_count, check_grad_scale, check_grad_scaler, check_missing_gradients, check_momentum, check_projections,
-    check_row_factors, check_row_steps, states_of,
+    check_blocks, check_count, check_grad_scale, check_grad_scaler, check_missing_gradients, check_momentum,
+    check_projections, check_row_factors, check_row_steps, f32_parts, states_of,
 };
 use settings::{NormClip, split_clip};
 
@@ -36,6 +36,7 @@ use crate::params::SeenParams;
 use crate::rows::RowTable;
 use crate::rule::{self, ReduceBy, StateSpec, check_interface, four};
 use crate::segments::Segments;
+use crate::states::{CodedState, F32Parts};
 use crate::storage::{Access, Dtype, StreamSpec};
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
 use crate::{Clip, Error, Formats, Layout, NonFinite, Rows, Schedule, TensorInfo};
@@ -47,9 +48,13 @@ pub(crate) struct StepPlan {
     pub(crate) groups: GroupTable,
     /// The segments of the rule's sums, if it has any.
     pub(crate) segments: Option<Segments>,
-    /// The states that an optimizer keeps, one number per element each: the rule's, those of its transforms, then the one that
-    /// completes the parameters.
+    /// The states that an optimizer keeps: the rule's, those of its transforms, the scales of 8-bit states, the one that
+    /// completes the parameters, then the f32 of small tensors.
     pub(crate) states: Vec<StateSpec>,
+    /// The states in 8 bits.
+    pub(crate) coded: Vec<CodedState>,
+    /// The elements whose moments are f32 beside moments of 8 bits.
+    pub(crate) f32_parts: F32Parts,
     pub(crate) factors: Option<Factors>,
     /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
@@ -83,7 +88,9 @@ impl StepPlan {
         rule::validate(rule.rule())?;
         check_interface(rule.rule())?;
         check_arity(&rule)?;
-        let states = states_of(settings, &rule)?;
+        let parts = f32_parts(&settings.precision, layout);
+        let (states, coded) = states_of(settings, &rule, parts.len() > 0)?;
+        let f32_parts = if coded.is_empty() { F32Parts::default() } else { parts };
         if settings.misses_gradients {
             check_missing_gradients(settings, &rule, layout)?;
         }
@@ -94,6 +101,7 @@ impl StepPlan {
         let tensors = settings.misses_gradients.then(|| Segments::new(layout, ReduceBy::Tensor, [0.0; 4]));
         let of_elements = tensors.as_ref().or(segments.as_ref());
         let groups = GroupTable::new(layout, &settings.groups, rule.spec().weight_decay, of_elements, rows)?;
+        check_blocks(settings, &coded, &f32_parts, layout, &groups)?;
         if let Some(segments) = &mut segments {
             segments.set_active(groups.segments());
         }
@@ -112,6 +120,8 @@ impl StepPlan {
             groups,
             segments,
             states,
+            coded,
+            f32_parts,
             factors,
             sampler,
             layout: layout.clone(),
@@ -338,18 +348,41 @@ impl StepPlan {
 
     /// The states that kernels bind, by their numbers.
     pub(crate) fn bound_states(&self, kind: StepKind) -> Range<usize> {
-        let count = self.states.len();
         match kind {
             // A perturbation starts from the whole parameters.
-            StepKind::Perturb => count - usize::from(self.settings.precision.params.companion().is_some())..count,
-            kind if kind.has_states() => 0..count,
+            StepKind::Perturb => self.companion().map_or(0..0, |companion| companion..companion + 1),
+            kind if kind.has_states() => {
+                0..self.states.len() - self.coded.iter().filter_map(|state| state.small).count()
+            }
             _ => 0..0,
         }
     }
 
-    /// Number of the rule's states and those of its transforms: all but the one that completes the parameters.
+    /// Count of the rule's states and those of its transforms.
     pub(crate) fn rule_states(&self) -> usize {
-        self.states.len() - usize::from(self.settings.precision.params.companion().is_some())
+        self.rule.states().count()
+    }
+
+    /// Number of the state that completes the parameters.
+    pub(crate) fn companion(&self) -> Option<usize> {
+        self.settings.precision.params.companion().map(|_| self.rule_states() + self.coded.len())
+    }
+
+    /// The 8-bit state that a state is part of.
+    pub(crate) fn coded_with(&self, number: usize) -> Option<&CodedState> {
+        self.coded.iter().find(|state| [Some(state.codes), Some(state.scales), state.small].contains(&Some(number)))
+    }
+
+    /// Bytes of a state before an element of the flat space, where it lies in one piece.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn state_bytes(&self, number: usize, element: usize) -> usize {
+        let element = if self.is_small(number) { self.f32_parts.position(element) } else { element };
+        self.states[number].dtype.bytes(element as u64) as usize
+    }
+
+    /// Whether a state holds the f32 of small tensors alone.
+    pub(crate) fn is_small(&self, number: usize) -> bool {
+        self.coded.iter().any(|state| state.small == Some(number))
     }
 
     /// The part of the parameters that a pass writes.
@@ -361,13 +394,16 @@ impl StepPlan {
 
     /// The streams that kernels bind: parameters, gradients, states.
     pub(crate) fn streams(&self, kind: StepKind) -> Vec<StreamSpec> {
-        let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access };
+        let stream = |name: &str, dtype, access| StreamSpec { name: name.to_owned(), dtype, access, codes: None };
         let mut streams = vec![
             stream("param", self.param_dtype(kind), Access::ReadWrite),
             stream("grad", self.input_dtype(kind), Access::Read),
         ];
         let states = &self.states[self.bound_states(kind)];
         streams.extend(states.iter().map(|state| stream(&state.name, state.dtype, Access::ReadWrite)));
+        for state in self.coded.iter().filter(|_| kind.has_states()) {
+            streams[2 + state.codes].codes = Some((state.map, self.states[state.scales].name.to_string()));
+        }
         streams
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Error;
 use crate::params::{ParamFormat, Rounding};
-use crate::storage::Dtype;
+use crate::storage::{Dtype, Moment};
 
 /// Storage formats of gradients, parameters and states. Arithmetic is f32 in all of them. Default: f32 everywhere.
 ///
@@ -19,7 +19,7 @@ use crate::storage::Dtype;
 /// assert!(params[0].to_f32() > 1.4);
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Precision {
@@ -27,13 +27,32 @@ pub struct Precision {
     pub grads: Dtype,
     /// Format of the parameters.
     pub params: ParamFormat,
-    /// Formats of states by their names, f32 or bf16; the later of two counts. States without one are f32.
+    /// Format of the states that the rule declares as moments ([`StateSpec::moment`](crate::StateSpec::moment)): f32, bf16,
+    /// [`Dtype::Dynamic8`] or [`Dtype::Companded8`].
+    pub moments: Dtype,
+    /// Formats of states by their names; the later of two counts. Other states are f32, but for [`Precision::moments`]. States
+    /// that are no moments are f32 or bf16.
     ///
     /// Slow averages in bf16 need [`Rounding::Stochastic`]: with a beta of 0.999 a step changes `exp_avg_sq` by less than half
     /// a unit, and to the nearest it never falls.
     pub states: Vec<(String, Dtype)>,
-    /// Rounding of parameters and states that are bf16 alone.
+    /// Rounding of bf16 parameters without a master, of bf16 states, and of 8-bit codes.
     pub rounding: Rounding,
+    /// Tensors with fewer elements keep their moments in f32 where others have 8 bits. Default 4096, as in bitsandbytes.
+    pub min_8bit_len: u64,
+}
+
+impl Default for Precision {
+    fn default() -> Self {
+        Self {
+            grads: Dtype::F32,
+            params: ParamFormat::F32,
+            moments: Dtype::F32,
+            states: Vec::new(),
+            rounding: Rounding::Nearest,
+            min_8bit_len: 4096,
+        }
+    }
 }
 
 impl Precision {
@@ -58,6 +77,17 @@ impl Precision {
         Self { grads: Dtype::Bf16, params: ParamFormat::Bf16, rounding, ..Self::default() }
     }
 
+    /// [`Precision::bf16_split`] with moments in [`Dtype::Dynamic8`]: 8 bytes per parameter with AdamW, gradients included.
+    pub fn bf16_8bit() -> Self {
+        Self::bf16_split().with_moments(Dtype::Dynamic8)
+    }
+
+    /// [`Precision::bf16_stochastic`] with moments in [`Dtype::Dynamic8`]: 6 bytes per parameter with AdamW, gradients
+    /// included.
+    pub fn bf16_stochastic_8bit(seed: u32) -> Self {
+        Self::bf16_stochastic(seed).with_moments(Dtype::Dynamic8)
+    }
+
     /// Sets [`Precision::grads`].
     #[must_use]
     pub fn with_grads(mut self, dtype: Dtype) -> Self {
@@ -69,6 +99,13 @@ impl Precision {
     #[must_use]
     pub fn with_params(mut self, format: ParamFormat) -> Self {
         self.params = format;
+        self
+    }
+
+    /// Sets [`Precision::moments`].
+    #[must_use]
+    pub fn with_moments(mut self, dtype: Dtype) -> Self {
+        self.moments = dtype;
         self
     }
 
@@ -86,32 +123,52 @@ impl Precision {
         self
     }
 
+    /// Sets [`Precision::min_8bit_len`].
+    #[must_use]
+    pub fn with_min_8bit_len(mut self, len: u64) -> Self {
+        self.min_8bit_len = len;
+        self
+    }
+
     /// The format of a state.
-    pub(crate) fn state(&self, name: &str) -> Dtype {
-        self.states.iter().rfind(|(known, _)| known == name).map_or(Dtype::F32, |(_, dtype)| *dtype)
+    pub(crate) fn state(&self, name: &str, moment: Option<Moment>) -> Dtype {
+        let named = self.states.iter().rfind(|(known, _)| known == name).map(|(_, dtype)| *dtype);
+        named.unwrap_or(if moment.is_some() { self.moments } else { Dtype::F32 })
     }
 
     /// Whether all streams but the gradients are f32.
     pub(crate) fn is_f32(&self) -> bool {
-        self.params == ParamFormat::F32 && self.states.iter().all(|(name, _)| self.state(name) == Dtype::F32)
+        let states = self.states.iter().all(|(name, _)| self.state(name, None) == Dtype::F32);
+        self.params == ParamFormat::F32 && self.moments == Dtype::F32 && states
     }
 
     /// # Errors
     /// [`Error::Unsupported`] for a format that gradients or states cannot have, [`Error::UnknownState`].
-    pub(crate) fn validate(&self, rule: &str, states: &[&str]) -> Result<(), Error> {
-        let unsupported =
-            |what: String, with: &str, remedy| Err(Error::Unsupported { what, with: with.to_owned(), remedy });
-        if self.grads == Dtype::I16 {
-            return unsupported("the format I16".to_owned(), "gradients", "use F32, Bf16 or F16");
+    pub(crate) fn validate(&self, rule: &str, states: &[(&str, Option<Moment>)]) -> Result<(), Error> {
+        let unsupported = |dtype: Dtype, with: String, remedy| {
+            Err(Error::Unsupported { what: format!("the format {dtype:?}"), with, remedy })
+        };
+        if ![Dtype::F32, Dtype::Bf16, Dtype::F16].contains(&self.grads) {
+            return unsupported(self.grads, "gradients".to_owned(), "use F32, Bf16 or F16");
+        }
+        let (plain, coded) = ([Dtype::F32, Dtype::Bf16], [Dtype::Dynamic8, Dtype::Companded8]);
+        let of_moments = "use F32, Bf16, Dynamic8 or Companded8";
+        if !plain.contains(&self.moments) && !coded.contains(&self.moments) {
+            return unsupported(self.moments, "moments".to_owned(), of_moments);
         }
         for (name, dtype) in &self.states {
-            if !states.contains(&name.as_str()) {
-                let known = states.iter().map(|&state| state.to_owned()).collect();
+            let Some((_, moment)) = states.iter().find(|(state, _)| state == name) else {
+                let known = states.iter().map(|(state, _)| (*state).to_owned()).collect();
                 return Err(Error::UnknownState { rule: rule.to_owned(), name: name.clone(), known });
+            };
+            if plain.contains(dtype) || moment.is_some() && coded.contains(dtype) {
+                continue;
             }
-            if ![Dtype::F32, Dtype::Bf16].contains(dtype) {
-                return unsupported(format!("the format {dtype:?}"), "states", "use F32 or Bf16");
-            }
+            let with = format!("the state {name:?} of rule {rule:?}");
+            return match moment {
+                Some(_) => unsupported(*dtype, with, of_moments),
+                None => unsupported(*dtype, with, "use F32 or Bf16: the rule does not declare the state as a moment"),
+            };
         }
         Ok(())
     }
@@ -136,15 +193,21 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// Bytes of parameter, gradient and states of one element.
-    pub fn bytes_per_parameter(&self) -> u64 {
-        self.streams.iter().map(|(_, dtype)| dtype.bytes(1)).sum()
+    /// Bytes of parameter, gradient and states of one element, and its share of scales. Tensors below
+    /// [`Precision::min_8bit_len`] take more.
+    pub fn bytes_per_parameter(&self) -> f64 {
+        self.streams.iter().map(|(_, dtype)| dtype.bytes_per_number()).sum()
     }
 }
 
 impl fmt::Display for Formats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let streams: Vec<_> = self.streams.iter().map(|(name, dtype)| format!("{name} {dtype:?}")).collect();
-        write!(f, "{}: {} bytes per parameter", streams.join(", "), self.bytes_per_parameter())
+        write!(f, "{}: {} bytes per parameter", streams.join(", "), rounded(self.bytes_per_parameter()))
     }
+}
+
+/// A number of bytes with at most two decimals.
+pub(crate) fn rounded(bytes: f64) -> f64 {
+    (bytes * 100.0).round() / 100.0
 }

@@ -4,9 +4,9 @@
 // of 64 per 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
-import package::device::first_element::{first_element};
 import package::kernels::control::{has_initial_states};
-import package::kernels::update_elements::{StepContext, update_elements};
+import package::kernels::update_elements::{StepContext};
+import element_updates::{update_elements};
 import interface::{unpack_scalar_state};
 import step_uniforms::{uniforms};
 
@@ -16,10 +16,9 @@ fn auxiliary_update(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let element = first_element(workgroup, grid, lane);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let t = control.step;
     let is_first = has_initial_states(t, 0u, uniforms.head.flags);
     let context = StepContext(true, vec2<f32>(1.0), 0u, t, is_first, control.bias_correction, scalar_state);
-    _ = update_elements(element, context);
+    _ = update_elements(workgroup, grid, lane, context);
 }

@@ -4,10 +4,10 @@
 // 1,024 elements of the chunk.
 
 import package::device::control_uniform::{control};
-import package::device::first_element::{first_element};
 import package::device::multiply_twice::{zero_of_applied};
 import package::kernels::control::{has_initial_states};
-import package::kernels::update_elements::{StepContext, update_elements};
+import package::kernels::update_elements::{StepContext};
+import element_updates::{update_elements};
 import interface::{unpack_scalar_state};
 import step_uniforms::{uniforms};
 
@@ -18,8 +18,6 @@ fn update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let applies = control.apply != 0u;
-    // A skipped step reads only the chunk's first elements.
-    let element = select(0u, first_element(workgroup, grid, lane), applies);
     let scalar_state = unpack_scalar_state(control.scalar_state);
     let context = StepContext(
         applies,
@@ -30,5 +28,5 @@ fn update(
         control.bias_correction,
         scalar_state,
     );
-    _ = update_elements(element, context);
+    _ = update_elements(workgroup, grid, lane, context);
 }

@@ -5,10 +5,10 @@
 
 import package::device::chunk::{chunk};
 import package::device::control_uniform::{control};
-import package::device::first_element::{first_element};
 import package::kernels::bias_correction::{bias_correction_of};
 import package::kernels::control::{NONE, has_initial_states};
-import package::kernels::update_elements::{StepContext, update_elements};
+import package::kernels::update_elements::{StepContext};
+import element_updates::{update_elements};
 import interface::{pack_scalar_state, unpack_scalar_state};
 import scalar_state::{update_scalars};
 import step_uniforms::{uniforms};
@@ -59,7 +59,7 @@ fn update_single_pass(
     let factors = vec2<f32>(uniforms.head.inv_scale, 1.0);
     let is_first = has_initial_states(t, 1u, uniforms.head.flags);
     let context = StepContext(true, factors, 0u, t, is_first, correction, scalar_state);
-    let first = update_elements(first_element(workgroup, grid, lane), context);
+    let first = update_elements(workgroup, grid, lane, context);
     if first != NONE {
         atomicMin(&next[FIRST_NONFINITE_WORD + (t & 1u)], first);
     }

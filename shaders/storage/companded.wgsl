@@ -4,7 +4,7 @@
 // Neither direction has a root or a division of floats: devices round those as they like. Codes come from comparisons
 // of products. Numbers come from fixed-point shares, by divisions of integers.
 
-import package::storage::scaled::{is_above, relative, share_bits};
+import package::storage::scaled::{is_above, relative, share_bits, takes_far};
 
 // 4·255²
 const SECOND_SQUARES: f32 = 260100.0;
@@ -39,6 +39,16 @@ fn first_moment_bits(code: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     return sign | share_bits(share, scale);
 }
 
+// One of the two codes around each first moment, the nearer one more often: the mean is the moment.
+fn first_moment_code_stochastic(bits: vec4<u32>, scale: vec4<u32>, random: vec4<u32>) -> vec4<u32> {
+    let near = first_moment_code(bits, scale);
+    let of_near = first_moment_bits(near, scale);
+    let is_longer = bits << vec4<u32>(1u) > of_near << vec4<u32>(1u);
+    let is_up = is_longer != (bits >> vec4<u32>(31u) == vec4<u32>(1u));
+    let far = (near + select(vec4<u32>(255u), vec4<u32>(1u), is_up)) & vec4<u32>(0xffu);
+    return select(near, far, takes_far(bits, of_near, first_moment_bits(far, scale), scale, random));
+}
+
 // The nearest codes of second moments, ties toward 0. A number above 0 has a code of 1 at least: a second moment of 0
 // beside a first moment makes a step of unlimited length.
 fn second_moment_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
@@ -60,6 +70,18 @@ fn second_moment_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
 fn second_moment_step(code: vec4<u32>, by: u32, value: vec4<f32>, largest: vec4<f32>) -> vec4<u32> {
     let twice = 2u * (code + vec4<u32>(by)) - vec4<u32>(1u);
     return code + by * is_above(value, largest * vec4<f32>(twice * twice));
+}
+
+// One of the two codes around each second moment, the nearer one more often: the mean is the moment, except between 0 and
+// the code 1.
+fn second_moment_code_stochastic(bits: vec4<u32>, scale: vec4<u32>, random: vec4<u32>) -> vec4<u32> {
+    let near = second_moment_code(bits, scale);
+    let of_near = second_moment_bits(near, scale);
+    let is_longer = bits << vec4<u32>(1u) > of_near << vec4<u32>(1u);
+    let down = max(near, vec4<u32>(1u)) - vec4<u32>(1u);
+    let far = select(down, min(near + vec4<u32>(1u), vec4<u32>(255u)), is_longer);
+    let code = select(near, far, takes_far(bits, of_near, second_moment_bits(far, scale), scale, random));
+    return max(code, min(bits << vec4<u32>(1u), vec4<u32>(1u)));
 }
 
 // The bits of the second moments of codes: the shares c² / 255² of the scale.

@@ -7,7 +7,7 @@
 // Codes come from comparisons with products, without a division: devices round divisions as they like. Levels are
 // computed: lavapipe takes minutes to compile constant arrays of 256 numbers.
 
-import package::storage::scaled::{is_above, larger_scale, relative, restored};
+import package::storage::scaled::{is_above, larger_scale, relative, restored, takes_far};
 
 // The code of 0 in the signed map.
 const SIGNED_ZERO: u32 = 127u;
@@ -48,6 +48,17 @@ fn signed_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     return select(vec4<u32>(SIGNED_ZERO) + positive, vec4<u32>(SIGNED_ZERO) - level, is_negative);
 }
 
+// One of the two codes of the signed map around each number, the nearer one more often: the mean is the number.
+fn signed_code_stochastic(bits: vec4<u32>, scale: vec4<u32>, random: vec4<u32>) -> vec4<u32> {
+    let near = signed_code(bits, scale);
+    let of_near = signed_bits(near, scale);
+    let is_longer = bits << vec4<u32>(1u) > of_near << vec4<u32>(1u);
+    let is_up = is_longer != (bits >> vec4<u32>(31u) == vec4<u32>(1u));
+    let down = max(near, vec4<u32>(1u)) - vec4<u32>(1u);
+    let far = select(down, min(near + vec4<u32>(1u), vec4<u32>(255u)), is_up);
+    return select(near, far, takes_far(bits, of_near, signed_bits(far, scale), scale, random));
+}
+
 // The bits of the numbers of codes of the signed map.
 fn signed_bits(code: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     let sign = select(vec4<u32>(0u), vec4<u32>(1u << 31u), code < vec4<u32>(SIGNED_ZERO));
@@ -68,6 +79,18 @@ fn unsigned_code(bits: vec4<u32>, scale: vec4<u32>) -> vec4<u32> {
     level = level_step(level, 2u, value, scale, UNSIGNED_FIRST);
     level = level_step(level, 1u, value, scale, UNSIGNED_FIRST);
     return max(level - vec4<u32>(1u), min(bits << vec4<u32>(1u), vec4<u32>(1u)));
+}
+
+// One of the two codes of the unsigned map around each number, the nearer one more often: the mean is the number, except
+// between 0 and the code 1.
+fn unsigned_code_stochastic(bits: vec4<u32>, scale: vec4<u32>, random: vec4<u32>) -> vec4<u32> {
+    let near = unsigned_code(bits, scale);
+    let of_near = unsigned_bits(near, scale);
+    let is_longer = bits << vec4<u32>(1u) > of_near << vec4<u32>(1u);
+    let down = max(near, vec4<u32>(1u)) - vec4<u32>(1u);
+    let far = select(down, min(near + vec4<u32>(1u), vec4<u32>(255u)), is_longer);
+    let code = select(near, far, takes_far(bits, of_near, unsigned_bits(far, scale), scale, random));
+    return max(code, min(bits << vec4<u32>(1u), vec4<u32>(1u)));
 }
 
 // The bits of the numbers of codes of the unsigned map.

@@ -59,6 +59,15 @@ fn is_above(value: vec4<f32>, below: vec4<f32>) -> vec4<u32> {
     return select(vec4<u32>(0u), vec4<u32>(1u), bitcast<vec4<u32>>(below) < bitcast<vec4<u32>>(value));
 }
 
+// Whether rounding at random takes the far one of two numbers around a third. The mean of both is then the third.
+fn takes_far(bits: vec4<u32>, near: vec4<u32>, far: vec4<u32>, scale: vec4<u32>, random: vec4<u32>) -> vec4<bool> {
+    let value = relative(bits, scale);
+    let from_near = relative(near, scale);
+    let to_far = relative(far, scale);
+    let share = vec4<f32>(random >> vec4<u32>(8u)) * FIXED_POINT;
+    return share * abs(to_far - from_near) < abs(value - from_near);
+}
+
 // A word of four codes, the first in its lowest byte.
 fn pack_codes(codes: vec4<u32>) -> u32 {
     return codes.x | (codes.y << 8u) | (codes.z << 16u) | (codes.w << 24u);

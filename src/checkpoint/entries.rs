@@ -85,22 +85,24 @@ pub(crate) struct Entry {
     /// Elements of the place.
     pub(crate) range: Range<usize>,
     pub(super) dtype: Dtype,
+    storage: storage::Dtype,
 }
 
 impl Entry {
     fn new(name: String, shape: &[usize], place: Place, range: Range<usize>) -> Self {
         let dtype = if place.is_integer() { Dtype::U32 } else { Dtype::F32 };
-        Self { name, shape: shape.to_vec(), place, range, dtype }
+        Self { name, shape: shape.to_vec(), place, range, dtype, storage: storage::Dtype::F32 }
     }
 
-    fn with_dtype(self, dtype: storage::Dtype) -> Self {
-        let dtype = match dtype {
-            storage::Dtype::F32 => Dtype::F32,
+    fn with_dtype(self, storage: storage::Dtype) -> Self {
+        let dtype = match storage {
+            storage::Dtype::F32 | storage::Dtype::F32Per256 | storage::Dtype::F32Per32 => Dtype::F32,
             storage::Dtype::Bf16 => Dtype::BF16,
             storage::Dtype::F16 => Dtype::F16,
             storage::Dtype::I16 => Dtype::I16,
+            storage::Dtype::Dynamic8 | storage::Dtype::Companded8 => Dtype::U8,
         };
-        Self { dtype, ..self }
+        Self { dtype, storage, ..self }
     }
 
     /// A tensor without a dimension per element of the model.
@@ -108,9 +110,14 @@ impl Entry {
         Self::new(name.to_owned(), shape, place, 0..shape.iter().product())
     }
 
-    /// Bytes of an element.
-    pub(crate) fn unit(&self) -> usize {
-        if matches!(self.dtype, Dtype::F32 | Dtype::U32) { 4 } else { 2 }
+    /// Bytes of the tensor.
+    pub(super) fn bytes(&self) -> usize {
+        self.storage.bytes(self.range.len() as u64) as usize
+    }
+
+    /// Elements of the place that the bytes hold.
+    pub(crate) fn elements_in(&self, bytes: usize) -> usize {
+        self.storage.numbers_in(bytes as u64) as usize
     }
 }
 
@@ -125,16 +132,17 @@ pub(crate) fn bulk_entries(
     let layout = &plan.layout;
     let name_of = |name: &str| renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone);
     let mut entries = Vec::new();
-    let states = plan.states.iter().enumerate();
-    let states = states.map(|(number, state)| (format!("states/{}", state.name), Place::State(number), state.dtype));
     let of_params = plan.settings.precision.params.dtype();
     let flat = [
         has_params.then(|| ("params".to_owned(), Place::Params, of_params)),
         (mode != Mode::Training).then(|| ("training_params".to_owned(), Place::TrainingParams, of_params)),
         plan.settings.accumulates.then(|| ("accumulated".to_owned(), Place::Accumulated, storage::Dtype::F32)),
     ];
-    for (prefix, place, dtype) in flat.into_iter().flatten().chain(states) {
+    for (prefix, place, dtype) in flat.into_iter().flatten() {
         entries.extend(tensor_entries(layout, (place, dtype), |name| format!("{prefix}/{}", name_of(name))));
+    }
+    for number in 0..plan.states.len() {
+        entries.extend(state_entries(plan, number, name_of));
     }
     if let Some(factors) = &plan.factors {
         for (number, tensor) in layout.tensors().iter().enumerate() {
@@ -171,6 +179,26 @@ pub(crate) fn bulk_entries(
             Entry::new(format!("tensor_steps/{}", name_of(tensor.name())), &[range.len()], Place::TensorSteps, range)
         };
         entries.extend(layout.tensors().iter().enumerate().map(steps));
+    }
+    entries
+}
+
+/// An entry for each tensor of the layout that has elements in a state. Of an 8-bit state, a tensor has codes and scales, or
+/// f32 under the name of the codes.
+fn state_entries(plan: &StepPlan, number: usize, name_of: impl Fn(&str) -> String) -> Vec<Entry> {
+    let (state, coded, is_small) = (&plan.states[number], plan.coded_with(number), plan.is_small(number));
+    let prefix = coded.filter(|_| is_small).map_or(&state.name, |coded| &plan.states[coded.codes].name);
+    let name_of = |name: &str| format!("states/{prefix}/{}", name_of(name));
+    let mut entries: Vec<_> = tensor_entries(&plan.layout, (Place::State(number), state.dtype), name_of).collect();
+    if let Some(coded) = coded {
+        entries.retain(|entry| {
+            plan.f32_parts.contains(entry.range.start) == is_small || entry.range.is_empty() && !is_small
+        });
+        if number == coded.scales {
+            for entry in &mut entries {
+                entry.shape = vec![entry.range.len().div_ceil(coded.map.block_len())];
+            }
+        }
     }
     entries
 }

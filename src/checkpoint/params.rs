@@ -101,11 +101,13 @@ fn load_from<R: Read + Seek>(
     options: &LoadOptions,
 ) -> Result<(), CheckpointError> {
     check_len("params", layout.len(), params.len())?;
-    let parts = file.params(layout, params.dtype(), options)?;
+    let dtype = params.dtype();
+    let parts = file.params(layout, dtype, options)?;
     let params = params.bytes_mut();
     for part in parts {
-        let (range, unit) = (part.entry.range.clone(), part.entry.unit());
-        let mut rest = params.get_mut(unit * range.start..unit * range.end).unwrap_or_default();
+        let [start, end] =
+            [part.entry.range.start, part.entry.range.end].map(|element| dtype.bytes(element as u64) as usize);
+        let mut rest = params.get_mut(start..end).unwrap_or_default();
         file.read(&part, WINDOW, |bytes| {
             if let Some(now) = rest.split_off_mut(..bytes.len()) {
                 now.copy_from_slice(bytes);

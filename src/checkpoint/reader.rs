@@ -270,8 +270,9 @@ fn check_tensors<R>(file: &TensorFile<R>) -> Result<(), CheckpointError> {
         let problem = format!("its last tensor is not {CHECKSUMS:?}, with a checksum of every other and of the header");
         return Err(CheckpointError::NotACheckpoint { problem });
     }
-    if let Some((name, info)) = metadata.tensors().iter().find(|(_, info)| ![16, 32].contains(&info.dtype.bitsize())) {
-        let problem = format!("its tensor {name:?} is {:?}; elements have 16 or 32 bits", info.dtype);
+    if let Some((name, info)) = metadata.tensors().iter().find(|(_, info)| ![8, 16, 32].contains(&info.dtype.bitsize()))
+    {
+        let problem = format!("its tensor {name:?} is {:?}; elements have 8, 16 or 32 bits", info.dtype);
         return Err(CheckpointError::NotACheckpoint { problem });
     }
     Ok(())

@@ -239,14 +239,14 @@ pub(super) fn header_bytes<const N: usize>(
     metadata: Option<HashMap<String, String>>,
 ) -> Result<Vec<u8>, CheckpointError> {
     let mut end = 0;
-    let mut info = |name: &str, dtype, shape: &[usize], unit: usize| {
+    let mut info = |name: &str, dtype, shape: &[usize], bytes: usize| {
         let start = end;
-        end += unit * shape.iter().product::<usize>();
+        end += bytes;
         (name.to_owned(), TensorInfo { dtype, shape: shape.to_vec(), data_offsets: (start, end) })
     };
     let mut tensors: Vec<_> =
-        entries.iter().map(|entry| info(&entry.name, entry.dtype, &entry.shape, entry.unit())).collect();
-    tensors.extend(others.map(|(name, dtype, len)| info(name, dtype, &[len], 4)));
+        entries.iter().map(|entry| info(&entry.name, entry.dtype, &entry.shape, entry.bytes())).collect();
+    tensors.extend(others.map(|(name, dtype, len)| info(name, dtype, &[len], 4 * len)));
     let metadata = Metadata::new(metadata, tensors).map_err(not_safetensors)?;
     let mut text = serde_json::to_vec(&metadata).map_err(not_safetensors)?;
     text.resize(text.len().next_multiple_of(LENGTH_BYTES), b' ');

@@ -25,7 +25,7 @@ impl<W: Write> Writer<W> {
         out.write_all(&header)?;
         let mut writer = Self {
             out,
-            tensors: entries.iter().rev().map(|entry| (entry.unit() * entry.range.len()) as u64).collect(),
+            tensors: entries.iter().rev().map(|entry| entry.bytes() as u64).collect(),
             hasher: crc32fast::Hasher::new(),
             checksums: vec![crc32fast::hash(&header)],
         };

@@ -61,7 +61,10 @@ impl CpuOptimizer {
         let stream = match entry.place {
             Place::Params => params,
             Place::TrainingParams => state.training_params.as_ref().map(Numbers::as_slice),
-            Place::State(number) => Some(state.states[number].1.as_slice()),
+            Place::State(number) => {
+                let bytes = [range.start, range.end].map(|element| self.plan.state_bytes(number, element));
+                return writer.write(&state.states[number].1.as_slice().bytes()[bytes[0]..bytes[1]]);
+            }
             _ => None,
         };
         if let Some(numbers) = stream {
@@ -139,10 +142,10 @@ impl CpuOptimizer {
         self.set_scalar_states(&small.scalar_states)?;
         for part in &parts {
             let Entry { place, ref range, .. } = part.entry;
-            let (unit, mut start) = (part.entry.unit(), range.start);
+            let mut start = range.start;
             checkpoint.file.read(part, WINDOW, |bytes| {
                 self.put(place, start, bytes, params.as_mut());
-                start += bytes.len() / unit;
+                start += part.entry.elements_in(bytes.len());
                 Ok(())
             })?;
         }
@@ -169,7 +172,10 @@ impl CpuOptimizer {
             _ => None,
         };
         if let Some(numbers) = stream {
-            let first = numbers.dtype().bytes(start as u64) as usize;
+            let first = match place {
+                Place::State(number) => self.plan.state_bytes(number, start),
+                _ => numbers.dtype().bytes(start as u64) as usize,
+            };
             numbers.bytes_mut()[first..first + bytes.len()].copy_from_slice(bytes);
             return;
         }

@@ -67,6 +67,8 @@ pub(super) enum Numbers {
     Bf16(StateMemory<bf16>),
     F16(StateMemory<f16>),
     I16(StateMemory<i16>),
+    Dynamic8(StateMemory<u8>),
+    Companded8(StateMemory<u8>),
 }
 
 impl Numbers {
@@ -77,6 +79,11 @@ impl Numbers {
             Dtype::Bf16 => Self::Bf16(StateMemory::new(number, bf16::from_f32(value), len)),
             Dtype::F16 => Self::F16(StateMemory::new(number, f16::from_f32(value), len)),
             Dtype::I16 => Self::I16(StateMemory::new(number, value as i16, len)),
+            Dtype::Dynamic8 => Self::Dynamic8(StateMemory::new(number, value as u8, len)),
+            Dtype::Companded8 => Self::Companded8(StateMemory::new(number, value as u8, len)),
+            Dtype::F32Per256 | Dtype::F32Per32 => {
+                Self::F32(StateMemory::new(number, value, len.div_ceil(dtype.block_len() as usize)))
+            }
         }
     }
 
@@ -93,6 +100,8 @@ impl Numbers {
             Self::Bf16(values) => HostSlice::Bf16(values),
             Self::F16(values) => HostSlice::F16(values),
             Self::I16(values) => HostSlice::I16(values),
+            Self::Dynamic8(codes) => HostSlice::Dynamic8(codes),
+            Self::Companded8(codes) => HostSlice::Companded8(codes),
         }
     }
 
@@ -102,6 +111,8 @@ impl Numbers {
             Self::Bf16(values) => HostSliceMut::Bf16(values),
             Self::F16(values) => HostSliceMut::F16(values),
             Self::I16(values) => HostSliceMut::I16(values),
+            Self::Dynamic8(codes) => HostSliceMut::Dynamic8(codes),
+            Self::Companded8(codes) => HostSliceMut::Companded8(codes),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The passes of a step on the CPU.
 
-use super::memory::Numbers;
+use super::state_slices::{own_states, param_shards, states_mut, whole_params};
 use super::{CpuOptimizer, CpuState};
 use crate::host::{HostSlice, HostSliceMut};
 use crate::kernels::accumulate::accumulate;
@@ -28,7 +28,6 @@ use crate::kernels::update::update;
 use crate::kernels::update_elements::{ElementTables, Shard, StepContext, Stores};
 use crate::kernels::update_single_pass::update_single_pass;
 use crate::parallel;
-use crate::params::{ParamSlice, ParamSliceMut};
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::tile::TILE_LEN;
 
@@ -195,30 +194,9 @@ fn perturb_shards(
 ) {
     let Some(sam) = plan.rule.sam() else { return };
     let len = MIN_SHARD_LEN.max(shard_len(plan));
-    let shards = param_shards(plan, state.states.get_mut(plan.rule_states()), params, len).enumerate().collect();
+    let (_, companion) = states_mut(plan, &mut state.states);
+    let shards = param_shards(plan, companion, params, len).enumerate().collect();
     parallel::map(shards, |(i, shard)| perturb(sam, factors, &plan.groups, grads, i * len, shard));
-}
-
-/// The parameters with the state that completes them.
-fn whole_params<'a>(plan: &StepPlan, state: &'a CpuState, seen: HostSlice<'a>) -> ParamSlice<'a> {
-    let companion = state.states.get(plan.rule_states()).map(|(_, numbers)| numbers.as_slice());
-    ParamSlice { format: plan.settings.precision.params, seen, companion }
-}
-
-/// As [`whole_params`], in shards of `len` elements.
-fn param_shards<'a>(
-    plan: &StepPlan,
-    companion: Option<&'a mut (String, Numbers)>,
-    params: HostSliceMut<'a>,
-    len: usize,
-) -> impl Iterator<Item = ParamSliceMut<'a>> {
-    let format = plan.settings.precision.params;
-    let mut companions = companion.map(|(_, numbers)| numbers.as_mut().chunks(len));
-    params.chunks(len).map(move |seen| ParamSliceMut {
-        format,
-        seen,
-        companion: companions.as_mut().and_then(Iterator::next),
-    })
 }
 
 fn run_factors(
@@ -245,7 +223,7 @@ fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, seen: HostSlice<'a>, grad
     StepInputs {
         param: whole_params(plan, state, seen),
         grad,
-        states: state.states.iter().take(plan.rule.own_states()).map(|(_, state)| state.as_slice()).collect(),
+        states: own_states(plan, state),
         factors: plan.factors.as_ref().zip(state.factors.as_ref()),
         groups: &plan.groups,
         segments: &state.segments,
@@ -277,15 +255,16 @@ fn map_shards<T: Send>(
         factors,
         row_steps,
         tensor_steps: &state.tensor_steps,
+        f32_parts: &plan.f32_parts,
         stores,
     };
-    let (states, companion) = state.states.split_at_mut(plan.rule_states());
-    let mut states: Vec<_> = states.iter_mut().map(|(_, state)| state.as_mut().chunks(len)).collect();
+    let (states, companion) = states_mut(plan, &mut state.states);
+    let mut states: Vec<_> = states.into_iter().map(|state| state.chunks(len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();
         Shard { start: i * len, param, states }
     };
-    let mut shards: Vec<_> = param_shards(plan, companion.first_mut(), params, len).enumerate().map(shard).collect();
+    let mut shards: Vec<_> = param_shards(plan, companion, params, len).enumerate().map(shard).collect();
     if last_first {
         shards.reverse();
     }

@@ -111,8 +111,7 @@ impl BufferRange {
 
     /// The range in words, padding of the last one included.
     pub(crate) fn as_words(&self) -> Self {
-        let per_word = 4 / self.dtype.bytes(1);
-        let (start, len) = (self.start / per_word, self.len.div_ceil(per_word));
+        let (start, len) = (self.dtype.bytes(self.start) / 4, self.bytes().div_ceil(4));
         Self { buffer: self.buffer.clone(), offset: self.offset, start, len, dtype: Dtype::F32 }
     }
 

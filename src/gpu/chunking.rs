@@ -133,6 +133,8 @@ pub(crate) struct Chunk {
     /// Whether the first number of a stream that kernels write is the second of a word.
     pub(crate) begins_within_word: bool,
     pub(crate) grads: GradBinding,
+    /// Whether moments are f32 here, beside moments of 8 bits.
+    pub(crate) f32_moments: bool,
 }
 
 impl Chunk {
@@ -185,7 +187,7 @@ impl Chunk {
             GroupLookup::Block
         };
         let shifted = self.grads != GradBinding::Own || self.streams.iter().any(|bound| bound.shift != 0);
-        Variant { aligned: self.aligned, shifted, group_lookup, grads: self.grads }
+        Variant { aligned: self.aligned, shifted, group_lookup, grads: self.grads, f32_moments: self.f32_moments }
     }
 
     fn only_span<'a>(&self, groups: &'a GroupTable) -> Option<&'a GroupSpan> {
@@ -201,7 +203,16 @@ impl Chunk {
         });
         let bind = |range: &&BufferRange| BoundRange::new(range, start, limits.bytes_of(range, start, len, aligned));
         let streams = ranges.iter().map(bind).collect();
-        Self { start, len, first_stream, streams, aligned, begins_within_word: false, grads: GradBinding::Own }
+        Self {
+            start,
+            len,
+            first_stream,
+            streams,
+            aligned,
+            begins_within_word: false,
+            grads: GradBinding::Own,
+            f32_moments: false,
+        }
     }
 
     /// As [`Chunk::new`], for kernels that write parameters and states, whose bindings must not overlap those of gradients.
@@ -476,7 +487,7 @@ mod tests {
             mapped_at_creation: false,
         });
         for alignment in [32, 256] {
-            for dtype in Dtype::ALL {
+            for dtype in Dtype::SINGLE {
                 for len in [1, 5, 63, 64, 129, TILE - 1, TILE, 3 * TILE - 1, 3 * TILE, 3 * TILE + 5, 9 * TILE + 1] {
                     for offset in [0, 4, 8, 16, 252, 256] {
                         for before in [0, 4, 12, 32, 252, 256] {

@@ -31,7 +31,7 @@ impl Pipelines {
     pub(crate) fn new(shared: &SharedPipelines, plan: &StepPlan) -> Result<Self, Error> {
         let mut kernels = Vec::new();
         for pass in shader::all_passes(plan) {
-            for variant in Variant::met(pass, &plan.groups) {
+            for variant in Variant::met(pass, plan) {
                 let kernel = shader::kernel(plan, pass, variant)?;
                 kernels.push(validated(shared, plan, plan.constants(pass), kernel)?.1);
             }

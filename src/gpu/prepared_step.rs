@@ -1,5 +1,6 @@
 //! The dispatches of a step over one set of buffers: planned, checked and bound once, then recorded as often as needed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
@@ -14,6 +15,7 @@ use super::shader::{GradBinding, GroupLookup, Variant, bound_streams};
 use crate::Error;
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::segments::Segments;
+use crate::states::CodedState;
 use crate::tile::TILE_LEN;
 
 /// Bytes between the uniforms of two chunks: the largest offset alignment that WebGPU allows.
@@ -87,7 +89,14 @@ impl PreparedStep {
         resources.check_apart(&params, "params")?;
         resources.check_apart(&grads, "grads")?;
         let states = &resources.persistent.states[plan.bound_states(kind)];
-        let mut lists: Vec<_> = [&params].into_iter().chain(states).map(|ranges| &ranges[..]).collect();
+        let mut states: Vec<Cow<'_, [BufferRange]>> = states.iter().map(Into::into).collect();
+        if kind.has_states() {
+            for coded in &plan.coded {
+                states[coded.codes] = with_small(plan, coded, &resources.persistent.states).into();
+            }
+        }
+        let lists = [&params[..]].into_iter().chain(states.iter().map(|ranges| &**ranges));
+        let mut lists: Vec<_> = lists.collect();
         let others = lists.len();
         // Nothing is joined over a missing tensor.
         lists.extend(runs(&grads, &missing, space));
@@ -113,9 +122,16 @@ impl PreparedStep {
             let reason = ", because slices, with adaptive SAM also those of parameters, are not cut at multiples of 8,192 elements";
             check_usage("grads", &copy.source, BufferUsages::COPY_SRC, reason)?;
         }
-        let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled;
-        let chunks = chunking::chunks(&streams, &limits, whole_parts);
+        let has_codes = !plan.coded.is_empty() && kind.has_states();
+        let whole_parts = (plan.segments.is_some() && kind.has_states()) || kind == StepKind::Sampled || has_codes;
+        let mut chunks = chunking::chunks(&streams, &limits, whole_parts);
         check_pairs(&chunks)?;
+        if has_codes {
+            for chunk in &mut chunks {
+                chunk.f32_moments = plan.f32_parts.contains(chunk.start as usize);
+            }
+            check_blocks(plan, &chunks)?;
+        }
         if plan.settings.misses_gradients && kind.has_states() {
             check_quads(&chunks)?;
             context.present = Some(present_tensors(device, space, &missing));
@@ -237,6 +253,35 @@ fn check_quads(chunks: &[Chunk]) -> Result<(), Error> {
             what: format!("a slice that begins at element {}", chunk.start),
             with: "`missing_gradients`, whose kernels load four elements of one tensor".to_owned(),
             remedy: "cut slices between tensors, or at multiples of 4 elements",
+        }),
+    }
+}
+
+/// The ranges of an 8-bit state: codes, and the f32 of small tensors in their place.
+fn with_small(plan: &StepPlan, coded: &CodedState, states: &[Vec<BufferRange>]) -> Vec<BufferRange> {
+    let Some(small) = coded.small else { return states[coded.codes].clone() };
+    let mut ranges = states[small].clone();
+    for range in &states[coded.codes] {
+        let elements = range.start as usize..range.end() as usize;
+        let parts = plan.f32_parts.cut(elements).filter(|part| !plan.f32_parts.contains(part.start));
+        ranges.extend(parts.map(|part| {
+            let (start, len) = (part.start as u64, part.len() as u64);
+            BufferRange { offset: range.offset_of(start), start, len, ..range.clone() }
+        }));
+    }
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
+/// Refuses chunks that begin within a block of 8-bit states.
+fn check_blocks(plan: &StepPlan, chunks: &[Chunk]) -> Result<(), Error> {
+    let len = plan.coded.iter().map(|coded| coded.map.block_len() as u64).max().unwrap_or(1);
+    match chunks.iter().find(|chunk| !chunk.f32_moments && !chunk.start.is_multiple_of(len)) {
+        None => Ok(()),
+        Some(chunk) => Err(Error::Unsupported {
+            what: format!("a slice that begins at element {}", chunk.start),
+            with: format!("8-bit states in blocks of {len}"),
+            remedy: "cut slices between tensors, or at multiples of 256 elements",
         }),
     }
 }
@@ -402,7 +447,8 @@ impl StepContext<'_> {
         chunk: Option<&Chunk>,
         (uniforms, offset): (&Buffer, u64),
     ) -> BindGroup {
-        let streams = bound_streams(self.plan, pass);
+        let f32_moments = chunk.is_some_and(|chunk| chunk.f32_moments);
+        let streams = bound_streams(self.plan, pass, f32_moments);
         let stream = |name: &str| {
             let name = name.strip_suffix("_words")?;
             let number = streams.iter().find(|(_, stream)| stream.name == name)?.0;

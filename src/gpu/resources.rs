@@ -12,7 +12,6 @@ use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::kernels::loss_scale::LossScale;
 use crate::plan::StepPlan;
-use crate::rule::StateSpec;
 use crate::segments::Segments;
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
@@ -146,9 +145,9 @@ impl Resources {
         };
         let block = bytemuck::cast_slice(bytemuck::bytes_of(&block));
         let copied = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let own = |state: &StateSpec| stream_ranges(device, &state.name, (state.dtype, state.initial), len);
-        let states = plan.states.iter().enumerate();
-        let states = states.map(|(i, state)| given.ranges(i).map_or_else(|| own(state), <[BufferRange]>::to_vec));
+        let states = 0..plan.states.len();
+        let own = |i| state_ranges(device, plan, i, &plan.states[i].name, plan.states[i].initial);
+        let states = states.map(|i| given.ranges(i).map_or_else(|| own(i), <[BufferRange]>::to_vec));
         let persistent = PersistentBuffers {
             control: init_buffer(device, "wgpu-optim control", copied | BufferUsages::UNIFORM, block),
             next: init_buffer(device, "wgpu-optim next control", copied, block),
@@ -243,7 +242,8 @@ pub(crate) fn stream_ranges(
     len: u64,
 ) -> Vec<BufferRange> {
     let max_buffer_size = device.limits().max_buffer_size / 16 * 16;
-    let max_len = max_buffer_size / dtype.bytes(1) / TILE_LEN as u64 * TILE_LEN as u64;
+    let blocks = max_buffer_size / dtype.bytes(dtype.block_len());
+    let max_len = blocks.saturating_mul(dtype.block_len()) / TILE_LEN as u64 * TILE_LEN as u64;
     let word = dtype.word_of(initial);
     let range = |start: u64| {
         let len = max_len.min(len - start);
@@ -259,6 +259,38 @@ pub(crate) fn stream_ranges(
         BufferRange { buffer, offset: 0, start, len, dtype }
     };
     (0..len.div_ceil(max_len)).map(|i| range(i * max_len)).collect()
+}
+
+/// Buffers for a state, filled with a value.
+pub(crate) fn state_ranges(
+    device: &wgpu::Device,
+    plan: &StepPlan,
+    number: usize,
+    name: &str,
+    initial: f32,
+) -> Vec<BufferRange> {
+    let dtype = plan.states[number].dtype;
+    if !plan.is_small(number) {
+        return stream_ranges(device, name, (dtype, initial), plan.layout.len() as u64);
+    }
+    let packed = stream_ranges(device, name, (dtype, initial), plan.f32_parts.len() as u64);
+    let mut ranges = Vec::new();
+    for part in plan.f32_parts.ranges() {
+        let first = plan.f32_parts.position(part.start) as u64;
+        for range in &packed {
+            let (start, end) = (first.max(range.start), (first + part.len() as u64).min(range.end()));
+            if start < end {
+                let (offset, start) = (range.offset_of(start), part.start as u64 + start - first);
+                ranges.push(BufferRange {
+                    offset,
+                    start,
+                    len: end - (start - part.start as u64 + first),
+                    ..range.clone()
+                });
+            }
+        }
+    }
+    ranges
 }
 
 /// Buffers for copies of the gradients of all steps.

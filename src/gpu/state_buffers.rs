@@ -101,6 +101,13 @@ impl GivenStates {
                 let rule = plan.rule.spec().name.to_string();
                 return Err(Error::UnknownState { rule, name: name.clone(), known: names });
             };
+            if plan.coded_with(state).is_some() {
+                return Err(Error::Unsupported {
+                    what: format!("`state_buffers` of {name:?}"),
+                    with: "states in 8 bits, whose parts lie in buffers of the optimizer".to_owned(),
+                    remedy: "leave the call out, or keep the state in f32 or bf16",
+                });
+            }
             let of_state = |source| Error::StateBuffers { state: name.clone(), source: Box::new(source) };
             let ranges = slices.ranges(plan.states[state].dtype, space).map_err(of_state)?;
             check_word_starts(&ranges, "states").map_err(of_state)?;

@@ -7,12 +7,13 @@ use crate::host::HostSlice;
 use crate::params::ParamSlice;
 use crate::rule::SpanView;
 use crate::segments::SegmentPart;
+use crate::states::StateSlice;
 
 /// Parameters, gradients, states and tables over the whole flat space.
 pub(crate) struct StepInputs<'a> {
     pub(crate) param: ParamSlice<'a>,
     pub(crate) grad: HostSlice<'a>,
-    pub(crate) states: Vec<HostSlice<'a>>,
+    pub(crate) states: Vec<StateSlice<'a>>,
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
     pub(crate) groups: &'a GroupTable,
     pub(crate) segments: &'a [SegmentRow],

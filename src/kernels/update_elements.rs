@@ -6,10 +6,11 @@ use super::tensor_steps::TensorStep;
 use crate::Error;
 use crate::factors::{FactorValues, Factors};
 use crate::groups::{GroupTable, OptionRun};
-use crate::host::{HostSlice, HostSliceMut};
+use crate::host::HostSlice;
 use crate::params::{ParamFormat, ParamSliceMut, SeenParams, draw, round_stochastically};
 use crate::rule::{Elements, Grads, Report, StepScalars};
-use crate::storage::{ABSOLUTE, Dtype, INFINITE};
+use crate::states::{F32Parts, StateSliceMut};
+use crate::storage::{ABSOLUTE, INFINITE};
 use crate::tile::split_at_multiples;
 use crate::transform::TransformedRule;
 
@@ -20,8 +21,8 @@ const BUFFERED_LEN: usize = 1024;
 pub(crate) struct Shard<'a> {
     pub(crate) start: usize,
     pub(crate) param: ParamSliceMut<'a>,
-    /// All but the one that completes the parameters.
-    pub(crate) states: Vec<HostSliceMut<'a>>,
+    /// The rule's states and those of its transforms.
+    pub(crate) states: Vec<StateSliceMut<'a>>,
 }
 
 /// The streams that a kernel stores, and the rounding.
@@ -107,6 +108,8 @@ pub(crate) struct ElementTables<'a> {
     pub(crate) row_steps: Option<&'a RowSteps>,
     /// The steps of each tensor; empty if all take part in every step.
     pub(crate) tensor_steps: &'a [TensorStep],
+    /// The elements whose moments are f32 beside moments of 8 bits.
+    pub(crate) f32_parts: &'a F32Parts,
     pub(crate) stores: Stores,
 }
 
@@ -124,7 +127,7 @@ pub(crate) fn update_elements(
     let mut variance = [0.0; BUFFERED_LEN];
     let (mut of_grad, mut of_param, mut of_states) = (Vec::new(), Vec::new(), vec![Vec::new(); states.len()]);
     let mut random = Vec::new();
-    let is_f32 = grad.is_f32() && param.format == ParamFormat::F32 && states.iter().all(|s| s.dtype() == Dtype::F32);
+    let is_f32 = grad.is_f32() && param.format == ParamFormat::F32 && states.iter().all(StateSliceMut::is_f32);
     let is_buffered = tables.factors.is_some() || !is_f32;
     let max_len = if is_buffered { BUFFERED_LEN } else { usize::MAX };
     let mut first_nonfinite = NONE;
@@ -135,11 +138,12 @@ pub(crate) fn update_elements(
         let of_row = tables.row_steps.zip(run.row).map(|(counts, row)| context.of_row(counts, row));
         let of_tensor = tables.tensor_steps.get(segment).map(|step| context.of_tensor(step));
         let step = of_row.or(of_tensor).as_ref().unwrap_or(context).scalars(tables.groups, &run, row);
-        for elements in split_at_multiples(run.start as usize, run.end as usize, max_len) {
+        let parts = tables.f32_parts.cut(run.start as usize..run.end as usize);
+        for elements in parts.flat_map(|part| split_at_multiples(part.start, part.end, max_len)) {
             let range = elements.start - start..elements.end - start;
             let widened = states.iter_mut().zip(&mut of_states);
             let mut views: Vec<&mut [f32]> =
-                widened.map(|(state, scratch)| state.load_mut(range.clone(), scratch)).collect();
+                widened.map(|(state, scratch)| state.load_mut(start, range.clone(), scratch)).collect();
             if let Some((factors, values)) = tables.factors {
                 let variance = &mut variance[..range.len()];
                 values.write_variance(factors.tensor_of(segment, run.start as usize), elements.start, variance);
@@ -156,12 +160,10 @@ pub(crate) fn update_elements(
                 }
             }
             param.store_widened(range.clone(), &of_param, writes);
-            for ((state, values), number) in states.iter_mut().zip(&mut of_states).zip(1..) {
-                if state.dtype() != Dtype::F32 {
-                    if seed.is_some() {
-                        round_stochastically(values, &random, number);
-                    }
-                    state.store(range.clone(), values);
+            // While others have the place of the parameters, states stay.
+            if writes == SeenParams::WithCompanion {
+                for ((state, values), number) in states.iter_mut().zip(&mut of_states).zip(1..) {
+                    state.store(start, range.clone(), values, (seed.map(|_| &random[..]), number));
                 }
             }
             if report.max_bits >= INFINITE && first_nonfinite == NONE {

@@ -40,7 +40,7 @@ impl Source<'_> {
         let of_flat = |ranges: &[BufferRange]| {
             let part = |range: &BufferRange| {
                 let (start, end) = (elements.start.max(range.start), elements.end.min(range.end()));
-                let size = entry.unit() as u64 * end.saturating_sub(start);
+                let size = range.dtype.bytes(end.saturating_sub(start));
                 (size > 0).then(|| ByteRange { buffer: range.buffer.clone(), offset: range.offset_of(start), size })
             };
             ranges.iter().filter_map(part).collect()

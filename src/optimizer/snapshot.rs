@@ -5,7 +5,7 @@ use super::Optimizer;
 use super::checkpoint_source::SavingContext;
 use crate::gpu::{
     BufferRange, CopyIf, HostState, PersistentBuffers, RecordedCalls, Submission, copied_ranges, copy_ranges, joined,
-    stream_ranges,
+    state_ranges, stream_ranges,
 };
 use crate::schedule::{LrCurve, RangeTest};
 use crate::{BufferSlices, Error};
@@ -46,15 +46,15 @@ impl Optimizer {
         params: impl Into<BufferSlices<'a>>,
     ) -> Result<Snapshot, Error> {
         let ranges = self.copyable(params.into(), SNAPSHOT_COPIES)?;
-        let mut flat_copy = |ranges: &[BufferRange]| {
-            let dtype = ranges.first().map(|range| range.dtype).unwrap_or_default();
-            let copy = stream_ranges(&self.device, "snapshot", (dtype, 0.0), self.plan.layout.len() as u64);
-            copy_ranges(encoder, ranges, &copy);
+        let dtype = self.plan.settings.precision.params.dtype();
+        let params = stream_ranges(&self.device, "snapshot", (dtype, 0.0), self.plan.layout.len() as u64);
+        copy_ranges(encoder, &ranges, &params);
+        let states = self.resources.persistent.states.iter().enumerate().map(|(number, state)| {
+            let copy = state_ranges(&self.device, &self.plan, number, "snapshot", 0.0);
+            copy_ranges(encoder, &joined(state), &copy);
             copy
-        };
-        let params = flat_copy(&ranges);
-        let states = &self.resources.persistent.states;
-        let states = states.iter().map(|state| flat_copy(&joined(state))).collect();
+        });
+        let states = states.collect();
         let mut copied = |buffer: &Buffer, size: u64| {
             let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim snapshot"),

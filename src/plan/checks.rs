@@ -3,18 +3,29 @@
 use super::settings::PlanSettings;
 use crate::error::check;
 use crate::grad_scaler::is_loss_scale;
+use crate::groups::GroupTable;
 use crate::params::ParamFormat;
 use crate::rule::{MAX_STATES, StateSpec};
+use crate::states::{CodedState, F32Parts};
+use crate::storage::CodeMap;
 use crate::transform::TransformedRule;
-use crate::{Error, Layout, NonFinite, Rows, TensorInfo};
+use crate::{Error, Layout, NonFinite, Precision, Rows, TensorInfo};
 
-/// The states that an optimizer keeps, in their storage formats.
-pub(super) fn states_of(settings: &PlanSettings, rule: &TransformedRule) -> Result<Vec<StateSpec>, Error> {
+/// The states that an optimizer keeps, in their storage formats: the rule's, those of its transforms, the scales of 8-bit
+/// states, the one that completes the parameters, then the f32 of small tensors.
+pub(super) fn states_of(
+    settings: &PlanSettings,
+    rule: &TransformedRule,
+    has_small: bool,
+) -> Result<(Vec<StateSpec>, Vec<CodedState>), Error> {
     let (name, precision) = (&rule.spec().name, &settings.precision);
     let mut states: Vec<StateSpec> = rule.states().cloned().collect();
-    precision.validate(name, &states.iter().map(|state| &*state.name).collect::<Vec<_>>())?;
-    for state in &mut states {
-        state.dtype = precision.state(&state.name);
+    precision.validate(name, &states.iter().map(|state| (&*state.name, state.moment)).collect::<Vec<_>>())?;
+    let mut coded = Vec::new();
+    for (codes, state) in states.iter_mut().enumerate() {
+        state.dtype = precision.state(&state.name, state.moment);
+        let map = state.moment.and_then(|moment| CodeMap::new(state.dtype, moment));
+        coded.extend(map.map(|map| CodedState { map, codes, scales: 0, small: None }));
     }
     if precision.params != ParamFormat::F32 && settings.rows.as_ref().is_some_and(Rows::has_projections) {
         return Err(Error::Unsupported {
@@ -23,18 +34,86 @@ pub(super) fn states_of(settings: &PlanSettings, rule: &TransformedRule) -> Resu
             remedy: "leave the projection out, or keep the parameters in f32",
         });
     }
-    let Some(companion) = precision.params.companion() else { return Ok(states) };
+    for state in &mut coded {
+        let codes = &mut states[state.codes];
+        if codes.initial != 0.0 {
+            return Err(Error::Unsupported {
+                what: format!("the format {:?}", codes.dtype),
+                with: format!("the state {:?} of rule {name:?}, which begins at {}", codes.name, codes.initial),
+                remedy: "let it begin at 0, or use F32 or Bf16",
+            });
+        }
+        codes.initial = f32::from(state.map.zero());
+        let mut scales = StateSpec::new(format!("{}_scale", codes.name));
+        scales.dtype = codes.dtype.scale_dtype().unwrap_or_default();
+        state.scales = states.len();
+        states.push(scales);
+    }
+    if let Some(companion) = precision.params.companion() {
+        let mut rest = StateSpec::new(companion.name).as_param();
+        rest.dtype = companion.dtype;
+        states.push(rest);
+    }
     let problem = |problem: String| Err(Error::RuleInterface { rule: name.to_string(), problem });
-    if states.len() == MAX_STATES {
-        return problem(format!("with the state {:?} it has more than {MAX_STATES} states", companion.name));
+    if states.len() > MAX_STATES {
+        let names: Vec<_> = states.iter().map(|state| &*state.name).collect();
+        return problem(format!("its states {names:?} are more than {MAX_STATES}, with those of the precision"));
     }
-    if states.iter().any(|state| state.name == companion.name) {
-        return problem(format!("its state {:?} has the name of the one that completes parameters", companion.name));
+    for state in coded.iter_mut().filter(|_| has_small) {
+        state.small = Some(states.len());
+        states.push(StateSpec::new(format!("{}_f32", states[state.codes].name)));
     }
-    let mut rest = StateSpec::new(companion.name).as_param();
-    rest.dtype = companion.dtype;
-    states.push(rest);
-    Ok(states)
+    for (number, state) in states.iter().enumerate() {
+        if states[..number].iter().any(|other| other.name == state.name) {
+            return problem(format!("its state {:?} has the name of one that the precision adds", state.name));
+        }
+    }
+    Ok((states, coded))
+}
+
+/// The elements of tensors that keep their moments in f32 beside moments of 8 bits.
+pub(super) fn f32_parts(precision: &Precision, layout: &Layout) -> F32Parts {
+    let starts = layout.tensors().iter().skip(1).map(|tensor| tensor.range().start).chain([layout.len()]);
+    let is_small = |tensor: &TensorInfo| (tensor.range().len() as u64) < precision.min_8bit_len;
+    // Padding belongs to the tensor before it: all parts begin where tensors do.
+    let with_padding = |(tensor, end): (&TensorInfo, usize)| is_small(tensor).then_some(tensor.range().start..end);
+    F32Parts::new(layout.tensors().iter().zip(starts).filter_map(with_padding))
+}
+
+/// Refuses blocks of 8-bit states that would lie in two tensors, or whose elements are not updated together.
+pub(super) fn check_blocks(
+    settings: &PlanSettings,
+    coded: &[CodedState],
+    parts: &F32Parts,
+    layout: &Layout,
+    groups: &GroupTable,
+) -> Result<(), Error> {
+    let Some(len) = coded.iter().map(|state| state.map.block_len()).max() else { return Ok(()) };
+    let unsupported = |what: String, with: String, remedy| Err(Error::Unsupported { what, with, remedy });
+    if settings.rows.is_some() {
+        let with = "`rows`, which end within a block".to_owned();
+        return unsupported("an 8-bit state".to_owned(), with, "keep the states in f32");
+    }
+    let is_large = |start: usize| !parts.contains(start);
+    let blocks = format!("8-bit states in blocks of {len}");
+    let mut tensors = layout.tensors().iter().filter(|tensor| !tensor.range().is_empty());
+    if let Some(tensor) = tensors.find(|tensor| is_large(tensor.range().start) && tensor.range().start % len != 0) {
+        let what = format!("the tensor {:?}, which begins at element {}", tensor.name(), tensor.range().start);
+        return unsupported(what, blocks, "call `aligned(256)` on the layout's builder instead of `packed`");
+    }
+    let mut ends = groups.activity_ends().filter(|&end| is_large(end) && !end.is_multiple_of(len));
+    let is_inside = |end: &usize| {
+        layout.tensors().iter().any(|tensor| (tensor.range().start + 1..tensor.range().end).contains(end))
+    };
+    if let Some(end) = ends.find(is_inside) {
+        let what = format!("a frozen range that ends within a tensor, at element {end}");
+        return unsupported(
+            what,
+            blocks,
+            "freeze whole tensors, or ranges that begin and end at multiples of 256 elements",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses projections of rows beside states that the update computes from parameters.

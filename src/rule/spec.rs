@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use crate::storage::Dtype;
+use crate::storage::{Dtype, Moment};
 
 /// The declarative part of a rule: names, defaults, states, hyperparameters and constants.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,12 +115,25 @@ pub struct StateSpec {
     /// Whether the state is itself a parameter, such as an average of parameters. It begins as the parameter, moves with the
     /// parameters in a [`remap`](crate::Optimizer::remap), and equals the parameter in new rows. Default false.
     pub is_param: bool,
+    /// The kind of moment, if [`Precision`](crate::Precision) may store the state in 8 bits. It begins at 0 then. Default
+    /// `None`.
+    pub moment: Option<Moment>,
 }
 
 impl StateSpec {
     /// An f32 state that begins at 0.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self { name: name.into(), dtype: Dtype::F32, initial: 0.0, present: true, is_param: false }
+        Self { name: name.into(), dtype: Dtype::F32, initial: 0.0, present: true, is_param: false, moment: None }
+    }
+
+    /// A state that begins at 0, as an average of gradients or updates: 8 bits may store it, with a sign.
+    pub fn first_moment(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { moment: Some(Moment::First), ..Self::new(name) }
+    }
+
+    /// A state that begins at 0, as an average of squares or another denominator, 0 or greater: 8 bits may store it.
+    pub fn second_moment(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { moment: Some(Moment::Second), ..Self::new(name) }
     }
 
     /// Sets [`StateSpec::initial`].

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, check_rate, lerp};
 
 rule! {
     /// `AdaBelief` (Zhuang et al. 2020, arXiv 2010.07468), as `optax.adabelief`: Adam with the squared deviation of the
@@ -43,7 +43,7 @@ impl Rule for AdaBelief {
     fn spec(&self) -> RuleSpec {
         let hyperparameters = ["beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "eps", "eps_root"];
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_var"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_avg_var")])
             .with_hyperparameters(hyperparameters.into_iter().zip(self.rounded()))
             .with_bias_corrected([self.betas.0, self.betas.1])
     }

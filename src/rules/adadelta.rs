@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_rate, check_weight};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_rate, check_weight};
 
 rule! {
     /// Adadelta (Zeiler 2012, arXiv 1212.5701, Algorithm 1), as `torch.optim.Adadelta`.
@@ -30,7 +30,7 @@ rule! {
 
 impl Rule for Adadelta {
     fn spec(&self) -> RuleSpec {
-        common_spec!(self).with_states(["square_avg", "acc_delta"]).with_hyperparameters([
+        common_spec!(self).with_states([StateSpec::second_moment("square_avg"), StateSpec::second_moment("acc_delta")]).with_hyperparameters([
             ("rho", self.rho as f32),
             ("one_minus_rho", (1.0 - self.rho) as f32),
             ("eps", self.eps as f32),

@@ -49,7 +49,7 @@ impl Adagrad {
 impl Rule for Adagrad {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states([StateSpec::new("sum").with_initial(self.initial_accumulator_value as f32)])
+            .with_states([StateSpec::second_moment("sum").with_initial(self.initial_accumulator_value as f32)])
             .with_hyperparameters([("lr_decay", self.lr_decay as f32), ("eps", self.eps as f32)])
             .with_flags([("eps_in_root", self.eps_in_root)])
     }

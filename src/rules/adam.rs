@@ -206,9 +206,9 @@ macro_rules! adam {
                 let equations = self.equations();
                 common_spec!(self)
                     .with_states([
-                        StateSpec::new("exp_avg"),
-                        StateSpec::new("exp_avg_sq").only_if(!self.row_second_moment),
-                        StateSpec::new("max_exp_avg_sq").only_if(self.amsgrad),
+                        StateSpec::first_moment("exp_avg"),
+                        StateSpec::second_moment("exp_avg_sq").only_if(!self.row_second_moment),
+                        StateSpec::second_moment("max_exp_avg_sq").only_if(self.amsgrad),
                     ])
                     .with_hyperparameters(equations.hyperparameters())
                     .with_flags(equations.flags())

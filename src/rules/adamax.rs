@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, maximum};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, check_rate, maximum};
 
 rule! {
     /// Adamax (Kingma & Ba 2015, arXiv 1412.6980, section 7.1), as `torch.optim.Adamax`.
@@ -48,7 +48,7 @@ impl Rule for Adamax {
 
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states(["exp_avg", "exp_inf"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_inf")])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp, same_sign};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, check_rate, lerp, same_sign};
 
 rule! {
     /// Adan (Xie et al. 2022, arXiv 2208.06677), as its authors' `sail-sg/Adan` and `timm.optim.Adan`: Nesterov
@@ -67,7 +67,12 @@ impl Rule for Adan {
         let betas = ["beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "beta3", "one_minus_beta3"];
         let hyperparameters = betas.into_iter().chain(["eps", "eps_root", "diff_weight"]);
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_diff", "exp_avg_sq", "neg_pre_grad"])
+            .with_states([
+                StateSpec::first_moment("exp_avg"),
+                StateSpec::first_moment("exp_avg_diff"),
+                StateSpec::second_moment("exp_avg_sq"),
+                StateSpec::new("neg_pre_grad"),
+            ])
             .with_hyperparameters(hyperparameters.zip(self.rounded()))
             .with_flags([
                 ("no_prox", self.no_prox),

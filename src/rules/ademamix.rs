@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, check_rate, lerp};
 
 rule! {
     /// `AdEMAMix` (Pagliardini et al. 2024, arXiv 2409.03137), as `optax.contrib.ademamix`: `AdamW` with a second, much
@@ -99,7 +99,11 @@ impl Rule for AdEMAMix {
     fn spec(&self) -> RuleSpec {
         let hyper = self.hyper();
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_slow", "exp_avg_sq"])
+            .with_states([
+                StateSpec::first_moment("exp_avg"),
+                StateSpec::first_moment("exp_avg_slow"),
+                StateSpec::second_moment("exp_avg_sq"),
+            ])
             .with_hyperparameters([
                 ("beta1", hyper.beta1),
                 ("one_minus_beta1", hyper.one_minus_beta1),

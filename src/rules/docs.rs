@@ -13,7 +13,7 @@ use crate::gpu::shader::{self, Variant};
 use crate::metrics::HistoryOptions;
 use crate::params::Rounding;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
-use crate::precision::Precision;
+use crate::precision::{Precision, rounded};
 use crate::rule::{AuxiliaryUpdates, ReduceBy, Reduction, StateSpec};
 use crate::storage::{Access, Dtype};
 use crate::{Clip, Layout};
@@ -209,32 +209,33 @@ fn formats() -> String {
             .map(|(name, dtype)| format!("`{name}` {}", format!("{dtype:?}").to_lowercase()))
             .collect();
         let moved = [&plan, &clipped].map(bytes_moved);
-        let bytes = formats.bytes_per_parameter();
+        let bytes = rounded(formats.bytes_per_parameter());
         format!("| {name} | {} | {bytes} | {} | {} |\n", streams.join(", "), moved[0], moved[1])
     };
     cases.into_iter().map(row).collect()
 }
 
 /// Bytes that the passes of the next step read and write per parameter.
-fn bytes_moved(plan: &StepPlan) -> u64 {
+fn bytes_moved(plan: &StepPlan) -> f64 {
     let streams = plan.streams(StepKind::Decided);
     let bytes = |pass| {
-        let of =
-            |name: &str| streams.iter().find(|stream| stream.name == name).map_or(0, |stream| stream.dtype.bytes(1));
+        let of = |name: &str| {
+            streams.iter().find(|stream| stream.name == name).map_or(0.0, |stream| stream.dtype.bytes_per_number())
+        };
         match pass {
             Pass::GlobalNorm => of("grad"),
             // Once for its row, once for its column.
-            Pass::FactorPartials => 2 * of("grad"),
+            Pass::FactorPartials => 2.0 * of("grad"),
             Pass::SegmentReduce => terms_read(plan).iter().map(|name| of(name)).sum(),
             Pass::Update | Pass::UpdateSinglePass => {
-                let accesses = |access| if access == Access::ReadWrite { 2 } else { 1 };
-                streams.iter().map(|stream| accesses(stream.access) * stream.dtype.bytes(1)).sum()
+                let accesses = |access| if access == Access::ReadWrite { 2.0 } else { 1.0 };
+                streams.iter().map(|stream| accesses(stream.access) * stream.dtype.bytes_per_number()).sum()
             }
-            Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate => 0,
+            Pass::Decide | Pass::FactorUpdate | Pass::FactorRowMean | Pass::SegmentUpdate => 0.0,
             _ => unreachable!("no pass of plain steps"),
         }
     };
-    plan.passes(plan.next_kind()).map(bytes).sum()
+    rounded(plan.passes(plan.next_kind()).map(bytes).sum())
 }
 
 /// The streams that `terms` reads. The kernel loads the others too, but compilers drop those loads.

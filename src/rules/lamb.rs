@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Reduction, Rule, RuleSpec, StepScalars, Terms, check_beta, lerp};
+use crate::rule::{Elements, Reduction, Rule, RuleSpec, StateSpec, StepScalars, Terms, check_beta, lerp};
 
 rule! {
     /// LAMB (You et al. 2020, arXiv 1904.00962): AdamW's direction, scaled per tensor to the norm of the tensor.
@@ -82,7 +82,7 @@ impl Rule for Lamb {
     fn spec(&self) -> RuleSpec {
         let (min_ratio, max_ratio) = self.ratio_range.unwrap_or_default();
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_avg_sq")])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

@@ -97,7 +97,7 @@ crate::number::as_is!(LarsEquations);
 impl Rule for Lars {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states([StateSpec::new("momentum_buffer").only_if(self.has_momentum())])
+            .with_states([StateSpec::first_moment("momentum_buffer").only_if(self.has_momentum())])
             .with_hyperparameters([
                 ("trust_coefficient", self.trust_coefficient as f32),
                 ("eps", self.eps as f32),

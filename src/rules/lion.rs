@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
-use crate::rule::{Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, same_sign, sign_of};
+use crate::rule::{Elements, Metric, Rule, RuleSpec, StateSpec, StepScalars, Terms, check_beta, same_sign, sign_of};
 
 rule! {
     /// Lion (Chen et al. 2023, arXiv 2302.06675, Algorithm 2).
@@ -44,7 +44,7 @@ impl Rule for Lion {
 
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states(["exp_avg"])
+            .with_states([StateSpec::first_moment("exp_avg")])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Rule, RuleSpec, ScalarState, StepScalars, check_beta, check_rate, same_sign};
+use crate::rule::{Elements, Rule, RuleSpec, ScalarState, StateSpec, StepScalars, check_beta, check_rate, same_sign};
 
 rule! {
     /// NAdam (Dozat 2016, "Incorporating Nesterov Momentum into Adam"), as `torch.optim.NAdam`.
@@ -96,7 +96,7 @@ impl Rule for NAdam {
         // `validate` refuses a q out of range; a q of 1 has no effect.
         let q = if (q as f32) < 1.0 { q } else { 0.0 };
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_avg_sq")])
             .with_hyperparameters([
                 ("beta1", hyper.beta1),
                 ("one_minus_beta1", hyper.one_minus_beta1),

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Reduction, Rule, RuleSpec, StepScalars, TensorState, Terms, check_beta, lerp};
+use crate::rule::{Elements, Reduction, Rule, RuleSpec, StateSpec, StepScalars, TensorState, Terms, check_beta, lerp};
 
 rule! {
     /// NovoGrad (Ginsburg et al. 2019, arXiv 1905.11286): momentum on gradients divided by a running average of their
@@ -54,7 +54,7 @@ impl NovoGrad {
 
 impl Rule for NovoGrad {
     fn spec(&self) -> RuleSpec {
-        common_spec!(self).with_states(["exp_avg"]).with_hyperparameters([
+        common_spec!(self).with_states([StateSpec::first_moment("exp_avg")]).with_hyperparameters([
             ("beta1", self.betas.0 as f32),
             ("beta2", self.betas.1 as f32),
             ("one_minus_beta2", (1.0 - self.betas.1) as f32),

@@ -114,7 +114,12 @@ fn first_param(param: f32, p0: f32, step: &StepScalars) -> f32 {
 impl Rule for Prodigy {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq", "s", "p0"].map(|name| StateSpec { is_param: name == "p0", ..name.into() }))
+            .with_states([
+                StateSpec::first_moment("exp_avg"),
+                StateSpec::second_moment("exp_avg_sq"),
+                StateSpec::new("s"),
+                StateSpec::new("p0").as_param(),
+            ])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

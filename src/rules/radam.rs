@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, cycles_momentum, rule};
 use crate::Error;
 use crate::error::check;
-use crate::rule::{Elements, Rule, RuleSpec, StepScalars, check_beta, check_rate, lerp};
+use crate::rule::{Elements, Rule, RuleSpec, StateSpec, StepScalars, check_beta, check_rate, lerp};
 
 rule! {
     /// `RAdam` (Liu et al. 2020, arXiv 1908.03265), as `torch.optim.RAdam`: momentum alone until the second moment
@@ -114,7 +114,7 @@ impl Rule for RAdam {
     fn spec(&self) -> RuleSpec {
         let hyper = self.hyper();
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_avg_sq")])
             .with_hyperparameters([
                 ("beta1", hyper.beta1),
                 ("one_minus_beta1", hyper.one_minus_beta1),

@@ -82,9 +82,10 @@ impl Rule for RmsProp {
         let Hyper { alpha, one_minus_alpha, eps, momentum, .. } = self.hyper();
         common_spec!(self)
             .with_states([
-                StateSpec::new("square_avg"),
+                // Rounding might take the variance below 0.
+                if self.centered { StateSpec::new("square_avg") } else { StateSpec::second_moment("square_avg") },
                 StateSpec::new("grad_avg").only_if(self.centered),
-                StateSpec::new("momentum_buffer").only_if(self.has_momentum()),
+                StateSpec::first_moment("momentum_buffer").only_if(self.has_momentum()),
             ])
             .with_hyperparameters([
                 ("alpha", alpha),

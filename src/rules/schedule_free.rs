@@ -207,7 +207,7 @@ impl Averaging {
     /// Adds states, hyperparameters and constants to a spec; `second_moment` is β₂ and eps of AdamW.
     fn add_to(&self, spec: RuleSpec, second_moment: Option<(f64, f64)>) -> RuleSpec {
         let (beta2, eps) = second_moment.unwrap_or_default();
-        spec.with_states([StateSpec::new("z").as_param(), StateSpec::new("exp_avg_sq").only_if(second_moment.is_some())])
+        spec.with_states([StateSpec::new("z").as_param(), StateSpec::second_moment("exp_avg_sq").only_if(second_moment.is_some())])
             .with_hyperparameters([
                 ("beta", self.beta),
                 ("one_minus_beta", self.one_minus_beta),

@@ -61,7 +61,7 @@ impl Rule for Sgd {
 
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states([StateSpec::new("momentum_buffer").only_if(self.has_momentum())])
+            .with_states([StateSpec::first_moment("momentum_buffer").only_if(self.has_momentum())])
             .with_hyperparameters([
                 ("momentum", self.momentum as f32),
                 ("one_minus_dampening", (1.0 - self.dampening) as f32),

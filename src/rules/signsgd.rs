@@ -41,7 +41,7 @@ impl Rule for SignSgd {
     fn spec(&self) -> RuleSpec {
         let [momentum, one_minus_momentum] = self.rounded();
         common_spec!(self)
-            .with_states([StateSpec::new("momentum_buffer").only_if(self.has_momentum())])
+            .with_states([StateSpec::first_moment("momentum_buffer").only_if(self.has_momentum())])
             .with_hyperparameters([("momentum", momentum), ("one_minus_momentum", one_minus_momentum)])
             .with_flags([("has_momentum", self.has_momentum())])
     }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::declare::{common_spec, rule};
 use crate::Error;
 use crate::error::{check, is_rate};
-use crate::rule::{AuxiliaryUpdates, Elements, Metric, Rule, RuleSpec, StepScalars, Terms, check_beta, sign_of};
+use crate::rule::{AuxiliaryUpdates, Elements, Metric, Rule, RuleSpec, StateSpec, StepScalars, Terms, check_beta, sign_of};
 
 rule! {
     /// Sophia (Liu et al. 2023, arXiv 2305.14342): the running average of gradients, divided by that of the Hessian's
@@ -115,7 +115,11 @@ impl Rule for Sophia {
     fn spec(&self) -> RuleSpec {
         let Hyper { beta1, one_minus_beta1, beta2, one_minus_beta2, hessian_scale, eps } = self.hyper();
         common_spec!(self)
-            .with_states(["exp_avg", "hessian"])
+            .with_states([
+                StateSpec::first_moment("exp_avg"),
+                // Estimates from sampled labels are squares.
+                if self.is_hutchinson() { StateSpec::first_moment("hessian") } else { StateSpec::second_moment("hessian") },
+            ])
             .with_hyperparameters([
                 ("beta1", beta1),
                 ("one_minus_beta1", one_minus_beta1),

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::declare::{common_spec, rule};
 use crate::Error;
-use crate::rule::{Elements, Reduction, Rule, RuleSpec, StepScalars, Terms, check_beta, check_rate, lerp, maximum};
+use crate::rule::{Elements, Reduction, Rule, RuleSpec, StateSpec, StepScalars, Terms, check_beta, check_rate, lerp, maximum};
 
 rule! {
     /// `StableAdamW` (Wortsman et al. 2023, arXiv 2304.13013), as optimi's: AdamW with Adafactor's update clipping. It
@@ -63,7 +63,7 @@ impl StableAdamW {
 impl Rule for StableAdamW {
     fn spec(&self) -> RuleSpec {
         common_spec!(self)
-            .with_states(["exp_avg", "exp_avg_sq"])
+            .with_states([StateSpec::first_moment("exp_avg"), StateSpec::second_moment("exp_avg_sq")])
             .with_hyperparameters([
                 ("beta1", self.betas.0 as f32),
                 ("one_minus_beta1", (1.0 - self.betas.0) as f32),

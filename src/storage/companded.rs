@@ -4,7 +4,9 @@
 //! Neither direction has a root or a division of floats: devices round those as they like. Codes come from comparisons
 //! of products. Numbers come from fixed-point shares, by divisions of integers.
 
-use super::scaled::{is_above, relative, share_bits};
+use super::scaled::{is_above, relative, share_bits, takes_far};
+
+pub(super) const WGSL: &str = include_str!("../../shaders/storage/companded.wgsl");
 
 /// Neighbors with one scale.
 pub(crate) const COMPANDED_LEN: usize = 32;
@@ -44,6 +46,17 @@ pub(crate) fn first_moment_bits(code: u32, scale: u32) -> u32 {
     sign | share_bits(share, scale)
 }
 
+/// One of the two codes around a first moment, the nearer one more often: the mean is the moment.
+#[inline(always)]
+pub(crate) fn first_moment_code_stochastic(bits: u32, scale: u32, random: u32) -> u32 {
+    let near = first_moment_code(bits, scale);
+    let of_near = first_moment_bits(near, scale);
+    let is_longer = bits << 1 > of_near << 1;
+    let is_up = is_longer != (bits >> 31 == 1);
+    let far = (near + if is_up { 1 } else { 255 }) & 0xff;
+    if takes_far(bits, of_near, first_moment_bits(far, scale), scale, random) { far } else { near }
+}
+
 /// The nearest code of a second moment, ties toward 0. A number above 0 has a code of 1 at least: a second moment of 0
 /// beside a first moment makes a step of unlimited length.
 #[inline(always)]
@@ -67,6 +80,17 @@ pub(crate) fn second_moment_code(bits: u32, scale: u32) -> u32 {
 fn second_moment_step(code: u32, by: u32, value: f32, largest: f32) -> u32 {
     let twice = 2 * (code + by) - 1;
     code + by * is_above(value, largest * (twice * twice) as f32)
+}
+
+/// One of the two codes around a second moment, the nearer one more often: the mean is the moment, except between 0 and
+/// the code 1.
+#[inline(always)]
+pub(crate) fn second_moment_code_stochastic(bits: u32, scale: u32, random: u32) -> u32 {
+    let near = second_moment_code(bits, scale);
+    let of_near = second_moment_bits(near, scale);
+    let far = if bits << 1 > of_near << 1 { (near + 1).min(255) } else { near.max(1) - 1 };
+    let code = if takes_far(bits, of_near, second_moment_bits(far, scale), scale, random) { far } else { near };
+    code.max((bits << 1).min(1))
 }
 
 /// The bits of the second moment of a code: the share c² / 255² of the scale.

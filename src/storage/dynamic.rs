@@ -8,12 +8,14 @@
 //! nearest ones. The CUDA kernels of bitsandbytes choose others for numbers in the middle of two levels, up to roundings,
 //! and for numbers next to 0. Its CPU kernels look codes up by 16 bits of the quotient: 0 becomes 2e-5 of the largest.
 
-use super::scaled::{is_above, larger_scale, relative, restored};
+use super::scaled::{is_above, larger_scale, relative, restored, takes_far};
+
+pub(super) const WGSL: &str = include_str!("../../shaders/storage/dynamic.wgsl");
 
 /// Neighbors with one scale.
 pub(crate) const DYNAMIC_LEN: usize = 256;
 /// The code of 0 in the signed map.
-const SIGNED_ZERO: u32 = 127;
+pub(super) const SIGNED_ZERO: u32 = 127;
 /// The inverse of the absolute value of the least level.
 const STRETCH: f32 = 1.0 / 0.992_968_74;
 /// The bits of the largest finite number.
@@ -52,6 +54,17 @@ pub(crate) fn signed_code(bits: u32, scale: u32) -> u32 {
     if bits >> 31 == 1 { SIGNED_ZERO - level } else { SIGNED_ZERO + positive }
 }
 
+/// One of the two codes of the signed map around a number, the nearer one more often: the mean is the number.
+#[inline(always)]
+pub(crate) fn signed_code_stochastic(bits: u32, scale: u32, random: u32) -> u32 {
+    let near = signed_code(bits, scale);
+    let of_near = signed_bits(near, scale);
+    let is_longer = (bits << 1) > (of_near << 1);
+    let is_up = is_longer != (bits >> 31 == 1);
+    let far = if is_up { (near + 1).min(255) } else { near.max(1) - 1 };
+    if takes_far(bits, of_near, signed_bits(far, scale), scale, random) { far } else { near }
+}
+
 /// The bits of the number of a code of the signed map.
 #[inline(always)]
 pub(crate) fn signed_bits(code: u32, scale: u32) -> u32 {
@@ -74,6 +87,17 @@ pub(crate) fn unsigned_code(bits: u32, scale: u32) -> u32 {
     level = level_step(level, 2, value, scale, UNSIGNED_FIRST);
     level = level_step(level, 1, value, scale, UNSIGNED_FIRST);
     (level - 1).max((bits << 1).min(1))
+}
+
+/// One of the two codes of the unsigned map around a number, the nearer one more often: the mean is the number, except
+/// between 0 and the code 1.
+#[inline(always)]
+pub(crate) fn unsigned_code_stochastic(bits: u32, scale: u32, random: u32) -> u32 {
+    let near = unsigned_code(bits, scale);
+    let of_near = unsigned_bits(near, scale);
+    let far = if bits << 1 > of_near << 1 { (near + 1).min(255) } else { near.max(1) - 1 };
+    let code = if takes_far(bits, of_near, unsigned_bits(far, scale), scale, random) { far } else { near };
+    code.max((bits << 1).min(1))
 }
 
 /// The bits of the number of a code of the unsigned map.

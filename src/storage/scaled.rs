@@ -1,6 +1,8 @@
 //! Numbers relative to a scale that neighbors share: their largest absolute value. Integers rescale, since drivers flush
 //! subnormals. Only products of normal numbers are floats: every device rounds them as the CPU does.
 
+pub(super) const WGSL: &str = include_str!("../../shaders/storage/scaled.wgsl");
+
 const ABSOLUTE: u32 = 0x7fff_ffff;
 const INFINITE: u32 = 0x7f80_0000;
 const LEAST_NORMAL: u32 = 0x0080_0000;
@@ -63,14 +65,10 @@ pub(crate) fn is_above(value: f32, below: f32) -> u32 {
     u32::from(below.to_bits() < value.to_bits())
 }
 
-/// A word of four codes, the first in its lowest byte.
+/// Whether rounding at random takes the far one of two numbers around a third. The mean of both is then the third.
 #[inline(always)]
-pub(crate) fn pack_codes(codes: [u32; 4]) -> u32 {
-    codes[0] | (codes[1] << 8) | (codes[2] << 16) | (codes[3] << 24)
-}
-
-/// The four codes of a word.
-#[inline(always)]
-pub(crate) fn unpack_codes(word: u32) -> [u32; 4] {
-    [0, 8, 16, 24].map(|shift| (word >> shift) & 0xff)
+pub(crate) fn takes_far(bits: u32, near: u32, far: u32, scale: u32, random: u32) -> bool {
+    let (value, from, to) = (relative(bits, scale), relative(near, scale), relative(far, scale));
+    let share = (random >> 8) as f32 * FIXED_POINT;
+    share * (to - from).abs() < (value - from).abs()
 }

@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "random",
     "host",
     "params",
+    "states",
     "error",
     "nonfinite",
     "precision",
@@ -45,8 +46,15 @@ const LAYERS: &[&str] = &[
 ];
 
 /// Files of the mirrored rooms without a shader: declarations and lists.
-const WITHOUT_SHADER: &[&str] =
-    &["rules/custom", "rules/declare", "rules/docs", "rules/registry", "rules/adam/equations", "storage/format"];
+const WITHOUT_SHADER: &[&str] = &[
+    "rules/custom",
+    "rules/declare",
+    "rules/docs",
+    "rules/registry",
+    "rules/adam/equations",
+    "storage/codes",
+    "storage/format",
+];
 
 /// All files below a folder with that extension, relative to the folder, without the extension.
 fn files(folder: &str, extension: &str) -> BTreeSet<String> {

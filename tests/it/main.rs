@@ -8,10 +8,13 @@ mod common;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 // Formats that no state is stored in yet.
+#[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/companded.rs"]
 mod companded;
+#[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/dynamic.rs"]
 mod dynamic;
+#[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/scaled.rs"]
 mod scaled;
 
@@ -28,6 +31,7 @@ mod clip;
 mod config;
 mod custom_rule;
 mod dropped;
+mod eight_bit;
 mod errors;
 mod extremes;
 mod f16;

@@ -15,17 +15,23 @@ use wgpu_optim::{
 const SEED: u32 = 7;
 
 /// Training on both engines at once, in any format.
-struct Both<'a> {
-    gpu: &'a Gpu,
-    layout: Layout,
-    on_cpu: CpuOptimizer,
-    params: Words,
-    optimizer: Optimizer,
-    buffer: Buffer,
+pub struct Both<'a> {
+    pub gpu: &'a Gpu,
+    pub layout: Layout,
+    pub on_cpu: CpuOptimizer,
+    pub params: Words,
+    pub optimizer: Optimizer,
+    pub buffer: Buffer,
 }
 
 impl<'a> Both<'a> {
-    fn new(gpu: &'a Gpu, builder: &OptimizerBuilder, precision: &Precision, layout: &Layout, params: &[f32]) -> Self {
+    pub fn new(
+        gpu: &'a Gpu,
+        builder: &OptimizerBuilder,
+        precision: &Precision,
+        layout: &Layout,
+        params: &[f32],
+    ) -> Self {
         let builder = builder.clone().precision(precision.clone());
         let params = Words::nearest(precision.params.dtype(), params);
         Self {
@@ -38,7 +44,7 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn step(&mut self, grads: &Words) {
+    pub fn step(&mut self, grads: &Words) {
         let on_cpu = self.on_cpu.step(self.params.as_mut(), grads.as_slice()).unwrap();
         let mut recorded = encoder(self.gpu);
         self.optimizer.step(&mut recorded, &self.buffer, &grads.upload(self.gpu)).unwrap();
@@ -46,14 +52,14 @@ impl<'a> Both<'a> {
         assert_eq!((on_device.step, on_device.skipped), (on_cpu.step, on_cpu.skipped));
     }
 
-    fn record(&mut self, call: impl FnOnce(&mut Optimizer, &mut CommandEncoder, &Buffer)) {
+    pub fn record(&mut self, call: impl FnOnce(&mut Optimizer, &mut CommandEncoder, &Buffer)) {
         let mut recorded = encoder(self.gpu);
         call(&mut self.optimizer, &mut recorded, &self.buffer);
         self.gpu.queue.submit([recorded.finish()]);
     }
 
     /// Words of the parameters and of every state on the device.
-    fn on_device(&self) -> Vec<(String, Vec<u32>)> {
+    pub fn on_device(&self) -> Vec<(String, Vec<u32>)> {
         let mut streams = vec![("param".to_owned(), download_words(self.gpu, self.buffer.slice(..)))];
         for name in self.optimizer.state_names() {
             let slices = self.optimizer.state(name).unwrap();
@@ -64,7 +70,7 @@ impl<'a> Both<'a> {
     }
 
     /// Compares the bits of the layout's elements.
-    fn assert_same(&self, what: &str) {
+    pub fn assert_same(&self, what: &str) {
         for (name, words) in self.on_device() {
             let on_cpu = if name == "param" { self.params.as_slice() } else { self.on_cpu.state(&name).unwrap() };
             let unit = on_cpu.dtype().bytes(1) as usize;
@@ -80,7 +86,7 @@ impl<'a> Both<'a> {
     }
 }
 
-fn grads_of(precision: &Precision, seed: u64, len: usize) -> Words {
+pub fn grads_of(precision: &Precision, seed: u64, len: usize) -> Words {
     Words::nearest(precision.grads, &random(seed, len))
 }
 
@@ -108,7 +114,7 @@ fn layout(is_packed: bool) -> Layout {
     layout.tensor("b", &[2, 1_025]).tensor("c", &[1]).tensor("d", &[3]).group("slow").build().unwrap()
 }
 
-fn groups(builder: OptimizerBuilder) -> OptimizerBuilder {
+pub fn groups(builder: OptimizerBuilder) -> OptimizerBuilder {
     let slow = GroupOptions::default().with_lr_scale(0.5).with_weight_decay(0.0);
     builder.group("frozen", GroupOptions::default().frozen()).group("slow", slow)
 }

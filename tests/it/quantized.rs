@@ -3,8 +3,18 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::scaled::{larger_scale, pack_codes, unpack_codes};
+use crate::scaled::larger_scale;
 use crate::{companded, dynamic};
+
+/// A word of four codes, the first in its lowest byte.
+pub fn pack_codes(codes: [u32; 4]) -> u32 {
+    codes[0] | (codes[1] << 8) | (codes[2] << 16) | (codes[3] << 24)
+}
+
+/// The four codes of a word.
+pub fn unpack_codes(word: u32) -> [u32; 4] {
+    [0, 8, 16, 24].map(|shift| (word >> shift) & 0xff)
+}
 
 /// A coding of numbers relative to a scale.
 #[derive(Clone, Copy)]

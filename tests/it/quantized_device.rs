@@ -8,8 +8,7 @@ use wgpu_optim::wgpu::{
 };
 
 use crate::common::device;
-use crate::quantized::{CODINGS, Coding, scales, values};
-use crate::scaled::{pack_codes, unpack_codes};
+use crate::quantized::{CODINGS, Coding, pack_codes, scales, unpack_codes, values};
 use crate::shaders::{translate, validate};
 
 /// A kernel that stores a quad of numbers per lane, and reads it again.

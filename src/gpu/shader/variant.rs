@@ -1,5 +1,4 @@
-use crate::groups::GroupTable;
-use crate::plan::Pass;
+use crate::plan::{Pass, StepPlan};
 
 /// The properties of a chunk that a kernel is specialized for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,6 +9,8 @@ pub(crate) struct Variant {
     pub(crate) shifted: bool,
     pub(crate) group_lookup: GroupLookup,
     pub(crate) grads: GradBinding,
+    /// Moments are f32 here: the chunk holds small tensors, beside others with moments of 8 bits.
+    pub(crate) f32_moments: bool,
 }
 
 /// The binding of the gradients, in kernels that write parameters. WebGPU allows no buffer that one dispatch binds both
@@ -52,10 +53,15 @@ impl GroupLookup {
 
 impl Variant {
     /// The variant of kernels that read no chunk.
-    pub(crate) const FIXED: Self =
-        Self { aligned: true, shifted: false, group_lookup: GroupLookup::Uniform, grads: GradBinding::Own };
+    pub(crate) const FIXED: Self = Self {
+        aligned: true,
+        shifted: false,
+        group_lookup: GroupLookup::Uniform,
+        grads: GradBinding::Own,
+        f32_moments: false,
+    };
 
-    /// Every variant of a kernel.
+    /// Every variant of a kernel, but for those of small tensors.
     pub(crate) fn of(pass: Pass) -> Vec<Self> {
         let lookups = match pass {
             Pass::Decide
@@ -82,7 +88,14 @@ impl Variant {
             bindings.extend([(true, true, writable), (false, true, writable), (false, true, GradBinding::WithParams)]);
         }
         let of_lookup = |&group_lookup: &GroupLookup| {
-            bindings.iter().map(move |&(aligned, shifted, grads)| Self { aligned, shifted, group_lookup, grads })
+            let f32_moments = false;
+            bindings.iter().map(move |&(aligned, shifted, grads)| Self {
+                aligned,
+                shifted,
+                group_lookup,
+                grads,
+                f32_moments,
+            })
         };
         lookups.iter().flat_map(of_lookup).collect()
     }
@@ -93,7 +106,8 @@ impl Variant {
     }
 
     /// The variants that an optimizer with these groups may dispatch.
-    pub(crate) fn met(pass: Pass, groups: &GroupTable) -> Vec<Self> {
+    pub(crate) fn met(pass: Pass, plan: &StepPlan) -> Vec<Self> {
+        let groups = &plan.groups;
         let mut variants = Self::of(pass);
         variants.retain(|variant| match variant.group_lookup {
             GroupLookup::Uniform => true,
@@ -102,6 +116,9 @@ impl Variant {
             // Partials and projections search, whatever the groups are.
             GroupLookup::Search => matches!(pass, Pass::FactorPartials | Pass::Project) || !groups.is_one_span(),
         });
+        if plan.f32_parts.len() > 0 && variants != [Self::FIXED] {
+            variants.extend(variants.clone().into_iter().map(|variant| Self { f32_moments: true, ..variant }));
+        }
         variants
     }
 
@@ -114,6 +131,7 @@ impl Variant {
             GradBinding::Writable => ", writable gradients",
             GradBinding::WithParams => ", gradients bound with parameters",
         };
-        format!("{aligned}aligned, {shifted}{lookup}{grads}")
+        let moments = if self.f32_moments { ", f32 moments" } else { "" };
+        format!("{aligned}aligned, {shifted}{lookup}{grads}{moments}")
     }
 }
