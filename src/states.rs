@@ -52,6 +52,12 @@ impl F32Parts {
         self.part_after(element).is_some_and(|part| self.parts[part].start <= element)
     }
 
+    /// Whether the elements of a tensor lie in a part.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn holds(&self, tensor: &Range<usize>) -> bool {
+        !tensor.is_empty() && self.contains(tensor.start)
+    }
+
     /// Count of elements before one of the flat space.
     pub(crate) fn position(&self, element: usize) -> usize {
         match self.part_after(element) {
@@ -119,7 +125,7 @@ pub(crate) enum StateSliceMut<'a> {
     Coded { map: CodeMap, codes: &'a mut [u8], scales: &'a mut [f32], small: &'a mut [f32], parts: &'a F32Parts },
 }
 
-impl<'a> StateSliceMut<'a> {
+impl StateSliceMut<'_> {
     pub(crate) fn is_f32(&self) -> bool {
         matches!(self, Self::Single(numbers) if numbers.dtype() == Dtype::F32)
     }
@@ -131,14 +137,14 @@ impl<'a> StateSliceMut<'a> {
             start += len;
             match &mut self {
                 Self::Single(numbers) => (!numbers.is_empty()).then(|| Self::Single(numbers.take_first(len))),
-                Self::Coded { codes, .. } if codes.is_empty() => None,
+                Self::Coded { codes: [], .. } => None,
                 Self::Coded { map, codes, scales, small, parts } => {
                     let before = parts.position(start - len);
                     Some(Self::Coded {
                         map: *map,
-                        codes: take_first(codes, len),
-                        scales: take_first(scales, len / map.block_len()),
-                        small: take_first(small, parts.position(start) - before),
+                        codes: split_off_first(codes, len),
+                        scales: split_off_first(scales, len / map.block_len()),
+                        small: split_off_first(small, parts.position(start) - before),
                         parts,
                     })
                 }
@@ -193,11 +199,10 @@ impl<'a> StateSliceMut<'a> {
     }
 }
 
-fn take_first<'a, T>(values: &mut &'a mut [T], len: usize) -> &'a mut [T] {
-    let len = len.min(values.len());
-    let (first, rest) = std::mem::take(values).split_at_mut(len);
-    *values = rest;
-    first
+/// Splits the first numbers off, as many as there are up to `len`.
+#[expect(clippy::mut_mut, reason = "the slice itself becomes shorter")]
+fn split_off_first<'a, T>(values: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    values.split_off_mut(..len.min(values.len())).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -108,13 +108,12 @@ impl Dtype {
     /// The word that holds `value` as often as it has room.
     pub(crate) fn word_of(self, value: f32) -> u32 {
         match self {
-            Self::F32 => value.to_bits(),
+            Self::F32 | Self::F32Per256 | Self::F32Per32 => value.to_bits(),
             Self::Bf16 => (bf16_nearest(value.to_bits()) >> 16) * 0x1_0001,
             Self::F16 => u32::from(half::f16::from_f32(value).to_bits()) * 0x1_0001,
             Self::I16 => u32::from(value as i16 as u16) * 0x1_0001,
-            // The code of 0 is that of its map: see `CodeMap::zero_word`.
+            // A code.
             Self::Dynamic8 | Self::Companded8 => u32::from(value as u8) * 0x101_0101,
-            Self::F32Per256 | Self::F32Per32 => value.to_bits(),
         }
     }
 }

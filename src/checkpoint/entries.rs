@@ -7,7 +7,7 @@ use safetensors::tensor::Dtype;
 
 use crate::kernels::tensor_steps::TensorStep;
 use crate::plan::{Mode, StepPlan};
-use crate::rule::ReduceBy;
+use crate::rule::{ReduceBy, StateSpec};
 use crate::{Layout, TensorInfo, storage};
 
 /// The name of the last tensor: checksums of the header and of every tensor before.
@@ -141,8 +141,8 @@ pub(crate) fn bulk_entries(
     for (prefix, place, dtype) in flat.into_iter().flatten() {
         entries.extend(tensor_entries(layout, (place, dtype), |name| format!("{prefix}/{}", name_of(name))));
     }
-    for number in 0..plan.states.len() {
-        entries.extend(state_entries(plan, number, name_of));
+    for state in plan.states.iter().enumerate() {
+        entries.extend(state_entries(plan, state, name_of));
     }
     if let Some(factors) = &plan.factors {
         for (number, tensor) in layout.tensors().iter().enumerate() {
@@ -185,20 +185,22 @@ pub(crate) fn bulk_entries(
 
 /// An entry for each tensor of the layout that has elements in a state. Of an 8-bit state, a tensor has codes and scales, or
 /// f32 under the name of the codes.
-fn state_entries(plan: &StepPlan, number: usize, name_of: impl Fn(&str) -> String) -> Vec<Entry> {
-    let (state, coded, is_small) = (&plan.states[number], plan.coded_with(number), plan.is_small(number));
-    let prefix = coded.filter(|_| is_small).map_or(&state.name, |coded| &plan.states[coded.codes].name);
-    let name_of = |name: &str| format!("states/{prefix}/{}", name_of(name));
-    let mut entries: Vec<_> = tensor_entries(&plan.layout, (Place::State(number), state.dtype), name_of).collect();
-    if let Some(coded) = coded {
-        entries.retain(|entry| {
-            plan.f32_parts.contains(entry.range.start) == is_small || entry.range.is_empty() && !is_small
-        });
-        if number == coded.scales {
-            for entry in &mut entries {
-                entry.shape = vec![entry.range.len().div_ceil(coded.map.block_len())];
-            }
-        }
+fn state_entries(
+    plan: &StepPlan,
+    (number, state): (usize, &StateSpec),
+    name_of: impl Fn(&str) -> String,
+) -> Vec<Entry> {
+    let of_tensor = |prefix: &str, name: &str| format!("states/{prefix}/{}", name_of(name));
+    let place = (Place::State(number), state.dtype);
+    let Some(coded) = plan.coded_with(number) else {
+        return tensor_entries(&plan.layout, place, |name| of_tensor(&state.name, name)).collect();
+    };
+    let is_small = coded.small == Some(number);
+    let codes = plan.states.get(coded.codes).filter(|_| is_small).unwrap_or(state);
+    let entries = tensor_entries(&plan.layout, place, |name| of_tensor(&codes.name, name));
+    let mut entries: Vec<_> = entries.filter(|entry| plan.f32_parts.holds(&entry.range) == is_small).collect();
+    for entry in entries.iter_mut().filter(|_| number == coded.scales) {
+        entry.shape = vec![entry.range.len().div_ceil(coded.map.block_len())];
     }
     entries
 }

@@ -57,7 +57,7 @@ pub(super) fn states_mut<'a>(
     let mut take = |number: usize| numbers[number].take();
     let companion = plan.companion().and_then(&mut take);
     let mut take_f32 = |number: Option<usize>| {
-        let numbers = number.and_then(|number| take(number));
+        let numbers = number.and_then(&mut take);
         numbers.and_then(|numbers| numbers.as_mut().into_f32()).unwrap_or_default()
     };
     let mut parts: Vec<_> =

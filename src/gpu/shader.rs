@@ -1,5 +1,6 @@
 //! The WGSL of kernels: composes it from modules, validates it, and reflects its bindings.
 
+mod coded;
 mod codegen;
 mod compose;
 mod modules;
@@ -88,6 +89,10 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         states.iter().fold(Precision::bf16_stochastic(1), |all, state| all.with_state(state.name.clone(), Dtype::Bf16));
     let (with_bf16, with_f16) = (of_halves(halves), of_halves(Precision::f16_master()));
     let with_split = of_halves(Precision::bf16_split());
+    let has_moments = states.iter().any(|state| state.moment.is_some() && state.initial == 0.0);
+    let in_8_bits = |precision: Precision, dtype| of_halves(precision.with_moments(dtype).with_min_8bit_len(0));
+    let with_dynamic = in_8_bits(Precision::bf16_split(), Dtype::Dynamic8);
+    let with_companded = in_8_bits(Precision::bf16_stochastic(1), Dtype::Companded8);
     let layout = Layout::builder().tensor("params", &[1]).group("scheduled").build()?;
     let mut kernels = Vec::new();
     for (settings, options) in [
@@ -99,10 +104,15 @@ pub fn shader_sources(rule: &Arc<dyn Rule>, clip: Option<Clip>) -> Result<Vec<(S
         (&with_bf16, ", bf16"),
         (&with_f16, ", f16"),
         (&with_split, ", split"),
+        (&with_dynamic, ", split, 8-bit blocks"),
+        (&with_companded, ", bf16, 8-bit groups"),
     ] {
+        let is_coded = settings.precision.moments != Dtype::F32;
         let plan = match StepPlan::new(settings, &layout) {
             // The rule has parameters for evaluation itself, or shares scalars or sums among rows.
             Err(Error::Unsupported { .. }) if settings.average.is_some() || options == ", row steps" => continue,
+            // Moments that do not begin at 0, and second moments of rows.
+            Err(Error::Unsupported { .. }) if is_coded && (!has_moments || settings.rows.is_some()) => continue,
             plan => plan?,
         };
         // Sums read no state of transforms.

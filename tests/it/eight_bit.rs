@@ -1,9 +1,16 @@
 //! Moments in 8 bits: both engines, every format, beside small tensors in f32.
 
 use crate::common::numbers::random;
-use crate::common::{block_on, device, rule};
-use crate::precision::{Both, grads_of, groups};
-use wgpu_optim::{Clip, Dtype, Ema, Layout, Lookahead, Optimizer, OptimizerBuilder, Precision, Rounding};
+use crate::common::words::{Words, download_words};
+use crate::common::{block_on, device, device_with, encoder, finish, rule};
+use crate::precision::{Both, grads_of, groups, slices_of};
+use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
+use wgpu_optim::history::HistoryOptions;
+use wgpu_optim::wgpu::{Buffer, BufferUsages};
+use wgpu_optim::{
+    Adagrad, AdamW, Clip, Dtype, Ema, Error, GroupOptions, Layout, Lookahead, Optimizer, OptimizerBuilder, Precision,
+    RmsProp, Rounding, Rows, Sam, Sgd, TensorInfo,
+};
 
 const SEED: u32 = 7;
 
@@ -60,7 +67,7 @@ impl Both<'_> {
 }
 
 fn rules() -> Vec<(&'static str, OptimizerBuilder)> {
-    let momentum = Optimizer::builder(wgpu_optim::Sgd::default().with_momentum(0.9).with_lr(0.1));
+    let momentum = Optimizer::builder(Sgd::default().with_momentum(0.9).with_lr(0.1));
     vec![
         ("momentum", momentum.clone()),
         ("momentum, clipped", momentum.clone().clip(Clip::global_norm(1.0))),
@@ -87,4 +94,253 @@ fn both_engines_have_the_same_bits_in_every_format() {
             assert!(moved > layout.len() / 4, "{what}: {moved} parameters moved");
         }
     }
+}
+
+/// Rules with sums over tensors, scalar state, two sets of parameters, and divisions that the device may round otherwise.
+/// A code that differs moves a parameter by a hundredth of its update.
+#[test]
+fn every_rule_with_moments_runs_on_both_engines() {
+    let layout = layout();
+    let rules = [
+        "adabelief",
+        "adadelta",
+        "adagrad",
+        "adamax",
+        "adan",
+        "ademamix",
+        "lamb",
+        "lars",
+        "nadam",
+        "novograd",
+        "prodigy",
+        "radam",
+        "rmsprop",
+        "schedule_free_adamw",
+        "signsgd",
+        "sophia",
+        "stable_adamw",
+        "yogi",
+    ];
+    for name in rules {
+        for (format, precision) in [&formats()[0], &formats()[3]] {
+            let params = random(1, layout.len());
+            let built = rule(name).precision(precision.clone()).build_cpu(&layout);
+            if let Err(Error::Unsupported { what, with, .. }) = &built {
+                assert!(name == "yogi" && what.contains("Dynamic8") && with.contains("begins at"), "{name}: {what}");
+                continue;
+            }
+            let mut both = Both::new(device::gpu(), &groups(rule(name)), precision, &layout, &params);
+            let before = both.params.to_f32();
+            for step in 0..3 {
+                both.step(&grads_of(precision, 10 + step, layout.len()));
+            }
+            let words = download_words(both.gpu, both.buffer.slice(..));
+            let on_device = Words { bits: words, ..both.params.clone() }.to_f32();
+            for (element, (got, expected)) in on_device.iter().zip(both.params.to_f32()).enumerate() {
+                let bound = expected.abs() / 128.0 + 1e-4 + 0.02 * (expected - before[element]).abs();
+                assert!((got - expected).abs() <= bound, "{name}, {format}: [{element}] {got} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_change_no_bit() {
+    let small = device_with(|limits| limits.max_storage_buffer_binding_size = 1 << 16);
+    let layout =
+        Layout::builder().aligned(256).tensor("a", &[30_001]).tensor("b", &[300]).tensor("c", &[20_003]).build();
+    let layout = layout.unwrap();
+    for (format, precision) in formats() {
+        let mut both = Both::new(&small, &rule("adamw"), &precision, &layout, &random(1, layout.len()));
+        (0..2).for_each(|step| both.step(&grads_of(&precision, step, layout.len())));
+        both.assert_same_files(format);
+    }
+}
+
+#[test]
+fn a_skipped_step_leaves_every_code() {
+    let layout = layout();
+    for (format, precision) in formats() {
+        let builder = groups(rule("adamw")).clip(Clip::global_norm(1.0));
+        let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &random(1, layout.len()));
+        both.step(&grads_of(&precision, 1, layout.len()));
+        let (before, on_cpu) = (both.on_device(), both.params.clone());
+        let mut grads = random(2, layout.len());
+        grads[1_000] = f32::NAN;
+        both.step(&Words::nearest(precision.grads, &grads));
+        assert_eq!((both.on_device(), &both.params), (before, &on_cpu), "{format}");
+        both.assert_same_files(format);
+    }
+}
+
+#[test]
+fn averages_perturbations_and_the_way_back() {
+    let layout = layout();
+    let plain = Optimizer::builder(Sgd::default().with_momentum(0.9).with_lr(0.1));
+    let cases = [
+        (groups(plain.clone().average(Ema::new(0.5))), false),
+        (groups(rule("schedule_free_adamw")), false),
+        (groups(plain.sam(Sam::adaptive(0.5, 0.01))), true),
+    ];
+    for (builder, is_sam) in &cases {
+        for (format, precision) in formats() {
+            let mut both = Both::new(device::gpu(), builder, &precision, &layout, &random(1, layout.len()));
+            let grads = |seed| grads_of(&precision, seed, layout.len());
+            both.step(&grads(0));
+            let before = both.on_device();
+            if *is_sam {
+                both.on_cpu.perturb(both.params.as_mut(), grads(2).as_slice()).unwrap();
+                let uploaded = grads(2).upload(both.gpu);
+                both.record(|optimizer, encoder, params| optimizer.perturb(encoder, params, &uploaded).unwrap());
+            } else {
+                both.on_cpu.eval(both.params.as_mut()).unwrap();
+                both.record(|optimizer, encoder, params| optimizer.eval(encoder, params).unwrap());
+            }
+            let replaced = both.on_device();
+            assert!(before[0] != replaced[0] && before[1..] == replaced[1..], "{format}: only parameters change");
+            both.on_cpu.train(both.params.as_mut()).unwrap();
+            both.record(|optimizer, encoder, params| optimizer.train(encoder, params).unwrap());
+            assert_eq!(both.on_device(), before, "{format}");
+            both.step(&grads(3));
+            // The device may round the divisions of schedule-free AdamW otherwise.
+            if *is_sam || builder.state_sizes(&layout).unwrap()[0].name != "z" {
+                both.assert_same_files(format);
+            }
+        }
+    }
+}
+
+#[test]
+fn snapshots_and_checkpoints_continue_bit_for_bit() {
+    let layout = layout();
+    let builder = groups(rule("lion")).average(Ema::new(0.5));
+    for (format, precision) in formats() {
+        let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &random(1, layout.len()));
+        let grads = |seed| grads_of(&precision, seed, layout.len());
+        both.step(&grads(1));
+        let mut recorded = encoder(both.gpu);
+        let snapshot = both.optimizer.snapshot(&mut recorded, &both.buffer).unwrap();
+        both.gpu.queue.submit([recorded.finish()]);
+        let on_cpu = both.on_cpu.snapshot(both.params.as_slice()).unwrap();
+        let [of_device, of_cpu] = both.files();
+        both.step(&grads(2));
+        let [expected, _] = both.files();
+
+        let mut of_snapshot = Vec::new();
+        block_on(both.gpu, snapshot.save_to(&mut of_snapshot));
+        assert_eq!(of_snapshot, of_device, "{format}");
+        both.on_cpu.restore(both.params.as_mut(), &on_cpu).unwrap();
+        both.record(|optimizer, encoder, params| optimizer.restore(encoder, params, &snapshot).unwrap());
+        both.step(&grads(2));
+        let after = both.files();
+        assert!(after == [expected.clone(), expected.clone()], "{format}, snapshot");
+
+        let mut other = Both::new(device::gpu(), &builder, &precision, &layout, &vec![0.0; layout.len()]);
+        let options = LoadOptions::default();
+        let open = |bytes: Vec<u8>| Checkpoint::new(std::io::Cursor::new(bytes)).unwrap();
+        let params = Some((&other.buffer).into());
+        let _ = other.optimizer.load_from(&mut open(of_cpu), params, &options).unwrap();
+        let _ = other.on_cpu.load_from(&mut open(of_device), Some(other.params.as_mut()), &options).unwrap();
+        other.step(&grads(2));
+        other.assert_same_files(&format!("{format}, loaded"));
+        let [loaded, expected] = [&other.files()[0], &expected].map(|file| {
+            let file = safetensors::SafeTensors::deserialize(file).unwrap();
+            let states = file.iter().filter(|(name, _)| name.starts_with("states/"));
+            states.map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect::<Vec<_>>()
+        });
+        assert!(loaded == expected, "{format}, loaded");
+    }
+}
+
+#[test]
+fn a_buffer_of_each_tensor() {
+    let (gpu, layout) = (device::gpu(), layout());
+    for (format, precision) in formats() {
+        let mut both = Both::new(gpu, &groups(rule("lion")), &precision, &layout, &random(1, layout.len()));
+        let parts = |words: &Words| -> Vec<Buffer> {
+            let values = words.to_f32();
+            let part = |tensor: &TensorInfo| Words::nearest(words.dtype, &values[tensor.range()]).upload(gpu);
+            layout.tensors().iter().map(part).collect()
+        };
+        let params = parts(&both.params);
+        for step in 0..2 {
+            let grads = grads_of(&precision, step, layout.len());
+            let of_grads = parts(&grads);
+            let (p, g) =
+                (slices_of(&params, &layout, precision.params.dtype()), slices_of(&of_grads, &layout, precision.grads));
+            let mut recorded = encoder(gpu);
+            both.optimizer.step(&mut recorded, &p, &g).unwrap();
+            finish(gpu, &both.optimizer, recorded);
+            both.on_cpu.step(both.params.as_mut(), grads.as_slice()).unwrap();
+        }
+        let expected = both.params.to_f32();
+        for (buffer, tensor) in params.iter().zip(layout.tensors()) {
+            let len = tensor.range().len();
+            let got = Words { dtype: precision.params.dtype(), len, bits: download_words(gpu, buffer.slice(..)) };
+            assert_eq!(got.to_f32(), expected[tensor.range()], "{format}, {}", tensor.name());
+        }
+    }
+}
+
+/// Sums of metrics read codes: the update's norm is that of the parameters' change.
+#[test]
+fn metrics_read_codes() {
+    let layout = layout();
+    let builder = groups(rule("adamw")).history(HistoryOptions::steps(4).with_norms_every(1).per_group());
+    let precision = Precision::default().with_moments(Dtype::Companded8).with_min_8bit_len(1_000);
+    let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &random(1, layout.len()));
+    both.step(&grads_of(&precision, 1, layout.len()));
+    let before = both.params.to_f32();
+    both.step(&grads_of(&precision, 2, layout.len()));
+    let moved =
+        before.iter().zip(both.params.to_f32()).map(|(old, new)| f64::from(new - old).powi(2)).sum::<f64>().sqrt();
+    let mut recorded = encoder(both.gpu);
+    let history = both.optimizer.history(&mut recorded).unwrap();
+    both.gpu.queue.submit([recorded.finish()]);
+    let on_device = block_on(both.gpu, history);
+    for (engine, history) in [("CPU", both.on_cpu.history().unwrap()), ("device", on_device)] {
+        let norm = f64::from(history.steps[1].update_norm.unwrap());
+        assert!((norm - moved).abs() <= 1e-3 * moved, "{engine}: {norm} for {moved}");
+    }
+}
+
+#[test]
+fn what_8_bits_cannot_hold_is_named() {
+    let eight = |dtype| Precision::default().with_moments(dtype).with_min_8bit_len(0);
+    let refused = |builder: OptimizerBuilder, layout: &Layout, expected: &str| {
+        let text = builder.build_cpu(layout).unwrap_err().to_string();
+        assert!(text.contains(expected), "{text}");
+    };
+    let adamw = || Optimizer::builder(AdamW::default());
+    let packed = Layout::builder().packed().tensor("a", &[300]).tensor("b", &[300]).build().unwrap();
+    refused(adamw().precision(eight(Dtype::Dynamic8)), &packed, "\"b\", which begins at element 300");
+    let padded = Layout::builder().tensor("a", &[300]).tensor("b", &[300]).build().unwrap();
+    refused(adamw().precision(eight(Dtype::Dynamic8)), &padded, "aligned(256)");
+    adamw().precision(eight(Dtype::Companded8)).build_cpu(&padded).unwrap();
+    adamw().precision(eight(Dtype::Dynamic8).with_min_8bit_len(301)).build_cpu(&packed).unwrap();
+    let frozen = Layout::builder().tensor("a", &[600]).range(100..256, "frozen").build().unwrap();
+    let builder = adamw().group("frozen", GroupOptions::default().frozen()).precision(eight(Dtype::Dynamic8));
+    refused(builder, &frozen, "frozen range that ends within a tensor, at element 100");
+    let flat = Layout::flat(512).unwrap();
+    refused(adamw().precision(eight(Dtype::Dynamic8)).rows(Rows::default()), &flat, "rows");
+    let sum = Adagrad::default().with_initial_accumulator_value(0.1);
+    refused(Optimizer::builder(sum).precision(eight(Dtype::Dynamic8)), &flat, "begins at 0.1");
+    let named = |dtype| Precision::default().with_state("square_avg", dtype);
+    let centered = || Optimizer::builder(RmsProp::default().with_centered(true));
+    refused(centered().precision(named(Dtype::Dynamic8)), &flat, "does not declare the state as a moment");
+    centered().precision(eight(Dtype::Dynamic8)).build_cpu(&flat).unwrap();
+    refused(adamw().precision(eight(Dtype::F32Per256)), &flat, "F32Per256");
+    refused(adamw().precision(eight(Dtype::F16)), &flat, "F16");
+    let gpu = device::gpu();
+    let buffer = crate::common::storage(gpu, 4_096, BufferUsages::COPY_SRC);
+    let builder = adamw().precision(eight(Dtype::Dynamic8));
+    assert_eq!(builder.state_sizes(&flat).unwrap(), []);
+    for name in ["exp_avg", "exp_avg_scale"] {
+        let given = device::build(gpu, builder.clone().state_buffers(name, &buffer), &flat);
+        assert!(matches!(given, Err(Error::Unsupported { .. })), "{name}");
+    }
+    let mut optimizer = device::build(gpu, builder, &flat).unwrap();
+    let slices = [buffer.slice(..400), buffer.slice(400..2_048)];
+    let refused = optimizer.step(&mut encoder(gpu), &slices, buffer.slice(2_048..)).unwrap_err();
+    assert!(refused.to_string().contains("multiples of 256"), "{refused}");
 }

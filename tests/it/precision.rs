@@ -428,7 +428,7 @@ fn snapshots_and_checkpoints_continue_bit_for_bit() {
 }
 
 /// Each tensor of its own length.
-fn slices_of<'a>(buffers: &'a [Buffer], layout: &Layout, dtype: Dtype) -> Vec<BufferSlice<'a>> {
+pub fn slices_of<'a>(buffers: &'a [Buffer], layout: &Layout, dtype: Dtype) -> Vec<BufferSlice<'a>> {
     let sized = buffers.iter().zip(layout.tensors());
     sized.map(|(buffer, tensor)| buffer.slice(..dtype.bytes(tensor.range().len() as u64))).collect()
 }

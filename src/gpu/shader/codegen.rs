@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::coded::{self, BlockScales, is_scale};
 use super::variant::{GradBinding, Variant};
 use crate::params::SeenParams;
 use crate::plan::{Pass, StepKind, StepPlan};
 use crate::rule::Reduction;
-use crate::storage::{Access, CodeMap, Dtype, MAX_STREAMS, StreamSpec};
+use crate::storage::{Access, Dtype, MAX_STREAMS, StreamSpec};
 use crate::transform::EVAL;
 
 /// Binding of the first stream. The tables of segments and of factors follow the last.
@@ -62,9 +63,6 @@ fn packed_struct(name: &str, suffix: &str, number: &str, packed: &str, members: 
     )
 }
 
-/// Block scales of a state in a workgroup of the update kernels: 1,024 elements in blocks of 32 or more.
-const BLOCK_SCALES: usize = 32;
-
 /// The streams that a kernel binds, with their numbers in the chunk's shifts. With f32 moments, no stream has 8 bits.
 pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass, f32_moments: bool) -> Vec<(usize, StreamSpec)> {
     let mut streams = streams_of(plan, pass);
@@ -75,11 +73,6 @@ pub(crate) fn bound_streams(plan: &StepPlan, pass: Pass, f32_moments: bool) -> V
         }
     }
     streams
-}
-
-/// Whether the stream holds scales of codes.
-fn is_scale(plan: &StepPlan, stream: &StreamSpec) -> bool {
-    plan.coded.iter().any(|coded| plan.states[coded.scales].name == stream.name)
 }
 
 fn streams_of(plan: &StepPlan, pass: Pass) -> Vec<(usize, StreamSpec)> {
@@ -132,9 +125,10 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
     for (number, stream) in &streams {
         if let Some((map, scale)) = &stream.codes {
             imports.extend(map.read_imports().map(|import| format!("import package::storage::{import};\n")));
-            let scale_number =
-                streams.iter().find(|(_, stream)| stream.name == *scale).map_or(0, |(number, _)| *number);
-            text += &coded_accessors(stream, (*map, scale), [*number, scale_number], variant);
+            let of_scale = streams.iter().find(|(_, stream)| stream.name == *scale);
+            let numbers = [*number, of_scale.map_or(0, |(number, _)| *number)];
+            let places = numbers.map(|number| (STREAM_BINDING + number, shift_of(number, variant)));
+            text += &coded::accessors(stream, (*map, scale), &places);
         }
         if stream.codes.is_some() || is_scale(plan, stream) {
             continue;
@@ -173,52 +167,16 @@ pub(super) fn streams(plan: &StepPlan, pass: Pass, variant: Variant) -> String {
             imports.insert("import package::random::{further_bits, random_bits};\n".to_owned());
             imports.insert("import package::storage::bf16::{bf16_stochastic};\n".to_owned());
         }
-        if writes_blocks(plan, pass, variant) {
-            let is_stochastic = plan.settings.precision.rounding.seed().is_some();
-            let functions = plan.coded.iter().flat_map(|coded| coded.map.write_imports(is_stochastic));
-            imports.extend(functions.map(|import| format!("import package::storage::{import};\n")));
-        }
+        imports.extend(coded::write_imports(plan, pass, variant));
         text += &words(plan, pass, &elements);
     }
     imports.into_iter().collect::<String>() + "\n" + &text
-}
-
-/// Whether a kernel writes 8-bit states.
-pub(super) fn writes_blocks(plan: &StepPlan, pass: Pass, variant: Variant) -> bool {
-    let updates = matches!(pass, Pass::Update | Pass::UpdateSinglePass | Pass::AuxiliaryUpdate(_));
-    let is_temporary = StepPlan::written_params(pass) == SeenParams::Alone;
-    !plan.coded.is_empty() && !variant.f32_moments && updates && !is_temporary
 }
 
 /// The chunk's shift in a stream.
 fn shift_of(number: usize, variant: Variant) -> String {
     let shift = format!("chunk.shifts[{}].{}", number / 4, ["x", "y", "z", "w"][number % 4]);
     if variant.shifted { shift } else { "0u".to_owned() }
-}
-
-/// The declarations of a stream of codes and of its scales, and their accessors. Chunks begin with blocks.
-fn coded_accessors(
-    StreamSpec { name, access, .. }: &StreamSpec,
-    (map, scale): (CodeMap, &str),
-    numbers: [usize; 2],
-    variant: Variant,
-) -> String {
-    let mode = if *access == Access::Read { "read" } else { "read_write" };
-    let declared = |name: &str, number: usize| {
-        let binding = STREAM_BINDING + number;
-        format!("@group(0) @binding({binding}) var<storage, {mode}> {name}_words: array<u32>;\n\n")
-    };
-    let [shift, scale_shift] = numbers.map(|number| shift_of(number, variant));
-    let of_codes = format!("{name}_words[(element + {shift}) / 4u]");
-    let of_scale = format!("{scale}_words[element / {}u + {scale_shift}]", map.block_len());
-    let mut text = declared(name, numbers[0]) + &declared(scale, numbers[1]);
-    let read = map.read(&of_codes, &of_scale);
-    let _ = writeln!(text, "fn load_{name}(element: u32) -> vec4<u32> {{\n    return {read};\n}}\n");
-    if *access == Access::ReadWrite {
-        let _ = writeln!(text, "fn store_{name}(element: u32, codes: u32) {{\n    {of_codes} = codes;\n}}\n");
-        let _ = writeln!(text, "fn store_{scale}(element: u32, scale: u32) {{\n    {of_scale} = scale;\n}}\n");
-    }
-    text
 }
 
 /// The declaration of one stream, unless another binding contains it, `load_function`, and `store_function` where the kernel
@@ -263,8 +221,8 @@ fn accessors(
 
 /// `Words`, the f32 bits of parameter and states, and its conversions.
 fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
-    let (mut members, mut reads, mut writes, mut scales) = (String::new(), String::new(), String::new(), String::new());
-    let mut coded = 0;
+    let (mut members, mut reads, mut writes) = (String::new(), String::new(), String::new());
+    let mut blocks = BlockScales::default();
     let precision = &plan.settings.precision;
     let companion = precision.params.companion().filter(|companion| streams.iter().any(|s| s.name == companion.name));
     let is_stochastic = precision.rounding.seed().is_some();
@@ -292,22 +250,12 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
             let updated = if of_transforms.contains(&name.as_str()) { "states" } else { "updated" };
             let updated = if is_rest { "updated.param".to_owned() } else { format!("{updated}.{name}") };
             let updated = format!("bitcast<vec4<u32>>({updated})");
-            if let Some((map, scale)) = codes {
-                if is_temporary {
-                    continue;
+            if let Some(codes) = codes {
+                if !is_temporary {
+                    let bits = format!("select(words.{name}, {updated}, is_active)");
+                    let random = is_stochastic.then(|| format!("further_bits(random, {number}u)"));
+                    writes += &blocks.write(name, codes, &bits, random.as_deref());
                 }
-                let len = map.block_len();
-                let slot = format!("block_scales[{}u + element % 1024u / {len}u]", BLOCK_SCALES * coded);
-                let bits = format!("select(words.{name}, {updated}, is_active)");
-                let _ = writeln!(scales, "    atomicMax(&{slot}, {});", map.scale_of(&bits));
-                let random = is_stochastic.then(|| format!("further_bits(random, {number}u)"));
-                let word = map.word(&bits, scale, random.as_deref());
-                let _ = writeln!(writes, "    let {scale} = atomicLoad(&{slot});\n    store_{name}(element, {word});");
-                let _ = writeln!(
-                    writes,
-                    "    if element % {len}u == 0u {{\n        store_{scale}(element, {scale});\n    }}"
-                );
-                coded += 1;
                 continue;
             }
             let (function, is_param) =
@@ -341,17 +289,7 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
          fn read_words(element: u32) -> Words {{\n{rest}    return Words(\n{reads}    );\n}}\n\n\
          fn element_of(words: Words) -> Element {{\n    return Element(\n{casts}    );\n}}\n\n"
     );
-    if !scales.is_empty() {
-        let len = BLOCK_SCALES * coded;
-        let _ = writeln!(
-            text,
-            "var<workgroup> block_scales: array<atomic<u32>, {len}>;\n\nfn clear_scales(lane: u32) {{\n    \
-             for (var slot = lane; slot < {len}u; slot += 64u) {{\n        atomicStore(&block_scales[slot], 0u);\n    }}\n\
-             }}\n\nfn raise_scales(\n    element: u32,\n    \
-             words: Words,\n    updated: Element,\n    states: TransformStates,\n    is_active: vec4<bool>,\n) \
-             {{\n{scales}}}\n"
-        );
-    }
+    text += &blocks.functions();
     if !writes.is_empty() {
         if is_stochastic {
             let elements = "vec4<u32>(chunk.start + element) + vec4<u32>(0u, 1u, 2u, 3u)";

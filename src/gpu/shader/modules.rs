@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::coded::writes_blocks;
 use super::codegen;
 use super::compose::Seam;
 use super::variant::Variant;
@@ -154,10 +155,7 @@ pub(super) fn seams(plan: &StepPlan, pass: Pass, variant: Variant) -> HashMap<&'
         ("lookahead", file_if(rule.lookahead().is_some(), "transform/lookahead", "device/stub/lookahead")),
         ("average", file_if(rule.average().is_some(), "transform/average", "device/stub/average")),
         ("param_scale", file_if(plan.scales_by_params(), "transform/sam", "device/stub/param_scale")),
-        (
-            "element_updates",
-            file_if(codegen::writes_blocks(plan, pass, variant), "device/update_blocks", "device/update_rows"),
-        ),
+        ("element_updates", file_if(writes_blocks(plan, pass, variant), "device/update_blocks", "device/update_rows")),
         ("loss_scale", file_if(scales_loss, "kernels/loss_scale", "device/stub/loss_scale")),
         ("percentile", file_if(plan.norm_window().is_some(), "kernels/percentile", "device/stub/percentile")),
         ("stored_param", file_if(stores_bf16, "device/stored_bf16", "device/stub/stored_param")),
