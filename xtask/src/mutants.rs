@@ -38,7 +38,7 @@ const VALIDATION: &str = "shaders";
 const RULES: [&str; 3] = ["rules", "tensor_norms", "golden"];
 
 /// The modules that run first for a shader. A shader belongs to the first row with a prefix of its path below `shaders/`.
-const MODULES: [(&[&str], &[&str]); 29] = [
+const MODULES: [(&[&str], &[&str]); 30] = [
     (&["kernels/remap"], &["remap"]),
     (&["kernels/project"], &["projections"]),
     (&["kernels/tensor_steps", "device/own_step", "device/stub/own_step"], &["missing_gradients"]),
@@ -47,7 +47,8 @@ const MODULES: [(&[&str], &[&str]); 29] = [
     (&["storage/f16"], &["f16", "precision"]),
     (&["storage/i16", "storage/master", "storage/split", "device/stored_bf16", "device/stub/stored"], &["precision"]),
     (&["random"], &["precision", "projections"]),
-    (&["storage/scaled", "storage/dynamic", "storage/companded"], &["quantized_device"]),
+    (&["storage/scaled", "storage/dynamic", "storage/companded"], &["quantized_device", "eight_bit"]),
+    (&["device/update_blocks"], &["eight_bit"]),
     (&["rules/adafactor", "kernels/factor_", "factors", "device/factored_variance"], &["adafactor"]),
     (&["rules/prodigy"], &["prodigy"]),
     (&["rules/sophia", "rules/schedule_free"], &["rules", "auxiliary"]),

@@ -252,9 +252,8 @@ fn words(plan: &StepPlan, pass: Pass, streams: &[&StreamSpec]) -> String {
             let updated = format!("bitcast<vec4<u32>>({updated})");
             if let Some(codes) = codes {
                 if !is_temporary {
-                    let bits = format!("select(words.{name}, {updated}, is_active)");
                     let random = is_stochastic.then(|| format!("further_bits(random, {number}u)"));
-                    writes += &blocks.write(name, codes, &bits, random.as_deref());
+                    writes += &blocks.write(name, codes, &updated, random.as_deref());
                 }
                 continue;
             }
