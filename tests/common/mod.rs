@@ -5,6 +5,7 @@ pub mod both;
 pub mod by_hand;
 pub mod device;
 pub mod numbers;
+pub mod shader_cases;
 pub mod words;
 
 use std::path::PathBuf;

@@ -4,11 +4,10 @@
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
+use crate::common::shader_cases::shader_cases;
 use crate::shared_factors::{HARMLESS, shared_factors};
-use wgpu_optim::clip::GlobalNorm;
-use wgpu_optim::{Adafactor, Adam, Clip, Rule, Sophia, rule_variants, shader_sources};
+use wgpu_optim::shader_sources;
 
 pub fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
     Validator::new(ValidationFlags::all(), Capabilities::empty())
@@ -19,13 +18,7 @@ pub fn validate(module: &naga::Module, what: &str, source: &str) -> ModuleInfo {
 #[test]
 fn every_shader_validates_and_translates() {
     let (mut seen, mut shared, mut excused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let global = |norm_type| Some(Clip::from(GlobalNorm::new(1.0).with_norm_type(norm_type)));
-    let clips = [global(1.0), global(f64::INFINITY), global(2.5), Some(Clip::value(1.0)), Some(Clip::percentile(10.0))];
-    let adafactor: Arc<dyn Rule> = Arc::new(Adafactor::default());
-    let clipped = clips.into_iter().map(|clip| (adafactor.clone(), clip));
-    let adaptive: (Arc<dyn Rule>, _) = (Arc::new(Sophia::default()), Some(Clip::adaptive(0.01)));
-    let by_row: (Arc<dyn Rule>, _) = (Arc::new(Adam::default().with_row_second_moment(true)), None);
-    for (rule, clip) in rule_variants().into_iter().map(|rule| (rule, None)).chain(clipped).chain([adaptive, by_row]) {
+    for (rule, clip) in shader_cases() {
         let spec = rule.spec();
         for (label, source) in shader_sources(&rule, clip).unwrap() {
             let what = format!("{} {label}", spec.name);

@@ -1,7 +1,10 @@
-//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api` and `card`.
+//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api`, `card`, `playground` and
+//! `browser`.
 
 mod api;
+mod browser;
 mod card;
+mod chromium;
 mod debian;
 mod deny;
 mod fuzz;
@@ -10,6 +13,8 @@ mod mutants;
 mod test;
 mod validation;
 mod vulkan;
+mod wasm;
+mod web;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -50,6 +55,10 @@ enum Chore {
     /// Measure a graphics card on a machine without Rust
     #[command(subcommand)]
     Card(card::Card),
+    /// Build the playground for browsers in target/playground
+    Playground(web::Options),
+    /// Run the tests in Chromium; installs what is missing
+    Browser(browser::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +70,8 @@ fn main() -> ExitCode {
         Chore::Gallery => gallery::run(),
         Chore::Api { check } => api::run(check),
         Chore::Card(card) => card::run(&card),
+        Chore::Playground(options) => web::run(&options),
+        Chore::Browser(options) => browser::run(&options),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

@@ -105,22 +105,8 @@ pub(crate) fn provide_vulkan() -> Option<String> {
 
 /// Returns why the driver is still missing, if it is.
 fn install_by_apt(missing: &str) -> Result<(), String> {
-    let Some(prefix) = root_prefix() else {
-        return Err("Installing it needs root, or sudo without a password.".to_string());
-    };
     println!("xtask: missing: {missing}. Installing mesa-vulkan-drivers and libvulkan1 with apt-get.");
-    let apt_get = |arguments: &[&str]| {
-        let words = [prefix, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
-        let status = Command::new(words[0]).args(&words[1..]).status();
-        status.is_ok_and(|status| status.success())
-    };
-    // One unreachable source among several fails the update; the packages may be there all the same.
-    if !apt_get(&["update"]) {
-        eprintln!("xtask: apt-get update failed; trying with the package lists as they are.");
-    }
-    if !apt_get(&["install", "-y", "--no-install-recommends", "mesa-vulkan-drivers", "libvulkan1"]) {
-        return Err("apt-get could not install it (its reason stands above).".to_string());
-    }
+    debian::install(&["mesa-vulkan-drivers", "libvulkan1"])?;
     // Asked anew: the search must agree that the packages brought what was missing.
     if Machine::this().search().complete() {
         Ok(())

@@ -1,0 +1,27 @@
+// The library in a browser's WebGPU: calls the functions of `src/` by name.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { launch, open } from './harness.mjs';
+
+let browser, page, check;
+
+before(async () => {
+  browser = await launch();
+  ({ page, check } = await open(browser, process.env.BROWSER_TESTS, 'window.tests'));
+});
+
+after(() => browser?.close());
+
+/** Calls a function of the wasm file. */
+const call = (name, ...values) =>
+  page.evaluate(([name, values]) => window.tests[name](...values), [name, values]);
+
+test('both engines agree after 200 steps', async (t) => {
+  for (const name of await call('agreement_cases')) {
+    await t.test(name, async (t) => {
+      t.diagnostic(await call('agreement', name));
+      check();
+    });
+  }
+});

@@ -1,0 +1,48 @@
+//! `cargo xtask browser`: the tests that run in Chromium.
+
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+
+use crate::test::{exit_code, status_of};
+use crate::wasm::Toolchain;
+use crate::web::{BROWSER_TESTS, PLAYGROUND, Server};
+use crate::{chromium, repository};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Passed on to `node --test`, e.g. `--test-name-pattern=lost`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    node_arguments: Vec<String>,
+}
+
+/// Installs what is missing, builds the pages, serves them and runs the tests. Skips them, and says so, without a browser.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
+    let browser = match chromium::provide_node().and_then(|()| chromium::provide()) {
+        Ok(browser) => browser,
+        Err(reason) => {
+            eprintln!(
+                "xtask: SKIPPED: every browser test. {reason} Install Chromium, Node.js and npm, or name a browser's \
+                 program: CHROMIUM=/path/to/chrome cargo xtask browser"
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let tests = repository().join("tests/browser");
+    let status = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&tests).status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(format!("npm ci in {}: {status}", tests.display())),
+        Err(error) => return Err(format!("cannot start npm: {error}")),
+    }
+    let toolchain = Toolchain::provide()?;
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=spec"]).args(&options.node_arguments);
+    for (site, variable) in [(&BROWSER_TESTS, "BROWSER_TESTS"), (&PLAYGROUND, "PLAYGROUND")] {
+        if site.exists() {
+            node.env(variable, Server::bind(0)?.serve(site.build(&toolchain)?));
+        }
+    }
+    node.arg(tests).env("CHROMIUM", browser);
+    status_of(node).map(exit_code)
+}
