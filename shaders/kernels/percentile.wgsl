@@ -10,7 +10,7 @@ import step_uniforms::{uniforms};
 // The two norms to interpolate between.
 var<workgroup> neighbors: array<f32, 2>;
 
-const F32_MAX: f32 = 3.40282347e+38;
+const F32_MAX: f32 = 0x1.fffffep+127;
 
 // Stores `grad_norm` of lane 0 if it `counts` and is finite. Returns the maximum norm. All lanes must call it.
 fn max_norm_of(grad_norm: f32, counts: bool, lane: u32) -> f32 {
