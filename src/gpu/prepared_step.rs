@@ -143,7 +143,9 @@ impl PreparedStep {
         for pass in plan.passes(kind) {
             let chunks = if pass.sums_tiles() { &norm.chunks } else { &chunks };
             let present = context.present.as_ref().map_or(0, |(_, count)| *count);
-            let work = work_of(pass, plan, chunks, present, &limits)?;
+            let mut work = work_of(pass, plan, chunks, present, &limits)?;
+            // Browsers warn of dispatches without workgroups.
+            work.retain(|work| work.grid.iter().all(|&workgroups| workgroups > 0));
             let uniforms: Vec<_> = work.iter().map(Work::uniform).collect();
             let uniforms = chunk_uniforms(device, &uniforms)?;
             for (i, work) in work.iter().enumerate() {
