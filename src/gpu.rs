@@ -20,6 +20,7 @@ mod step_uniforms;
 mod submission;
 #[cfg(feature = "safetensors")]
 mod transfer;
+mod verdict;
 
 pub use adapter::Gpu;
 pub use buffer_slices::BufferSlices;

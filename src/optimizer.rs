@@ -189,6 +189,7 @@ impl Optimizer {
     ///   elements; for such gradients, if the step sums over all of them or gathers them.
     /// - Missing gradients: [`Error::MissingGradient`], [`Error::GradientCount`], [`Error::GradientLength`].
     /// - Mode and schedule: [`Error::EvaluationMode`], and those of [`Schedule::lr`](crate::Schedule::lr).
+    /// - Kernels: [`Error::Shader`] if the device's compiler refuses one: see [`Optimizer::compiled`].
     pub fn step<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
@@ -267,6 +268,27 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Resolves once the device has compiled all kernels so far: those of [`Optimizer::prepare`], or of earlier calls.
+    /// Browsers compile after the call; elsewhere the future is ready at once. Without it, the error of a browser's compiler
+    /// comes from the first call after the browser reported it, and the calls before have no effect.
+    ///
+    /// ```no_run
+    /// # use wgpu_optim::{AdamW, Gpu, Layout, Optimizer, wgpu};
+    /// # async fn f(gpu: Gpu, params: wgpu::Buffer, grads: wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// let builder = Optimizer::builder(AdamW::default());
+    /// let mut optimizer = builder.build(&gpu.device, &gpu.queue, &Layout::flat(1_000)?)?;
+    /// optimizer.prepare(&params, &grads)?;
+    /// optimizer.compiled().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shader`] with the lines that the device's compiler refuses.
+    pub async fn compiled(&mut self) -> Result<(), Error> {
+        std::future::poll_fn(|context| self.pipelines.poll_accepted(context)).await
+    }
+
     /// Records the step of that kind that was bound last; callers bind first.
     fn encode(&mut self, encoder: &mut CommandEncoder, kind: StepKind, head: StepHead) {
         if self.plan.cycles_momentum() {
@@ -289,6 +311,7 @@ impl Optimizer {
 
     /// Puts the prepared step for these buffers first, prepared anew if it is not kept.
     fn bind(&mut self, params: BufferSlices<'_>, grads: BufferSlices<'_>, kind: StepKind) -> Result<(), Error> {
+        self.pipelines.check()?;
         if kind.is_decided() {
             self.bind_decide()?;
         }

@@ -1,6 +1,7 @@
 use wgpu::{BindGroup, BindGroupEntry, BindGroupLayout, BindingResource, ComputePipeline};
 
 use super::shader::Binding;
+use super::verdict::Verdict;
 
 /// A compiled kernel and its bindings.
 #[derive(Debug)]
@@ -11,6 +12,7 @@ pub(crate) struct Kernel {
     pub(crate) bindings: Vec<Binding>,
     /// Whether it binds the uniforms of the step as bind group 1.
     pub(crate) reads_uniforms: bool,
+    pub(crate) verdict: Verdict,
 }
 
 impl Kernel {

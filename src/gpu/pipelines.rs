@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use wgpu::{BindGroupLayout, BindGroupLayoutEntry, BindingType, BufferBindingType};
 
@@ -8,6 +9,7 @@ use super::kernel::{Kernel, KernelKey};
 use super::limits::{check_kernels, check_limit};
 use super::shader::{self, Composed, Reflection, Variant};
 use super::shared_pipelines::SharedPipelines;
+use super::verdict::Verdict;
 use crate::Error;
 use crate::plan::{Pass, StepPlan};
 
@@ -21,6 +23,8 @@ pub(crate) struct Pipelines {
     /// Layout of bind group 1.
     pub(crate) uniforms_layout: BindGroupLayout,
     compiled: HashMap<(Pass, Variant), Arc<Kernel>>,
+    /// Kernels that the device has not accepted yet.
+    unaccepted: Vec<Arc<Kernel>>,
 }
 
 impl Pipelines {
@@ -33,12 +37,12 @@ impl Pipelines {
         for pass in shader::all_passes(plan) {
             for variant in Variant::met(pass, plan) {
                 let kernel = shader::kernel(plan, pass, variant)?;
-                kernels.push(validated(shared, plan, plan.constants(pass), kernel)?.1);
+                kernels.push(validated(shared, plan, plan.constants(pass), &kernel)?.1);
             }
         }
-        kernels.push(validated(shared, plan, Vec::new(), shader::copy_if(plan)?)?.1);
+        kernels.push(validated(shared, plan, Vec::new(), &shader::copy_if(plan)?)?.1);
         if plan.groups.rows().is_some() {
-            kernels.push(validated(shared, plan, Vec::new(), shader::remap(plan)?)?.1);
+            kernels.push(validated(shared, plan, Vec::new(), &shader::remap(plan)?)?.1);
         }
         check_constants(plan)?;
         let limits = shared.device.limits();
@@ -47,7 +51,7 @@ impl Pipelines {
         check_limit("max_compute_workgroups_per_dimension", MIN_GRID.into(), workgroups.into())?;
         let uniform = |binding| (binding, BufferBindingType::Uniform);
         let uniforms_layout = bind_group_layout(&shared.device, &[uniform(0), uniform(1)], true);
-        Ok(Self { shared: shared.clone(), uniforms_layout, compiled: HashMap::new() })
+        Ok(Self { shared: shared.clone(), uniforms_layout, compiled: HashMap::new(), unaccepted: Vec::new() })
     }
 
     /// The kernel, compiled if it is not yet.
@@ -56,34 +60,73 @@ impl Pipelines {
             return Ok(kernel.clone());
         }
         let composed = shader::kernel(plan, pass, variant)?;
-        let kernel = self.compiled(plan, pass.name(), plan.constants(pass), composed)?;
+        let kernel = self.compiled(plan, pass.name(), plan.constants(pass), &composed)?;
         self.compiled.insert((pass, variant), kernel.clone());
         Ok(kernel)
     }
 
     /// The kernel of copies that depend on a flag.
-    pub(crate) fn copy_if(&self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
-        self.compiled(plan, "copy_if", Vec::new(), shader::copy_if(plan)?)
+    pub(crate) fn copy_if(&mut self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
+        self.compiled(plan, "copy_if", Vec::new(), &shader::copy_if(plan)?)
     }
 
     /// The kernel that moves rows.
-    pub(crate) fn remap(&self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
-        self.compiled(plan, "remap", Vec::new(), shader::remap(plan)?)
+    pub(crate) fn remap(&mut self, plan: &StepPlan) -> Result<Arc<Kernel>, Error> {
+        self.compiled(plan, "remap", Vec::new(), &shader::remap(plan)?)
+    }
+
+    /// Refuses to go on if the device has refused a kernel. Browsers tell after the call that compiles.
+    ///
+    /// # Errors
+    /// [`Error::Shader`].
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
+        match self.poll_accepted(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(verdict) => verdict,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Resolves once the device has accepted every kernel, or refused one.
+    pub(crate) fn poll_accepted(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut refused = None;
+        self.unaccepted.retain(|kernel| match kernel.verdict.poll(context) {
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                refused = Some(error);
+                true
+            }
+            Poll::Pending => true,
+        });
+        match refused {
+            Some(error) => Poll::Ready(Err(error)),
+            None if self.unaccepted.is_empty() => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
     }
 
     fn compiled(
-        &self,
+        &mut self,
         plan: &StepPlan,
         entry_point: &str,
         constants: Vec<(String, f64)>,
-        composed: Composed,
+        composed: &Composed,
     ) -> Result<Arc<Kernel>, Error> {
         let (key, reflection) = validated(&self.shared, plan, constants, composed)?;
-        Ok(self.shared.kernel(&key, || self.compile(plan, entry_point, &key, &reflection)))
+        let kernel = self.shared.kernel(&key, || self.compile(plan, entry_point, (composed, &key), &reflection));
+        self.unaccepted.push(kernel.clone());
+        self.check()?;
+        Ok(kernel)
     }
 
-    fn compile(&self, plan: &StepPlan, entry_point: &str, key: &KernelKey, reflection: &Reflection) -> Kernel {
+    fn compile(
+        &self,
+        plan: &StepPlan,
+        entry_point: &str,
+        (composed, key): (&Composed, &KernelKey),
+        reflection: &Reflection,
+    ) -> Kernel {
         let device = &self.shared.device;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let label = format!("wgpu-optim {} {entry_point}", plan.rule.spec().name);
         let bindings: Vec<_> = reflection.bindings.iter().map(|binding| (binding.number, binding.ty)).collect();
         let layout = bind_group_layout(device, &bindings, false);
@@ -112,7 +155,8 @@ impl Pipelines {
             cache: self.shared.cache.as_ref(),
         });
         let Reflection { bindings, reads_uniforms, .. } = reflection.clone();
-        Kernel { pipeline, layout, bindings, reads_uniforms }
+        let verdict = Verdict::new(&plan.rule.spec().name, scope, module, composed);
+        Kernel { pipeline, layout, bindings, reads_uniforms, verdict }
     }
 }
 
@@ -121,14 +165,14 @@ fn validated(
     shared: &SharedPipelines,
     plan: &StepPlan,
     constants: Vec<(String, f64)>,
-    composed: Composed,
+    composed: &Composed,
 ) -> Result<(KernelKey, Arc<Reflection>), Error> {
     let reflection = shared
-        .reflection(&composed.source, &constants, || shader::validate(&composed, &constants))
+        .reflection(&composed.source, &constants, || shader::validate(composed, &constants))
         .map_err(|message| shader::shader_error(plan, message))?;
     let declared = constants.into_iter().filter(|(name, _)| reflection.overrides.contains(name));
     let constants = declared.map(|(name, value)| (name, value.to_bits())).collect();
-    Ok((KernelKey { source: composed.source, constants }, reflection))
+    Ok((KernelKey { source: composed.source.clone(), constants }, reflection))
 }
 
 /// Refuses constants of the rule that its WGSL does not declare.

@@ -18,7 +18,7 @@ pub(crate) enum Seam {
 }
 
 /// A composed kernel, and the line at which each module begins.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Composed {
     pub(crate) source: String,
     starts: Vec<(usize, String)>,
@@ -29,6 +29,12 @@ impl Composed {
     pub(crate) fn place(&self, line: usize) -> (&str, usize) {
         let module = self.starts.iter().rev().find(|(start, _)| *start < line);
         module.map_or(("", line), |(start, module)| (module.as_str(), line - start))
+    }
+
+    /// Name of the file of a line, for messages. Lines of a rule are those of its author.
+    pub(crate) fn file(&self, line: u32) -> String {
+        let (module, _) = self.place(line as usize);
+        if module == "rule" { "rule.wgsl".to_owned() } else { format!("{module} (composed)") }
     }
 }
 

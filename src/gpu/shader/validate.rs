@@ -13,10 +13,7 @@ use super::reflect::Reflection;
 /// The compiler's message, with the source lines.
 pub(crate) fn validate(composed: &Composed, constants: &[(String, f64)]) -> Result<Reflection, String> {
     let source = &composed.source;
-    let path = |line: Option<u32>| {
-        let (module, _) = composed.place(line.unwrap_or(1) as usize);
-        if module == "rule" { "rule.wgsl".to_owned() } else { format!("{module} (composed)") }
-    };
+    let path = |line: Option<u32>| composed.file(line.unwrap_or(1));
     // wgpu refuses extensions of features that the device lacks, even unused ones.
     let options = wgsl::Options { parse_doc_comments: false, capabilities: Capabilities::empty() };
     let module = wgsl::Frontend::new_with_options(options).parse(source).map_err(|error| {
