@@ -143,16 +143,48 @@ impl Optimizer {
         mut train_step: impl FnMut(&mut Self) -> Result<f64, E>,
     ) -> Result<LrCurve, E> {
         let params = params.into();
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let snapshot = self.snapshot(&mut encoder, params)?;
-        self.queue.submit([encoder.finish()]);
+        let snapshot = self.submit_snapshot(params)?;
         let curve = test.sweep(|lr| {
             self.set_lr(lr)?;
             train_step(self)
         });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.restore(&mut encoder, params, &snapshot)?;
-        self.queue.submit([encoder.finish()]);
+        self.submit_restore(params, &snapshot)?;
         curve
+    }
+
+    /// As [`Optimizer::range_test`], with a `train_step` that awaits the loss: browsers have no other way to read it. A
+    /// future that is dropped restores nothing.
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::range_test`].
+    pub async fn range_test_async<'a, E: From<Error>>(
+        &mut self,
+        params: impl Into<BufferSlices<'a>>,
+        test: &RangeTest,
+        mut train_step: impl AsyncFnMut(&mut Self) -> Result<f64, E>,
+    ) -> Result<LrCurve, E> {
+        let params = params.into();
+        let snapshot = self.submit_snapshot(params)?;
+        let curve = test.sweep_async(async |lr| {
+            self.set_lr(lr)?;
+            train_step(self).await
+        });
+        let curve = curve.await;
+        self.submit_restore(params, &snapshot)?;
+        curve
+    }
+
+    fn submit_snapshot(&self, params: BufferSlices<'_>) -> Result<Snapshot, Error> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let snapshot = self.snapshot(&mut encoder, params)?;
+        self.queue.submit([encoder.finish()]);
+        Ok(snapshot)
+    }
+
+    fn submit_restore(&mut self, params: BufferSlices<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.restore(&mut encoder, params, snapshot)?;
+        self.queue.submit([encoder.finish()]);
+        Ok(())
     }
 }

@@ -55,27 +55,26 @@ impl RangeTest {
     /// # Errors
     /// [`Error::Hyperparameter`] for a field out of range, before the first step; errors of `train_step`.
     pub fn sweep<E: From<Error>>(&self, mut train_step: impl FnMut(f64) -> Result<f64, E>) -> Result<LrCurve, E> {
-        self.validate()?;
-        let mut points = Vec::new();
-        let (mut average, mut best) = (0.0, f64::INFINITY);
-        let mut ended_nonfinite = false;
-        for iteration in 0..self.num_iter {
-            let lr = self.lr(iteration);
-            let loss = train_step(lr)?;
-            average = loss + self.beta * (average - loss);
-            let smooth_loss = average / (1.0 - self.beta.powf(iteration as f64 + 1.0));
-            ended_nonfinite = !smooth_loss.is_finite();
-            if ended_nonfinite {
-                break;
-            }
-            points.push(LrPoint { lr, loss, smooth_loss });
-            best = smooth_loss.min(best);
-            // The threshold is diverge_th * best for positive losses; it also exceeds `best` for negative ones.
-            if self.stop_div && smooth_loss > best + (self.diverge_th - 1.0) * best.abs() {
-                break;
-            }
+        let mut sweep = Sweep::new(self)?;
+        while let Some(lr) = sweep.next_lr() {
+            sweep.record(lr, train_step(lr)?);
         }
-        Ok(LrCurve { num_iter: self.num_iter, points, ended_nonfinite })
+        Ok(sweep.curve())
+    }
+
+    /// As [`RangeTest::sweep`], with a loss that is awaited: browsers have no other way to read it.
+    ///
+    /// # Errors
+    /// Those of [`RangeTest::sweep`].
+    pub async fn sweep_async<E: From<Error>>(
+        &self,
+        mut train_step: impl AsyncFnMut(f64) -> Result<f64, E>,
+    ) -> Result<LrCurve, E> {
+        let mut sweep = Sweep::new(self)?;
+        while let Some(lr) = sweep.next_lr() {
+            sweep.record(lr, train_step(lr).await?);
+        }
+        Ok(sweep.curve())
     }
 
     fn lr(&self, iteration: u64) -> f64 {
@@ -95,6 +94,50 @@ impl RangeTest {
         Self::check(num_iter >= 2, "num_iter", num_iter as f64, "at least 2")?;
         Self::check((0.0..1.0).contains(&beta), "beta", beta, "0 to below 1")?;
         Self::check(diverge_th > 1.0, "diverge_th", diverge_th, "above 1")
+    }
+}
+
+/// A test under way.
+struct Sweep<'a> {
+    test: &'a RangeTest,
+    iteration: u64,
+    points: Vec<LrPoint>,
+    average: f64,
+    best: f64,
+    has_ended: bool,
+    ended_nonfinite: bool,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(test: &'a RangeTest) -> Result<Self, Error> {
+        test.validate()?;
+        let (points, best) = (Vec::new(), f64::INFINITY);
+        Ok(Self { test, iteration: 0, points, average: 0.0, best, has_ended: false, ended_nonfinite: false })
+    }
+
+    /// The learning rate of the next step; `None` at the end.
+    fn next_lr(&self) -> Option<f64> {
+        (!self.has_ended && self.iteration < self.test.num_iter).then(|| self.test.lr(self.iteration))
+    }
+
+    fn record(&mut self, lr: f64, loss: f64) {
+        let RangeTest { beta, stop_div, diverge_th, .. } = *self.test;
+        self.iteration += 1;
+        self.average = loss + beta * (self.average - loss);
+        let smooth_loss = self.average / (1.0 - beta.powf(self.iteration as f64));
+        self.ended_nonfinite = !smooth_loss.is_finite();
+        if self.ended_nonfinite {
+            self.has_ended = true;
+            return;
+        }
+        self.points.push(LrPoint { lr, loss, smooth_loss });
+        self.best = smooth_loss.min(self.best);
+        // The threshold is diverge_th * best for positive losses; it also exceeds `best` for negative ones.
+        self.has_ended = stop_div && smooth_loss > self.best + (diverge_th - 1.0) * self.best.abs();
+    }
+
+    fn curve(self) -> LrCurve {
+        LrCurve { num_iter: self.test.num_iter, points: self.points, ended_nonfinite: self.ended_nonfinite }
     }
 }
 

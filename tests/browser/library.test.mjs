@@ -25,3 +25,21 @@ test('both engines agree after 200 steps', async (t) => {
     });
   }
 });
+
+for (const [what, name] of [
+  ['statistics and history arrive', 'statistics'],
+  ['a checkpoint continues with the same bits', 'checkpoint'],
+  ['a range test awaits its losses', 'range_test'],
+  ['default limits hold every rule', 'default_limits'],
+  ["a rule that Tint refuses is an error with the rule's line", 'refused'],
+]) {
+  test(what, { timeout: 300_000 }, async (t) => {
+    t.diagnostic(await call(name));
+    check();
+  });
+}
+
+test('a lost device resolves what waits', { timeout: 300_000 }, async (t) => {
+  t.diagnostic(await call('lost'));
+  // Chromium prints the loss itself.
+});

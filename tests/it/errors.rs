@@ -1,7 +1,7 @@
 //! Every error is typed, says what was given and allowed, and comes before wgpu sees anything: these tests run on
 //! wgpu's noop backend, which validates and computes nothing, and panics on what it refuses.
 
-use crate::common::{device, storage};
+use crate::common::{device, rule, storage};
 use wgpu_optim::clip::{Adaptive, GlobalNorm, Percentile};
 use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::schedule::OneCycle;
@@ -9,7 +9,7 @@ use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, BufferSlices, Clip, Curvature, Error,
     Gpu, GroupOptions, Lamb, Lars, Layout, LayoutBuilder, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer,
-    OptimizerBuilder, Prodigy, RAdam, RmsProp, Rprop, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
+    OptimizerBuilder, Prodigy, RAdam, RmsProp, Rprop, RuleConfig, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
     Sophia, StableAdamW, Yogi,
 };
 
@@ -637,6 +637,10 @@ fn the_default_limits_hold_every_rule() {
     assert_eq!(builder.build(&device, &queue, &layout).unwrap().state_names().len(), 4);
     let builder = Optimizer::builder(Adafactor::default());
     assert_eq!(builder.build(&device, &queue, &layout).unwrap().state_names().len(), 3);
+    for name in RuleConfig::NAMES {
+        let optimizer = rule(name).clip(Clip::global_norm(1.0)).build(&device, &queue, &layout);
+        assert!(optimizer.is_ok(), "{name}: {optimizer:?}");
+    }
 }
 
 /// The factors of all tensors are one binding: a vector has as many as elements, and as many sums.

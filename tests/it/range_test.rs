@@ -17,7 +17,11 @@ struct Case {
 
 fn sweep(test: &RangeTest, losses: &[f64]) -> LrCurve {
     let mut losses = losses.iter();
-    test.sweep(|_| Ok::<_, Error>(*losses.next().unwrap())).unwrap()
+    let mut awaited = losses.clone();
+    let awaited = test.sweep_async(async |_| Ok::<_, Error>(*awaited.next().unwrap()));
+    let curve = test.sweep(|_| Ok::<_, Error>(*losses.next().unwrap())).unwrap();
+    assert_eq!(pollster::block_on(awaited).unwrap(), curve);
+    curve
 }
 
 fn assert_near(got: f64, expected: f64) {

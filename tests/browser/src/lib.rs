@@ -3,7 +3,9 @@
 
 mod agreement;
 mod device;
+mod failing;
 mod shaders;
+mod waiting;
 
 /// What a test returns: a line about what it saw, or what failed.
 type Outcome = Result<String, Box<dyn std::error::Error>>;
