@@ -1,4 +1,4 @@
-"""Makes bitsandbytes_8bit.safetensors and bitsandbytes_8bit_runs.safetensors with bitsandbytes on the CPU: maps, codes of
+"""Makes bitsandbytes_8bit{,_runs,_drift}.safetensors with bitsandbytes on the CPU: maps, codes of
 blocks of 256 numbers, and steps of its 8-bit optimizers. Its "default" kernels (of no particular device) choose the
 nearest code; the CPU's own ones look the code up by 16 bits of the quotient.
 
@@ -18,6 +18,9 @@ bitsandbytes_8bit_runs: 20 steps of each rule, by the CPU's kernels. Step s uses
     <rule>/params                     f32 [300]                  after the last step
     <rule>/state<k>                   u8  [20, 300]              after each step; AdEMAMix's state1 is two, 1 and 3
     <rule>/absmax<k>                  f32 [20, 2]
+
+bitsandbytes_8bit_drift: the problem of drift/ with each rule, by the CPU's kernels.
+    <rule>                            f32 [256]                  parameters after the steps in the metadata
 """
 
 import json
@@ -147,6 +150,13 @@ def main():
     inputs = {"curvature": curvature, "target": target, "start": start, "noise": noise}
     tensors |= {f"drift/{name}": tensor.numpy() for name, tensor in inputs.items()}
     write("bitsandbytes_8bit.safetensors", tensors, {"blocks": kinds, "drift": DRIFT})
+
+    rows = {}
+    for rule, options in RUNS.items():
+        param = torch.nn.Parameter(start.clone())
+        optimizer = RULES[rule]([param], optim_bits=8, min_8bit_size=1, **options)
+        rows[rule] = drift(optimizer, param, curvature, target, noise)[-1]
+    write("bitsandbytes_8bit_drift.safetensors", rows, {"steps": DRIFT["checkpoints"][-1], "runs": RUNS})
 
     start = f32(random.normal(size=300))
     grads = f32(random.normal(size=(5, 300)) * 10 ** random.uniform(-3, 0, 300))
