@@ -23,6 +23,7 @@ mod adafactor;
 mod auxiliary;
 mod averages;
 mod bf16;
+mod bitsandbytes;
 mod buffers;
 mod checkpoint;
 mod checkpoint_failures;

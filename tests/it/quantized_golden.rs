@@ -6,33 +6,33 @@ use serde_json::Value;
 use crate::common::repository;
 use crate::quantized::{Coding, FIRST_MOMENT, PLAIN_SIGNED, SECOND_MOMENT, SIGNED, UNSIGNED, scale_of};
 
-struct File {
+pub struct File {
     bytes: Vec<u8>,
-    metadata: Value,
+    pub metadata: Value,
 }
 
 impl File {
-    fn read(name: &str) -> Self {
+    pub fn read(name: &str) -> Self {
         let bytes = std::fs::read(repository().join("tests/golden").join(name)).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["cases"]).unwrap();
         Self { bytes, metadata }
     }
 
-    fn bytes(&self, name: &str) -> Vec<u8> {
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
         SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).unwrap().data().to_vec()
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
+    pub fn floats(&self, name: &str) -> Vec<f32> {
         bytemuck::pod_collect_to_vec(&self.bytes(name))
     }
 }
 
-fn option(options: &Value, name: &str) -> f64 {
+pub fn option(options: &Value, name: &str) -> f64 {
     options[name].as_f64().unwrap_or_else(|| panic!("no {name}"))
 }
 
-fn betas(options: &Value) -> Vec<f64> {
+pub fn betas(options: &Value) -> Vec<f64> {
     options["betas"].as_array().unwrap().iter().map(|beta| beta.as_f64().unwrap()).collect()
 }
 
@@ -134,7 +134,7 @@ fn cpu_codes_of_bitsandbytes_come_from_a_table() {
 }
 
 /// The moments of a step in f32, from moments before it.
-fn moments(rule: &str, betas: &[f64], grad: f32, before: &[f32]) -> Vec<f32> {
+pub fn moments(rule: &str, betas: &[f64], grad: f32, before: &[f32]) -> Vec<f32> {
     let lerp = |beta: f64, state: f32, to: f32| state * beta as f32 + to * (1.0 - beta) as f32;
     match rule {
         "lion" => vec![lerp(betas[1], before[0], grad)],
@@ -213,16 +213,16 @@ fn steps_are_those_of_bitsandbytes() {
 }
 
 /// A problem of `bitsandbytes_8bit.py`. Its curvatures and gradients spread over four decades.
-struct Drift {
-    options: Value,
+pub struct Drift {
+    pub options: Value,
     curvature: Vec<f32>,
     target: Vec<f32>,
-    start: Vec<f32>,
+    pub start: Vec<f32>,
     noise: Vec<f32>,
 }
 
 impl Drift {
-    fn read(file: &File) -> Self {
+    pub fn read(file: &File) -> Self {
         let of = |name: &str| file.floats(&format!("drift/{name}"));
         let options = file.metadata["drift"].clone();
         Self { options, curvature: of("curvature"), target: of("target"), start: of("start"), noise: of("noise") }
@@ -256,6 +256,12 @@ impl Drift {
         rows
     }
 
+    /// The gradients of a step, which counts from 0.
+    pub fn grads(&self, step: usize, params: &[f32]) -> Vec<f32> {
+        let noise = &self.noise[params.len() * (step % 8)..];
+        (0..params.len()).map(|i| self.curvature[i] * (params[i] - self.target[i]) + noise[i]).collect()
+    }
+
     fn loss(&self, params: &[f32]) -> f32 {
         params
             .iter()
@@ -267,7 +273,7 @@ impl Drift {
 }
 
 /// Largest and root mean square difference.
-fn apart(left: &[f32], right: &[f32]) -> (f32, f32) {
+pub fn apart(left: &[f32], right: &[f32]) -> (f32, f32) {
     let squares = left.iter().zip(right).map(|(left, right)| (left - right).powi(2));
     let (sum, largest) = squares.fold((0.0, 0.0f32), |(sum, largest), square| (sum + square, largest.max(square)));
     (largest.sqrt(), (sum / left.len() as f32).sqrt())
