@@ -7,7 +7,6 @@ mod add_sign;
 mod common;
 #[path = "../oracle/mod.rs"]
 mod oracle;
-// Formats that no state is stored in yet.
 #[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/companded.rs"]
 mod companded;
