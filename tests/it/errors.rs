@@ -9,8 +9,8 @@ use wgpu_optim::wgpu::{self, BufferUsages, CommandEncoderDescriptor};
 use wgpu_optim::{
     AdEMAMix, AdaBelief, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan, BufferSlices, Clip, Curvature, Error,
     Gpu, GroupOptions, Lamb, Lars, Layout, LayoutBuilder, Lion, MAX_ELEMENTS, NAdam, NonFinite, NovoGrad, Optimizer,
-    OptimizerBuilder, Prodigy, RAdam, RmsProp, Rprop, RuleConfig, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, SignSgd,
-    Sophia, StableAdamW, Yogi,
+    OptimizerBuilder, Prodigy, RAdam, RmsProp, Rprop, RuleConfig, Schedule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+    SignSgd, Sophia, StableAdamW, Yogi,
 };
 
 fn noop(change: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue) {
