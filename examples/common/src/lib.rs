@@ -5,6 +5,8 @@ pub mod device;
 #[cfg(feature = "files")]
 pub mod files;
 pub mod frames;
+#[cfg(feature = "functions")]
+pub mod functions;
 #[cfg(feature = "numbers")]
 pub mod numbers;
 pub mod outcome;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::Result;
-use crate::functions::{FUNCTIONS, Function};
+use examples_common::functions::{FUNCTIONS, Function};
 use examples_common::device::DeviceName;
 use examples_common::picture::PALETTE;
 

@@ -8,7 +8,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::functions::Function;
+use examples_common::functions::Function;
 
 pub(crate) type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
@@ -171,7 +171,7 @@ fn without_spikes(line: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::FUNCTIONS;
+    use examples_common::functions::FUNCTIONS;
 
     /// Half a cell beside their places, values along a line would differ by several times as much.
     #[test]

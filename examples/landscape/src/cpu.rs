@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::functions::Function;
+use examples_common::functions::Function;
 use crate::race::{Course, Entry, Record};
 
 /// A thread takes one rule after the other.

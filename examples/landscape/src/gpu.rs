@@ -6,6 +6,7 @@ use wgpu_optim::{Gpu, Optimizer, SharedPipelines};
 
 use crate::Result;
 use crate::race::{Course, Entry, Record};
+use examples_common::functions::KERNELS;
 use examples_common::read::read;
 
 /// Steps of one rule in a submission.
@@ -56,7 +57,7 @@ pub(crate) fn race(gpu: &Gpu, course: &Course, entries: &[Entry]) -> Result<Vec<
 impl Kernels {
     fn new(device: &wgpu::Device, course: &Course) -> Self {
         let label = Some("landscape");
-        let source = [course.function.wgsl, include_str!("points.wgsl")].concat();
+        let source = [course.function.wgsl, KERNELS].concat();
         let source = wgpu::ShaderSource::Wgsl(source.into());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
         let constants =
@@ -172,7 +173,7 @@ fn whole(buffer: &wgpu::Buffer, binding: u32) -> wgpu::BindGroupEntry<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::FUNCTIONS;
+    use examples_common::functions::FUNCTIONS;
 
     #[test]
     fn kernels_give_the_derivatives_of_their_references() {

@@ -6,7 +6,6 @@ mod basins;
 mod captions;
 mod contours;
 mod cpu;
-mod functions;
 mod gpu;
 mod movie;
 mod paths;
@@ -22,9 +21,9 @@ use clap::Parser;
 
 use args::Args;
 use basins::Basins;
+use examples_common::functions::Function;
 use examples_common::outcome::exit_code;
 use examples_common::{device, files, picture, rules};
-use functions::Function;
 use paths::Paths;
 use race::{Course, Entry, Record, race};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use plotters::prelude::*;
 
 use crate::contours::{Contours, pair, ranges};
-use crate::functions::Function;
+use examples_common::functions::Function;
 use crate::{Result, Run, captions};
 use examples_common::picture::PALETTE;
 

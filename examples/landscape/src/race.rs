@@ -3,7 +3,7 @@
 use wgpu_optim::rule::{AuxiliaryUpdates, ReduceBy, Reduction};
 use wgpu_optim::{Lamb, Lars, Layout, RuleConfig, Sophia};
 
-use crate::functions::Function;
+use examples_common::functions::Function;
 use crate::{Result, cpu, gpu};
 use examples_common::device::Device;
 

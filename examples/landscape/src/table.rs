@@ -5,7 +5,7 @@ use std::fmt::Write;
 use wgpu_optim::RuleConfig;
 
 use crate::Result;
-use crate::functions::Function;
+use examples_common::functions::Function;
 use crate::race::{Course, Entry, Record, race};
 use examples_common::device::Device;
 

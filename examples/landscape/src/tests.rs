@@ -3,7 +3,7 @@
 use wgpu_optim::Gpu;
 
 use crate::basins::Basins;
-use crate::functions::{FUNCTIONS, Function};
+use examples_common::functions::{FUNCTIONS, Function};
 use crate::paths::Paths;
 use crate::race::{Course, Entry, Record, race};
 use crate::{Run, movie, table};

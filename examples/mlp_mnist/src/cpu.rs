@@ -1,15 +1,17 @@
 //! The network over slices of host memory, with the CPU engine as its optimizer.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+#[cfg(feature = "program")]
+use std::{fs::File, io::BufReader, path::Path};
 
+#[cfg(feature = "program")]
 use wgpu_optim::checkpoint::{Checkpoint, Loaded};
 use wgpu_optim::{CpuOptimizer, Precision};
 
 use crate::Result;
 use crate::data::{Data, Examples};
-use crate::engine::{Batches, Engine, Report, Score, load_options};
+#[cfg(feature = "program")]
+use crate::engine::load_options;
+use crate::engine::{Batches, Engine, Report, Score};
 use crate::gemm::{Matrix, multiply};
 use crate::model::Model;
 use examples_common::numbers::{Number, Numbers, with_vector};
@@ -72,6 +74,11 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// What [`Network::forward`] has computed: `[rows, classes]`.
+    pub fn logits(&self) -> &[f32] {
+        self.activations.last().map_or(&[], Vec::as_slice)
+    }
+
     /// Softmax cross-entropy of the logits; leaves the gradient of its mean for [`Network::backward`].
     pub fn cross_entropy(&mut self) -> Score {
         let classes = self.model.layers.last().map_or(0, |layer| layer.outputs);
@@ -102,7 +109,7 @@ impl<'a> Network<'a> {
     }
 
     /// Multiplies the gradient that [`Network::cross_entropy`] has left.
-    fn scale_loss(&mut self, scale: f32) {
+    pub fn scale_loss(&mut self, scale: f32) {
         self.deltas.last_mut().into_iter().flatten().for_each(|delta| *delta *= scale);
     }
 
@@ -210,10 +217,12 @@ impl Engine for CpuEngine<'_> {
         Ok(std::mem::take(&mut self.reports))
     }
 
+    #[cfg(feature = "program")]
     fn save(&self, path: &Path) -> Result<()> {
         Ok(self.optimizer.save(path, Some(self.parameters.as_slice()))?)
     }
 
+    #[cfg(feature = "program")]
     fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
         Ok(self.optimizer.load_from(checkpoint, Some(self.parameters.as_mut()), &load_options())?)
     }

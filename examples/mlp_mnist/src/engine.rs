@@ -1,10 +1,10 @@
 //! The training loop's interface to a device.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+#[cfg(feature = "program")]
+use std::{fs::File, io::BufReader, path::Path};
 
 use wgpu_optim::Stats;
+#[cfg(feature = "program")]
 use wgpu_optim::checkpoint::{Checkpoint, LoadOptions, Loaded};
 
 use crate::Result;
@@ -67,6 +67,7 @@ pub struct Report {
 }
 
 /// Options of resuming: the command line sets the learning rate.
+#[cfg(feature = "program")]
 pub fn load_options() -> LoadOptions {
     LoadOptions::default().keep_schedule()
 }
@@ -87,9 +88,11 @@ pub trait Engine {
     fn reports(&mut self, wait: bool) -> Result<Vec<Report>>;
 
     /// Saves network and optimizer to a file.
+    #[cfg(feature = "program")]
     fn save(&self, path: &Path) -> Result<()>;
 
     /// Continues from a file. Returns its settings that the command line does not share.
+    #[cfg(feature = "program")]
     fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded>;
 
     /// The score over the test set.

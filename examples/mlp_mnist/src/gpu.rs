@@ -6,11 +6,12 @@ pub mod layer;
 mod tally;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+#[cfg(feature = "program")]
+use std::{fs::File, io::BufReader, path::Path};
 
+#[cfg(feature = "program")]
 use wgpu_optim::checkpoint::{Checkpoint, Loaded};
+#[cfg(feature = "program")]
 use wgpu_optim::history::History;
 use wgpu_optim::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_optim::wgpu::{self, BufferUsages, PollType};
@@ -18,7 +19,9 @@ use wgpu_optim::{Dtype, Gpu, Optimizer, Precision};
 
 use crate::Result;
 use crate::data::Data;
-use crate::engine::{Engine, Report, Score, load_options};
+#[cfg(feature = "program")]
+use crate::engine::load_options;
+use crate::engine::{Engine, Report, Score};
 use crate::model::Model;
 use examples_common::numbers::Numbers;
 use feed::{Feed, check_binding};
@@ -190,6 +193,7 @@ impl GpuEngine {
     }
 
     /// The optimizer's history after all steps.
+    #[cfg(feature = "program")]
     pub fn history(&self) -> Result<History> {
         let mut encoder = self.encoder();
         let history = self.optimizer.history(&mut encoder)?;
@@ -257,10 +261,12 @@ impl Engine for GpuEngine {
         Ok(std::mem::take(&mut self.arrived))
     }
 
+    #[cfg(feature = "program")]
     fn save(&self, path: &Path) -> Result<()> {
         Ok(self.optimizer.save(path, Some((&self.parameters).into()))?)
     }
 
+    #[cfg(feature = "program")]
     fn load(&mut self, checkpoint: &mut Checkpoint<BufReader<File>>) -> Result<Loaded> {
         Ok(self.optimizer.load_from(checkpoint, Some((&self.parameters).into()), &load_options())?)
     }

@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod model;
 pub mod precision;
 pub mod rules;
+#[cfg(feature = "program")]
 pub mod setup;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -32,16 +32,23 @@ fn draw_examples(seed: u64, first: usize, count: usize) -> Examples {
     let mut images = vec![0; count * PIXELS];
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = count.div_ceil(threads).max(1);
+    let draw = |part: usize, images: &mut [u8]| {
+        for (offset, image) in images.chunks_exact_mut(PIXELS).enumerate() {
+            let index = first + part * share + offset;
+            // A generator per image: the drawing does not depend on the number of threads.
+            let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index as u64);
+            draw_digit(index % CLASSES, &mut rng, image);
+        }
+    };
     thread::scope(|scope| {
-        for (part, images) in images.chunks_mut(share * PIXELS).enumerate() {
-            scope.spawn(move || {
-                for (offset, image) in images.chunks_exact_mut(PIXELS).enumerate() {
-                    let index = first + part * share + offset;
-                    // A generator per image: the drawing does not depend on the number of threads.
-                    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index as u64);
-                    draw_digit(index % CLASSES, &mut rng, image);
-                }
-            });
+        let mut parts = images.chunks_mut(share * PIXELS).enumerate();
+        // This thread's own. Browsers have no other.
+        let own = parts.next();
+        for (part, images) in parts {
+            scope.spawn(move || draw(part, images));
+        }
+        if let Some((part, images)) = own {
+            draw(part, images);
         }
     });
     Examples { images, labels, pixels: PIXELS }

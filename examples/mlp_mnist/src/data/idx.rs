@@ -52,8 +52,17 @@ pub enum IdxError {
 
 /// Reads images `[n, rows, columns]` and their labels `[n]`.
 pub fn read_examples(image_path: &Path, label_path: &Path) -> Result<Examples, IdxError> {
-    let (shape, images) = read::<3>(image_path)?;
-    let ([count], labels) = read::<1>(label_path)?;
+    let open = |path: &Path| File::open(path).map(BufReader::new).map_err(|source| IdxError::Read { path: path.to_owned(), source });
+    read_examples_from((image_path, open(image_path)?), (label_path, open(label_path)?))
+}
+
+/// Reads images and labels that lie elsewhere than in files: the paths are their names in errors.
+pub fn read_examples_from(
+    (image_path, images): (&Path, impl Read),
+    (label_path, labels): (&Path, impl Read),
+) -> Result<Examples, IdxError> {
+    let (shape, images) = read::<3>(image_path, images)?;
+    let ([count], labels) = read::<1>(label_path, labels)?;
     if shape[0] != count {
         return Err(IdxError::Count {
             images: image_path.to_owned(),
@@ -69,14 +78,13 @@ pub fn read_examples(image_path: &Path, label_path: &Path) -> Result<Examples, I
 }
 
 /// Reads one file of bytes in `D` dimensions, compressed with gzip or not: the first bytes tell.
-fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), IdxError> {
+fn read<const D: usize>(path: &Path, mut file: impl Read) -> Result<([usize; D], Vec<u8>), IdxError> {
     let failed = |source| IdxError::Read { path: path.to_owned(), source };
     let mut start = Vec::new();
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
     file.by_ref().take(2).read_to_end(&mut start).map_err(failed)?;
     let compressed = start == [0x1f, 0x8b];
     let whole = io::Cursor::new(start).chain(file);
-    let mut content: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+    let mut content: Box<dyn Read + '_> = if compressed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
 
     // Where a gzip stream breaks off, what came before counts first: the error then says how much is missing.
     let mut take = |limit: usize| -> Result<Vec<u8>, IdxError> {

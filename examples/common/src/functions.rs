@@ -2,26 +2,26 @@
 
 /// A function of x and y, or of x alone (then y is 0).
 #[derive(Debug)]
-pub(crate) struct Function {
-    pub(crate) name: &'static str,
-    pub(crate) formula: &'static str,
+pub struct Function {
+    pub name: &'static str,
+    pub formula: &'static str,
     /// Elements of a point.
-    pub(crate) dimensions: usize,
-    pub(crate) value: fn([f32; 2]) -> f32,
-    pub(crate) gradient: fn([f32; 2]) -> [f32; 2],
+    pub dimensions: usize,
+    pub value: fn([f32; 2]) -> f32,
+    pub gradient: fn([f32; 2]) -> [f32; 2],
     /// The diagonal of the Hessian.
-    pub(crate) curvature: fn([f32; 2]) -> [f32; 2],
+    pub curvature: fn([f32; 2]) -> [f32; 2],
     /// The three, for the device.
-    pub(crate) wgsl: &'static str,
+    pub wgsl: &'static str,
     /// What is drawn, and where the grid of starting points lies.
-    pub(crate) window: [(f32, f32); 2],
+    pub window: [(f32, f32); 2],
     /// Where the first point starts.
-    pub(crate) start: [f32; 2],
+    pub start: [f32; 2],
     /// A point is at the target where the function is at most this.
-    pub(crate) target: f32,
-    pub(crate) minima: &'static [[f32; 2]],
+    pub target: f32,
+    pub minima: &'static [[f32; 2]],
     /// Whether contour lines are spaced by the logarithm of the value above the minimum.
-    pub(crate) logarithmic: bool,
+    pub logarithmic: bool,
 }
 
 /// The fields that are found under the function's name.
@@ -40,7 +40,12 @@ macro_rules! function {
     };
 }
 
-pub(crate) static FUNCTIONS: [Function; 7] = [
+/// The kernels of every function, over a flat buffer of points: `gradients` and `curvatures`. They follow the function's own
+/// text, and need the constants `DIMENSIONS` and `TARGET`.
+pub const KERNELS: &str = include_str!("functions/points.wgsl");
+
+/// Well-known functions.
+pub static FUNCTIONS: [Function; 7] = [
     function!(rosenbrock, "(1 − x)² + 100(y − x²)²", 2, {
         window: [(-2.0, 2.0), (-1.0, 3.0)],
         start: [-1.0, 1.0],
@@ -93,15 +98,33 @@ pub(crate) static FUNCTIONS: [Function; 7] = [
     }),
 ];
 
+/// A bowl that is ten times as long as wide.
+pub static BOWL: Function = function!(bowl, "(x² + 100y²) / 20", 2, {
+    window: [(-6.0, 6.0), (-3.0, 3.0)],
+    start: [-5.0, 1.0],
+    target: 1e-3,
+    minima: &[[0.0, 0.0]],
+    logarithmic: true,
+});
+
+/// A sharp minimum beside a flat one, which lies a little higher.
+pub static WELLS: Function = function!(wells, "0.05(x² + y²) − 1.1exp(−12((x + 1)² + y²)) − exp(−0.8((x − 1)² + y²))", 2, {
+    window: [(-2.2, 2.8), (-2.0, 2.0)],
+    start: [-1.3, 0.9],
+    target: -0.9,
+    minima: &[[-0.997_67, 0.0], [0.942_26, 0.0]],
+    logarithmic: false,
+});
+
 impl Function {
     /// The points of a flat buffer.
-    pub(crate) fn points(&self, flat: &[f32]) -> impl Iterator<Item = [f32; 2]> {
+    pub fn points(&self, flat: &[f32]) -> impl Iterator<Item = [f32; 2]> {
         flat.chunks_exact(self.dimensions).map(|point| [point[0], point.get(1).copied().unwrap_or(0.0)])
     }
 
     /// As many points as asked for at most, evenly over the window (a square grid where there are two dimensions, row by
     /// row from below), after the function's own start; in one flat buffer.
-    pub(crate) fn starts(&self, points: usize) -> Vec<f32> {
+    pub fn starts(&self, points: usize) -> Vec<f32> {
         let side = self.side(points);
         let place = |axis: usize, i: usize| {
             let (low, high) = self.window[axis];
@@ -113,7 +136,7 @@ impl Function {
     }
 
     /// Points of the grid along each axis.
-    pub(crate) fn side(&self, points: usize) -> usize {
+    pub fn side(&self, points: usize) -> usize {
         if self.dimensions == 1 { points } else { points.isqrt() }
     }
 }
@@ -241,5 +264,52 @@ mod square {
 
     pub(super) fn curvature(_: [f32; 2]) -> [f32; 2] {
         [2.0, 0.0]
+    }
+}
+
+mod bowl {
+    pub(super) fn value([x, y]: [f32; 2]) -> f32 {
+        0.05 * x * x + 5.0 * y * y
+    }
+
+    pub(super) fn gradient([x, y]: [f32; 2]) -> [f32; 2] {
+        [0.1 * x, 10.0 * y]
+    }
+
+    pub(super) fn curvature(_: [f32; 2]) -> [f32; 2] {
+        [0.1, 10.0]
+    }
+}
+
+mod wells {
+    const SHARP: f32 = 12.0;
+    const FLAT: f32 = 0.8;
+
+    /// Depths at the point, of the sharp well and of the flat one.
+    fn depths([x, y]: [f32; 2]) -> [f32; 2] {
+        let sharp = 1.1 * (-SHARP * ((x + 1.0) * (x + 1.0) + y * y)).exp();
+        let flat = (-FLAT * ((x - 1.0) * (x - 1.0) + y * y)).exp();
+        [sharp, flat]
+    }
+
+    pub(super) fn value([x, y]: [f32; 2]) -> f32 {
+        let d = depths([x, y]);
+        0.05 * (x * x + y * y) - d[0] - d[1]
+    }
+
+    pub(super) fn gradient([x, y]: [f32; 2]) -> [f32; 2] {
+        let d = depths([x, y]);
+        let along_x = 2.0 * (SHARP * (x + 1.0) * d[0] + FLAT * (x - 1.0) * d[1]);
+        let along_y = 2.0 * y * (SHARP * d[0] + FLAT * d[1]);
+        [0.1 * x + along_x, 0.1 * y + along_y]
+    }
+
+    pub(super) fn curvature([x, y]: [f32; 2]) -> [f32; 2] {
+        let d = depths([x, y]);
+        let bend = |from_sharp: f32, from_flat: f32| {
+            let sharp = 2.0 * SHARP * d[0] * (1.0 - 2.0 * SHARP * from_sharp * from_sharp);
+            0.1 + sharp + 2.0 * FLAT * d[1] * (1.0 - 2.0 * FLAT * from_flat * from_flat)
+        };
+        [bend(x + 1.0, x - 1.0), bend(y, y)]
     }
 }
