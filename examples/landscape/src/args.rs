@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::Result;
-use examples_common::functions::{FUNCTIONS, Function};
 use examples_common::device::DeviceName;
+use examples_common::functions::{FUNCTIONS, Function};
 use examples_common::picture::PALETTE;
 
 /// The most points: one dispatch of 65,535 workgroups takes them.

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::Result;
-use examples_common::functions::Function;
 use crate::race::{Course, Entry, Record};
+use examples_common::functions::Function;
 
 /// A thread takes one rule after the other.
 pub(crate) fn race(course: &Course, entries: &[Entry]) -> Result<Vec<Record>> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use plotters::prelude::*;
 
 use crate::contours::{Contours, pair, ranges};
-use examples_common::functions::Function;
 use crate::{Result, Run, captions};
+use examples_common::functions::Function;
 use examples_common::picture::PALETTE;
 
 const PANEL: (u32, u32) = (230, 210);

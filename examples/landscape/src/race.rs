@@ -3,9 +3,9 @@
 use wgpu_optim::rule::{AuxiliaryUpdates, ReduceBy, Reduction};
 use wgpu_optim::{Lamb, Lars, Layout, RuleConfig, Sophia};
 
-use examples_common::functions::Function;
 use crate::{Result, cpu, gpu};
 use examples_common::device::Device;
+use examples_common::functions::Function;
 
 /// Steps between two estimates of the curvature, for rules that take them.
 const CURVATURE_EVERY: u32 = 10;

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use wgpu_optim::RuleConfig;
 
 use crate::Result;
-use examples_common::functions::Function;
 use crate::race::{Course, Entry, Record, race};
 use examples_common::device::Device;
+use examples_common::functions::Function;
 
 /// What every rule is tried with.
 const LEARNING_RATES: [f64; 11] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0];

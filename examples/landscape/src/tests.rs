@@ -3,11 +3,11 @@
 use wgpu_optim::Gpu;
 
 use crate::basins::Basins;
-use examples_common::functions::{FUNCTIONS, Function};
 use crate::paths::Paths;
 use crate::race::{Course, Entry, Record, race};
 use crate::{Run, movie, table};
 use examples_common::device::Device;
+use examples_common::functions::{FUNCTIONS, Function};
 use examples_common::rules::rules;
 use examples_common::{files, picture};
 

@@ -71,6 +71,8 @@ impl Settings {
 /// Numbers of one step, for the curves.
 #[derive(Debug, Clone, Serialize)]
 pub struct Point {
+    /// Steps of the optimizer so far, applied or skipped.
+    pub step: u64,
     /// Mean cross-entropy in nats; `None` where it is not finite.
     pub loss: Option<f64>,
     /// Percent.
@@ -86,6 +88,7 @@ impl From<&Report> for Point {
     fn from(report: &Report) -> Self {
         let Report { score, stats } = report;
         Self {
+            step: stats.step + stats.skipped,
             loss: Some(score.loss()).filter(|loss| loss.is_finite()),
             accuracy: score.accuracy(),
             lr: stats.lr,
@@ -296,11 +299,16 @@ pub enum Parameters {
 
 /// The f32 numbers of a buffer of parameters.
 pub fn widened(bytes: &[u8], dtype: Dtype, len: usize) -> Vec<f32> {
-    let half = |widen: fn(u16) -> f32| bytes.chunks_exact(2).map(move |two| widen(u16::from_le_bytes([two[0], two[1]])));
+    let half =
+        |widen: fn(u16) -> f32| bytes.chunks_exact(2).map(move |two| widen(u16::from_le_bytes([two[0], two[1]])));
     match dtype {
         Dtype::Bf16 => half(|bits| f32::from_bits(u32::from(bits) << 16)).take(len).collect(),
         Dtype::F16 => half(|bits| wgpu_optim::half::f16::from_bits(bits).to_f32()).take(len).collect(),
-        _ => bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).take(len).collect(),
+        _ => bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .take(len)
+            .collect(),
     }
 }
 

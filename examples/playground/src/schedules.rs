@@ -48,9 +48,8 @@ pub fn examples() -> Vec<Schedule> {
 /// # Errors
 /// Schedules that cannot be written.
 pub fn forms() -> Result<Vec<Form>> {
-    let form = |schedule| {
-        form(&serde_json::to_value(schedule)?, |fields| serde_json::from_value::<Schedule>(fields).err())
-    };
+    let form =
+        |schedule| form(&serde_json::to_value(schedule)?, |fields| serde_json::from_value::<Schedule>(fields).err());
     examples().into_iter().map(form).collect()
 }
 

@@ -40,7 +40,11 @@ fn gradients_and_curvatures_are_those_of_the_values() {
                 let [left, right] = [at(i, -by), at(i, by)].map(|point| f64::from((function.gradient)(point)[i]));
                 let bend = f64::from((function.curvature)(point)[i]);
                 let found = (right - left) / (2.0 * f64::from(by));
-                assert!((found - bend).abs() <= 0.02 * (1.0 + bend.abs()), "{} at {point:?}: {found}, {bend}", function.name);
+                assert!(
+                    (found - bend).abs() <= 0.02 * (1.0 + bend.abs()),
+                    "{} at {point:?}: {found}, {bend}",
+                    function.name
+                );
             }
         }
         for &minimum in function.minima {
@@ -65,7 +69,8 @@ fn a_race_counts_the_steps_to_the_target() {
 
 #[test]
 fn what_diverges_stops_and_says_so() {
-    let racer = raced(field::function("rosenbrock").expect("known"), entry(r#"{"name": "sgd", "lr": 1.0}"#), [-1.0, 2.0], 50);
+    let racer =
+        raced(field::function("rosenbrock").expect("known"), entry(r#"{"name": "sgd", "lr": 1.0}"#), [-1.0, 2.0], 50);
     assert!(racer.diverged() && racer.steps() < 50 && racer.arrival().is_none());
     let formula = Formula::read("x^2").expect("a formula");
     let mut descent = Descent::new(formula, entry(r#"{"name": "sgd", "lr": 1.5}"#), 1.0).expect("a descent");
@@ -78,7 +83,8 @@ fn what_diverges_stops_and_says_so() {
 fn momentum_leaves_the_saddle_before_sgd() {
     let saddle = field::function("saddle").expect("known");
     let steps = |rule| raced(saddle, entry(rule), [1.0, 1e-4], 300).arrival().expect("it leaves");
-    let [sgd, momentum] = [r#"{"name": "sgd", "lr": 0.05}"#, r#"{"name": "sgd", "lr": 0.05, "momentum": 0.9}"#].map(steps);
+    let [sgd, momentum] =
+        [r#"{"name": "sgd", "lr": 0.05}"#, r#"{"name": "sgd", "lr": 0.05, "momentum": 0.9}"#].map(steps);
     assert!(2 * momentum < sgd, "{momentum} and {sgd}");
 }
 
@@ -231,7 +237,9 @@ fn settings_change_while_the_network_trains() {
     (0..20).for_each(|_| training.step().expect("a step"));
     let crate::network::Parameters::Here(before) = training.parameters() else { panic!("on the CPU") };
     for precision in mlp_mnist::precision::names() {
-        let json = format!(r#"{{"optimizer": "lion", "lr": 0.0004, "precision": "{precision}", "schedule": {{"name": "exponential", "lr": 0.0004, "gamma": 0.9}}}}"#);
+        let json = format!(
+            r#"{{"optimizer": "lion", "lr": 0.0004, "precision": "{precision}", "schedule": {{"name": "exponential", "lr": 0.0004, "gamma": 0.9}}}}"#
+        );
         training.configure(&settings(&json), &before).expect(precision);
         let crate::network::Parameters::Here(after) = training.parameters() else { panic!("on the CPU") };
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() <= 0.01 * a.abs() + 1e-6), "{precision}");
@@ -252,7 +260,9 @@ fn without_clipping_a_huge_rate_explodes() {
         training.points().expect("numbers")
     };
     let [free, clipped] = ["null", "0.01"].map(run);
-    let largest = |points: &[crate::network::Point]| points.iter().map(|point| point.loss.unwrap_or(f64::INFINITY)).fold(0.0, f64::max);
+    let largest = |points: &[crate::network::Point]| {
+        points.iter().map(|point| point.loss.unwrap_or(f64::INFINITY)).fold(0.0, f64::max)
+    };
     assert!(largest(&free) > 100.0 * largest(&clipped), "{} and {}", largest(&free), largest(&clipped));
     assert!(clipped.iter().all(|point| point.clip_coef < 1.0));
 }

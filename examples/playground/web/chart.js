@@ -13,7 +13,7 @@ function ticks(low, high, count) {
 }
 
 /**
- * A chart. `curves`: `{ colour, points: [[x, y], …], dots, dash, label }`; infinite and missing values break a curve. `log`: y by
+ * A chart. `curves`: `{ colour, points: [[x, y], …], dots, radius, dash, wide }`; infinite and missing values break a curve. `log`: y by
  * powers of ten. `marks`: vertical lines at x. `pointer(x)`: texts for a place under the pointer.
  */
 export class Chart {
@@ -103,14 +103,14 @@ export class Chart {
     context.restore();
   }
 
-  #curve(context, { points, colour: ink, dots, dash, wide = 2 }, px, py, scale) {
+  #curve(context, { points, colour: ink, dots, dash, wide = 2, radius = 2.5 }, px, py, scale) {
     context.strokeStyle = ink;
     context.fillStyle = ink;
     context.lineWidth = wide * scale;
     context.lineJoin = 'round';
     context.setLineDash(dash ? [6 * scale, 4 * scale] : []);
     const usable = ([x, y]) => Number.isFinite(x) && Number.isFinite(y) && (!this.log || y > 0);
-    if (dots !== 'only') {
+    if (points.length > 1) {
       context.beginPath();
       let drawing = false;
       for (const point of points) {
@@ -123,7 +123,7 @@ export class Chart {
     context.setLineDash([]);
     if (dots) {
       for (const point of points.filter(usable)) {
-        context.beginPath(); context.arc(px(point[0]), py(point[1]), 2.5 * scale, 0, 7); context.fill();
+        context.beginPath(); context.arc(px(point[0]), py(point[1]), radius * scale, 0, 7); context.fill();
       }
     }
   }

@@ -52,7 +52,9 @@ pub enum IdxError {
 
 /// Reads images `[n, rows, columns]` and their labels `[n]`.
 pub fn read_examples(image_path: &Path, label_path: &Path) -> Result<Examples, IdxError> {
-    let open = |path: &Path| File::open(path).map(BufReader::new).map_err(|source| IdxError::Read { path: path.to_owned(), source });
+    let open = |path: &Path| {
+        File::open(path).map(BufReader::new).map_err(|source| IdxError::Read { path: path.to_owned(), source })
+    };
     read_examples_from((image_path, open(image_path)?), (label_path, open(label_path)?))
 }
 
@@ -84,7 +86,8 @@ fn read<const D: usize>(path: &Path, mut file: impl Read) -> Result<([usize; D],
     file.by_ref().take(2).read_to_end(&mut start).map_err(failed)?;
     let compressed = start == [0x1f, 0x8b];
     let whole = io::Cursor::new(start).chain(file);
-    let mut content: Box<dyn Read + '_> = if compressed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+    let mut content: Box<dyn Read + '_> =
+        if compressed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
 
     // Where a gzip stream breaks off, what came before counts first: the error then says how much is missing.
     let mut take = |limit: usize| -> Result<Vec<u8>, IdxError> {

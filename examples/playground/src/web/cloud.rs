@@ -10,10 +10,10 @@ use wgpu_optim::wgpu;
 use super::canvas::{Canvas, bind, over, uniform};
 use super::device::Device;
 use super::out;
+use crate::Result;
 use crate::cloud::{self, CpuCloud, GpuCloud};
 use crate::entry::Entry;
 use crate::field::{self, COLOURS};
-use crate::Result;
 
 const ATTRACTORS: usize = 32;
 /// Size of a disc in pixels of the canvas, of 4,096 points over 640 pixels.

@@ -79,7 +79,8 @@ impl SurfaceView {
         let fit = 0.68 * zoom;
         self.view.turn = [turn.cos(), turn.sin(), tilt.cos(), tilt.sin()];
         let line = WIDTH * (width / 640.0).max(0.75);
-        self.view.scale = [fit * height.min(width) / width, fit * height.min(width) / height, line / width, line / height];
+        self.view.scale =
+            [fit * height.min(width) / width, fit * height.min(width) / height, line / width, line / height];
         self.gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.view));
         let Some(frame) = self.canvas.frame() else { return };
         let resolved = frame.texture.create_view(&wgpu::TextureViewDescriptor::default());
@@ -98,10 +99,7 @@ impl SurfaceView {
                 })],
                 depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
                     view: &self.targets[1],
-                    depth_ops: Some(wgpu::Operations {
-                        load: wgpu::LoadOp::Clear(1.0),
-                        store: wgpu::StoreOp::Discard,
-                    }),
+                    depth_ops: Some(wgpu::Operations { load: wgpu::LoadOp::Clear(1.0), store: wgpu::StoreOp::Discard }),
                     stencil_ops: None,
                 }),
                 ..Default::default()

@@ -8,7 +8,7 @@ export const tab = 'One dimension';
 export const title = 'Descent in one dimension';
 export const summary = 'Drag the point, set the rate and play. Too large a rate throws the point out, and you see it go.';
 
-export const defaults = { formula: 'x^4 - 3*x^3 + 2', start: -0.5, from: -1.2, to: 3.4, rule: [{ name: 'sgd', lr: 0.05 }], speed: 1 };
+export const defaults = { formula: 'x^4 - 3*x^3 + 2', start: -0.5, from: -1.2, to: 3.4, rule: [{ name: 'sgd', lr: 0.01, momentum: 0.9 }], speed: 1 };
 
 const EXAMPLES = [
   ['x^4 - 3*x^3 + 2', 'x⁴ − 3x³ + 2', -0.5, -1.2, 3.4],
@@ -59,7 +59,7 @@ export function create(root, { wasm, rules }, state) {
       { points: curve, colour: colour('muted') },
       { points: points.slice(-60), colour: colour('c0'), dots: true, wide: 1 },
       { points: [[now[0] - reach, now[1] - slope * reach], [now[0] + reach, now[1] + slope * reach]], colour: colour('c2'), dash: true },
-      { points: [now, [now[0] + (to - from) / 1e4, now[1]]], colour: colour('c1'), wide: 13 },
+      { points: [now], colour: colour('c1'), dots: true, radius: 7 },
     ]);
     losses.set([{ points: values, colour: colour('c0'), dots: values.length < 60 }]);
     const left = now[0] < from || now[0] > to;

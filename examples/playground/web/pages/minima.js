@@ -11,7 +11,7 @@ export const summary = 'Two short stories of the same kind: the gradient is smal
 
 export const defaults = {
   saddleStart: [1, 0.0001], saddle: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, momentum: 0.9 }],
-  wellsStart: [-1.3, 0.5], wells: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, sam: 0.45 }],
+  wellsStart: [-1.3, 0.5], wells: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, sam: 0.6 }],
 };
 
 const STORIES = [

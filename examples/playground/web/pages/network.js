@@ -43,6 +43,8 @@ export function create(root, { wasm, device }, state) {
   let asked = 0;
   let looking = false;
   let epoch = 63;
+  /** Steps of the optimizers before this one. */
+  let base = 0;
 
   const settings = (values = state.values) => JSON.stringify({
     optimizer: values.optimizer, lr: values.lr, schedule: (schedules[values.schedule] ?? schedules.constant)(values.lr, epoch),
@@ -59,7 +61,7 @@ export function create(root, { wasm, device }, state) {
       epoch = training.steps_per_epoch();
       message.textContent = '';
     } catch (error) { message.textContent = error.message; }
-    [points, tests, parameters] = [[], [], null];
+    [points, tests, parameters, base] = [[], [], null, 0];
     look(true);
   }
 
@@ -89,7 +91,9 @@ export function create(root, { wasm, device }, state) {
       try {
         const found = await training.parameters();
         if (stopped) return;
+        collect();
         training.configure(settings(), found);
+        base = points.at(-1)?.step ?? 0;
         message.textContent = '';
       } catch (error) { message.textContent = error.message ?? String(error); }
     });
@@ -104,7 +108,7 @@ export function create(root, { wasm, device }, state) {
 
   function collect() {
     if (!training) return;
-    for (const point of JSON.parse(training.points())) points.push({ step: (points.at(-1)?.step ?? 0) + 1, ...point });
+    for (const point of JSON.parse(training.points())) points.push({ ...point, step: base + point.step });
     if (points.length > KEPT) points = points.slice(-KEPT);
   }
 
