@@ -161,6 +161,11 @@ impl GpuEngine {
         self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
+    /// Whether as many reports are under way as may be: asking for one more waits, and in a browser comes to nothing.
+    pub fn is_behind(&self) -> bool {
+        self.reports.len() >= REPORTS_IN_FLIGHT
+    }
+
     fn record_forward(&self, pass: &mut wgpu::ComputePass, feed: &Feed, loss: &Kernel, batch: usize) {
         feed.gather(pass, batch);
         for layer in &self.layers {

@@ -187,7 +187,12 @@ impl Training {
         }
     }
 
-    /// Takes a step, and asks for its numbers.
+    /// Whether the device is behind: steps would queue up.
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.half, Half::Gpu(engine) if engine.is_behind())
+    }
+
+    /// Takes a step, and asks for its numbers unless the device is behind: later ones then count its examples.
     ///
     /// # Errors
     /// A step past the end of the schedule.
@@ -197,7 +202,10 @@ impl Training {
             self.begin_epoch();
         }
         match &mut self.half {
-            Half::Gpu(engine) => engine.step(self.batch, true)?,
+            Half::Gpu(engine) => {
+                let report = !engine.is_behind();
+                engine.step(self.batch, report)?;
+            }
             Half::Cpu(half) => {
                 let indices = &self.order[batches.first(self.batch)..][..batches.rows(self.batch)];
                 let mut network = Network::new(&self.model);

@@ -175,7 +175,8 @@ export async function pictures(page, folder) {
   const pages = [['contours', '#contours?f=himmelblau', 40], ['basins', '#contours?f=himmelblau&show=basins', 60], ['surface', '#surface', 60], ['minima', '#minima', 200], ['descent', '#descent', 30]];
   for (const [name, hash, steps] of pages) {
     await show(page, hash, hash.slice(1).split('?')[0]);
-    for (let i = 0; i < steps; i += 1) await page.click('[data-step]');
+    await page.evaluate((count) => { for (let i = 0; i < count; i += 1) document.querySelector('[data-step]').click(); }, steps);
+    await page.waitForTimeout(1000);
     await page.screenshot({ path: `${folder}/${name}.png` });
   }
   await show(page, '#schedules');

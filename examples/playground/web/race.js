@@ -56,9 +56,8 @@ export class Race {
   results() {
     this.table.replaceChildren(...this.racers.map(({ entry, racer, index }) => {
       const arrival = racer.arrival();
-      const last = racer.diverged()
-        ? element('span', { class: 'warn', textContent: 'diverged' })
-        : arrival === undefined ? 'not yet' : `${arrival} steps`;
+      const diverged = element('span', { class: 'warn', textContent: 'diverged' });
+      const last = arrival !== undefined ? `${arrival} steps` : racer.diverged() ? diverged : 'not yet';
       return element('tr', {},
         element('td', {}, element('span', { class: 'swatch', style: `--colour: ${colour(PALETTE[index])}` }), title(entry)),
         element('td', { class: 'number', textContent: racer.steps() }),

@@ -43,6 +43,11 @@ impl Training {
         out(self.0.configure(&settings, parameters))
     }
 
+    /// Whether the device is behind: steps would queue up.
+    pub fn is_behind(&self) -> bool {
+        self.0.is_behind()
+    }
+
     pub fn step(&mut self) -> Result<(), JsError> {
         out(self.0.step())
     }

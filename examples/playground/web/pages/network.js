@@ -100,7 +100,7 @@ export function create(root, { wasm, device }, state) {
   }
 
   function step(count) {
-    if (!training) return;
+    if (!training || training.is_behind()) return;
     try {
       for (let i = 0; i < count; i += 1) { training.step(); }
     } catch (error) { message.textContent = error.message; player.pause(); }
