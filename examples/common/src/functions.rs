@@ -112,7 +112,7 @@ pub static WELLS: Function = function!(wells, "0.05(x² + y²) − 1.1exp(−12(
     window: [(-2.2, 2.8), (-2.0, 2.0)],
     start: [-1.3, 0.9],
     target: -0.9,
-    minima: &[[-0.997_67, 0.0], [0.942_26, 0.0]],
+    minima: &[[-0.99118, 0.0], [0.94102, 0.0]],
     logarithmic: false,
 });
 

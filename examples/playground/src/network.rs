@@ -20,7 +20,7 @@ use wgpu_optim::{Clip, CpuOptimizer, Dtype, Gpu, GroupOptions, OptimizerBuilder,
 
 use crate::Result;
 
-const TRAIN_IMAGES: usize = 4_000;
+const TRAIN_IMAGES: usize = 12_000;
 const TEST_IMAGES: usize = 1_000;
 const BATCH: usize = 64;
 /// Test images that an evaluation takes.

@@ -11,12 +11,12 @@ export const summary = 'Two short stories of the same kind: the gradient is smal
 
 export const defaults = {
   saddleStart: [1, 0.0001], saddle: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, momentum: 0.9 }],
-  wellsStart: [-1.3, 0.5], wells: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, sam: 0.6 }],
+  wellsStart: [-1.4, 0.9], wells: [{ name: 'sgd', lr: 0.05 }, { name: 'sgd', lr: 0.05, sam: 0.4 }],
 };
 
 const STORIES = [
   ['saddle', 'saddle', 'A saddle', 'x² − y² falls along y, and hardly at all where y is small. SGD creeps along the ridge; momentum adds up the little that there is, and leaves first.'],
-  ['wells', 'wells', 'A sharp minimum and a flat one', 'The sharp well on the left is a little deeper. SGD falls into it. SAM takes its gradient a radius further up: from there the sharp well is gone, and the flat one pulls.'],
+  ['wells', 'wells', 'A sharp minimum and a flat one', 'The sharp well on the left is a little deeper. SGD settles in it. SAM takes its gradient a radius further up, where the sharp well is gone: it is pushed out, and hovers at the rim. From a start nearer to the flat well it settles there.'],
 ];
 
 export function create(root, { wasm, functions, rules }, state) {

@@ -9,7 +9,7 @@ export const summary = 'A multilayer perceptron reads digits: 784 pixels, one hi
 
 export const defaults = { optimizer: 'adamw', lr: 0.004, schedule: 'constant', clip: 1, clipping: true, precision: 'f32', speed: 2 };
 
-const HIDDEN = 32;
+const HIDDEN = 64;
 const SIDE = 28;
 /** Points that the curves keep. */
 const KEPT = 3000;
