@@ -88,6 +88,6 @@ impl Descent {
     }
 
     pub fn diverged(&self) -> bool {
-        !(self.x[0].abs() <= FAR)
+        self.x[0].is_nan() || self.x[0].abs() > FAR
     }
 }

@@ -95,7 +95,7 @@ pub fn far(function: &Function) -> [f32; 2] {
 
 /// Whether a point has left for good: it is not finite, or far outside the window.
 pub fn diverged(function: &Function, point: [f32; 2]) -> bool {
-    point.iter().zip(far(function)).any(|(&element, far)| !(element.abs() <= far))
+    point.iter().zip(far(function)).any(|(&element, far)| element.is_nan() || element.abs() > far)
 }
 
 /// The colour of the attractor next to the point; [`COLOURS`] if it has diverged.

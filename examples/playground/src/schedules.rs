@@ -31,7 +31,7 @@ pub fn examples() -> Vec<Schedule> {
         Noam::new(512, 30).with_factor(LR * (512.0f64 * 30.0).sqrt()).into(),
         Cosine::new(LR, STEPS).into(),
         CosineWarmRestarts::new(LR, 15).with_t_mult(2).into(),
-        Schedule::warmup_cosine(LR, 10, 90).with_min_lr(0.01).into(),
+        Schedule::warmup_cosine(LR, 10, 90).with_min_lr(0.01),
         OneCycle::new(LR, STEPS).with_div_factor(10.0).into(),
         Cyclic::new(0.02, LR).with_step_size_up(12).with_step_size_down(Some(8)).into(),
         Warmup::new(Box::new(decay()), 25).into(),
