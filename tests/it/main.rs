@@ -5,14 +5,14 @@ mod add_sign;
 #[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../oracle/mod.rs"]
-mod oracle;
 #[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/companded.rs"]
 mod companded;
 #[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/dynamic.rs"]
 mod dynamic;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 #[expect(dead_code, reason = "parts that these tests reach through optimizers")]
 #[path = "../../src/storage/scaled.rs"]
 mod scaled;
