@@ -45,7 +45,9 @@ fn run(args: &Args) -> Result<()> {
     let choice = args.setup.choice(None);
     println!("{}: {test}", choice.name);
 
-    let mut engine = session.engine(args.setup.builder(&choice)?, &args.setup.format(&args.setup.precision)?)?;
+    let format = args.setup.format(&args.setup.precision)?;
+    let model = session.model(&format)?;
+    let mut engine = session.engine(&model, args.setup.builder(&choice)?, &format)?;
     let before = engine.as_engine().evaluate()?;
     let points = sweep::sweep(&mut engine, &test, session.batches())?;
     let after = engine.as_engine().evaluate()?;

@@ -24,12 +24,14 @@ fn trained(engine: &mut dyn Engine) -> f64 {
 
 #[test]
 fn training_goes_on_as_if_there_had_been_no_test() {
-    for (device, precision) in [("cpu", "f32"), ("gpu", "f32"), ("cpu", "split"), ("gpu", "f16")] {
+    for (device, precision) in [("cpu", "f32"), ("gpu", "f32"), ("cpu", "split"), ("gpu", "f16"), ("cpu", "split-8bit")]
+    {
         let args = args(&["--device", device, "--precision", precision]);
         let format = args.setup.format(precision).expect("known");
         let session = args.setup.open().expect("opened");
-        let engine =
-            || session.engine(args.setup.builder(&args.setup.choice(None)).expect("valid"), &format).expect("made");
+        let model = session.model(&format).expect("valid");
+        let builder = args.setup.builder(&args.setup.choice(None)).expect("valid");
+        let engine = || session.engine(&model, builder.clone(), &format).expect("made");
         let mut tested = engine();
         let test = serde_json::from_str(r#"{"num_iter": 20, "start_lr": 0.001}"#).expect("valid");
         let curve = sweep(&mut tested, &test, session.batches()).expect("a curve");

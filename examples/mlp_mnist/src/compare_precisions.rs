@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use wgpu_optim::{Layout, OptimizerBuilder};
+use wgpu_optim::{Layout, OptimizerBuilder, Precision};
 
 use crate::Result;
 use crate::args::Args;
@@ -16,21 +16,17 @@ use mlp_mnist::setup::Session;
 struct Bytes {
     params: f64,
     grads: f64,
-    /// With what completes the parameters.
+    /// With what completes the parameters. Small tensors, whose moments stay f32 beside 8 bits, take more.
     states: f64,
 }
 
 impl Bytes {
     /// Of an optimizer with these formats.
     fn new(format: &Format, builder: OptimizerBuilder, layout: &Layout) -> Result<Self> {
-        let len = layout.len() as u64;
-        let share = |bytes: u64| bytes as f64 / len as f64;
-        let states = format.builder(builder).state_sizes(layout)?;
-        Ok(Self {
-            params: share(format.precision.params.dtype().bytes(len)),
-            grads: share(format.precision.grads.bytes(len)),
-            states: share(states.iter().map(|state| state.bytes).sum()),
-        })
+        let Precision { params, grads, .. } = &format.precision;
+        let [params, grads] = [params.dtype(), *grads].map(|dtype| dtype.bytes(1) as f64);
+        let all = format.builder(builder).formats(layout)?.bytes_per_parameter();
+        Ok(Self { params, grads, states: all - params - grads })
     }
 
     fn sum(self) -> f64 {
@@ -55,7 +51,8 @@ pub(crate) fn run(args: &Args, session: &Session, plan: &Plan) -> Result<()> {
     for name in precision::names() {
         println!("format: {name}");
         let format = args.setup.format(name)?;
-        let bytes = Bytes::new(&format, args.optimizer(&choice, &format, plan.total_steps())?, session.layout())?;
+        let layout = session.model(&format)?.layout;
+        let bytes = Bytes::new(&format, args.optimizer(&choice, &format, plan.total_steps())?, &layout)?;
         let history = crate::train_with(args, session, plan, &choice, &format)?;
         let (_, test) = history.test.last().ok_or("nothing was evaluated")?;
         runs.push(Run { name, bytes, skipped: history.skipped, accuracy: test.accuracy() });
@@ -98,7 +95,7 @@ mod tests {
     #[test]
     fn bytes_are_those_of_the_formats() {
         let args = Args::try_parse_from(["mlp_mnist"]).expect("well formed");
-        let layout = Layout::builder().tensor("w", &[100]).group(mlp_mnist::model::NO_DECAY).build().expect("valid");
+        let layout = Layout::builder().tensor("w", &[8_192]).group(mlp_mnist::model::NO_DECAY).build().expect("valid");
         let bytes = |name: &str| {
             let format = args.setup.format(name).expect("known");
             let builder = args.optimizer(&args.choice(), &format, 100).expect("valid");
@@ -111,6 +108,9 @@ mod tests {
         assert_eq!(bytes("f16"), [2.0, 2.0, 12.0]);
         assert_eq!(bytes("split"), [2.0, 2.0, 10.0]);
         assert_eq!(bytes("bf16-sr"), [2.0, 2.0, 8.0]);
+        // A code of each, and a scale in f32 for 256.
+        assert_eq!(bytes("split-8bit"), [2.0, 2.0, 4.031_25]);
+        assert_eq!(bytes("bf16-sr-8bit"), [2.0, 2.0, 2.031_25]);
     }
 
     #[test]

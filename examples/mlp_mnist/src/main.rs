@@ -81,7 +81,8 @@ fn resume(engine: &mut dyn Engine, path: &Path) -> Result<u64> {
 
 /// One run with a rule in some format.
 fn train_with(args: &Args, session: &Session, plan: &Plan, choice: &Choice, format: &Format) -> Result<History> {
-    let mut engine = session.engine(args.optimizer(choice, format, plan.total_steps())?, format)?;
+    let model = session.model(format)?;
+    let mut engine = session.engine(&model, args.optimizer(choice, format, plan.total_steps())?, format)?;
     let schedule = args.schedule.to_possible_value();
     let schedule = schedule.as_ref().map_or("", |schedule| schedule.get_name());
     println!("training: {} with {schedule} lr {:?}; steps {}", choice.name, choice.lr, plan.total_steps());

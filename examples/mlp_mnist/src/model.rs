@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use wgpu_optim::{Error, Layout};
+use wgpu_optim::{Error, Layout, TENSOR_ALIGNMENT};
 
 /// The group of the biases, which weight decay leaves alone.
 pub const NO_DECAY: &str = "no_decay";
@@ -30,7 +30,12 @@ pub struct Model {
 impl Model {
     /// `sizes`: pixels, hidden layers, classes.
     pub fn new(sizes: &[usize]) -> Result<Self, Error> {
-        let mut builder = Layout::builder();
+        Self::aligned(sizes, TENSOR_ALIGNMENT)
+    }
+
+    /// A network whose tensors begin at multiples of `alignment` elements. Its first values do not depend on it.
+    pub fn aligned(sizes: &[usize], alignment: usize) -> Result<Self, Error> {
+        let mut builder = Layout::builder().aligned(alignment);
         for (index, pair) in sizes.windows(2).enumerate() {
             let number = index + 1;
             builder = builder
@@ -94,6 +99,19 @@ mod tests {
         assert!(padding.into_iter().all(|(value, _)| *value == 0.0));
         assert_eq!(inside.iter().filter(|inside| **inside).count(), model.parameters());
         assert_ne!(parameters, model.initial_parameters(2));
+    }
+
+    #[test]
+    fn the_alignment_moves_parameters_and_changes_none() {
+        let values = |alignment| {
+            let model = Model::aligned(&[16, 3, 10], alignment).expect("valid");
+            let parameters = model.initial_parameters(1);
+            let layers = model.layers.iter().flat_map(|layer| [layer.weight.clone(), layer.bias.clone()]);
+            let tensors: Vec<_> = layers.collect();
+            assert!(tensors.iter().all(|range| range.start % alignment == 0), "{tensors:?}");
+            tensors.into_iter().map(|range| parameters[range].to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(values(64), values(256));
     }
 
     #[test]

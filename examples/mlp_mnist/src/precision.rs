@@ -1,6 +1,6 @@
 //! Storage formats by name.
 
-use wgpu_optim::{Dtype, GradScaler, OptimizerBuilder, Precision};
+use wgpu_optim::{Dtype, GradScaler, OptimizerBuilder, Precision, TENSOR_ALIGNMENT};
 
 /// A name, and its formats given a seed of stochastic rounding.
 type Named = (&'static str, fn(u32) -> Precision);
@@ -10,7 +10,9 @@ const NAMED: &[Named] = &[
     ("bf16", |_| Precision::bf16_master()),
     ("f16", |_| Precision::f16_master()),
     ("split", |_| Precision::bf16_split()),
+    ("split-8bit", |_| Precision::bf16_8bit()),
     ("bf16-sr", Precision::bf16_stochastic),
+    ("bf16-sr-8bit", Precision::bf16_stochastic_8bit),
 ];
 
 /// Formats of parameters, gradients and states, with the loss scale that they need.
@@ -29,6 +31,11 @@ impl Format {
         let scaler = GradScaler::default();
         let scaler = init_scale.map_or(scaler, |scale| scaler.with_init_scale(scale));
         Some(Self { scaler: (precision.grads == Dtype::F16).then_some(scaler), precision })
+    }
+
+    /// Alignment of the tensors, in elements: 256 share a scale of 8-bit moments.
+    pub fn alignment(&self) -> usize {
+        if self.precision.moments == Dtype::Dynamic8 { 256 } else { TENSOR_ALIGNMENT }
     }
 
     /// The optimizer with these formats.

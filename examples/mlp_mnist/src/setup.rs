@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use wgpu_optim::history::History;
-use wgpu_optim::{Clip, GroupOptions, Layout, OptimizerBuilder};
+use wgpu_optim::{Clip, GroupOptions, OptimizerBuilder};
 
 use crate::Result;
 use crate::cpu::CpuEngine;
@@ -166,13 +166,7 @@ impl Setup {
         println!("device: {why}");
         let names: Vec<String> = sizes.iter().map(ToString::to_string).collect();
         println!("model: {}, {} parameters; batch {}", names.join("-"), model.parameters(), self.batch_size);
-        Ok(Session {
-            parameters: model.initial_parameters(self.seed),
-            model,
-            data,
-            device,
-            batch_size: self.batch_size,
-        })
+        Ok(Session { sizes, seed: self.seed, data, device, batch_size: self.batch_size })
     }
 }
 
@@ -180,9 +174,10 @@ impl Setup {
 pub struct Session {
     pub data: Data,
     pub device: Device,
-    model: Model,
-    /// Those that every run starts from.
-    parameters: Vec<f32>,
+    /// Of the layers.
+    sizes: Vec<usize>,
+    /// Of the parameters that every run starts from.
+    seed: u64,
     batch_size: usize,
 }
 
@@ -197,14 +192,21 @@ impl Session {
         Batches { len: self.data.train.len(), size: self.batch_size }
     }
 
-    pub fn layout(&self) -> &Layout {
-        &self.model.layout
+    /// The network with the layout that a format needs.
+    pub fn model(&self, format: &Format) -> Result<Model> {
+        Ok(Model::aligned(&self.sizes, format.alignment())?)
     }
 
-    /// An engine with the optimizer in these formats.
-    pub fn engine(&self, optimizer: OptimizerBuilder, format: &Format) -> Result<AnyEngine<'_>> {
+    /// An engine with the optimizer in these formats. `model` is that of [`Session::model`].
+    pub fn engine<'a>(
+        &'a self,
+        model: &'a Model,
+        optimizer: OptimizerBuilder,
+        format: &Format,
+    ) -> Result<AnyEngine<'a>> {
         let (optimizer, precision) = (format.builder(optimizer), &format.precision);
-        let Self { data, device, model, parameters, batch_size } = self;
+        let Self { data, device, batch_size, .. } = self;
+        let parameters = &model.initial_parameters(self.seed);
         Ok(match device {
             Device::Cpu => {
                 let optimizer = optimizer.build_cpu(&model.layout)?;

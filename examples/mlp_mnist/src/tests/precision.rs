@@ -26,6 +26,10 @@ fn format(name: &str) -> Format {
     Format::new(name, 1, None).expect("known")
 }
 
+fn model_of(sizes: &[usize], format: &Format) -> Model {
+    Model::aligned(sizes, format.alignment()).expect("valid")
+}
+
 fn random_data(seed: u64) -> Data {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut examples = |len: usize| Examples {
@@ -62,9 +66,10 @@ fn unit(dtype: Dtype) -> f32 {
 /// Kernels widen what they read and round once: to the nearest number of the sum in f32.
 #[test]
 fn gradients_are_the_nearest_to_those_of_the_widened_parameters() {
-    let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(1));
+    let data = random_data(1);
     for name in names() {
         let format = format(name);
+        let model = model_of(&SIZES, &format);
         let Precision { params, grads: dtype, .. } = &format.precision;
         let parameters = Numbers::nearest(params.dtype(), &model.initial_parameters(2)).expect("floats").to_f32();
         let scale = format.scaler.map_or(1.0, |scaler| scaler.init_scale as f32);
@@ -108,11 +113,11 @@ fn gradients_are_the_nearest_to_those_of_the_widened_parameters() {
 #[test]
 fn every_format_learns_as_f32_on_both_devices() {
     let data = digits::draw_counts(1, 2_000, 300);
-    let model = Model::new(&[data.train.pixels, 32, CLASSES]).expect("valid");
-    let parameters = model.initial_parameters(1);
     let mut of_f32 = None;
     for name in names() {
         let format = format(name);
+        let model = model_of(&[data.train.pixels, 32, CLASSES], &format);
+        let parameters = model.initial_parameters(1);
         let mut on_cpu = cpu_engine_in(&format, &model, &data, 32, &parameters);
         let mut on_gpu = gpu_engine_in(&format, &model, &data, 32, &parameters);
         for engine in [&mut on_cpu as &mut dyn Engine, &mut on_gpu] {
@@ -130,9 +135,10 @@ fn every_format_learns_as_f32_on_both_devices() {
 /// Sums in another order change last digits, and rounding to 16 bits can make a unit of them.
 #[test]
 fn both_devices_end_with_nearly_the_same_parameters() {
-    let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(9));
+    let data = random_data(9);
     for name in names() {
         let format = format(name);
+        let model = model_of(&SIZES, &format);
         let parameters = model.initial_parameters(1);
         let plan = plan(&data, 20, 3, 1);
         let mut on_cpu = cpu_engine_in(&format, &model, &data, 20, &parameters);
@@ -181,15 +187,16 @@ fn a_huge_loss_scale_backs_off_and_training_recovers() {
 
 #[test]
 fn a_resumed_run_in_any_format_ends_where_an_uninterrupted_one_does() {
-    let (model, data) = (Model::new(&SIZES).expect("valid"), random_data(14));
+    let data = random_data(14);
     let folder = tempfile::tempdir().expect("a folder");
     let saving = Saving { path: Some(folder.path().join("run")), ..Saving::default() };
     let path = saving.path.as_ref().expect("given");
-    let parameters = model.initial_parameters(1);
     let whole = plan(&data, 20, 2, 1);
     let parts = [crate::Plan { max_steps: Some(4), ..whole }, crate::Plan { done: 4, ..whole }];
     for &name in &names()[1..] {
         let format = format(name);
+        let model = model_of(&SIZES, &format);
+        let parameters = model.initial_parameters(1);
         let run = |engine: &mut dyn Engine, plan: &crate::Plan| {
             if plan.done > 0 {
                 assert_eq!(crate::resume(engine, path).expect("saved"), plan.done);
@@ -213,7 +220,9 @@ fn a_resumed_run_in_any_format_ends_where_an_uninterrupted_one_does() {
         assert_eq!(on_cpu(&parts), on_cpu(&[whole]), "{name}");
         assert_eq!(on_gpu(&parts), on_gpu(&[whole]), "{name}");
     }
-    let mut engine = cpu_engine_in(&format("f32"), &model, &data, 20, &parameters);
+    let format = format("f32");
+    let model = model_of(&SIZES, &format);
+    let mut engine = cpu_engine_in(&format, &model, &data, 20, &model.initial_parameters(1));
     let refused = crate::resume(&mut engine, path).expect_err("another format").to_string();
     assert!(refused.contains("parameters of format Bf16; the program has F32"), "{refused}");
 }
