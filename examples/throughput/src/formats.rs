@@ -19,7 +19,7 @@ pub(crate) struct Row {
     format: &'static str,
     clip: bool,
     parameters: usize,
-    bytes_per_parameter: u64,
+    bytes_per_parameter: f64,
     seconds_median: f64,
     /// Time as a share of that in f32 in the same run.
     ratio_to_f32: f64,
@@ -33,10 +33,15 @@ fn formats() -> Vec<(&'static str, Precision)> {
         ("bf16 gradients", Precision::default().with_grads(Dtype::Bf16)),
         ("bf16_master", Precision::bf16_master()),
         ("f16_master", Precision::f16_master()),
+        ("8-bit blocks of 256", Precision::default().with_moments(Dtype::Dynamic8)),
         ("bf16_split", Precision::bf16_split()),
         ("bf16_split, bf16 states", bf16_states(Precision::bf16_split())),
+        ("bf16_8bit", Precision::bf16_8bit()),
+        ("bf16_split, groups of 32", Precision::bf16_split().with_moments(Dtype::Companded8)),
         ("bf16_stochastic", Precision::bf16_stochastic(0)),
         ("bf16_stochastic, bf16 states", bf16_states(Precision::bf16_stochastic(0))),
+        ("bf16_stochastic_8bit", Precision::bf16_stochastic_8bit(0)),
+        ("bf16_stochastic, groups of 32", Precision::bf16_stochastic(0).with_moments(Dtype::Companded8)),
     ]
 }
 
@@ -85,7 +90,9 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let line = |row: &Row| {
         let Row { engine, format, clip, bytes_per_parameter, ratio_to_f32, .. } = row;
         let clip = if *clip { "yes" } else { "no" };
-        format!("| {engine} | {format} | {bytes_per_parameter} | {clip} | {ratio_to_f32:.2} |\n")
+        // Two digits at most, and no zeros behind the last.
+        let bytes = (bytes_per_parameter * 100.0).round() / 100.0;
+        format!("| {engine} | {format} | {bytes} | {clip} | {ratio_to_f32:.2} |\n")
     };
     heading.to_owned() + &rows.iter().map(line).collect::<String>()
 }
@@ -140,6 +147,6 @@ mod tests {
         assert_eq!(rows.len(), 2 * 2 * formats().len());
         assert!(rows.iter().all(|row| row.seconds_median > 0.0 && row.ratio_to_f32 > 0.0), "{rows:?}");
         assert_eq!(table(&rows).lines().count(), 2 + rows.len());
-        assert!(rows.iter().any(|row| row.format == "bf16_split" && row.bytes_per_parameter == 14));
+        assert!(rows.iter().any(|row| row.format == "bf16_split" && row.bytes_per_parameter == 14.0));
     }
 }
