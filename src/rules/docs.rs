@@ -15,7 +15,7 @@ use crate::params::Rounding;
 use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::precision::{Precision, rounded};
 use crate::rule::{AuxiliaryUpdates, ReduceBy, Reduction, StateSpec};
-use crate::storage::{Access, Dtype};
+use crate::storage::{Access, Dtype, Moment};
 use crate::{Clip, Layout};
 
 const INTRODUCTION: &str = "\
@@ -67,11 +67,22 @@ const FORMATS: &str = "
 
 AdamW with the presets of [`Precision`](https://docs.rs/wgpu-optim/latest/wgpu_optim/struct.Precision.html).
 
-- *Bytes*: parameter, gradient and states of one element.
+- *Bytes*: parameter, gradient and states of one element, with its share of scales.
 - *Bytes moved*: per parameter and step, without clipping and with clipping by global norm.
 
 | formats | streams | bytes | bytes moved | clipped |
 |---|---|---|---|---|
+";
+
+const MOMENTS: &str = "
+## States in 8 bits
+
+- *Signed*: averages of gradients or updates.
+- *Unsigned*: averages of squares and other denominators, from 0 to the largest. A number above 0 keeps a code above 0.
+- States that are not listed are f32 or bf16. Those in parentheses exist with certain options only.
+
+| rule | signed | unsigned |
+|---|---|---|
 ";
 
 const CUSTOM: &str = "
@@ -114,12 +125,13 @@ fn docs_list_the_rules() {
 
 fn document() -> String {
     let mut rows = String::new();
-    let (mut presets, mut costs) = (String::new(), String::new());
+    let (mut presets, mut costs, mut moments) = (String::new(), String::new(), String::new());
     macro_rules! add {
         ($($module:ident: $($Rule:ident),+;)*) => {
             $($(
                 add_rule::<$Rule>(stringify!($Rule), &mut rows, &mut presets);
                 add_cost::<$Rule>(stringify!($Rule), &mut costs);
+                add_moments::<$Rule>(stringify!($Rule), &mut moments);
             )+)*
         };
     }
@@ -127,7 +139,7 @@ fn document() -> String {
     let header = "\n| rule | source | options | state | bytes |\n|---|---|---|---|---|\n";
     let (passes, formats, example) = (passes(), formats(), example());
     format!(
-        "{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{passes}{COST}{costs}{FORMATS}{formats}{CUSTOM}{example}{CUSTOM_END}"
+        "{INTRODUCTION}{header}{rows}{PRESETS}{presets}{PASSES}{passes}{COST}{costs}{FORMATS}{formats}{MOMENTS}{moments}{CUSTOM}{example}{CUSTOM_END}"
     )
 }
 
@@ -172,7 +184,7 @@ fn add_cost<R: Declared>(name: &str, costs: &mut String) {
         let plan = plan_of(R::default());
         write!(costs, "| {} ", plan.passes(plan.next_kind()).count()).unwrap();
         let least = bytes_moved(&plan);
-        let most = R::variants().into_iter().map(|rule| bytes_moved(&plan_of(rule))).max().unwrap();
+        let most = R::variants().into_iter().map(|rule| bytes_moved(&plan_of(rule))).max_by(f64::total_cmp).unwrap();
         let bytes = if least == most { least.to_string() } else { format!("{least} to {most}") };
         write!(moved, "| {bytes} ").unwrap();
     }
@@ -196,12 +208,9 @@ fn formats() -> String {
         ("`bf16_stochastic`", Precision::bf16_stochastic(0)),
         ("`bf16_stochastic`, bf16 states", bf16_states(Precision::bf16_stochastic(0))),
     ];
+    let cases = cases.into_iter().chain(eight_bit_formats().map(|(name, precision, _)| (name, precision)));
     let row = |(name, precision): (&str, Precision)| {
-        let [plan, clipped] = [None, Some(Clip::global_norm(1.0))].map(|clip| {
-            let settings =
-                PlanSettings { clip, precision: precision.clone(), ..PlanSettings::new(Arc::new(AdamW::default())) };
-            StepPlan::new(&settings, &Layout::flat(1).unwrap()).unwrap()
-        });
+        let [plan, clipped] = [None, Some(Clip::global_norm(1.0))].map(|clip| adamw_plan(clip, &precision));
         let formats = plan.formats();
         let streams: Vec<_> = formats
             .streams
@@ -212,7 +221,35 @@ fn formats() -> String {
         let bytes = rounded(formats.bytes_per_parameter());
         format!("| {name} | {} | {bytes} | {} | {} |\n", streams.join(", "), moved[0], moved[1])
     };
-    cases.into_iter().map(row).collect()
+    cases.map(row).collect()
+}
+
+/// Formats with moments in 8 bits, and the maximum of bytes per parameter with `AdamW`.
+fn eight_bit_formats() -> [(&'static str, Precision, f64); 5] {
+    let companded = |precision: Precision| precision.with_moments(Dtype::Companded8);
+    [
+        ("f32, `Dynamic8`", Precision::default().with_moments(Dtype::Dynamic8), 10.1),
+        ("`bf16_8bit`", Precision::bf16_8bit(), 8.1),
+        ("`bf16_split`, `Companded8`", companded(Precision::bf16_split()), 8.3),
+        ("`bf16_stochastic_8bit`", Precision::bf16_stochastic_8bit(0), 6.1),
+        ("`bf16_stochastic`, `Companded8`", companded(Precision::bf16_stochastic(0)), 6.3),
+    ]
+}
+
+/// A plan of `AdamW` over a tensor that is large enough for 8 bits.
+fn adamw_plan(clip: Option<Clip>, precision: &Precision) -> StepPlan {
+    let settings = PlanSettings { clip, precision: precision.clone(), ..PlanSettings::new(Arc::new(AdamW::default())) };
+    StepPlan::new(&settings, &Layout::flat(1 << 20).unwrap()).unwrap()
+}
+
+#[test]
+fn formats_of_8_bits_take_few_bytes() {
+    for (name, precision, most) in eight_bit_formats() {
+        let bytes = adamw_plan(None, &precision).formats().bytes_per_parameter();
+        assert!(bytes <= most && bytes > most - 0.15, "{name}: {bytes} bytes for at most {most}");
+    }
+    let moved = bytes_moved(&adamw_plan(None, &Precision::bf16_8bit()));
+    assert!(moved <= 16.0, "{moved} bytes moved");
 }
 
 /// Bytes that the passes of the next step read and write per parameter.
@@ -297,14 +334,37 @@ fn add_rule<R: Declared>(name: &str, rows: &mut String, presets: &mut String) {
     let values = values(&rule);
     assert_eq!(values.len(), R::OPTIONS.len(), "{name}: its fields differ from its options");
     let options: Vec<_> = R::OPTIONS.iter().zip(values).map(|(option, value)| format!("`{option}` {value}")).collect();
-    let specs: Vec<_> = R::variants().iter().map(Rule::spec).collect();
-    let is_possible = |name: &str| specs.iter().any(|spec| spec.present_states().any(|state| state.name == name));
-    let states: Vec<_> = rule.spec().states.into_iter().filter(|state| is_possible(&state.name)).collect();
+    let states = possible_states(&rule);
     let (state, bytes) = (state(&rule, &states), bytes(&rule, &states));
     writeln!(rows, "| {} | {} | {} | {state} | {bytes} |", link(name), R::SOURCE, options.join(", ")).unwrap();
     for (preset, difference, _) in R::PRESETS {
         writeln!(presets, "| `{name}::{preset}()` | {difference} |").unwrap();
     }
+}
+
+/// A row with the states that may have 8 bits, if there are any.
+fn add_moments<R: Declared>(name: &str, rows: &mut String) {
+    let states = possible_states(&R::default());
+    let of = |kind| {
+        let states = states.iter().filter(|state| state.moment == Some(kind)).map(state_name);
+        states.collect::<Vec<_>>().join(", ")
+    };
+    let (signed, unsigned) = (of(Moment::First), of(Moment::Second));
+    if !signed.is_empty() || !unsigned.is_empty() {
+        writeln!(rows, "| {} | {signed} | {unsigned} |", link(name)).unwrap();
+    }
+}
+
+/// The states that exist with some options.
+fn possible_states<R: Declared>(rule: &R) -> Vec<StateSpec> {
+    let specs: Vec<_> = R::variants().iter().map(Rule::spec).collect();
+    let is_possible = |name: &str| specs.iter().any(|spec| spec.present_states().any(|state| state.name == name));
+    rule.spec().states.into_iter().filter(|state| is_possible(&state.name)).collect()
+}
+
+/// In parentheses if it is absent with the default options.
+fn state_name(StateSpec { name, present, .. }: &StateSpec) -> String {
+    if *present { format!("`{name}`") } else { format!("(`{name}`)") }
 }
 
 /// The values of a struct's fields, in their order.
@@ -329,10 +389,7 @@ fn values(rule: &impl std::fmt::Debug) -> Vec<String> {
 
 fn state(rule: &dyn Rule, states: &[StateSpec]) -> String {
     let mut all = Vec::new();
-    let name = |StateSpec { name, present, .. }: &StateSpec| {
-        if *present { format!("`{name}`") } else { format!("(`{name}`)") }
-    };
-    let per_element: Vec<_> = states.iter().map(name).collect();
+    let per_element: Vec<_> = states.iter().map(state_name).collect();
     all.extend((!per_element.is_empty()).then(|| per_element.join(", ")));
     if rule.factored().is_some() {
         all.push("`row_var`, `col_var` per row and column of matrices".to_owned());
