@@ -365,9 +365,33 @@ fn small_second_moments_keep_a_code() {
         for _ in 0..100 {
             both.step(&Words::nearest(Dtype::F32, &grads));
         }
-        both.assert_same_files(&format!("{dtype:?}"));
         // In f32, each step moves every parameter by the learning rate.
         let far = both.params.to_f32().into_iter().find(|param| !(-1.5..-0.5).contains(param));
         assert_eq!(far, None, "{dtype:?}");
+        both.assert_same_files(&format!("{dtype:?}"));
+    }
+}
+
+/// The maximum of bytes per parameter, gradients included, for each format of `AdamW`.
+#[test]
+fn buffers_take_few_bytes_per_parameter() {
+    const LEN: usize = 1_000_000;
+    let companded = |precision: Precision| precision.with_moments(Dtype::Companded8);
+    let cases = [
+        ("f32", Precision::default(), 16.0),
+        ("f32, dynamic", Precision::default().with_moments(Dtype::Dynamic8), 10.1),
+        ("split, dynamic", Precision::bf16_8bit(), 8.1),
+        ("split, companded", companded(Precision::bf16_split()), 8.3),
+        ("bf16, dynamic, stochastic", Precision::bf16_stochastic_8bit(SEED), 6.1),
+        ("bf16, companded, stochastic", companded(Precision::bf16_stochastic(SEED)), 6.3),
+    ];
+    for (name, precision, most) in cases {
+        let layout = Layout::flat(LEN).unwrap();
+        let both = Both::new(device::gpu(), &rule("adamw"), &precision, &layout, &vec![0.0; LEN]);
+        let grads = grads_of(&precision, 1, LEN).upload(both.gpu);
+        let states = both.optimizer.state_names().into_iter().flat_map(|state| both.optimizer.state(state).unwrap());
+        let bytes = both.buffer.size() + grads.size() + states.map(|slice| slice.size()).sum::<u64>();
+        let bytes = bytes as f64 / LEN as f64;
+        assert!(bytes <= most && bytes > most - 0.15, "{name}: {bytes} bytes per parameter for at most {most}");
     }
 }
