@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::host::{HostSlice, HostSliceMut};
 use crate::params::round_stochastically;
 use crate::random::further_bits;
-use crate::storage::{CodeMap, Dtype};
+use crate::storage::{CodeMap, Dtype, load_codes, store_codes};
 
 /// Elements that keep their moments in f32 where others have 8 bits: those of small tensors, in ascending ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl<'a> StateSlice<'a> {
             Self::Single(numbers) => return numbers.load(range, scratch),
             Self::Coded { map, codes, scales, small, parts } => (map, codes, scales, small, parts),
         };
-        map.load(&codes[range.clone()], scales, range.start, scratch);
+        load_codes(map, &codes[range.clone()], scales, range.start, scratch);
         for part in parts.cut(range.clone()).filter(|part| parts.contains(part.start)) {
             let first = parts.position(part.start);
             scratch[part.start - range.start..part.end - range.start].copy_from_slice(&small[first..][..part.len()]);
@@ -166,7 +166,7 @@ impl StateSliceMut<'_> {
                 &mut small[parts.position(start + range.start) - parts.position(start)..][..range.len()]
             }
             Self::Coded { map, codes, scales, .. } => {
-                map.load(&codes[range.clone()], scales, range.start, scratch);
+                load_codes(*map, &codes[range.clone()], scales, range.start, scratch);
                 scratch
             }
         }
@@ -193,7 +193,7 @@ impl StateSliceMut<'_> {
             Self::Coded { map, codes, scales, .. } => {
                 let random = random.map(|bits| bits.iter().map(|&bits| further_bits(bits, number)).collect::<Vec<_>>());
                 let scales = &mut scales[range.start / map.block_len()..];
-                map.store(values, random.as_deref(), &mut codes[range], scales);
+                store_codes(*map, values, random.as_deref(), &mut codes[range], scales);
             }
         }
     }
@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(parts.position(element), counted, "{element}");
         }
         assert_eq!(parts.cut(2..13).collect::<Vec<_>>(), [2..5, 5..10, 10..13]);
-        assert_eq!(parts.cut(5..9).collect::<Vec<_>>(), [5..9]);
-        assert_eq!(F32Parts::default().cut(0..4).collect::<Vec<_>>(), [0..4]);
+        assert_eq!(parts.cut(5..12).collect::<Vec<_>>(), [5..10, 10..12]);
+        assert_eq!(F32Parts::default().cut(0..4).next(), Some(0..4));
     }
 }

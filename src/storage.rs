@@ -1,6 +1,7 @@
 //! Storage formats of numbers, a file each. Only this folder tells words from numbers.
 
 mod bf16;
+mod code_table;
 mod codes;
 mod companded;
 mod dynamic;
@@ -15,6 +16,7 @@ mod split;
 pub use codes::Moment;
 
 pub(crate) use bf16::{bf16_nearest, bf16_stochastic, load as load_bf16, store as store_bf16};
+pub(crate) use code_table::{load as load_codes, store as store_codes};
 pub(crate) use codes::CodeMap;
 pub(crate) use f16::{f16_nearest, load as load_f16, store as store_f16};
 use format::Format;

@@ -122,7 +122,7 @@ impl<'a> Sweep<'a> {
 
     fn record(&mut self, lr: f64, loss: f64) {
         let RangeTest { beta, stop_div, diverge_th, .. } = *self.test;
-        self.iteration += 1;
+        self.iteration = self.iteration.saturating_add(1);
         self.average = loss + beta * (self.average - loss);
         let smooth_loss = self.average / (1.0 - beta.powf(self.iteration as f64));
         self.ended_nonfinite = !smooth_loss.is_finite();

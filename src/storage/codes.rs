@@ -2,15 +2,14 @@
 
 use super::Dtype;
 use super::companded::{
-    COMPANDED_LEN, first_moment_bits, first_moment_code, first_moment_code_stochastic, second_moment_bits,
-    second_moment_code, second_moment_code_stochastic,
+    COMPANDED_LEN, first_moment_bits, first_moment_code, first_moment_code_stochastic, first_moment_factors,
+    second_moment_bits, second_moment_code, second_moment_code_stochastic, second_moment_factors,
 };
 use super::dynamic::{
-    DYNAMIC_LEN, SIGNED_ZERO, larger_signed_scale, signed_bits, signed_code, signed_code_stochastic, unsigned_bits,
-    unsigned_code, unsigned_code_stochastic,
+    DYNAMIC_LEN, SIGNED_ZERO, larger_signed_scale, signed_bits, signed_code, signed_code_stochastic, signed_middle,
+    unsigned_bits, unsigned_code, unsigned_code_stochastic, unsigned_middle,
 };
 use super::scaled::larger_scale;
-use crate::simd::vectorized;
 
 /// The kind of a state that [`Precision`](crate::Precision) may store in 8 bits. It begins at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +30,9 @@ pub(crate) enum CodeMap {
 }
 
 impl CodeMap {
+    pub(super) const ALL: [Self; 4] =
+        [Self::DynamicSigned, Self::DynamicUnsigned, Self::CompandedFirst, Self::CompandedSecond];
+
     /// The codes of a moment, if that format has any.
     pub(crate) fn new(dtype: Dtype, moment: Moment) -> Option<Self> {
         match (dtype, moment) {
@@ -113,107 +115,92 @@ impl CodeMap {
         format!("{}(0u, {bits})", self.larger_scale())
     }
 
-    /// Replaces `values` by the numbers of codes from element `start` on.
-    pub(crate) fn load(self, codes: &[u8], scales: &[f32], start: usize, values: &mut Vec<f32>) {
-        values.resize(codes.len(), 0.0);
-        let mut at = 0;
-        while at < codes.len() {
-            let element = start + at;
-            let end = codes.len().min(at + self.block_len() - element % self.block_len());
-            let scale = scales[element / self.block_len()].to_bits();
-            self.load_block(&codes[at..end], scale, &mut values[at..end]);
-            at = end;
-        }
-    }
-
-    fn load_block(self, codes: &[u8], scale: u32, values: &mut [f32]) {
+    /// The bits of the number of a code.
+    pub(super) fn bits(self, code: u32, scale: u32) -> u32 {
         match self {
-            Self::DynamicSigned => load_block(codes, scale, values, signed_bits),
-            Self::DynamicUnsigned => load_block(codes, scale, values, unsigned_bits),
-            Self::CompandedFirst => load_block(codes, scale, values, first_moment_bits),
-            Self::CompandedSecond => load_block(codes, scale, values, second_moment_bits),
+            Self::DynamicSigned => signed_bits(code, scale),
+            Self::DynamicUnsigned => unsigned_bits(code, scale),
+            Self::CompandedFirst => first_moment_bits(code, scale),
+            Self::CompandedSecond => second_moment_bits(code, scale),
         }
     }
 
-    /// Replaces codes and scales by those of `values`, which begin a block. With random bits rounding is stochastic.
-    pub(crate) fn store(self, values: &[f32], random: Option<&[u32]>, codes: &mut [u8], scales: &mut [f32]) {
-        let len = self.block_len();
-        let blocks = values.chunks(len).zip(codes.chunks_mut(len)).zip(scales).enumerate();
-        for (block, ((values, codes), scale)) in blocks {
-            let random = random.map(|bits| &bits[block * len..][..values.len()]);
-            *scale = f32::from_bits(self.store_block(values, random, codes));
+    /// The nearest code.
+    pub(super) fn code(self, bits: u32, scale: u32) -> u32 {
+        match self {
+            Self::DynamicSigned => signed_code(bits, scale),
+            Self::DynamicUnsigned => unsigned_code(bits, scale),
+            Self::CompandedFirst => first_moment_code(bits, scale),
+            Self::CompandedSecond => second_moment_code(bits, scale),
         }
     }
 
-    /// Returns the scale.
-    fn store_block(self, values: &[f32], random: Option<&[u32]>, codes: &mut [u8]) -> u32 {
-        match (self, random) {
-            (Self::DynamicSigned, None) => store_nearest(values, codes, larger_signed_scale, signed_code),
-            (Self::DynamicUnsigned, None) => store_nearest(values, codes, larger_scale, unsigned_code),
-            (Self::CompandedFirst, None) => store_nearest(values, codes, larger_scale, first_moment_code),
-            (Self::CompandedSecond, None) => store_nearest(values, codes, larger_scale, second_moment_code),
-            (Self::DynamicSigned, Some(random)) => {
-                store_stochastic(values, random, codes, larger_signed_scale, signed_code_stochastic)
-            }
-            (Self::DynamicUnsigned, Some(random)) => {
-                store_stochastic(values, random, codes, larger_scale, unsigned_code_stochastic)
-            }
-            (Self::CompandedFirst, Some(random)) => {
-                store_stochastic(values, random, codes, larger_scale, first_moment_code_stochastic)
-            }
-            (Self::CompandedSecond, Some(random)) => {
-                store_stochastic(values, random, codes, larger_scale, second_moment_code_stochastic)
-            }
+    /// One of the two codes around a number.
+    pub(super) fn code_stochastic(self, bits: u32, scale: u32, random: u32) -> u32 {
+        match self {
+            Self::DynamicSigned => signed_code_stochastic(bits, scale, random),
+            Self::DynamicUnsigned => unsigned_code_stochastic(bits, scale, random),
+            Self::CompandedFirst => first_moment_code_stochastic(bits, scale, random),
+            Self::CompandedSecond => second_moment_code_stochastic(bits, scale, random),
         }
     }
-}
 
-#[inline(always)]
-fn load_block(codes: &[u8], scale: u32, values: &mut [f32], bits: impl Fn(u32, u32) -> u32) {
-    let pairs = values.iter_mut().zip(codes);
-    vectorized(
-        #[inline(always)]
-        || pairs.for_each(|(value, &code)| *value = f32::from_bits(bits(code.into(), scale))),
-    );
-}
+    pub(super) fn is_signed(self) -> bool {
+        matches!(self, Self::DynamicSigned | Self::CompandedFirst)
+    }
 
-#[inline(always)]
-fn scale_of(values: &[f32], larger_scale: impl Fn(u32, u32) -> u32) -> u32 {
-    vectorized(
-        #[inline(always)]
-        || values.iter().fold(0, |scale, value| larger_scale(scale, value.to_bits())),
-    )
-}
+    /// The scale of numbers, given the largest bits of positive and of negative ones.
+    pub(super) fn scale(self, positive: u32, negative: u32) -> u32 {
+        match self {
+            // The scale of a negative number grows with its absolute value.
+            Self::DynamicSigned => larger_signed_scale(positive, negative),
+            _ => larger_scale(positive, negative),
+        }
+    }
 
-#[inline(always)]
-fn store_nearest(
-    values: &[f32],
-    codes: &mut [u8],
-    larger_scale: impl Fn(u32, u32) -> u32,
-    code_of: impl Fn(u32, u32) -> u32,
-) -> u32 {
-    let scale = scale_of(values, larger_scale);
-    let pairs = codes.iter_mut().zip(values);
-    vectorized(
-        #[inline(always)]
-        || pairs.for_each(|(code, value)| *code = code_of(value.to_bits(), scale) as u8),
-    );
-    scale
-}
+    /// The code of a number ≥ 0 for a scale of 1, less that of 0.
+    pub(super) fn magnitude(self, bits: u32) -> u32 {
+        self.code(bits, 1f32.to_bits()) - u32::from(self.zero())
+    }
 
-#[inline(always)]
-fn store_stochastic(
-    values: &[f32],
-    random: &[u32],
-    codes: &mut [u8],
-    larger_scale: impl Fn(u32, u32) -> u32,
-    code_of: impl Fn(u32, u32, u32) -> u32,
-) -> u32 {
-    let scale = scale_of(values, larger_scale);
-    let pairs = codes.iter_mut().zip(values).zip(random);
-    vectorized(
-        #[inline(always)]
-        || pairs.for_each(|((code, value), &random)| *code = code_of(value.to_bits(), scale, random) as u8),
-    );
-    scale
+    /// Factors of the number and of the scale whose products are equal in the middle of a magnitude and the next one.
+    pub(super) fn middle(self, magnitude: u32) -> [f32; 2] {
+        match self {
+            Self::DynamicSigned => [1.0, signed_middle(magnitude)],
+            Self::DynamicUnsigned => [1.0, unsigned_middle(magnitude)],
+            Self::CompandedFirst => first_moment_factors(magnitude),
+            Self::CompandedSecond => second_moment_factors(magnitude),
+        }
+    }
+
+    /// The code of a magnitude with the sign of a number.
+    #[inline(always)]
+    pub(super) fn with_sign(self, magnitude: u32, bits: u32) -> u32 {
+        match self {
+            // There is no -1.
+            Self::DynamicSigned if bits >> 31 == 1 => SIGNED_ZERO - magnitude.min(SIGNED_ZERO),
+            Self::DynamicSigned => SIGNED_ZERO + magnitude,
+            Self::CompandedFirst if bits >> 31 == 1 => (256 - magnitude) & 0xff,
+            Self::CompandedFirst => magnitude,
+            Self::DynamicUnsigned | Self::CompandedSecond => self.at_least_one(magnitude, bits),
+        }
+    }
+
+    /// A second moment above 0 has a code of 1 at least.
+    #[inline(always)]
+    pub(super) fn at_least_one(self, code: u32, bits: u32) -> u32 {
+        if self.is_signed() { code } else { code.max((bits << 1).min(1)) }
+    }
+
+    /// The code on the other side of a number, given the nearest one and its number.
+    #[inline(always)]
+    pub(super) fn far(self, near: u32, of_near: u32, bits: u32) -> u32 {
+        let is_longer = bits << 1 > of_near << 1;
+        let is_up = is_longer != (self.is_signed() && bits >> 31 == 1);
+        match self {
+            Self::CompandedFirst => (near + if is_up { 1 } else { 255 }) & 0xff,
+            _ if is_up => (near + 1).min(255),
+            _ => near.max(1) - 1,
+        }
+    }
 }

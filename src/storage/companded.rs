@@ -32,8 +32,14 @@ pub(crate) fn first_moment_code(bits: u32, scale: u32) -> u32 {
 /// c + ½ belongs to the share (2c + 1) / (507 - 2c).
 #[inline(always)]
 fn first_moment_step(code: u32, by: u32, value: f32, largest: f32) -> u32 {
-    let twice = 2 * (code + by) - 1;
-    code + by * is_above(value * (508 - twice) as f32, largest * twice as f32)
+    let [of_value, of_largest] = first_moment_factors(code + by - 1);
+    code + by * is_above(value * of_value, largest * of_largest)
+}
+
+/// The factors of value and scale whose products are equal in the middle of a code and the next one.
+#[inline(always)]
+pub(super) fn first_moment_factors(code: u32) -> [f32; 2] {
+    [(507 - 2 * code) as f32, (2 * code + 1) as f32]
 }
 
 /// The bits of the first moment of a code: the share c / (254 - c) of the scale.
@@ -78,8 +84,13 @@ pub(crate) fn second_moment_code(bits: u32, scale: u32) -> u32 {
 /// c + ½ belongs to the share (2c + 1)² / (4·255²).
 #[inline(always)]
 fn second_moment_step(code: u32, by: u32, value: f32, largest: f32) -> u32 {
-    let twice = 2 * (code + by) - 1;
-    code + by * is_above(value, largest * (twice * twice) as f32)
+    code + by * is_above(value, largest * second_moment_factors(code + by - 1)[1])
+}
+
+/// As [`first_moment_factors`], of second moments.
+#[inline(always)]
+pub(super) fn second_moment_factors(code: u32) -> [f32; 2] {
+    [SECOND_SQUARES, ((2 * code + 1) * (2 * code + 1)) as f32]
 }
 
 /// One of the two codes around a second moment, the nearer one more often: the mean is the moment, except between 0 and

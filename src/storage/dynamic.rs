@@ -132,6 +132,16 @@ fn scaled_middle(at: u32, scale: u32, first: u32) -> f32 {
     in_order((sum << (1 - first)) as f32 * unit, scale) * relative(scale, scale)
 }
 
+/// The middle of a magnitude of the signed map and the next one, for a scale of 1.
+pub(super) fn signed_middle(magnitude: u32) -> f32 {
+    scaled_middle(magnitude, 1f32.to_bits(), SIGNED_FIRST)
+}
+
+/// The middle of a code of the unsigned map and the next one, for a scale of 1.
+pub(super) fn unsigned_middle(code: u32) -> f32 {
+    scaled_middle(code + 1, 1f32.to_bits(), UNSIGNED_FIRST)
+}
+
 /// The bits of a level times the scale.
 #[inline(always)]
 fn level_bits(at: u32, scale: u32, first: u32) -> u32 {

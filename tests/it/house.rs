@@ -52,6 +52,7 @@ const WITHOUT_SHADER: &[&str] = &[
     "rules/docs",
     "rules/registry",
     "rules/adam/equations",
+    "storage/code_table",
     "storage/codes",
     "storage/format",
 ];
