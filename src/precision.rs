@@ -27,7 +27,7 @@ pub struct Precision {
     pub grads: Dtype,
     /// Format of the parameters.
     pub params: ParamFormat,
-    /// Format of the states that the rule declares as moments ([`StateSpec::moment`](crate::StateSpec::moment)): f32, bf16,
+    /// Format of the states that the rule declares as moments ([`StateSpec::moment`](crate::rule::StateSpec::moment)): f32, bf16,
     /// [`Dtype::Dynamic8`] or [`Dtype::Companded8`].
     pub moments: Dtype,
     /// Formats of states by their names; the later of two counts. Other states are f32, but for [`Precision::moments`]. States
