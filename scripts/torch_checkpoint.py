@@ -16,6 +16,9 @@ Needs torch and numpy.
 Rules: adadelta, adafactor, adagrad, adam, adamax, adamw, nadam, radam, rmsprop, rprop, sgd. Of several parameter groups,
 the first gives the rule's options, and the others become groups with a scale of the learning rate and a weight decay.
 Tensors are f32; all parameters have done the same number of steps.
+
+Also AdamW8bit, Lion8bit and AdEMAMix8bit of bitsandbytes: rules adamw-8bit, lion-8bit and ademamix-8bit. Their codes and
+scales are those of `Precision::with_moments(Dtype::Dynamic8)`. The layout's tensors begin at multiples of 256 elements.
 """
 
 import argparse
@@ -31,13 +34,23 @@ FORMAT = 1
 KEY = "wgpu-optim"
 CLASSES = {"adadelta": "Adadelta", "adafactor": "Adafactor", "adagrad": "Adagrad", "adam": "Adam", "adamax": "Adamax",
            "adamw": "AdamW", "nadam": "NAdam", "radam": "RAdam", "rmsprop": "RMSprop", "rprop": "Rprop", "sgd": "SGD"}
+# Classes of bitsandbytes: the rule, its options, and the place of each moment: number, and row where one tensor holds two.
+EIGHT_BIT = {
+    "AdamW8bit": ("adamw", ["lr", "betas", "eps", "weight_decay"], {"exp_avg": (1, None), "exp_avg_sq": (2, None)}),
+    "Lion8bit": ("lion", ["lr", "betas", "weight_decay"], {"exp_avg": (1, None)}),
+    "AdEMAMix8bit": ("ademamix", ["lr", "betas", "alpha", "t_alpha", "t_beta3", "eps", "weight_decay"],
+                     {"exp_avg": (1, 0), "exp_avg_slow": (1, 1), "exp_avg_sq": (2, None)}),
+}
+OF_RULE = {f"{rule}-8bit": (rule, options, moments) for rule, options, moments in EIGHT_BIT.values()}
+QUANTIZED = "__bnb_optimizer_quant_state__"
 # States of torch that hold one number per parameter tensor.
 SCALARS = {"step", "mu_product"}
 
 
 def save(path, optimizer, parameters, steps=None):
     """Writes a live optimizer and its parameters, by name. SGD counts no steps: give them."""
-    rule = next(name for name, of in CLASSES.items() if of == type(optimizer).__name__)
+    name = type(optimizer).__name__
+    rule = f"{EIGHT_BIT[name][0]}-8bit" if name in EIGHT_BIT else next(rule for rule, of in CLASSES.items() if of == name)
     by_identity = {id(parameter): name for name, parameter in parameters.items()}
     names = [by_identity[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     write(path, rule, optimizer.state_dict(), dict(parameters), names, steps)
@@ -56,9 +69,16 @@ def load(path, optimizer, parameters):
 
 def write(path, rule, state_dict, parameters, names, steps=None):
     """Writes a `state_dict` whose parameter number i is `parameters[names[i]]`."""
-    if rule not in CLASSES:
-        raise ValueError(f"the rule is {rule!r}; allowed: {', '.join(CLASSES)}")
-    states, groups = state_dict["state"], state_dict["param_groups"]
+    if rule not in [*CLASSES, *OF_RULE]:
+        raise ValueError(f"the rule is {rule!r}; allowed: {', '.join([*CLASSES, *OF_RULE])}")
+    states, groups, precision = state_dict["state"], state_dict["param_groups"], None
+    kept = rule
+    if rule in OF_RULE:
+        rule, options, moments = OF_RULE[rule]
+        states = {i: unpacked(state, moments) for i, state in states.items()}
+        groups = [{key: group[key] for key in ["params", *options]} for group in groups]
+        precision = {"grads": "f32", "params": "f32", "moments": "dynamic8", "states": [], "rounding": "nearest",
+                     "min_8bit_len": 4096}
     counts = {float(states[i]["step"]) for i in states if "step" in states[i]}
     if len(counts) > 1:
         raise ValueError(f"parameters have done different numbers of steps: {sorted(counts)}")
@@ -67,7 +87,7 @@ def write(path, rule, state_dict, parameters, names, steps=None):
         raise ValueError(f"{len(names) - len(states)} parameters have not done a step yet: step all of them first")
     tensors = {f"params/{name}": floats(parameters[name]) for name in names}
     defaults = {"momentum_buffer": 0.0, "sum": groups[0].get("initial_accumulator_value", 0.0)}
-    for state in state_names(rule, groups[0], states):
+    for state in state_names(kept, groups[0], states):
         for i, name in enumerate(names):
             value = states.get(i, {}).get(state)
             if rule == "adafactor":
@@ -76,7 +96,10 @@ def write(path, rule, state_dict, parameters, names, steps=None):
             elif value is None:
                 tensors[f"states/{state}/{name}"] = numpy.full(parameters[name].shape, defaults.get(state, 0.0), "f4")
             else:
-                tensors[f"states/{state}/{name}"] = floats(value)
+                tensors[f"states/{state}/{name}"] = numbers(value)
+                scales = states[i].get(f"{state}_scale")
+                if scales is not None:
+                    tensors[f"states/{state}_scale/{name}"] = numbers(scales)
     products = {float(states[i]["mu_product"]) for i in states if "mu_product" in states[i]}
     if rule == "nadam":
         product = products.pop() if products else 1.0
@@ -101,6 +124,7 @@ def write(path, rule, state_dict, parameters, names, steps=None):
             "rule": {"name": rule, **{key: plain(value) for key, value in groups[0].items() if key != "params"}},
             "clip": None, "on_nonfinite": None, "max_consecutive_skips": 2**32 - 1, "history": None,
             "grad_dtype": "f32", "groups": options, "members": members,
+            **({"precision": precision} if precision else {}),
         },
         "state": {"schedule": {"name": "constant", "lr": lr}, "momentum": None, "grad_scale": None, "recorded": step,
                   "has_given_states": bool(states), "mode": "training"},
@@ -116,7 +140,10 @@ def read(path, template, parameters, names):
     """The parameters by name, and the `state_dict`, of a checkpoint. `template` is a `state_dict` of the same options."""
     header, tensors = read_file(path)
     rule, step = header["settings"]["rule"]["name"], header["stats"]["step"]
-    if rule not in CLASSES:
+    is_8bit = any(name.split("/")[1].endswith("_scale") for name in tensors if name.startswith("states/"))
+    if is_8bit:
+        rule = f"{rule}-8bit"
+    if rule not in [*CLASSES, *OF_RULE]:
         raise ValueError(f"torch has no rule {rule!r}")
     missing = [name for name in names if f"params/{name}" not in tensors]
     if missing:
@@ -132,6 +159,11 @@ def read(path, template, parameters, names):
             group["lr"] *= scale
     expected = {kind for kind in state_names(rule, groups[0], {}) if rule != "adafactor"}
     of_file = {name.split("/")[1] for name in tensors if name.startswith("states/")}
+    if is_8bit:
+        _, _, moments = OF_RULE[rule]
+        maps = next((state[QUANTIZED] for state in template["state"].values() if "qmap1" in state[QUANTIZED]), None)
+        if maps is None:
+            raise ValueError("the template has no maps of codes: let its optimizer do a step first")
     if not expected <= of_file:
         raise ValueError(f"the template keeps states that the checkpoint lacks: {sorted(expected - of_file)}")
     for i, name in enumerate(names):
@@ -140,12 +172,15 @@ def read(path, template, parameters, names):
             prefix, _, rest = entry.partition("/")
             kind, _, tensor = rest.partition("/")
             if prefix == "states" and tensor == name:
-                state[kind] = torch.from_numpy(values.copy()).reshape(torch_shape(rule, kind, shape))
+                values = torch.from_numpy(values.copy())
+                state[kind] = values if kind.endswith("_scale") else values.reshape(torch_shape(rule, kind, shape))
         if step > 0 or (rule == "sgd" and header["state"]["has_given_states"]):
             if rule != "sgd":
                 state["step"] = torch.tensor(float(step))
             if rule == "nadam":
                 state["mu_product"] = torch.tensor(float(tensors["scalar_states"][0]))
+            if is_8bit:
+                state = {"step": step, QUANTIZED: packed(state, moments, maps)}
             if state:
                 states[i] = state
     values = {name: torch.from_numpy(tensors[f"params/{name}"].copy()).reshape(tuple(parameters[name].shape))
@@ -153,8 +188,32 @@ def read(path, template, parameters, names):
     return values, {"state": states, "param_groups": groups}
 
 
+def unpacked(state, moments):
+    """The state of a parameter in bitsandbytes, by the names of moments."""
+    of_file, own = state.get(QUANTIZED, state), {"step": state["step"]}
+    for name, (number, row) in moments.items():
+        for kind, suffix in (("state", ""), ("absmax", "_scale")):
+            values = of_file.get(f"{kind}{number}")
+            if values is not None:
+                own[f"{name}{suffix}"] = values if row is None else values[row]
+    return own
+
+
+def packed(own, moments, maps):
+    """The other way round."""
+    state = {}
+    for name, (number, row) in moments.items():
+        for kind, suffix in (("state", ""), ("absmax", "_scale")):
+            if f"{name}{suffix}" in own:
+                state.setdefault(f"{kind}{number}", []).append(own[f"{name}{suffix}"])
+    state = {kind: values[0] if len(values) == 1 else torch.stack(values) for kind, values in state.items()}
+    return {**state, **{name: values for name, values in maps.items() if name.startswith("qmap") and "absmax1" in state}}
+
+
 def state_names(rule, group, states):
     """The states that the rule keeps with these options."""
+    if rule in OF_RULE:
+        return list(OF_RULE[rule][2])
     always = {"adadelta": ["square_avg", "acc_delta"], "adafactor": ["row_var", "col_var", "variance"],
               "adagrad": ["sum"], "adam": ["exp_avg", "exp_avg_sq"], "adamw": ["exp_avg", "exp_avg_sq"],
               "adamax": ["exp_avg", "exp_inf"], "nadam": ["exp_avg", "exp_avg_sq"], "radam": ["exp_avg", "exp_avg_sq"],
@@ -184,6 +243,10 @@ def floats(tensor):
     return tensor.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
+def numbers(tensor):
+    return tensor.detach().cpu().contiguous().numpy() if tensor.dtype == torch.uint8 else floats(tensor)
+
+
 def plain(value):
     """As JSON, which has no infinity."""
     if isinstance(value, torch.Tensor):
@@ -197,7 +260,8 @@ def write_file(path, header, tensors):
     """The safetensors format, with the checksums that wgpu-optim adds as the last tensor."""
     infos, start = {}, 0
     for name, values in tensors.items():
-        infos[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [start, start + values.nbytes]}
+        dtype = "U8" if values.dtype == numpy.uint8 else "F32"
+        infos[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [start, start + values.nbytes]}
         start += values.nbytes
     size = 4 * (len(tensors) + 1)
     infos["checksums"] = {"dtype": "U32", "shape": [len(tensors) + 1], "data_offsets": [start, start + size]}
@@ -230,7 +294,7 @@ def read_file(path):
     stored = numpy.frombuffer(parts.pop("checksums"), "<u4").tolist()
     if stored != [zlib.crc32(contents[:length])] + [zlib.crc32(part) for part in parts.values()]:
         raise ValueError("the checkpoint is damaged: a checksum differs")
-    dtypes = {"F32": "<f4", "U32": "<u4"}
+    dtypes = {"F32": "<f4", "U8": "u1", "U32": "<u4"}
     tensors = {name: numpy.frombuffer(part, dtypes[infos[name]["dtype"]]).reshape(infos[name]["shape"])
                for name, part in parts.items()}
     return header, tensors
@@ -256,7 +320,7 @@ def main():
     to = commands.add_parser("to-wgpu")
     to.add_argument("input")
     to.add_argument("output")
-    to.add_argument("--rule", required=True, choices=CLASSES)
+    to.add_argument("--rule", required=True, choices=[*CLASSES, *OF_RULE])
     to.add_argument("--steps", type=int, help="steps so far, for sgd, whose state holds none")
     back = commands.add_parser("from-wgpu")
     back.add_argument("input")

@@ -1,11 +1,14 @@
 //! Optimizers with moments in 8 bits against the steps of bitsandbytes.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
+use safetensors::tensor::TensorView;
 use serde_json::Value;
+use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
 use wgpu_optim::{AdEMAMix, AdamW, CpuOptimizer, Dtype, Layout, Lion, Optimizer, OptimizerBuilder, Precision};
 
-use crate::common::{device, set_state, words::Words};
+use crate::common::{Trainer, device, repository, set_state, words::Words};
 use crate::precision::Both;
 use crate::quantized::{Coding, SIGNED, UNSIGNED};
 use crate::quantized_golden::{Drift, File, apart, betas, moments, option};
@@ -174,4 +177,89 @@ fn moments_of_8_bits_drift_less_than_those_of_bitsandbytes() {
         let (_, ours) = apart(&trained(&drift, &builder, precision(Dtype::Dynamic8)), &exact);
         assert!(ours <= theirs, "{rule}: {ours} for {theirs}");
     }
+}
+
+const FOLDER: &str = "bitsandbytes_checkpoints";
+const RULES: [&str; 3] = ["adamw", "lion", "ademamix"];
+
+fn path(rule: &str) -> PathBuf {
+    repository().join("tests/golden").join(FOLDER).join(format!("{rule}.safetensors"))
+}
+
+/// The tensors of `bitsandbytes_checkpoints.py`: codes for the weight, f32 for the bias.
+fn layout() -> Layout {
+    Layout::builder().aligned(256).tensor("weight", &[65, 64]).tensor("bias", &[5]).build().unwrap()
+}
+
+/// Numbers of both tensors, in their places.
+fn expected(name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(path("expected")).unwrap();
+    let (tensors, layout) = (safetensors::SafeTensors::deserialize(&bytes).unwrap(), layout());
+    let mut values = vec![0.0; layout.len()];
+    for tensor in layout.tensors() {
+        let data = tensors.tensor(&format!("{name}/{}", tensor.name())).unwrap();
+        values[tensor.range()].copy_from_slice(&bytemuck::pod_collect_to_vec::<_, f32>(data.data()));
+    }
+    values
+}
+
+fn from_file(rule: &str) -> OptimizerBuilder {
+    OptimizerBuilder::from_checkpoint(&Checkpoint::open(path(rule)).unwrap()).unwrap()
+}
+
+/// The optimizer of a file, with its parameters.
+fn resumed(rule: &str) -> (CpuOptimizer, Vec<f32>) {
+    let mut params = vec![0.0; layout().len()];
+    let mut optimizer = from_file(rule).build_cpu(&layout()).unwrap();
+    let loaded = optimizer.load(path(rule), Some((&mut params).into()), &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.differences, [], "{rule}");
+    (optimizer, params)
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    let largest = expected.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let apart = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max);
+    assert!(apart <= 2e-6 * largest, "{what}: {apart:e} apart at a largest parameter of {largest}");
+}
+
+#[test]
+fn training_that_began_in_bitsandbytes_goes_on_here() {
+    let (layout, grads) = (layout(), expected("grad"));
+    for rule in RULES {
+        let (mut on_cpu, mut params) = resumed(rule);
+        let mut on_device = Trainer::new(device::gpu(), from_file(rule), &layout, &params);
+        let all = on_device.params.slice(..4 * layout.len() as u64);
+        let _ = on_device.optimizer.load(path(rule), Some(all.into()), &LoadOptions::default()).unwrap();
+        on_cpu.step(&mut params, &grads).unwrap();
+        on_device.step(&grads);
+        assert_close(&format!("{rule} on the CPU"), &params, &expected(rule));
+        assert_close(&format!("{rule} on the device"), &on_device.params()[..layout.len()], &expected(rule));
+    }
+}
+
+/// `TORCH_PYTHON=python cargo test -- --ignored bitsandbytes_continues` with a Python that has bitsandbytes.
+#[test]
+#[ignore = "needs Python with bitsandbytes: set TORCH_PYTHON to it"]
+fn bitsandbytes_continues_what_began_here() {
+    let python = std::env::var_os("TORCH_PYTHON").expect("TORCH_PYTHON names a Python with bitsandbytes");
+    let (files, grads) = (tempfile::tempdir().unwrap(), expected("grad"));
+    for rule in RULES {
+        let (mut optimizer, mut params) = resumed(rule);
+        // Codes of this crate, not those of the file.
+        let other: Vec<f32> = grads.iter().rev().map(|grad| 0.5 * grad).collect();
+        optimizer.step(&mut params, &other).unwrap();
+        optimizer.save(files.path().join(format!("{rule}.safetensors")), Some((&params).into())).unwrap();
+        optimizer.step(&mut params, &grads).unwrap();
+        let view = |values, shape| TensorView::new(safetensors::Dtype::F32, shape, values).unwrap();
+        let [weight, bias] = [0, 1].map(|number| &params[layout().tensors()[number].range()]);
+        let tensors = [
+            ("weight", view(bytemuck::cast_slice(weight), vec![65, 64])),
+            ("bias", view(bytemuck::cast_slice(bias), vec![5])),
+        ];
+        let path = files.path().join(format!("{rule}.expected"));
+        safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    }
+    let mut check = std::process::Command::new(python);
+    let script = repository().join("tests/golden/bitsandbytes_checkpoints.py");
+    assert!(check.arg(script).arg("check").arg(files.path()).status().unwrap().success());
 }
