@@ -20,7 +20,7 @@ struct CodeTable {
     /// The number of each code, for a scale of 1.
     levels: [f32; 256],
     /// The code of the least number with an upper half. Others with it have that code or the next one.
-    codes: [u32; (LAST - FIRST) as usize + 1],
+    codes: [u8; (LAST - FIRST) as usize + 1],
     /// Factors of the number and of the scale whose products are equal in the middle of a code and the next one.
     middles: [[f32; 2]; 257],
 }
@@ -40,9 +40,9 @@ impl CodeTable {
             map,
             levels: std::array::from_fn(|code| f32::from_bits(map.bits(code as u32, one))),
             // The least numbers of all have the first entry.
-            codes: std::array::from_fn(
-                |at| if at == 0 { 0 } else { map.magnitude((half(at) * (1.0 - MARGIN)).to_bits()) },
-            ),
+            codes: std::array::from_fn(|at| {
+                if at == 0 { 0 } else { map.magnitude((half(at) * (1.0 - MARGIN)).to_bits()) as u8 }
+            }),
             middles: std::array::from_fn(|code| if code as u32 >= end { [0.0, 1.0] } else { map.middle(code as u32) }),
         }
     }
@@ -64,7 +64,7 @@ impl CodeTable {
     fn code(&self, value: f32, scale: f32, inverse: f32) -> u8 {
         let absolute = f32::from_bits(value.to_bits() & ABSOLUTE);
         let at = ((absolute * inverse).to_bits() >> 16).clamp(FIRST, LAST) - FIRST;
-        let code = self.codes[at as usize];
+        let code = u32::from(self.codes[at as usize]);
         let [of_value, of_scale] = self.middles[code as usize];
         let code = code + u32::from(absolute * of_value > scale * of_scale);
         self.map.with_sign(code, value.to_bits()) as u8
@@ -166,7 +166,7 @@ mod tests {
             for (at, &code) in table.codes.iter().enumerate() {
                 let end = f32::from_bits((FIRST + at as u32 + 1) << 16) * (1.0 + MARGIN);
                 let last = map.magnitude(end.min(1.0).to_bits());
-                assert!(last <= code + 1, "{map:?}: {code} to {last}");
+                assert!(last <= u32::from(code) + 1, "{map:?}: {code} to {last}");
             }
         }
     }

@@ -178,10 +178,10 @@ impl CodeMap {
     pub(super) fn with_sign(self, magnitude: u32, bits: u32) -> u32 {
         match self {
             // There is no -1.
-            Self::DynamicSigned if bits >> 31 == 1 => SIGNED_ZERO - magnitude.min(SIGNED_ZERO),
-            Self::DynamicSigned => SIGNED_ZERO + magnitude,
-            Self::CompandedFirst if bits >> 31 == 1 => (256 - magnitude) & 0xff,
-            Self::CompandedFirst => magnitude,
+            Self::DynamicSigned => {
+                SIGNED_ZERO.wrapping_add(signed(magnitude.min(SIGNED_ZERO + 1 - (bits >> 31)), bits))
+            }
+            Self::CompandedFirst => signed(magnitude, bits) & 0xff,
             Self::DynamicUnsigned | Self::CompandedSecond => self.at_least_one(magnitude, bits),
         }
     }
@@ -203,6 +203,13 @@ impl CodeMap {
             _ => near.max(1) - 1,
         }
     }
+}
+
+/// The magnitude, or what it lacks to 2^32 if the number is negative. Without a branch: signs are unpredictable.
+#[inline(always)]
+fn signed(magnitude: u32, bits: u32) -> u32 {
+    let negative = bits >> 31;
+    (magnitude ^ negative.wrapping_neg()).wrapping_add(negative)
 }
 
 #[cfg(test)]
