@@ -127,8 +127,16 @@ fn every_rule_with_moments_runs_on_both_engines() {
         for (format, precision) in [&formats()[0], &formats()[3]] {
             let params = random(1, layout.len());
             let built = rule(name).precision(precision.clone()).build_cpu(&layout);
-            if let Err(Error::Unsupported { what, with, .. }) = &built {
-                assert!(name == "yogi" && what.contains("Dynamic8") && with.contains("begins at"), "{name}: {what}");
+            let built = match built {
+                Err(Error::Unsupported { what, with, .. }) => {
+                    assert!(name == "yogi" && with.contains("begins at"), "{name}: {what} with {with}");
+                    continue;
+                }
+                built => built.unwrap(),
+            };
+            // Each stream and up to four tables are storage buffers, of which SwiftShader binds ten.
+            let buffers = 2 + built.state_names().filter(|state| !state.ends_with("_f32")).count() + 4;
+            if buffers > device::gpu().device.limits().max_storage_buffers_per_shader_stage as usize {
                 continue;
             }
             let mut both = Both::new(device::gpu(), &groups(rule(name)), precision, &layout, &params);
