@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::common::numbers::random;
 use crate::common::words::{Words, download_words};
-use crate::common::{block_on, device, device_with, encoder, finish, rule};
-use crate::precision::{Both, grads_of, groups, slices_of};
+use crate::common::{block_on, device, device_with, encoder, rule};
+use crate::precision::{Both, grads_of, groups};
 use wgpu_optim::checkpoint::{Checkpoint, LoadOptions};
 use wgpu_optim::history::HistoryOptions;
-use wgpu_optim::wgpu::{Buffer, BufferUsages};
+use wgpu_optim::wgpu::BufferUsages;
 use wgpu_optim::{
     Adagrad, AdamW, Clip, Dtype, Ema, Error, GroupOptions, Layout, Lookahead, Optimizer, OptimizerBuilder, Precision,
-    RmsProp, Rounding, Rows, Sam, Sgd, TensorInfo,
+    RmsProp, Rounding, Rows, Sam, Sgd,
 };
 
 const SEED: u32 = 7;
@@ -195,18 +195,10 @@ fn averages_perturbations_and_the_way_back() {
             both.step(&grads(0));
             both.step(&grads(1));
             let before = both.on_device();
-            if *is_sam {
-                both.on_cpu.perturb(both.params.as_mut(), grads(2).as_slice()).unwrap();
-                let uploaded = grads(2).upload(both.gpu);
-                both.record(|optimizer, encoder, params| optimizer.perturb(encoder, params, &uploaded).unwrap());
-            } else {
-                both.on_cpu.eval(both.params.as_mut()).unwrap();
-                both.record(|optimizer, encoder, params| optimizer.eval(encoder, params).unwrap());
-            }
+            both.replace_params(is_sam.then(|| grads(2)).as_ref());
             let replaced = both.on_device();
             assert!(before[0] != replaced[0] && before[1..] == replaced[1..], "{format}: only parameters change");
-            both.on_cpu.train(both.params.as_mut()).unwrap();
-            both.record(|optimizer, encoder, params| optimizer.train(encoder, params).unwrap());
+            both.train();
             assert_eq!(both.on_device(), before, "{format}");
             both.step(&grads(3));
             // The device may round the divisions of schedule-free AdamW otherwise.
@@ -264,28 +256,11 @@ fn a_buffer_of_each_tensor() {
     let (gpu, layout) = (device::gpu(), layout());
     for (format, precision) in formats() {
         let mut both = Both::new(gpu, &groups(rule("lion")), &precision, &layout, &random(1, layout.len()));
-        let parts = |words: &Words| -> Vec<Buffer> {
-            let values = words.to_f32();
-            let part = |tensor: &TensorInfo| Words::nearest(words.dtype, &values[tensor.range()]).upload(gpu);
-            layout.tensors().iter().map(part).collect()
-        };
-        let params = parts(&both.params);
+        let params = both.parts(&both.params);
         for step in 0..2 {
-            let grads = grads_of(&precision, step, layout.len());
-            let of_grads = parts(&grads);
-            let (p, g) =
-                (slices_of(&params, &layout, precision.params.dtype()), slices_of(&of_grads, &layout, precision.grads));
-            let mut recorded = encoder(gpu);
-            both.optimizer.step(&mut recorded, &p, &g).unwrap();
-            finish(gpu, &both.optimizer, recorded);
-            both.on_cpu.step(both.params.as_mut(), grads.as_slice()).unwrap();
+            both.step_parts(&params, &grads_of(&precision, step, layout.len()));
         }
-        let expected = both.params.to_f32();
-        for (buffer, tensor) in params.iter().zip(layout.tensors()) {
-            let len = tensor.range().len();
-            let got = Words { dtype: precision.params.dtype(), len, bits: download_words(gpu, buffer.slice(..)) };
-            assert_eq!(got.to_f32(), expected[tensor.range()], "{format}, {}", tensor.name());
-        }
+        both.assert_same_parts(&params, format);
     }
 }
 

@@ -9,7 +9,7 @@ use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::wgpu::{Buffer, BufferSlice, BufferUsages, CommandEncoder};
 use wgpu_optim::{
     AdamW, Clip, CpuOptimizer, Dtype, Ema, Error, Gpu, GroupOptions, HostSlice, Layout, Lookahead, Optimizer,
-    OptimizerBuilder, ParamFormat, Precision, Rounding, Rows, Sam, Sgd,
+    OptimizerBuilder, ParamFormat, Precision, Rounding, Rows, Sam, Sgd, TensorInfo,
 };
 
 const SEED: u32 = 7;
@@ -56,6 +56,52 @@ impl<'a> Both<'a> {
         let mut recorded = encoder(self.gpu);
         call(&mut self.optimizer, &mut recorded, &self.buffer);
         self.gpu.queue.submit([recorded.finish()]);
+    }
+
+    /// Replaces the parameters on both engines: perturbs them by the gradients, or evaluates without.
+    pub fn replace_params(&mut self, grads: Option<&Words>) {
+        if let Some(grads) = grads {
+            self.on_cpu.perturb(self.params.as_mut(), grads.as_slice()).unwrap();
+            let uploaded = grads.upload(self.gpu);
+            self.record(|optimizer, encoder, params| optimizer.perturb(encoder, params, &uploaded).unwrap());
+        } else {
+            self.on_cpu.eval(self.params.as_mut()).unwrap();
+            self.record(|optimizer, encoder, params| optimizer.eval(encoder, params).unwrap());
+        }
+    }
+
+    /// The way back on both engines.
+    pub fn train(&mut self) {
+        self.on_cpu.train(self.params.as_mut()).unwrap();
+        self.record(|optimizer, encoder, params| optimizer.train(encoder, params).unwrap());
+    }
+
+    /// A buffer of each tensor, with its numbers alone.
+    pub fn parts(&self, words: &Words) -> Vec<Buffer> {
+        let values = words.to_f32();
+        let part = |tensor: &TensorInfo| Words::nearest(words.dtype, &values[tensor.range()]).upload(self.gpu);
+        self.layout.tensors().iter().map(part).collect()
+    }
+
+    /// A step on both engines. On the device the parameters lie in `params`, a buffer of each tensor.
+    pub fn step_parts(&mut self, params: &[Buffer], grads: &Words) {
+        let of_grads = self.parts(grads);
+        let params = slices_of(params, &self.layout, self.params.dtype);
+        let of_grads = slices_of(&of_grads, &self.layout, grads.dtype);
+        let mut recorded = encoder(self.gpu);
+        self.optimizer.step(&mut recorded, &params, &of_grads).unwrap();
+        finish(self.gpu, &self.optimizer, recorded);
+        self.on_cpu.step(self.params.as_mut(), grads.as_slice()).unwrap();
+    }
+
+    /// Compares the parameters of both engines, in a buffer of each tensor on the device.
+    pub fn assert_same_parts(&self, params: &[Buffer], what: &str) {
+        let expected = self.params.to_f32();
+        for (buffer, tensor) in params.iter().zip(self.layout.tensors()) {
+            let bits = download_words(self.gpu, buffer.slice(..));
+            let got = Words { dtype: self.params.dtype, len: tensor.range().len(), bits };
+            assert_eq!(got.to_f32(), expected[tensor.range()], "{what}, {}", tensor.name());
+        }
     }
 
     /// Words of the parameters and of every state on the device.
@@ -366,19 +412,11 @@ fn averages_perturbations_and_the_way_back() {
             both.step(&grads(1));
             both.assert_same(&format!("{format}, first steps"));
             let before = both.on_device();
-            if *is_sam {
-                both.on_cpu.perturb(both.params.as_mut(), grads(2).as_slice()).unwrap();
-                let uploaded = grads(2).upload(both.gpu);
-                both.record(|optimizer, encoder, params| optimizer.perturb(encoder, params, &uploaded).unwrap());
-            } else {
-                both.on_cpu.eval(both.params.as_mut()).unwrap();
-                both.record(|optimizer, encoder, params| optimizer.eval(encoder, params).unwrap());
-            }
+            both.replace_params(is_sam.then(|| grads(2)).as_ref());
             both.assert_same(&format!("{format}, replaced"));
             let replaced = both.on_device();
             assert!(before[0] != replaced[0] && before[1..] == replaced[1..], "{format}: only parameters change");
-            both.on_cpu.train(both.params.as_mut()).unwrap();
-            both.record(|optimizer, encoder, params| optimizer.train(encoder, params).unwrap());
+            both.train();
             assert_eq!(both.on_device(), before, "{format}");
             both.assert_same(&format!("{format}, back"));
             both.step(&grads(3));
@@ -428,7 +466,7 @@ fn snapshots_and_checkpoints_continue_bit_for_bit() {
 }
 
 /// Each tensor of its own length.
-pub fn slices_of<'a>(buffers: &'a [Buffer], layout: &Layout, dtype: Dtype) -> Vec<BufferSlice<'a>> {
+fn slices_of<'a>(buffers: &'a [Buffer], layout: &Layout, dtype: Dtype) -> Vec<BufferSlice<'a>> {
     let sized = buffers.iter().zip(layout.tensors());
     sized.map(|(buffer, tensor)| buffer.slice(..dtype.bytes(tensor.range().len() as u64))).collect()
 }
@@ -437,29 +475,11 @@ pub fn slices_of<'a>(buffers: &'a [Buffer], layout: &Layout, dtype: Dtype) -> Ve
 fn a_buffer_of_each_tensor_at_even_numbers() {
     let layout = layout(false);
     for (format, precision) in formats(&["exp_avg"]) {
-        let gpu = device::gpu();
         let builder = groups(rule("adamw"));
-        let mut both = Both::new(gpu, &builder, &precision, &layout, &random(1, layout.len()));
-        let grads = grads_of(&precision, 1, layout.len());
-        let parts = |words: &Words| -> Vec<Buffer> {
-            let values = words.to_f32();
-            let part =
-                |tensor: &wgpu_optim::TensorInfo| Words::nearest(words.dtype, &values[tensor.range()]).upload(gpu);
-            layout.tensors().iter().map(part).collect()
-        };
-        let (params, of_grads) = (parts(&both.params), parts(&grads));
-        let mut recorded = encoder(gpu);
-        let (p, g) =
-            (slices_of(&params, &layout, precision.params.dtype()), slices_of(&of_grads, &layout, precision.grads));
-        both.optimizer.step(&mut recorded, &p, &g).unwrap();
-        finish(gpu, &both.optimizer, recorded);
-        both.on_cpu.step(both.params.as_mut(), grads.as_slice()).unwrap();
-        let expected = both.params.to_f32();
-        for (buffer, tensor) in params.iter().zip(layout.tensors()) {
-            let len = tensor.range().len();
-            let got = Words { dtype: precision.params.dtype(), len, bits: download_words(gpu, buffer.slice(..)) };
-            assert_eq!(got.to_f32(), expected[tensor.range()], "{format}, {}", tensor.name());
-        }
+        let mut both = Both::new(device::gpu(), &builder, &precision, &layout, &random(1, layout.len()));
+        let params = both.parts(&both.params);
+        both.step_parts(&params, &grads_of(&precision, 1, layout.len()));
+        both.assert_same_parts(&params, format);
     }
 }
 
