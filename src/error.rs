@@ -403,8 +403,8 @@ pub enum Error {
         "the snapshot was not taken: its encoder was dropped; submit the encoder of `snapshot`, then call `restore`"
     )]
     SnapshotDropped,
-    /// The WGSL of a rule does not compile.
-    #[error("rule {rule:?}: its WGSL does not compile\n{message}")]
+    /// A kernel of a rule does not compile.
+    #[error("rule {rule:?}: its kernel does not compile\n{message}")]
     Shader {
         /// The rule's name.
         rule: String,

@@ -95,7 +95,7 @@ mod tests {
         assert!(verdict.poll(&mut context).is_pending());
         for _ in 0..2 {
             let Poll::Ready(Err(error)) = verdict.poll(&mut context) else { panic!("no error") };
-            let message = "rule \"mine\": its WGSL does not compile\nrule.wgsl:3:5: unexpected token";
+            let message = "rule \"mine\": its kernel does not compile\nrule.wgsl:3:5: unexpected token";
             assert_eq!(error.to_string(), message);
         }
         let accepted = Verdict { rule: String::new(), state: Mutex::new(State::Pending(Box::pin(async { None }))) };
