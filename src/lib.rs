@@ -23,6 +23,7 @@ pub mod clip;
 #[cfg(feature = "serde")]
 mod config;
 mod cpu;
+pub mod distributed;
 mod error;
 mod factors;
 mod gpu;

@@ -42,6 +42,7 @@ const LAYERS: &[&str] = &[
     "cpu",
     "optimizer",
     "builder",
+    "distributed",
     "verify",
 ];
 

@@ -1,0 +1,21 @@
+use thiserror::Error;
+
+use super::CommunicationError;
+#[cfg(feature = "safetensors")]
+use crate::checkpoint::CheckpointError;
+
+/// The errors of training on several ranks.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DistributedError {
+    /// The optimizer refuses a setting or a call.
+    #[error(transparent)]
+    Optimizer(#[from] crate::Error),
+    /// The exchange between ranks failed.
+    #[error(transparent)]
+    Communication(#[from] CommunicationError),
+    /// The checkpoint could not be saved or loaded.
+    #[cfg(feature = "safetensors")]
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
