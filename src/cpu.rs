@@ -86,8 +86,7 @@ impl CpuOptimizer {
         let spec = plan.rule.spec();
         let powers = BiasPowers::new(&spec.bias_corrected);
         let numbers = |(number, state): (usize, &StateSpec)| {
-            let len = if plan.is_small(number) { plan.f32_parts.len() } else { plan.layout.len() };
-            (state.name.to_string(), Numbers::new(number, state.dtype, state.initial, len))
+            (state.name.to_string(), Numbers::new(number, state.dtype, state.initial, plan.state_len(number)))
         };
         let states = plan.states.iter().enumerate().map(numbers).collect();
         let row = SegmentRow { sums: [0.0; 4], state: four(&plan.rule.initial_tensor_state()) };

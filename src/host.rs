@@ -72,6 +72,13 @@ macro_rules! host_slices {
                 }
             }
 
+            /// The numbers of a range, which lies within them.
+            pub(crate) fn sub_slice(self, range: Range<usize>) -> Self {
+                match self {
+                    $(Self::$variant(values) => Self::$variant(&mut values[range]),)*
+                }
+            }
+
             /// Splits the first numbers off, as many as there are up to `len`.
             pub(crate) fn take_first(&mut self, len: usize) -> Self {
                 match self {

@@ -127,6 +127,8 @@ pub(crate) struct ParamSlice<'a> {
     pub(crate) format: ParamFormat,
     pub(crate) seen: HostSlice<'a>,
     pub(crate) companion: Option<HostSlice<'a>>,
+    /// Index of the companion's first number among `seen`.
+    pub(crate) first: usize,
 }
 
 impl<'a> ParamSlice<'a> {
@@ -137,6 +139,7 @@ impl<'a> ParamSlice<'a> {
     {
         let Some(companion) = self.companion else { return self.seen.load(range, scratch) };
         self.seen.load(range.clone(), scratch);
+        let range = range.start - self.first..range.end - self.first;
         match (companion, self.format) {
             (HostSlice::I16(low), _) => {
                 let pairs = scratch.iter_mut().zip(&low[range]);
@@ -195,6 +198,7 @@ impl ParamSliceMut<'_> {
             format: self.format,
             seen: self.seen.as_slice(),
             companion: self.companion.as_ref().map(HostSliceMut::as_slice),
+            first: 0,
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) use state::{HostScale, Mode, PlanState};
 
 use checks::{
     check_blocks, check_count, check_grad_scale, check_grad_scaler, check_missing_gradients, check_momentum,
-    check_projections, check_row_factors, check_row_steps, f32_parts, states_of,
+    check_projections, check_row_factors, check_row_steps, check_share, f32_parts, states_of,
 };
 use settings::{NormClip, split_clip};
 
@@ -38,6 +38,7 @@ use crate::rule::{self, ReduceBy, StateSpec, check_interface, four};
 use crate::segments::Segments;
 use crate::states::{CodedState, F32Parts};
 use crate::storage::{Access, Dtype, StreamSpec};
+use crate::tile::TILE_LEN;
 use crate::transform::{Average, EVAL, Lookahead, Sam, TransformedRule, Transforms};
 use crate::{Clip, Error, Formats, Layout, NonFinite, Rows, Schedule, TensorInfo};
 
@@ -59,6 +60,8 @@ pub(crate) struct StepPlan {
     /// The sampled steps, if any.
     pub(crate) sampler: Option<Arc<MetricsSampler>>,
     pub(crate) layout: Layout,
+    /// The elements that steps update.
+    pub(crate) share: Range<usize>,
     pub(crate) settings: PlanSettings,
     clip: NormClip,
     pub(crate) state: PlanState,
@@ -88,9 +91,10 @@ impl StepPlan {
         rule::validate(rule.rule())?;
         check_interface(rule.rule())?;
         check_arity(&rule)?;
+        let share = settings.share.clone().unwrap_or(0..layout.len());
         let parts = f32_parts(&settings.precision, layout);
         let (states, coded) = states_of(settings, &rule, parts.len() > 0)?;
-        let f32_parts = if coded.is_empty() { F32Parts::default() } else { parts };
+        let f32_parts = if coded.is_empty() { F32Parts::default() } else { parts.within(share.clone()) };
         if settings.misses_gradients {
             check_missing_gradients(settings, &rule, layout)?;
         }
@@ -112,6 +116,7 @@ impl StepPlan {
         check_row_factors(settings)?;
         check_projections(settings)?;
         check_row_steps(settings, &rule)?;
+        check_share(settings)?;
         let has_metric = rule.metric().is_some();
         let sample = |options| MetricsSampler::new(layout, &groups, options, has_metric).map(Arc::new);
         let sampler = settings.history.as_ref().and_then(sample);
@@ -125,6 +130,7 @@ impl StepPlan {
             factors,
             sampler,
             layout: layout.clone(),
+            share,
             settings: settings.clone(),
             clip,
             state: PlanState::new(schedule, momentum),
@@ -243,7 +249,8 @@ impl StepPlan {
         // Rows and tensors count their steps after the decision.
         let counts_steps = self.row_step_count().is_some() || self.settings.misses_gradients;
         let has_tables = self.projects_rows() || self.factors.is_some() || counts_steps;
-        self.layout.is_empty() || self.computes_norm() || checks || corrects_anew || has_tables
+        let is_shared = self.settings.share.is_some();
+        self.layout.is_empty() || is_shared || self.computes_norm() || checks || corrects_anew || has_tables
     }
 
     /// All kinds of step that may be recorded. Setting a gradient scale turns single-pass steps into decided steps.
@@ -301,6 +308,16 @@ impl StepPlan {
             (Pass::RestoreParams, kind == StepKind::Restore),
         ];
         passes.into_iter().filter_map(|(pass, runs)| runs.then_some(pass)).chain(auxiliary)
+    }
+
+    /// Count of the parts that a pass sums over and that begin before an element, which no part contains in its middle.
+    pub(crate) fn parts_before(&self, pass: Pass, element: usize) -> usize {
+        match pass {
+            Pass::GlobalNorm | Pass::SamNorm => element.div_ceil(TILE_LEN),
+            Pass::SegmentReduce => self.segments.as_ref().map_or(0, |segments| segments.parts_before(element)),
+            Pass::MetricsReduce => self.sampler.as_ref().map_or(0, |sampler| sampler.segments.parts_before(element)),
+            _ => 0,
+        }
     }
 
     /// The storage format of what takes the place of gradients.
@@ -373,11 +390,16 @@ impl StepPlan {
         self.coded.iter().find(|state| [Some(state.codes), Some(state.scales), state.small].contains(&Some(number)))
     }
 
-    /// Bytes of a state before an element of the flat space, where it lies in one piece.
+    /// Bytes of a state before an element of the share, where it lies in one piece.
     #[cfg(feature = "safetensors")]
     pub(crate) fn state_bytes(&self, number: usize, element: usize) -> usize {
-        let element = if self.is_small(number) { self.f32_parts.position(element) } else { element };
+        let element = if self.is_small(number) { self.f32_parts.position(element) } else { element - self.share.start };
         self.states[number].dtype.bytes(element as u64) as usize
+    }
+
+    /// Elements of a state.
+    pub(crate) fn state_len(&self, number: usize) -> usize {
+        if self.is_small(number) { self.f32_parts.len() } else { self.share.len() }
     }
 
     /// Whether a state holds the f32 of small tensors alone.

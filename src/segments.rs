@@ -105,6 +105,11 @@ impl Segments {
         &self.parts
     }
 
+    /// Count of the parts that begin before an element.
+    pub(crate) fn parts_before(&self, element: usize) -> usize {
+        self.parts.partition_point(|part| (part.start as usize) < element)
+    }
+
     /// Number of the first part that starts at `element` or later.
     ///
     /// # Errors

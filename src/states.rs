@@ -13,6 +13,8 @@ pub(crate) struct F32Parts {
     parts: Vec<Range<usize>>,
     /// Elements of the parts before each.
     before: Vec<usize>,
+    /// Elements of the parts before the share.
+    skipped: usize,
     len: usize,
 }
 
@@ -31,6 +33,12 @@ impl F32Parts {
             all.len += range.len();
         }
         all
+    }
+
+    /// Counts the elements of a share alone.
+    pub(crate) fn within(self, share: Range<usize>) -> Self {
+        let [skipped, end] = [share.start, share.end].map(|element| self.position(element));
+        Self { skipped, len: end - skipped, ..self }
     }
 
     pub(crate) fn ranges(&self) -> &[Range<usize>] {
@@ -58,12 +66,13 @@ impl F32Parts {
         !tensor.is_empty() && self.contains(tensor.start)
     }
 
-    /// Count of elements before one of the flat space.
+    /// Count of elements before one of the share.
     pub(crate) fn position(&self, element: usize) -> usize {
-        match self.part_after(element) {
+        let position = match self.part_after(element) {
             Some(part) => self.before[part] + element.saturating_sub(self.parts[part].start),
-            None => self.len,
-        }
+            None => self.skipped + self.len,
+        };
+        position.saturating_sub(self.skipped).min(self.len)
     }
 
     /// Cuts a range where parts begin and end.
@@ -100,16 +109,17 @@ pub(crate) enum StateSlice<'a> {
 }
 
 impl<'a> StateSlice<'a> {
-    /// The numbers of a range: where they lie, or widened into `scratch`.
-    pub(crate) fn load<'b>(&self, range: Range<usize>, scratch: &'b mut Vec<f32>) -> &'b [f32]
+    /// The numbers of a range: where they lie, or widened into `scratch`. `first` is the flat index of the first number.
+    pub(crate) fn load<'b>(&self, range: Range<usize>, first: usize, scratch: &'b mut Vec<f32>) -> &'b [f32]
     where
         'a: 'b,
     {
+        let own = range.start - first..range.end - first;
         let (map, codes, scales, small, parts) = match *self {
-            Self::Single(numbers) => return numbers.load(range, scratch),
+            Self::Single(numbers) => return numbers.load(own, scratch),
             Self::Coded { map, codes, scales, small, parts } => (map, codes, scales, small, parts),
         };
-        load_codes(map, &codes[range.clone()], scales, range.start, scratch);
+        load_codes(map, &codes[own.clone()], scales, own.start, scratch);
         for part in parts.cut(range.clone()).filter(|part| parts.contains(part.start)) {
             let first = parts.position(part.start);
             scratch[part.start - range.start..part.end - range.start].copy_from_slice(&small[first..][..part.len()]);
@@ -130,9 +140,8 @@ impl StateSliceMut<'_> {
         matches!(self, Self::Single(numbers) if numbers.dtype() == Dtype::F32)
     }
 
-    /// Cuts the state into shards of `len` elements, a multiple of all blocks.
-    pub(crate) fn chunks(mut self, len: usize) -> impl Iterator<Item = Self> {
-        let mut start = 0;
+    /// Cuts the state from element `start` on into shards of `len` elements, a multiple of all blocks.
+    pub(crate) fn chunks(mut self, mut start: usize, len: usize) -> impl Iterator<Item = Self> {
         std::iter::from_fn(move || {
             start += len;
             match &mut self {

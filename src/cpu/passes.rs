@@ -1,5 +1,7 @@
 //! The passes of a step on the CPU.
 
+use std::convert::Infallible;
+
 use super::state_slices::{own_states, param_shards, states_mut, whole_params};
 use super::{CpuOptimizer, CpuState};
 use crate::host::{HostSlice, HostSliceMut};
@@ -46,9 +48,53 @@ struct StepProgress {
     perturbation: [f32; 2],
 }
 
+impl StepProgress {
+    /// The sums of a pass over parts.
+    fn sums_of(&mut self, pass: Pass) -> Option<&mut [u8]> {
+        match pass {
+            Pass::GlobalNorm | Pass::SamNorm => Some(bytemuck::cast_slice_mut(&mut self.tile_sums)),
+            Pass::SegmentReduce => Some(bytemuck::cast_slice_mut(&mut self.part_sums)),
+            Pass::MetricsReduce => Some(bytemuck::cast_slice_mut(&mut self.metric_part_sums)),
+            _ => None,
+        }
+    }
+}
+
+/// The sums of all parts of a pass; 0 for those out of the share.
+fn sums_of_own<T: bytemuck::Zeroable + Send + Clone>(
+    plan: &StepPlan,
+    pass: Pass,
+    sum: impl Fn(usize) -> T + Sync + Send,
+) -> Vec<T> {
+    let [first, end, all] =
+        [plan.share.start, plan.share.end, plan.layout.len()].map(|end| plan.parts_before(pass, end));
+    if all == end - first {
+        return parallel::map((0..all).collect(), sum);
+    }
+    let mut sums = vec![T::zeroed(); first];
+    sums.extend(parallel::map((first..end).collect(), sum));
+    sums.resize(all, T::zeroed());
+    sums
+}
+
 impl CpuOptimizer {
     /// Runs the passes of a step.
-    pub(super) fn run(&mut self, kind: StepKind, head: &StepHead, mut params: HostSliceMut<'_>, grads: HostSlice<'_>) {
+    pub(super) fn run(&mut self, kind: StepKind, head: &StepHead, params: HostSliceMut<'_>, grads: HostSlice<'_>) {
+        let Ok(()) = self.run_shared(kind, head, params, grads, &mut |_, _, _| Ok::<_, Infallible>(()));
+    }
+
+    /// As [`CpuOptimizer::run`], with sums of parts that others compute: `exchange` adds them to the bytes of a pass's sums.
+    ///
+    /// # Errors
+    /// Those of `exchange`. Only parameters and states of the passes before it have changed.
+    pub(super) fn run_shared<E>(
+        &mut self,
+        kind: StepKind,
+        head: &StepHead,
+        mut params: HostSliceMut<'_>,
+        grads: HostSlice<'_>,
+        exchange: &mut dyn FnMut(&StepPlan, Pass, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut progress = StepProgress {
             context: StepContext::new(&self.state.control, head, [1.0; 2], 0),
             tile_sums: Vec::new(),
@@ -61,9 +107,13 @@ impl CpuOptimizer {
             // A skipped step counts missing gradients, too.
             if !is_skipped || pass == Pass::TensorSteps {
                 self.run_pass(pass, head, &mut progress, params.reborrow(), grads);
+                if let Some(sums) = progress.sums_of(pass) {
+                    exchange(&self.plan, pass, sums)?;
+                }
             }
             is_skipped |= pass == Pass::Decide && self.state.control.apply == 0;
         }
+        Ok(())
     }
 
     fn run_pass(
@@ -78,9 +128,9 @@ impl CpuOptimizer {
         let (rule, context) = (&plan.rule, progress.context);
         match pass {
             Pass::GlobalNorm | Pass::SamNorm => {
-                let tiles = (0..plan.layout.len()).step_by(TILE_LEN).collect();
                 let params = whole_params(plan, state, params.as_slice());
-                progress.tile_sums = parallel::map(tiles, |start: usize| {
+                progress.tile_sums = sums_of_own(plan, pass, |tile: usize| {
+                    let start = tile * TILE_LEN;
                     let range = start..plan.layout.len().min(start + TILE_LEN);
                     let (mut of_grad, mut of_param) = (Vec::new(), Vec::new());
                     let grad = grads.load(range.clone(), &mut of_grad);
@@ -110,8 +160,8 @@ impl CpuOptimizer {
             Pass::SegmentReduce => {
                 let Some(segments) = &plan.segments else { return };
                 let inputs = inputs(plan, state, params.as_slice(), grads);
-                let reduce = |part| segment_reduce(rule, &context, &inputs, part);
-                progress.part_sums = parallel::map(segments.parts().to_vec(), reduce);
+                let reduce = |part: usize| segment_reduce(rule, &context, &inputs, segments.parts()[part]);
+                progress.part_sums = sums_of_own(plan, pass, reduce);
             }
             Pass::SegmentUpdate => {
                 let Some(segments) = &plan.segments else { return };
@@ -123,8 +173,8 @@ impl CpuOptimizer {
             Pass::MetricsReduce => {
                 let Some(sampler) = &plan.sampler else { return };
                 let inputs = inputs(plan, state, params.as_slice(), grads);
-                let reduce = |part| metrics_reduce(rule, &context, &inputs, part);
-                progress.metric_part_sums = parallel::map(sampler.segments.parts().to_vec(), reduce);
+                let reduce = |part: usize| metrics_reduce(rule, &context, &inputs, sampler.segments.parts()[part]);
+                progress.metric_part_sums = sums_of_own(plan, pass, reduce);
             }
             Pass::MetricsTotal => {
                 let Some(sampler) = &plan.sampler else { return };
@@ -196,7 +246,8 @@ fn perturb_shards(
     let len = MIN_SHARD_LEN.max(shard_len(plan));
     let (_, companion) = states_mut(plan, &mut state.states);
     let shards = param_shards(plan, companion, params, len).enumerate().collect();
-    parallel::map(shards, |(i, shard)| perturb(sam, factors, &plan.groups, grads, i * len, shard));
+    let first = plan.share.start;
+    parallel::map(shards, |(i, shard)| perturb(sam, factors, &plan.groups, grads, first + i * len, shard));
 }
 
 fn run_factors(
@@ -224,6 +275,7 @@ fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, seen: HostSlice<'a>, grad
         param: whole_params(plan, state, seen),
         grad,
         states: own_states(plan, state),
+        first: plan.share.start,
         factors: plan.factors.as_ref().zip(state.factors.as_ref()),
         groups: &plan.groups,
         segments: &state.segments,
@@ -232,10 +284,10 @@ fn inputs<'a>(plan: &'a StepPlan, state: &'a CpuState, seen: HostSlice<'a>, grad
 
 /// Elements of each of a few shards per thread.
 fn shard_len(plan: &StepPlan) -> usize {
-    (plan.layout.len() / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
+    (plan.share.len() / (SHARDS_PER_THREAD * parallel::threads())).next_multiple_of(TILE_LEN)
 }
 
-/// Cuts the flat space into shards of `len` elements, and calls `f` for each.
+/// Cuts the share into shards of `len` elements, and calls `f` for each.
 fn map_shards<T: Send>(
     plan: &StepPlan,
     state: &mut CpuState,
@@ -258,11 +310,12 @@ fn map_shards<T: Send>(
         f32_parts: &plan.f32_parts,
         stores,
     };
+    let first = plan.share.start;
     let (states, companion) = states_mut(plan, &mut state.states);
-    let mut states: Vec<_> = states.into_iter().map(|state| state.chunks(len)).collect();
+    let mut states: Vec<_> = states.into_iter().map(|state| state.chunks(first, len)).collect();
     let shard = |(i, param)| {
         let states = states.iter_mut().filter_map(Iterator::next).collect();
-        Shard { start: i * len, param, states }
+        Shard { start: first + i * len, param, states }
     };
     let mut shards: Vec<_> = param_shards(plan, companion, params, len).enumerate().map(shard).collect();
     if last_first {

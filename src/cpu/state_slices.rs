@@ -10,10 +10,10 @@ use crate::states::{StateSlice, StateSliceMut};
 /// The parameters with the state that completes them.
 pub(super) fn whole_params<'a>(plan: &StepPlan, state: &'a CpuState, seen: HostSlice<'a>) -> ParamSlice<'a> {
     let companion = plan.companion().map(|number| state.states[number].1.as_slice());
-    ParamSlice { format: plan.settings.precision.params, seen, companion }
+    ParamSlice { format: plan.settings.precision.params, seen, companion, first: plan.share.start }
 }
 
-/// As [`whole_params`], in shards of `len` elements.
+/// As [`whole_params`], those of the share alone, in shards of `len` elements.
 pub(super) fn param_shards<'a>(
     plan: &StepPlan,
     companion: Option<&'a mut Numbers>,
@@ -22,7 +22,7 @@ pub(super) fn param_shards<'a>(
 ) -> impl Iterator<Item = ParamSliceMut<'a>> {
     let format = plan.settings.precision.params;
     let mut companions = companion.map(|numbers| numbers.as_mut().chunks(len));
-    params.chunks(len).map(move |seen| ParamSliceMut {
+    params.sub_slice(plan.share.clone()).chunks(len).map(move |seen| ParamSliceMut {
         format,
         seen,
         companion: companions.as_mut().and_then(Iterator::next),

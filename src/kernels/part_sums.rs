@@ -9,11 +9,12 @@ use crate::rule::SpanView;
 use crate::segments::SegmentPart;
 use crate::states::StateSlice;
 
-/// Parameters, gradients, states and tables over the whole flat space.
+/// Parameters, gradients and tables over the whole flat space, and states from element `first` on.
 pub(crate) struct StepInputs<'a> {
     pub(crate) param: ParamSlice<'a>,
     pub(crate) grad: HostSlice<'a>,
     pub(crate) states: Vec<StateSlice<'a>>,
+    pub(crate) first: usize,
     pub(crate) factors: Option<(&'a Factors, &'a FactorValues)>,
     pub(crate) groups: &'a GroupTable,
     pub(crate) segments: &'a [SegmentRow],
@@ -34,7 +35,8 @@ pub(crate) fn sum_part(
         let row = inputs.segments.get(segment).copied().unwrap_or_default();
         let (start, range) = (run.start as usize, run.start as usize..run.end as usize);
         let states = inputs.states.iter().zip(&mut of_states);
-        let mut states: Vec<&[f32]> = states.map(|(state, scratch)| state.load(range.clone(), scratch)).collect();
+        let mut states: Vec<&[f32]> =
+            states.map(|(state, scratch)| state.load(range.clone(), inputs.first, scratch)).collect();
         if let Some((factors, values)) = inputs.factors {
             variance.resize(range.len(), 0.0);
             values.write_variance(factors.tensor_of(segment, run.start as usize), start, &mut variance);

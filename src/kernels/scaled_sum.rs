@@ -1,11 +1,14 @@
 //! A sum of p-th powers that neither overflows nor underflows. Its value is `sum * 2^(p * exponent)`.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::control::NONE;
 use super::norm_order::NormOrder;
 use crate::tile::workgroup_sum;
 
 /// `ScaledSum` of the WGSL.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub(crate) struct ScaledSum {
     pub(crate) exponent: i32,
     pub(crate) sum: f32,

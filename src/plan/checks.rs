@@ -214,6 +214,24 @@ pub(super) fn check_missing_gradients(
     }
 }
 
+/// Refuses what needs the gradients or rows of all elements.
+pub(super) fn check_share(settings: &PlanSettings) -> Result<(), Error> {
+    let cases = [
+        (settings.rows.is_some(), "`rows`", "leave one of them out"),
+        (
+            settings.rule.factored().is_some(),
+            "a rule with factored states, which are sums over whole rows and columns",
+            "train it unsharded: factors take little memory",
+        ),
+    ];
+    match cases.into_iter().find(|(meets, ..)| *meets && settings.share.is_some()) {
+        None => Ok(()),
+        Some((_, with, remedy)) => {
+            Err(Error::Unsupported { what: "a sharded optimizer".to_owned(), with: with.to_owned(), remedy })
+        }
+    }
+}
+
 pub(super) fn check_grad_scale(scale: f32) -> Result<(), Error> {
     // Devices may flush subnormal scales and inverses.
     let allowed = "1.2e-38 to 8.5e37: positive and normal in f32, with a normal inverse";

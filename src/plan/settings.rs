@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::kernels::norm_order::NormOrder;
@@ -28,6 +29,8 @@ pub(crate) struct PlanSettings {
     pub(crate) misses_gradients: bool,
     /// A momentum that is cycled without a schedule that does so: one was replaced by a learning rate.
     pub(crate) momentum: Option<f64>,
+    /// The elements whose states lie here and that steps update; all unless other ranks have the rest.
+    pub(crate) share: Option<Range<usize>>,
 }
 
 impl PlanSettings {
@@ -49,6 +52,7 @@ impl PlanSettings {
             grad_scaler: None,
             misses_gradients: false,
             momentum: None,
+            share: None,
         }
     }
 }
