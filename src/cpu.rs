@@ -17,6 +17,8 @@ mod state_slices;
 pub use remap::CpuRemap;
 pub use snapshot::CpuSnapshot;
 
+pub(crate) use passes::Exchange;
+
 use crate::error::check_len;
 use crate::factors::{FactorValues, NAMES};
 use crate::host::{HostSlice, HostSliceMut};
@@ -52,7 +54,7 @@ use memory::Numbers;
 /// ```
 #[derive(Debug)]
 pub struct CpuOptimizer {
-    plan: StepPlan,
+    pub(crate) plan: StepPlan,
     powers: BiasPowers,
     state: CpuState,
 }
@@ -119,23 +121,40 @@ impl CpuOptimizer {
         params: impl Into<HostSliceMut<'b>>,
         grads: impl Into<HostSlice<'a>>,
     ) -> Result<Stats, Error> {
-        let (mut params, grads) = (params.into(), grads.into());
-        self.plan.check_step()?;
-        self.check_params(params.as_slice())?;
-        self.check_len("grads", grads.len())?;
+        self.step_shared(params.into(), grads.into(), &mut |_, _, _| Ok::<_, Error>(()))
+    }
+
+    /// As [`CpuOptimizer::step`], with sums of parts that others compute: see `run_shared`.
+    ///
+    /// # Errors
+    /// Those of [`CpuOptimizer::step`]; nothing has changed then. Those of `exchange`.
+    pub(crate) fn step_shared<E: From<Error>>(
+        &mut self,
+        mut params: HostSliceMut<'_>,
+        grads: HostSlice<'_>,
+        exchange: &mut Exchange<'_, E>,
+    ) -> Result<Stats, E> {
+        self.check_step(params.as_slice(), grads)?;
         let kind = self.plan.next_kind();
-        self.check_dtype(grads, kind)?;
         let head = self.plan.next_head()?;
         self.restore_training_params(params.reborrow());
         if self.plan.cycles_momentum() {
             self.powers = BiasPowers::new(&self.plan.rule.spec().bias_corrected);
         }
-        self.run(kind, &head, params, grads);
+        self.run_shared(kind, &head, params, grads, exchange)?;
         let CpuState { control, metrics, history, .. } = &mut self.state;
         if let Some(history) = history {
             history.keep(self.plan.decoder().record_size(), self.plan.state.recorded, control, metrics);
         }
         Ok(self.stats())
+    }
+
+    /// Refuses parameters and gradients that the next step cannot take.
+    pub(crate) fn check_step(&self, params: HostSlice<'_>, grads: HostSlice<'_>) -> Result<(), Error> {
+        self.plan.check_step()?;
+        self.check_params(params)?;
+        self.check_len("grads", grads.len())?;
+        self.check_dtype(grads, self.plan.next_kind())
     }
 
     /// The statistics of the last steps, oldest first: see [`Optimizer::history`](crate::Optimizer::history).

@@ -38,6 +38,9 @@ const MIN_SHARD_LEN: usize = 16 * TILE_LEN;
 /// Shards per thread where nothing was read before: few, since memory is read best from one end to the other.
 const SHARDS_PER_THREAD: usize = 4;
 
+/// Adds the sums of others to the bytes of a pass's sums.
+pub(crate) type Exchange<'a, E> = dyn FnMut(&StepPlan, Pass, &mut [u8]) -> Result<(), E> + 'a;
+
 /// Results of the passes of one step, for later passes.
 struct StepProgress {
     context: StepContext,
@@ -93,7 +96,7 @@ impl CpuOptimizer {
         head: &StepHead,
         mut params: HostSliceMut<'_>,
         grads: HostSlice<'_>,
-        exchange: &mut dyn FnMut(&StepPlan, Pass, &mut [u8]) -> Result<(), E>,
+        exchange: &mut Exchange<'_, E>,
     ) -> Result<(), E> {
         let mut progress = StepProgress {
             context: StepContext::new(&self.state.control, head, [1.0; 2], 0),
