@@ -347,6 +347,12 @@ impl OptimizerBuilder {
         Optimizer::new(pipelines, queue, &self.settings, self.options, layout)
     }
 
+    /// Restricts states and steps to a share of the elements.
+    pub(crate) fn share(mut self, share: std::ops::Range<usize>) -> Self {
+        self.settings.share = Some(share);
+        self
+    }
+
     /// Builds the optimizer on the CPU.
     ///
     /// # Errors

@@ -17,8 +17,6 @@ mod state_slices;
 pub use remap::CpuRemap;
 pub use snapshot::CpuSnapshot;
 
-pub(crate) use passes::Exchange;
-
 use crate::error::check_len;
 use crate::factors::{FactorValues, NAMES};
 use crate::host::{HostSlice, HostSliceMut};
@@ -30,7 +28,7 @@ use crate::kernels::row_steps::RowSteps;
 use crate::kernels::tensor_steps::TensorStep;
 use crate::kernels::update_elements::SegmentRow;
 use crate::metrics::{History, HostHistory, Stats};
-use crate::plan::{PlanSettings, StepKind, StepPlan};
+use crate::plan::{Exchange, PlanSettings, StepKind, StepPlan};
 use crate::rule::{StateSpec, four};
 use crate::segments::Segments;
 use crate::storage::Dtype;

@@ -12,6 +12,8 @@ mod mode;
 mod params;
 mod remap;
 mod rows;
+#[cfg(not(target_arch = "wasm32"))]
+mod shared;
 mod snapshot;
 mod undo;
 
@@ -31,6 +33,8 @@ use crate::plan::{Pass, PlanSettings, StepKind, StepPlan};
 use crate::storage::Dtype;
 use crate::{Error, Formats, Layout};
 pub use remap::Remap;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use shared::DeviceStream;
 pub use snapshot::Snapshot;
 
 /// The divisor of all gradients: the loss scale of mixed-precision training.
@@ -53,6 +57,15 @@ impl<'a> From<&'a Buffer> for GradScale<'a> {
     fn from(scale: &'a Buffer) -> Self {
         Self::Buffer(scale)
     }
+}
+
+/// The passes of a step that are not recorded yet.
+#[derive(Debug)]
+struct WaitingStep {
+    kind: StepKind,
+    /// Bind group 1, and its offsets.
+    uniforms: (BindGroup, [u32; 2]),
+    passes: Vec<Pass>,
 }
 
 /// The settings that concern the device alone.
@@ -107,6 +120,8 @@ pub struct Optimizer {
     staging: StagingPool,
     history: Option<DeviceHistory>,
     row_buffers: RowBuffers,
+    /// The pass whose sums others complete, and the step that waits for them.
+    waiting: Option<(Pass, WaitingStep)>,
     /// The plan that snapshots are saved with; they share it.
     #[cfg(feature = "safetensors")]
     saving_plan: std::sync::OnceLock<std::sync::Arc<StepPlan>>,
@@ -128,6 +143,13 @@ impl Optimizer {
         }
         let tensors = layout.tensors().iter().map(|tensor| tensor.range().start as u64..tensor.range().end as u64);
         let space = FlatSpace { len: plan.layout.len() as u64, tensors: tensors.collect() };
+        if settings.share.is_some() && !options.states.is_empty() {
+            return Err(Error::Unsupported {
+                what: "`state_buffers`".to_owned(),
+                with: "a sharded optimizer, whose ranks keep states of different lengths".to_owned(),
+                remedy: "leave it out",
+            });
+        }
         let given = GivenStates::new(&options.states, &plan, &space, &device.limits())?;
         let resources = Resources::new(device, &mut plan, given)?;
         let pipelines = Pipelines::new(pipelines, &plan)?;
@@ -160,6 +182,7 @@ impl Optimizer {
             staging: StagingPool::default(),
             history: ring_size.map(|size| DeviceHistory::new(device, size)),
             row_buffers: RowBuffers::default(),
+            waiting: None,
             #[cfg(feature = "safetensors")]
             saving_plan: std::sync::OnceLock::new(),
         })
@@ -298,10 +321,23 @@ impl Optimizer {
         let scalars = (head, self.plan.groups.lrs(), self.row_words());
         let on = (&self.device, &self.queue);
         let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
+        self.row_buffers.record(encoder, &uniforms, &self.plan.groups, &self.resources);
+        let uniforms = (uniforms.bind_group.clone(), uniforms.offsets);
+        self.encode_passes(encoder, WaitingStep { kind, uniforms, passes: self.plan.passes(kind).collect() });
+    }
+
+    /// Records passes of the step that was bound last, of a share up to the next sums that others complete.
+    fn encode_passes(&mut self, encoder: &mut CommandEncoder, WaitingStep { kind, uniforms, mut passes }: WaitingStep) {
+        let is_shared = self.plan.settings.share.is_some();
+        let waits = passes.iter().position(|pass| is_shared && pass.sums_parts());
+        let rest = waits.map(|sums| passes.split_off(sums + 1));
         let Some(step) = self.prepared.iter().find(|step| step.kind == kind) else { return };
         let decide = self.decide.first().map(|(_, group)| group);
-        self.row_buffers.record(encoder, &uniforms, &self.plan.groups, &self.resources);
-        gpu::encode(encoder, step, &self.resources, &uniforms, decide);
+        gpu::encode(encoder, (step, &passes), &self.resources, (&uniforms.0, &uniforms.1), decide);
+        if let (Some(rest), Some(&sums)) = (rest, passes.last()) {
+            self.waiting = Some((sums, WaitingStep { kind, uniforms, passes: rest }));
+            return;
+        }
         if let Some(history) = self.history.as_ref().filter(|_| kind.is_step()) {
             let sums = self.metric_sums().filter(|_| kind == StepKind::Sampled);
             let size = self.plan.decoder().record_size();

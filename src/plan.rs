@@ -67,6 +67,9 @@ pub(crate) struct StepPlan {
     pub(crate) state: PlanState,
 }
 
+/// Completes the bytes of a pass's sums over parts, of which the share's are there.
+pub(crate) type Exchange<'a, E> = dyn FnMut(&StepPlan, Pass, &mut [u8]) -> Result<(), E> + 'a;
+
 impl StepPlan {
     pub(crate) fn new(settings: &PlanSettings, layout: &Layout) -> Result<Self, Error> {
         let max_skips = settings.max_consecutive_skips;

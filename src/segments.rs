@@ -145,6 +145,13 @@ impl Segments {
         16..16 + 16 * self.count() as u64
     }
 
+    /// Bytes of the first part in the device's table.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn part_bytes(&self) -> Range<u64> {
+        let start = 16 + 48 * self.count() as u64;
+        start..start + 32
+    }
+
     /// The device's table: see `shaders/segments.wgsl`.
     pub(crate) fn words(&self) -> Vec<u32> {
         let count = self.count();

@@ -13,6 +13,8 @@ pub(crate) struct F32Parts {
     parts: Vec<Range<usize>>,
     /// Elements of the parts before each.
     before: Vec<usize>,
+    /// The elements that count.
+    share: Range<usize>,
     /// Elements of the parts before the share.
     skipped: usize,
     len: usize,
@@ -21,7 +23,7 @@ pub(crate) struct F32Parts {
 impl F32Parts {
     /// Joins ranges that follow each other.
     pub(crate) fn new(ranges: impl Iterator<Item = Range<usize>>) -> Self {
-        let mut all = Self::default();
+        let mut all = Self { share: 0..usize::MAX, ..Self::default() };
         for range in ranges.filter(|range| !range.is_empty()) {
             match all.parts.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
@@ -38,11 +40,13 @@ impl F32Parts {
     /// Counts the elements of a share alone.
     pub(crate) fn within(self, share: Range<usize>) -> Self {
         let [skipped, end] = [share.start, share.end].map(|element| self.position(element));
-        Self { skipped, len: end - skipped, ..self }
+        Self { share, skipped, len: end - skipped, ..self }
     }
 
-    pub(crate) fn ranges(&self) -> &[Range<usize>] {
-        &self.parts
+    /// The parts of the share.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let own = |part: &Range<usize>| part.start.max(self.share.start)..part.end.min(self.share.end);
+        self.parts.iter().map(own).filter(|part| !part.is_empty())
     }
 
     /// Count of elements.
@@ -221,7 +225,7 @@ mod tests {
     #[test]
     fn parts_are_joined_and_cut() {
         let parts = F32Parts::new([0..3, 3..5, 9..9, 10..14].into_iter());
-        assert_eq!(parts.ranges(), [0..5, 10..14]);
+        assert_eq!(parts.ranges().collect::<Vec<_>>(), [0..5, 10..14]);
         assert_eq!(parts.len(), 9);
         for element in 0..16 {
             let counted = (0..element).filter(|&before| parts.contains(before)).count();
@@ -229,6 +233,9 @@ mod tests {
         }
         assert_eq!(parts.cut(2..13).collect::<Vec<_>>(), [2..5, 5..10, 10..13]);
         assert_eq!(parts.cut(5..12).collect::<Vec<_>>(), [5..10, 10..12]);
+        let own = parts.within(3..12);
+        assert_eq!(own.ranges().collect::<Vec<_>>(), [3..5, 10..12]);
+        assert_eq!([3, 5, 9, 10, 11, 12, 14].map(|element| own.position(element)), [0, 2, 2, 2, 3, 4, 4]);
         assert_eq!(F32Parts::default().cut(0..4).next(), Some(0..4));
     }
 }

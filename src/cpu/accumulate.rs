@@ -36,13 +36,23 @@ impl CpuOptimizer {
         &mut self,
         f: impl FnOnce(&mut Self, &[f32]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.plan.check_accumulates()?;
-        let mut accumulated = std::mem::take(&mut self.state.accumulated);
+        let accumulated = self.take_accumulated()?;
         let result = f(self, &accumulated);
-        if result.is_ok() {
+        self.put_accumulated(accumulated, result.is_ok());
+        result
+    }
+
+    /// Takes the accumulated gradients out.
+    pub(crate) fn take_accumulated(&mut self) -> Result<Vec<f32>, Error> {
+        self.plan.check_accumulates()?;
+        Ok(std::mem::take(&mut self.state.accumulated))
+    }
+
+    /// Puts the accumulator back, at 0 if a step has used it.
+    pub(crate) fn put_accumulated(&mut self, mut accumulated: Vec<f32>, is_used: bool) {
+        if is_used {
             accumulated.fill(0.0);
         }
         self.state.accumulated = accumulated;
-        result
     }
 }

@@ -20,7 +20,7 @@ const STATE_STAGGER_BYTES: usize = 11 * CACHE_LINE_BYTES;
 /// but at the same place of a cache line as their allocations, as the caller's vectors do: what is aligned for one stream is
 /// aligned for all.
 #[derive(Debug)]
-pub(super) struct StateMemory<T> {
+pub(crate) struct StateMemory<T> {
     memory: Vec<T>,
     start: usize,
     len: usize,
@@ -62,7 +62,7 @@ impl<T: Copy + Default> Clone for StateMemory<T> {
 
 /// The numbers of one stream that the engine owns, in their storage format.
 #[derive(Debug, Clone)]
-pub(super) enum Numbers {
+pub(crate) enum Numbers {
     F32(StateMemory<f32>),
     Bf16(StateMemory<bf16>),
     F16(StateMemory<f16>),
@@ -94,7 +94,7 @@ impl Numbers {
         copy
     }
 
-    pub(super) fn as_slice(&self) -> HostSlice<'_> {
+    pub(crate) fn as_slice(&self) -> HostSlice<'_> {
         match self {
             Self::F32(values) => HostSlice::F32(values),
             Self::Bf16(values) => HostSlice::Bf16(values),
@@ -105,7 +105,7 @@ impl Numbers {
         }
     }
 
-    pub(super) fn as_mut(&mut self) -> HostSliceMut<'_> {
+    pub(crate) fn as_mut(&mut self) -> HostSliceMut<'_> {
         match self {
             Self::F32(values) => HostSliceMut::F32(values),
             Self::Bf16(values) => HostSliceMut::Bf16(values),

@@ -21,9 +21,23 @@ impl CpuOptimizer {
         params: impl Into<HostSliceMut<'a>>,
         grads: &[Option<HostSlice<'_>>],
     ) -> Result<Stats, Error> {
-        let dtype = self.plan.settings.precision.grads;
-        let is_missing = check(&self.plan, dtype, grads)?;
+        let is_missing = self.missing(grads)?;
         // A missing gradient is 0, and inactive.
+        let flat = self.flat_grads(grads);
+        self.plan.groups.set_missing(is_missing);
+        let stats = self.step(params, flat.as_slice());
+        self.plan.groups.set_missing(Vec::new());
+        stats
+    }
+
+    /// Checks the gradients of all tensors. Returns which are missing.
+    pub(crate) fn missing(&self, grads: &[Option<HostSlice<'_>>]) -> Result<Vec<bool>, Error> {
+        check(&self.plan, self.plan.settings.precision.grads, grads)
+    }
+
+    /// Gradients in the flat space, 0 where missing. They have been checked.
+    pub(crate) fn flat_grads(&self, grads: &[Option<HostSlice<'_>>]) -> Numbers {
+        let dtype = self.plan.settings.precision.grads;
         let mut flat = Numbers::new(0, dtype, 0.0, self.plan.layout.len());
         let (unit, bytes) = (dtype.bytes(1) as usize, flat.as_mut().bytes_mut());
         for (tensor, grad) in self.plan.layout.tensors().iter().zip(grads) {
@@ -32,10 +46,7 @@ impl CpuOptimizer {
                 bytes[unit * start..unit * end].copy_from_slice(grad.bytes());
             }
         }
-        self.plan.groups.set_missing(is_missing);
-        let stats = self.step(params, flat.as_slice());
-        self.plan.groups.set_missing(Vec::new());
-        stats
+        flat
     }
 }
 

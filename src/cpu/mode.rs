@@ -4,7 +4,7 @@ use super::CpuOptimizer;
 use super::memory::Numbers;
 use crate::Error;
 use crate::host::{HostSlice, HostSliceMut};
-use crate::plan::{Mode, StepKind, StepPlan};
+use crate::plan::{Exchange, Mode, StepKind, StepPlan};
 
 impl CpuOptimizer {
     /// Switches `params` from training to evaluation parameters: see [`Optimizer::eval`](crate::Optimizer::eval).
@@ -54,14 +54,31 @@ impl CpuOptimizer {
         params: impl Into<HostSliceMut<'b>>,
         grads: impl Into<HostSlice<'a>>,
     ) -> Result<(), Error> {
-        let (params, grads) = (params.into(), grads.into());
+        self.perturb_shared(params.into(), grads.into(), &mut |_, _, _| Ok::<_, Error>(()))
+    }
+
+    /// Refuses parameters and gradients that no perturbation can take now.
+    pub(crate) fn check_perturb(&self, params: HostSlice<'_>, grads: HostSlice<'_>) -> Result<(), Error> {
         self.plan.sam()?;
         self.plan.check_training("perturb")?;
-        self.check_params(params.as_slice())?;
+        self.check_params(params)?;
         self.check_len("grads", grads.len())?;
-        self.check_dtype(grads, StepKind::Perturb)?;
+        self.check_dtype(grads, StepKind::Perturb)
+    }
+
+    /// As [`CpuOptimizer::perturb`], with sums of parts that others compute: see `run_shared`.
+    ///
+    /// # Errors
+    /// Those of [`CpuOptimizer::perturb`]; nothing has changed then. Those of `exchange`.
+    pub(crate) fn perturb_shared<E: From<Error>>(
+        &mut self,
+        params: HostSliceMut<'_>,
+        grads: HostSlice<'_>,
+        exchange: &mut Exchange<'_, E>,
+    ) -> Result<(), E> {
+        self.check_perturb(params.as_slice(), grads)?;
         self.state.training_params = Some(Numbers::copy_of(params.as_slice()));
-        self.run(StepKind::Perturb, &StepPlan::empty_head(), params, grads);
+        self.run_shared(StepKind::Perturb, &StepPlan::empty_head(), params, grads, exchange)?;
         self.plan.state.set_mode(Mode::Perturbed);
         Ok(())
     }

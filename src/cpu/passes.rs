@@ -30,16 +30,13 @@ use crate::kernels::update::update;
 use crate::kernels::update_elements::{ElementTables, Shard, StepContext, Stores};
 use crate::kernels::update_single_pass::update_single_pass;
 use crate::parallel;
-use crate::plan::{Pass, StepKind, StepPlan};
+use crate::plan::{Exchange, Pass, StepKind, StepPlan};
 use crate::tile::TILE_LEN;
 
 /// Minimum elements of a shard: as many as the caches hold after a pass over the gradients.
 const MIN_SHARD_LEN: usize = 16 * TILE_LEN;
 /// Shards per thread where nothing was read before: few, since memory is read best from one end to the other.
 const SHARDS_PER_THREAD: usize = 4;
-
-/// Adds the sums of others to the bytes of a pass's sums.
-pub(crate) type Exchange<'a, E> = dyn FnMut(&StepPlan, Pass, &mut [u8]) -> Result<(), E> + 'a;
 
 /// Results of the passes of one step, for later passes.
 struct StepProgress {

@@ -104,6 +104,12 @@ impl BufferRange {
         self.offset + self.dtype.bytes(element - self.start)
     }
 
+    /// The part with elements of another range, if there is one.
+    pub(crate) fn within(&self, elements: &Range<u64>) -> Option<Self> {
+        let (start, end) = (self.start.max(elements.start), self.end().min(elements.end));
+        (start < end).then(|| Self { offset: self.offset_of(start), start, len: end - start, ..self.clone() })
+    }
+
     /// All words of a buffer.
     pub(crate) fn words(buffer: &Buffer) -> Self {
         Self { buffer: buffer.clone(), offset: 0, start: 0, len: buffer.size() / 4, dtype: Dtype::F32 }

@@ -318,16 +318,17 @@ pub(crate) struct NormChunks {
 }
 
 impl NormChunks {
-    /// The chunks over gradients, and over parameters if the norm needs them; with the number of the first stream.
+    /// The chunks over gradients, and over parameters if the norm needs them; with the number of the first stream. The
+    /// elements end with a tile or with the flat space.
     /// `make_scratch` creates a buffer of that many bytes, all 0.
     pub(crate) fn new(
         (first_stream, streams): (usize, Vec<&[BufferRange]>),
-        len: u64,
+        Range { mut start, end: len }: Range<u64>,
         limits: &ChunkLimits,
         mut make_scratch: impl FnMut(u64) -> wgpu::Buffer,
     ) -> Result<Self, Error> {
         let mut plan = Self::default();
-        let (mut at, mut start) = (vec![0; streams.len()], 0);
+        let mut at = vec![0; streams.len()];
         let mut zeros: Option<BufferRange> = None;
         while start < len {
             for (at, ranges) in at.iter_mut().zip(&streams) {

@@ -5,29 +5,31 @@ use wgpu::{BindGroup, CommandEncoder};
 use super::chunking::ScratchCopy;
 use super::prepared_step::PreparedStep;
 use super::resources::Resources;
-use super::step_uniforms::UniformEntry;
 use crate::kernels::control::ControlBlock;
-use crate::plan::StepKind;
+use crate::plan::{Pass, StepKind};
 
-/// Records the copies and dispatches of a step. `uniforms` holds bind group 1, `decide` is bind group 0 of that pass.
+/// Records these passes of a step, the copies before the first of them. `uniforms` is bind group 1 with its offsets, `decide`
+/// is bind group 0 of that pass.
 pub(crate) fn encode(
     encoder: &mut CommandEncoder,
-    step: &PreparedStep,
+    (step, passes): (&PreparedStep, &[Pass]),
     resources: &Resources,
-    uniforms: &UniformEntry<'_>,
+    uniforms: (&BindGroup, &[u32]),
     decide: Option<&BindGroup>,
 ) {
-    for ScratchCopy { source, source_offset, target, target_offset, size } in &step.copies {
+    let is_begin = step.dispatches.first().is_none_or(|first| passes.contains(&first.pass));
+    for ScratchCopy { source, source_offset, target, target_offset, size } in step.copies.iter().filter(|_| is_begin) {
         encoder.copy_buffer_to_buffer(source, *source_offset, target, *target_offset, *size);
     }
     let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpu-optim step"), timestamp_writes: None };
     let mut pass = encoder.begin_compute_pass(&descriptor);
     let mut has_uniforms = false;
-    for dispatch in &step.dispatches {
+    for dispatch in step.dispatches.iter().filter(|dispatch| passes.contains(&dispatch.pass)) {
         pass.set_pipeline(&dispatch.pipeline);
         pass.set_bind_group(0, dispatch.bind_group.as_ref().or(decide), &[]);
         if dispatch.reads_uniforms && !has_uniforms {
-            pass.set_bind_group(1, uniforms.bind_group, &uniforms.offsets);
+            let (bind_group, offsets) = uniforms;
+            pass.set_bind_group(1, bind_group, offsets);
             has_uniforms = true;
         }
         pass.dispatch_workgroups(dispatch.grid[0], dispatch.grid[1], 1);

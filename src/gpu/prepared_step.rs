@@ -28,6 +28,7 @@ const GRAD_STREAM: usize = 1;
 /// One dispatch.
 #[derive(Debug, Clone)]
 pub(crate) struct Dispatch {
+    pub(crate) pass: Pass,
     pub(crate) pipeline: ComputePipeline,
     /// Bind group 0; `None` for `decide`, whose group depends on the gradient scale.
     pub(crate) bind_group: Option<BindGroup>,
@@ -85,9 +86,13 @@ impl PreparedStep {
         let ranges = (ranges, grads.disjoint_ranges((params, param_dtype), dtype, space)?);
         let missing = grads.missing(space);
         missing.iter().try_for_each(|&tensor| plan.check_missing(&plan.layout.tensors()[tensor]))?;
-        let (params, grads) = ranges;
+        let (mut params, mut grads) = ranges;
         resources.check_apart(&params, "params")?;
         resources.check_apart(&grads, "grads")?;
+        let share = if kind.is_of_share() { plan.share.start as u64..plan.share.end as u64 } else { 0..space.len };
+        for ranges in [&mut params, &mut grads] {
+            *ranges = ranges.iter().filter_map(|range| range.within(&share)).collect();
+        }
         let states = &resources.persistent.states[plan.bound_states(kind)];
         let mut states: Vec<Cow<'_, [BufferRange]>> = states.iter().map(Into::into).collect();
         if kind.has_states() {
@@ -114,7 +119,7 @@ impl PreparedStep {
             };
             let is_scaled = kind == StepKind::Perturb && plan.scales_by_params();
             let streams = if is_scaled { (0, streams.clone()) } else { (GRAD_STREAM, vec![grads]) };
-            NormChunks::new(streams, space.len, &limits, scratch)?
+            NormChunks::new(streams, share, &limits, scratch)?
         } else {
             NormChunks::default()
         };
@@ -438,7 +443,7 @@ impl StepContext<'_> {
             let uniform = (uniform.0.clone(), uniform.1);
             Binder { pass, kernel, chunk: chunk.clone(), uniform }
         });
-        Ok(Dispatch { pipeline, bind_group, reads_uniforms, grid: work.grid, binder })
+        Ok(Dispatch { pass, pipeline, bind_group, reads_uniforms, grid: work.grid, binder })
     }
 
     /// Binds each variable of the kernel to the resource of the same name.

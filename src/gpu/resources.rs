@@ -11,6 +11,8 @@ use crate::factors::Factors;
 use crate::kernels::bias_correction::BiasPowers;
 use crate::kernels::control::{ControlBlock, NONE};
 use crate::kernels::loss_scale::LossScale;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::plan::Pass;
 use crate::plan::StepPlan;
 use crate::segments::Segments;
 use crate::storage::Dtype;
@@ -168,7 +170,7 @@ impl Resources {
             persistent,
             given,
             groups: constant("wgpu-optim groups", &groups),
-            tile_sums: constant("wgpu-optim tile sums", &tile_sums),
+            tile_sums: table("wgpu-optim tile sums", &tile_sums),
             powers: init_buffer(
                 device,
                 "wgpu-optim powers",
@@ -194,6 +196,23 @@ impl Resources {
             return Err(Error::AliasedBuffers { first: what, second: "a state of the optimizer" });
         }
         self.given.check_apart(ranges, what)
+    }
+
+    /// The rows of a pass's sums over parts: their buffer, the first byte, and the bytes of each.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn sum_rows(&self, pass: Pass, plan: &StepPlan) -> Option<(&Buffer, u64, u64)> {
+        match pass {
+            Pass::GlobalNorm | Pass::SamNorm => Some((&self.tile_sums, 0, 16)),
+            Pass::SegmentReduce => {
+                let first = plan.segments.as_ref()?.part_bytes();
+                Some((self.persistent.segments.as_ref()?, first.start, first.end - first.start))
+            }
+            Pass::MetricsReduce => {
+                let first = plan.sampler.as_ref()?.part_bytes();
+                Some((self.persistent.metric_table.as_ref()?, first.start, first.end - first.start))
+            }
+            _ => None,
+        }
     }
 
     /// The resource of a variable in the WGSL, by its name; `None` for those of chunks, streams and the gradient scale.
@@ -271,7 +290,9 @@ pub(crate) fn state_ranges(
 ) -> Vec<BufferRange> {
     let dtype = plan.states[number].dtype;
     if !plan.is_small(number) {
-        return stream_ranges(device, name, (dtype, initial), plan.layout.len() as u64);
+        let ranges = stream_ranges(device, name, (dtype, initial), plan.share.len() as u64);
+        let first = plan.share.start as u64;
+        return ranges.into_iter().map(|range| BufferRange { start: first + range.start, ..range }).collect();
     }
     let packed = stream_ranges(device, name, (dtype, initial), plan.f32_parts.len() as u64);
     let mut ranges = Vec::new();

@@ -94,6 +94,13 @@ impl MetricsSampler {
         16..32 + (size_of::<MetricSums>() * self.segments.count()) as u64
     }
 
+    /// Bytes of the first part in the metric table.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn part_bytes(&self) -> Range<u64> {
+        let start = 32 + 48 * self.segments.count() as u64;
+        start..start + 48
+    }
+
     /// The bytes of the metric table that a record contains. `sums` may be empty if no step was sampled.
     pub(crate) fn record(&self, executed: u32, sums: &[MetricSums]) -> Vec<u8> {
         let bytes = self.record_bytes();

@@ -83,6 +83,11 @@ impl Pass {
         matches!(self, Self::GlobalNorm | Self::SamNorm)
     }
 
+    /// True for sums of parts, which later passes add up.
+    pub(crate) fn sums_parts(self) -> bool {
+        self.sums_tiles() || matches!(self, Self::SegmentReduce | Self::MetricsReduce)
+    }
+
     /// True for passes that write parameters, or the accumulator in their place, and bind gradients beside them.
     pub(crate) const fn writes_params(self) -> bool {
         matches!(
@@ -138,6 +143,11 @@ impl StepKind {
     /// True if its kernels bind the states.
     pub(crate) fn has_states(self) -> bool {
         !matches!(self, Self::Accumulate | Self::Perturb | Self::Restore)
+    }
+
+    /// True if its passes concern the share alone.
+    pub(crate) fn is_of_share(self) -> bool {
+        self.has_states() || self == Self::Perturb
     }
 
     /// True if it sums whole tiles of the gradients.

@@ -1,0 +1,201 @@
+//! Exchanges streams between ranks, piece by piece: memory stays bounded, and the next piece is on its way to the host
+//! meanwhile.
+
+use std::ops::Range;
+
+use super::shares::Shares;
+use super::{Communicator, DistributedError};
+use crate::host::{HostSlice, HostSliceMut};
+use crate::plan::{Pass, StepPlan};
+use crate::storage::Dtype;
+use crate::tile::TILE_LEN;
+
+/// Bytes of the pieces of all ranks together, at most, unless those of a tile take more.
+const WINDOW: usize = 16 << 20;
+
+/// Gradients or parameters of the flat space.
+pub(super) trait Stream {
+    fn dtype(&self) -> Dtype;
+
+    /// Starts to read ranges.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    fn begin_read(&mut self, ranges: Vec<Range<usize>>) -> Result<(), DistributedError>;
+
+    /// Replaces `bytes` by those of the ranges whose reading began first, one after the other.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    fn end_read(&mut self, bytes: &mut Vec<u8>) -> Result<(), DistributedError>;
+
+    /// Writes the numbers of a range.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    fn write(&mut self, range: Range<usize>, bytes: &[u8]) -> Result<(), DistributedError>;
+}
+
+/// How gradients are added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SumOrder {
+    /// The communicator's.
+    Any,
+    /// That of the ranks, as one machine adds the gradients of micro-batches.
+    Ranks,
+}
+
+/// The ranks, and what each of them has.
+pub(super) struct Group<'a, C> {
+    pub(super) communicator: &'a mut C,
+    pub(super) shares: &'a Shares,
+}
+
+impl<C: Communicator> Group<'_, C> {
+    /// The pieces of each round.
+    fn rounds(&self) -> Vec<Vec<Range<usize>>> {
+        let len = (WINDOW / size_of::<f32>() / self.communicator.size() / TILE_LEN).max(1) * TILE_LEN;
+        self.shares.pieces(len).collect()
+    }
+
+    /// Replaces the gradients of this rank's share by their means over all ranks.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    pub(super) fn average_grads(&mut self, grads: &mut impl Stream, order: SumOrder) -> Result<(), DistributedError> {
+        let (rank, size) = (self.communicator.rank(), self.communicator.size());
+        if size == 1 && order == SumOrder::Any {
+            return Ok(());
+        }
+        let (dtype, weight) = (grads.dtype(), (size as f32).recip());
+        let (mut sent, mut received, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sums = Vec::new();
+        let mut rounds = self.rounds().into_iter().peekable();
+        if let Some(first) = rounds.peek() {
+            grads.begin_read(first.clone())?;
+        }
+        while let Some(pieces) = rounds.next() {
+            if let Some(next) = rounds.peek() {
+                grads.begin_read(next.clone())?;
+            }
+            grads.end_read(&mut sent)?;
+            let own = &pieces[rank];
+            sums.clear();
+            sums.resize(own.len(), 0.0);
+            match order {
+                SumOrder::Any => {
+                    let counts: Vec<usize> = pieces.iter().map(Range::len).collect();
+                    let values = widened(dtype, &sent, &mut scratch);
+                    self.communicator.reduce_scatter(values, &counts, &mut sums)?;
+                    sums.iter_mut().for_each(|sum| *sum *= weight);
+                }
+                SumOrder::Ranks => {
+                    let counts: Vec<usize> = pieces.iter().map(|piece| bytes_of(dtype, piece)).collect();
+                    received.resize(counts[rank] * size, 0);
+                    let own_counts = vec![counts[rank]; size];
+                    self.communicator.all_to_all(&sent, &counts, &mut received, &own_counts)?;
+                    for block in received.chunks_exact(counts[rank].max(1)) {
+                        let values = widened(dtype, block, &mut scratch);
+                        // As `kernels/accumulate.rs`.
+                        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
+                    }
+                }
+            }
+            if !own.is_empty() {
+                grads.write(own.clone(), &narrowed(dtype, &sums))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the parameters of all other shares by those of their ranks.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    pub(super) fn gather_params(&mut self, params: &mut impl Stream) -> Result<(), DistributedError> {
+        let (rank, dtype) = (self.communicator.rank(), params.dtype());
+        if self.communicator.size() == 1 {
+            return Ok(());
+        }
+        let (mut own, mut all) = (Vec::new(), Vec::new());
+        let mut rounds = self.rounds().into_iter().peekable();
+        if let Some(first) = rounds.peek() {
+            params.begin_read(vec![first[rank].clone()])?;
+        }
+        while let Some(pieces) = rounds.next() {
+            if let Some(next) = rounds.peek() {
+                params.begin_read(vec![next[rank].clone()])?;
+            }
+            params.end_read(&mut own)?;
+            let counts: Vec<usize> = pieces.iter().map(|piece| bytes_of(dtype, piece)).collect();
+            all.resize(counts.iter().sum(), 0);
+            self.communicator.all_gather(&own, &counts, &mut all)?;
+            let mut rest = &all[..];
+            for (number, (piece, count)) in pieces.into_iter().zip(counts).enumerate() {
+                let bytes;
+                (bytes, rest) = rest.split_at(count);
+                if number != rank && count > 0 {
+                    params.write(piece, bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the sums of a pass by those of all other ranks.
+    ///
+    /// # Errors
+    /// [`DistributedError`].
+    pub(super) fn gather_sums(&mut self, plan: &StepPlan, pass: Pass, sums: &mut [u8]) -> Result<(), DistributedError> {
+        let all = plan.parts_before(pass, plan.layout.len());
+        if all == 0 || self.communicator.size() == 1 {
+            return Ok(());
+        }
+        let bytes = sums.len() / all;
+        let range_of = |share: &Range<usize>| {
+            plan.parts_before(pass, share.start) * bytes..plan.parts_before(pass, share.end) * bytes
+        };
+        let counts: Vec<usize> = self.shares.iter().map(|share| range_of(share).len()).collect();
+        let own = sums[range_of(&self.shares.of(self.communicator.rank()))].to_vec();
+        Ok(self.communicator.all_gather(&own, &counts, sums)?)
+    }
+}
+
+fn bytes_of(dtype: Dtype, range: &Range<usize>) -> usize {
+    dtype.bytes(range.len() as u64) as usize
+}
+
+/// The values of numbers in a storage format.
+fn widened<'a>(dtype: Dtype, bytes: &[u8], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+    match dtype {
+        Dtype::Bf16 => {
+            let numbers: Vec<half::bf16> = bytemuck::pod_collect_to_vec(bytes);
+            HostSlice::from(&numbers).load(0..numbers.len(), scratch);
+        }
+        Dtype::F16 => {
+            let numbers: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);
+            HostSlice::from(&numbers).load(0..numbers.len(), scratch);
+        }
+        _ => *scratch = bytemuck::pod_collect_to_vec(bytes),
+    }
+    scratch
+}
+
+/// The bytes of the nearest numbers in a storage format.
+fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; dtype.bytes(values.len() as u64) as usize];
+    match dtype {
+        Dtype::Bf16 => {
+            let mut numbers = vec![half::bf16::ZERO; values.len()];
+            HostSliceMut::from(&mut numbers).store(0..values.len(), values);
+            bytes.copy_from_slice(bytemuck::cast_slice(&numbers));
+        }
+        Dtype::F16 => {
+            let mut numbers = vec![half::f16::ZERO; values.len()];
+            HostSliceMut::from(&mut numbers).store(0..values.len(), values);
+            bytes.copy_from_slice(bytemuck::cast_slice(&numbers));
+        }
+        _ => bytes.copy_from_slice(bytemuck::cast_slice(values)),
+    }
+    bytes
+}
