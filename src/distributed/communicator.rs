@@ -7,7 +7,8 @@ use thiserror::Error;
 /// The terms are those of MPI: a *rank* is a member's number, counts have one entry per rank, and the data of all ranks lie
 /// in the order of the ranks. Calls block until the result is there.
 ///
-/// `ThreadGroup` implements it for threads of one process, the package `wgpu-optim-mpi` for MPI.
+/// [`ThreadCommunicator`](super::ThreadCommunicator) implements it for threads of one process, the package `wgpu-optim-mpi`
+/// for MPI. After an error the group is lost: further calls fail too.
 pub trait Communicator {
     /// This member's number, below [`Communicator::size`].
     fn rank(&self) -> usize;
@@ -66,6 +67,50 @@ pub trait Communicator {
     fn barrier(&mut self) -> Result<(), CommunicationError>;
 }
 
+impl<C: Communicator + ?Sized> Communicator for &mut C {
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn broadcast(&mut self, root: usize, bytes: &mut [u8]) -> Result<(), CommunicationError> {
+        (**self).broadcast(root, bytes)
+    }
+
+    fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), CommunicationError> {
+        (**self).all_reduce(values)
+    }
+
+    fn reduce_scatter(&mut self, values: &[f32], counts: &[usize], own: &mut [f32]) -> Result<(), CommunicationError> {
+        (**self).reduce_scatter(values, counts, own)
+    }
+
+    fn all_gather(&mut self, own: &[u8], counts: &[usize], all: &mut [u8]) -> Result<(), CommunicationError> {
+        (**self).all_gather(own, counts, all)
+    }
+
+    fn gather(&mut self, root: usize, own: &[u8], counts: &[usize], all: &mut [u8]) -> Result<(), CommunicationError> {
+        (**self).gather(root, own, counts, all)
+    }
+
+    fn all_to_all(
+        &mut self,
+        sent: &[u8],
+        send_counts: &[usize],
+        received: &mut [u8],
+        receive_counts: &[usize],
+    ) -> Result<(), CommunicationError> {
+        (**self).all_to_all(sent, send_counts, received, receive_counts)
+    }
+
+    fn barrier(&mut self) -> Result<(), CommunicationError> {
+        (**self).barrier()
+    }
+}
+
 /// The errors of a [`Communicator`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -95,6 +140,28 @@ pub enum CommunicationError {
         expected: usize,
         /// Elements of the slice.
         actual: usize,
+    },
+    /// A rank makes another call than this one.
+    #[error(
+        "rank {rank} calls {other} where this rank calls {call}; all ranks must make the same calls in the same order"
+    )]
+    Mismatch {
+        /// The call of this rank.
+        call: &'static str,
+        /// The other rank.
+        rank: usize,
+        /// The call of the other rank.
+        other: &'static str,
+    },
+    /// No rank of the group has the number of the root, or two ranks name different roots.
+    #[error("{call}: root {root}; all ranks must name the same root below {limit}")]
+    Root {
+        /// The call.
+        call: &'static str,
+        /// The root that this rank names.
+        root: usize,
+        /// The size of the group.
+        limit: usize,
     },
     /// The transport failed.
     #[error("{call}: {message}")]

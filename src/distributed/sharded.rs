@@ -27,12 +27,12 @@ use crate::{Error, Layout, OptimizerBuilder};
 ///
 /// ```
 /// use std::thread;
-/// use wgpu_optim::distributed::{DistributedError, Sharded, ThreadGroup};
+/// use wgpu_optim::distributed::{DistributedError, Sharded, ThreadCommunicator};
 /// use wgpu_optim::{AdamW, Clip, Layout, Optimizer};
 ///
 /// let layout = Layout::flat(100_000)?;
 /// thread::scope(|scope| {
-///     for communicator in ThreadGroup::new(2) {
+///     for communicator in ThreadCommunicator::group(2) {
 ///         let layout = &layout;
 ///         scope.spawn(move || {
 ///             let builder = Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0));
