@@ -245,7 +245,7 @@ impl CpuOptimizer {
     }
 
     /// Refuses parameters of another length or storage format.
-    fn check_params(&self, params: HostSlice<'_>) -> Result<(), Error> {
+    pub(crate) fn check_params(&self, params: HostSlice<'_>) -> Result<(), Error> {
         self.check_len("params", params.len())?;
         check_dtype("params", self.plan.settings.precision.params.dtype(), params)
     }

@@ -491,6 +491,19 @@ impl StepPlan {
         self.state.mode.check_training(call)
     }
 
+    /// Refuses calls that need the states of all elements.
+    #[cfg(feature = "safetensors")]
+    pub(crate) fn check_whole(&self, call: &str) -> Result<(), Error> {
+        if self.settings.share.is_none() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: format!("`{call}`"),
+            with: "the optimizer of one rank, which has the states of a share".to_owned(),
+            remedy: "call that of `Sharded`",
+        })
+    }
+
     /// Refuses steps between `eval` and `train`. A step restores perturbed parameters by itself.
     pub(crate) fn check_step(&self) -> Result<(), Error> {
         if *self.state.mode == Mode::Perturbed { Ok(()) } else { self.check_training("step") }

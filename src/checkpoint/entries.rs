@@ -111,8 +111,19 @@ impl Entry {
     }
 
     /// Bytes of the tensor.
-    pub(super) fn bytes(&self) -> usize {
-        self.storage.bytes(self.range.len() as u64) as usize
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes_of(self.range.len())
+    }
+
+    /// Bytes of so many elements.
+    pub(super) fn bytes_of(&self, elements: usize) -> usize {
+        self.storage.bytes(elements as u64) as usize
+    }
+
+    /// Some elements of the place.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        Self { range, ..self.clone() }
     }
 
     /// Elements of the place that the bytes hold.

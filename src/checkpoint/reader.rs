@@ -135,7 +135,11 @@ impl<R: Read + Seek> Checkpoint<R> {
             error => error,
         })?;
         let checksums = self.verify()?;
-        let parts = self.file.parts(entries, &checksums)?;
+        let parts = self.file.parts(entries, &checksums)?.into_iter().filter_map(|part| match part.entry.place {
+            Place::State(_) => part.within(&plan.share),
+            _ => Some(part),
+        });
+        let parts = parts.collect();
         let mut small = self.small(plan)?;
         if differences.iter().any(|difference| difference.setting.starts_with("rule.")) {
             small.forget_bias_corrections();

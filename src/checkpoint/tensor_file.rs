@@ -6,6 +6,7 @@ use std::fs::File;
 #[cfg(not(target_arch = "wasm32"))]
 use std::io::BufReader;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -42,8 +43,22 @@ pub(crate) struct TensorFile<R> {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) entry: Entry,
-    /// Checksum of its bytes.
+    /// The bytes of the tensor that belong to the entry.
+    bytes: Range<usize>,
+    /// Checksum of the tensor.
     checksum: u32,
+}
+
+impl Part {
+    /// The elements of a share alone; `None` without any. Shares begin at blocks of 8-bit states.
+    pub(super) fn within(mut self, share: &Range<usize>) -> Option<Self> {
+        let Range { start, end } = self.entry.range;
+        self.entry.range = start.max(share.start)..end.min(share.end);
+        let [first, last] = [self.entry.range.start, self.entry.range.end]
+            .map(|element| self.entry.bytes_of(element.saturating_sub(start)));
+        self.bytes = first..last;
+        (!self.entry.range.is_empty()).then_some(self)
+    }
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -164,7 +179,7 @@ impl<R: Read + Seek> TensorFile<R> {
         let part = |entry: Entry| {
             let checksum = checksums.get(entry.name.as_str()).copied();
             let checksum = checksum.ok_or_else(|| CheckpointError::Damaged { part: entry.name.clone() })?;
-            Ok(Part { entry, checksum })
+            Ok(Part { bytes: 0..entry.bytes(), entry, checksum })
         };
         entries.into_iter().map(part).collect()
     }
@@ -174,13 +189,20 @@ impl<R: Read + Seek> TensorFile<R> {
         &mut self,
         part: &Part,
         window: usize,
-        put: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
+        mut put: impl FnMut(&[u8]) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let changed = || CheckpointError::ChangedWhileRead;
         let info = self.metadata.info(&part.entry.name).ok_or_else(changed)?;
         let start = self.start.saturating_add(info.data_offsets.0 as u64);
         self.source.seek(SeekFrom::Start(start)).map_err(|_| changed())?;
-        let checksum = read_windows(&mut self.source, len(info), window, put).map_err(|_| changed())??;
+        let mut at = 0;
+        let put_own = |window: &[u8]| {
+            let own = [part.bytes.start, part.bytes.end].map(|byte| byte.saturating_sub(at).min(window.len()));
+            at += window.len();
+            let own = window.get(own[0]..own[1]).unwrap_or_default();
+            if own.is_empty() { Ok(()) } else { put(own) }
+        };
+        let checksum = read_windows(&mut self.source, len(info), window, put_own).map_err(|_| changed())??;
         if checksum == part.checksum { Ok(()) } else { Err(changed()) }
     }
 }

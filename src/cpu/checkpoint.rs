@@ -1,5 +1,6 @@
 //! Checkpoints of the CPU engine.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
 #[cfg(not(target_arch = "wasm32"))]
@@ -34,41 +35,48 @@ impl CpuOptimizer {
     /// # Errors
     /// [`CheckpointError::Stream`], and those of [`CpuOptimizer::save`].
     pub fn save_to(&self, out: impl Write, params: Option<HostSlice<'_>>) -> Result<(), CheckpointError> {
+        self.plan.check_whole("save")?;
         params.map_or(Ok(()), |params| self.check_params(params))?;
+        let plan = &self.plan;
+        let small = self.small_state();
+        let mut entries = bulk_entries(plan, params.is_some(), *plan.state.mode, &HashMap::new());
+        entries.extend(small.entries(plan));
+        let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
+        for entry in &entries {
+            writer.write(&self.entry_bytes(entry, &small, params))?;
+        }
+        writer.finish()
+    }
+
+    /// The parts of a checkpoint that are read whole.
+    pub(crate) fn small_state(&self) -> SmallState {
         let (plan, state) = (&self.plan, &self.state);
         let norms = state.norms.as_ref().map_or(Vec::new(), Norms::table);
         let ring = state.history.as_ref().map_or(&[][..], |history| &history.ring);
         let loss_scale = state.loss_scale.map(|scale| [scale.scale.to_bits(), scale.growth_tracker]);
         let words = loss_scale.as_ref().map_or(&[][..], |words| &words[..]);
-        let small = SmallState::of(plan, &state.control, (&norms, words), &state.metrics, ring);
-        let mut entries = bulk_entries(plan, params.is_some(), *plan.state.mode, &HashMap::new());
-        entries.extend(small.entries(plan));
-        let mut writer = Writer::new(out, &Header::new(plan, &plan.state, small.stats), &entries)?;
-        for entry in &entries {
-            self.write(&mut writer, entry, &small, params)?;
-        }
-        writer.finish()
+        SmallState::of(plan, &state.control, (&norms, words), &state.metrics, ring)
     }
 
-    fn write(
-        &self,
-        writer: &mut Writer<impl Write>,
+    /// The bytes of a tensor of a checkpoint.
+    pub(crate) fn entry_bytes<'a>(
+        &'a self,
         entry: &Entry,
-        small: &SmallState,
-        params: Option<HostSlice<'_>>,
-    ) -> Result<(), CheckpointError> {
+        small: &'a SmallState,
+        params: Option<HostSlice<'a>>,
+    ) -> Cow<'a, [u8]> {
         let (state, range) = (&self.state, entry.range.clone());
         let stream = match entry.place {
             Place::Params => params,
             Place::TrainingParams => state.training_params.as_ref().map(Numbers::as_slice),
             Place::State(number) => {
                 let bytes = [range.start, range.end].map(|element| self.plan.state_bytes(number, element));
-                return writer.write(&state.states[number].1.as_slice().bytes()[bytes[0]..bytes[1]]);
+                return Cow::from(&state.states[number].1.as_slice().bytes()[bytes[0]..bytes[1]]);
             }
             _ => None,
         };
         if let Some(numbers) = stream {
-            return writer.write(numbers.get(range).map_or(&[], HostSlice::bytes));
+            return Cow::from(numbers.get(range).map_or(&[][..], HostSlice::bytes));
         }
         let values = match (entry.place, &state.factors) {
             (Place::Accumulated, _) => &state.accumulated[range],
@@ -79,22 +87,23 @@ impl CpuOptimizer {
                 let of_row = |row: &super::SegmentRow| {
                     if entry.place == Place::SegmentStates { row.state } else { row.sums }
                 };
-                return writer.write(bytemuck::cast_slice(&rows.iter().map(of_row).collect::<Vec<_>>()));
+                let values: Vec<[f32; 4]> = rows.iter().map(of_row).collect();
+                return Cow::from(bytemuck::cast_slice(&values).to_vec());
             }
             (Place::RowSteps, _) => {
-                return writer
-                    .write(bytemuck::cast_slice(state.row_steps.as_ref().map_or(&[], |counts| &counts.steps[range])));
+                let steps = state.row_steps.as_ref().map_or(&[][..], |counts| &counts.steps[range]);
+                return Cow::from(bytemuck::cast_slice(steps));
             }
             (Place::RowBiasCorrections, _) => {
                 state.row_steps.as_ref().map_or(&[][..], |counts| &counts.bias_corrections.as_flattened()[range])
             }
             (Place::TensorSteps, _) => {
                 let words: &[u32] = bytemuck::cast_slice(&state.tensor_steps);
-                return writer.write(bytemuck::cast_slice(&words[range]));
+                return Cow::from(bytemuck::cast_slice(&words[range]));
             }
-            (small_place, _) => return writer.write(small.bytes(small_place)),
+            (small_place, _) => return Cow::from(small.bytes(small_place)),
         };
-        writer.write(bytemuck::cast_slice(values))
+        Cow::from(bytemuck::cast_slice(values))
     }
 
     /// Continues from a file: the optimizer, and `params` if they are given. Tensors are matched by their names. The file is

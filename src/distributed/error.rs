@@ -14,6 +14,9 @@ pub enum DistributedError {
     /// The exchange between ranks failed.
     #[error(transparent)]
     Communication(#[from] CommunicationError),
+    /// The rank that writes the checkpoint could not do so.
+    #[error("rank 0 could not write the checkpoint: its error says why; an older file is as it was")]
+    NotSaved,
     /// The checkpoint could not be saved or loaded.
     #[cfg(feature = "safetensors")]
     #[error(transparent)]

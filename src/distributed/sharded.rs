@@ -1,5 +1,7 @@
 //! ZeRO-1: each rank keeps the states of a share of the elements.
 
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
+mod checkpoint;
 mod cpu;
 #[cfg(not(target_arch = "wasm32"))]
 mod gpu;

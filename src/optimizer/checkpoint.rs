@@ -45,6 +45,7 @@ impl Optimizer {
     /// # Errors
     /// [`CheckpointError::Stream`], and those of [`Optimizer::save`].
     pub async fn save_to(&self, out: impl Write, params: Option<BufferSlices<'_>>) -> Result<(), CheckpointError> {
+        self.plan.check_whole("save")?;
         let params = self.loadable(params, BufferUsages::COPY_SRC, SAVED)?;
         let state = self.host_state().plan;
         self.source(params.as_deref()).save(self.transfer(), &self.plan, &state, out).await

@@ -106,7 +106,7 @@ impl Source<'_> {
         writer.finish()
     }
 
-    async fn small(&self, transfer: Transfer<'_>, plan: &StepPlan) -> Result<SmallState, CheckpointError> {
+    pub(super) async fn small(&self, transfer: Transfer<'_>, plan: &StepPlan) -> Result<SmallState, CheckpointError> {
         let (own, whole) = (self.persistent, |buffer: &Buffer| 0..buffer.size());
         let record = plan.sampler.as_ref().map(|sampler| sampler.record_bytes());
         let parts = [

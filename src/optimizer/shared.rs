@@ -6,9 +6,15 @@ use std::ops::Range;
 use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, Device, PollType, Queue};
 
 use super::Optimizer;
+#[cfg(feature = "safetensors")]
+use crate::checkpoint::{CheckpointError, Entry, SmallState};
+#[cfg(feature = "safetensors")]
+use crate::gpu::block_on;
 use crate::gpu::{BufferRange, check_usage, check_word_starts};
 use crate::metrics::{Readback, StagingPool};
-use crate::plan::{Exchange, Pass};
+#[cfg(feature = "safetensors")]
+use crate::plan::PlanState;
+use crate::plan::{Exchange, Pass, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
@@ -46,6 +52,10 @@ impl Optimizer {
         self.plan.check_accumulates()?;
         let (device, queue) = (self.device.clone(), self.queue.clone());
         Ok(DeviceStream { device, queue, dtype: Dtype::F32, ranges: self.accumulated.clone(), reads: VecDeque::new() })
+    }
+
+    pub(crate) fn plan(&self) -> &StepPlan {
+        &self.plan
     }
 
     /// An encoder for a call that [`Optimizer::run_shared`] completes.
@@ -133,8 +143,58 @@ fn read(device: &Device, encoder: &mut CommandEncoder, parts: &[(&Buffer, Range<
 
 /// Waits for a readback whose encoder was submitted.
 fn wait<T>(device: &Device, mut readback: Readback<T>) -> Result<T, Error> {
-    device.poll(PollType::wait_indefinitely()).map_err(|error| Error::Unreadable(error.to_string()))?;
-    readback.try_take().unwrap_or_else(|| Err(Error::Unreadable("the device was lost".to_owned())))
+    loop {
+        device.poll(PollType::wait_indefinitely()).map_err(|error| Error::Unreadable(error.to_string()))?;
+        if let Some(value) = readback.try_take() {
+            return value;
+        }
+        // Another thread's poll is about to deliver it.
+        std::thread::yield_now();
+    }
+}
+
+/// The parts of a checkpoint.
+#[cfg(feature = "safetensors")]
+impl Optimizer {
+    /// The parameters that a checkpoint holds.
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::save`] about buffers.
+    pub(crate) fn saved_params(&self, params: Option<BufferSlices<'_>>) -> Result<Option<Vec<BufferRange>>, Error> {
+        self.loadable(params, BufferUsages::COPY_SRC, super::checkpoint::SAVED)
+    }
+
+    /// The host's state of all submitted calls.
+    pub(crate) fn saved_state(&self) -> PlanState {
+        self.host_state().plan
+    }
+
+    /// The parts that are read whole. Waits for the device.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Device`].
+    pub(crate) fn small_state(&self) -> Result<SmallState, CheckpointError> {
+        block_on(&self.device, self.source(None).small(self.transfer(), &self.plan))
+    }
+
+    /// The bytes of a tensor of a checkpoint that is not small. Waits for the device.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Device`].
+    pub(crate) fn entry_bytes(
+        &self,
+        entry: &Entry,
+        params: Option<&[BufferRange]>,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        let (ranges, transfer) = (self.source(params).bytes_of(&self.plan, entry), self.transfer());
+        let mut bytes = Vec::new();
+        let read = transfer.read(&ranges, |window| {
+            bytes.extend_from_slice(window);
+            Ok(())
+        });
+        block_on(&self.device, read)?;
+        Ok(bytes)
+    }
 }
 
 /// A piece of a stream on its way to the host.

@@ -67,6 +67,7 @@ mod sam;
 mod schedules;
 mod segments;
 mod shaders;
+mod sharded;
 mod shared_factors;
 mod skip;
 mod snapshot;

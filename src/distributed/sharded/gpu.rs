@@ -7,7 +7,7 @@ use crate::distributed::exchange::Stream;
 use crate::distributed::{Communicator, DistributedError};
 use crate::optimizer::DeviceStream;
 use crate::storage::Dtype;
-use crate::{BufferSlices, Error, GradScale, Layout, Optimizer, OptimizerBuilder, Stats, wgpu};
+use crate::{BufferSlices, Error, GradScale, Layout, Optimizer, OptimizerBuilder, Stats};
 
 impl Stream for DeviceStream {
     fn dtype(&self) -> Dtype {
