@@ -87,7 +87,9 @@ impl<C: Communicator> Group<'_, C> {
                     let counts: Vec<usize> = pieces.iter().map(Range::len).collect();
                     let values = widened(dtype, &sent, &mut scratch);
                     self.communicator.reduce_scatter(values, &counts, &mut sums)?;
-                    sums.iter_mut().for_each(|sum| *sum *= weight);
+                    for sum in &mut sums {
+                        *sum *= weight;
+                    }
                 }
                 SumOrder::Ranks => {
                     let counts: Vec<usize> = pieces.iter().map(|piece| bytes_of(dtype, piece)).collect();

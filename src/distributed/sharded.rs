@@ -33,19 +33,19 @@ use crate::{Error, Layout, OptimizerBuilder};
 /// use wgpu_optim::{AdamW, Clip, Layout, Optimizer};
 ///
 /// let layout = Layout::flat(100_000)?;
+/// let train = |communicator| {
+///     let builder = Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0));
+///     let mut optimizer = Sharded::build_cpu(builder, &layout, communicator)?;
+///     let mut params = vec![1.0; layout.len()];
+///     let mut grads = vec![0.1; layout.len()]; // of this rank's part of the batch
+///     optimizer.step(&mut params, &mut grads)?;
+///     Ok::<_, DistributedError>(params)
+/// };
 /// thread::scope(|scope| {
-///     for communicator in ThreadCommunicator::group(2) {
-///         let layout = &layout;
-///         scope.spawn(move || {
-///             let builder = Optimizer::builder(AdamW::default()).clip(Clip::global_norm(1.0));
-///             let mut optimizer = Sharded::build_cpu(builder, layout, communicator)?;
-///             let mut params = vec![1.0; layout.len()];
-///             let mut grads = vec![0.1; layout.len()]; // of this rank's part of the batch
-///             let stats = optimizer.step(&mut params, &mut grads)?;
-///             assert_eq!(stats.step, 1);
-///             Ok::<_, DistributedError>(())
-///         });
-///     }
+///     let threads = ThreadCommunicator::group(2).into_iter().map(|communicator| scope.spawn(|| train(communicator)));
+///     let threads: Vec<_> = threads.collect();
+///     let of_ranks: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+///     assert_eq!(of_ranks[0].as_ref().ok(), of_ranks[1].as_ref().ok());
 /// });
 /// # Ok::<(), DistributedError>(())
 /// ```

@@ -12,9 +12,9 @@ use crate::checkpoint::{CheckpointError, Entry, SmallState};
 use crate::gpu::block_on;
 use crate::gpu::{BufferRange, check_usage, check_word_starts};
 use crate::metrics::{Readback, StagingPool};
+use crate::plan::{Exchange, Pass};
 #[cfg(feature = "safetensors")]
-use crate::plan::PlanState;
-use crate::plan::{Exchange, Pass, StepPlan};
+use crate::plan::{PlanState, StepPlan};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error};
 
@@ -52,10 +52,6 @@ impl Optimizer {
         self.plan.check_accumulates()?;
         let (device, queue) = (self.device.clone(), self.queue.clone());
         Ok(DeviceStream { device, queue, dtype: Dtype::F32, ranges: self.accumulated.clone(), reads: VecDeque::new() })
-    }
-
-    pub(crate) fn plan(&self) -> &StepPlan {
-        &self.plan
     }
 
     /// An encoder for a call that [`Optimizer::run_shared`] completes.
@@ -162,6 +158,10 @@ impl Optimizer {
     /// Those of [`Optimizer::save`] about buffers.
     pub(crate) fn saved_params(&self, params: Option<BufferSlices<'_>>) -> Result<Option<Vec<BufferRange>>, Error> {
         self.loadable(params, BufferUsages::COPY_SRC, super::checkpoint::SAVED)
+    }
+
+    pub(crate) fn plan(&self) -> &StepPlan {
+        &self.plan
     }
 
     /// The host's state of all submitted calls.

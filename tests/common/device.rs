@@ -15,11 +15,16 @@ pub fn gpu() -> &'static Gpu {
     GPU.get_or_init(|| pollster::block_on(Gpu::new()).unwrap_or_else(|error| panic!("{error}")))
 }
 
+/// The pipelines of the common device.
+pub fn pipelines() -> &'static SharedPipelines {
+    static PIPELINES: OnceLock<SharedPipelines> = OnceLock::new();
+    PIPELINES.get_or_init(|| SharedPipelines::new(&gpu().device))
+}
+
 /// An optimizer on a device; those on the common one share its pipelines from one test to the next.
 pub fn build(gpu: &Gpu, builder: OptimizerBuilder, layout: &Layout) -> Result<Optimizer, Error> {
-    static PIPELINES: OnceLock<SharedPipelines> = OnceLock::new();
     if std::ptr::eq(gpu, self::gpu()) {
-        builder.build_shared(PIPELINES.get_or_init(|| SharedPipelines::new(&gpu.device)), &gpu.queue, layout)
+        builder.build_shared(pipelines(), &gpu.queue, layout)
     } else {
         builder.build(&gpu.device, &gpu.queue, layout)
     }

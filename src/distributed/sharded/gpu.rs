@@ -7,7 +7,7 @@ use crate::distributed::exchange::Stream;
 use crate::distributed::{Communicator, DistributedError};
 use crate::optimizer::DeviceStream;
 use crate::storage::Dtype;
-use crate::{BufferSlices, Error, GradScale, Layout, Optimizer, OptimizerBuilder, Stats};
+use crate::{BufferSlices, Error, GradScale, Layout, Optimizer, OptimizerBuilder, SharedPipelines, Stats};
 
 impl Stream for DeviceStream {
     fn dtype(&self) -> Dtype {
@@ -43,7 +43,21 @@ impl<C: Communicator> Sharded<Optimizer, C> {
         layout: &Layout,
         communicator: C,
     ) -> Result<Self, Error> {
-        Self::new(builder, layout, communicator, |builder| builder.build(device, queue, layout))
+        Self::build_shared(builder, &SharedPipelines::new(device), queue, layout, communicator)
+    }
+
+    /// As [`Sharded::build`], on the device of `pipelines`: see [`OptimizerBuilder::build_shared`].
+    ///
+    /// # Errors
+    /// Those of [`Sharded::build`].
+    pub fn build_shared(
+        builder: OptimizerBuilder,
+        pipelines: &SharedPipelines,
+        queue: &wgpu::Queue,
+        layout: &Layout,
+        communicator: C,
+    ) -> Result<Self, Error> {
+        Self::new(builder, layout, communicator, |builder| builder.build_shared(pipelines, queue, layout))
     }
 
     /// One step with the mean of all ranks' gradients: updates `params` on each rank. Submits, and waits for the device: call
