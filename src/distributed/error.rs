@@ -21,4 +21,27 @@ pub enum DistributedError {
     #[cfg(feature = "safetensors")]
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A step was counted where an exchange is due.
+    #[error("an exchange is due after {steps} steps; call `synchronize` before the next step")]
+    Due {
+        /// Steps counted.
+        steps: u64,
+    },
+    /// Ranks exchange after different steps.
+    #[error(
+        "rank {rank} exchanges after {steps} steps, others after {others}; all ranks must count equal steps and have equal settings"
+    )]
+    Disagreement {
+        /// The rank.
+        rank: usize,
+        /// Its steps.
+        steps: u64,
+        /// Steps of the first rank.
+        others: u64,
+    },
+    /// All ranks of a group wait for the state of another.
+    #[error(
+        "no rank of the group has a state to continue from; call `rejoin` on new ranks only, or load a checkpoint on one"
+    )]
+    NoState,
 }

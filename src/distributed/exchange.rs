@@ -168,7 +168,7 @@ fn bytes_of(dtype: Dtype, range: &Range<usize>) -> usize {
 }
 
 /// The values of numbers in a storage format.
-fn widened<'a>(dtype: Dtype, bytes: &[u8], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+pub(super) fn widened<'a>(dtype: Dtype, bytes: &[u8], scratch: &'a mut Vec<f32>) -> &'a [f32] {
     match dtype {
         Dtype::Bf16 => {
             let numbers: Vec<half::bf16> = bytemuck::pod_collect_to_vec(bytes);
@@ -184,7 +184,7 @@ fn widened<'a>(dtype: Dtype, bytes: &[u8], scratch: &'a mut Vec<f32>) -> &'a [f3
 }
 
 /// The bytes of the nearest numbers in a storage format.
-fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+pub(super) fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; dtype.bytes(values.len() as u64) as usize];
     match dtype {
         Dtype::Bf16 => {

@@ -11,8 +11,13 @@ pub(super) struct Shares(Vec<Range<usize>>);
 impl Shares {
     /// Shares of as many tiles each as possible; the first ones have one more if the tiles do not divide.
     pub(super) fn new(len: usize, ranks: usize) -> Self {
-        let tiles = len.div_ceil(TILE_LEN);
-        let start = |rank: usize| len.min((tiles / ranks * rank + rank.min(tiles % ranks)) * TILE_LEN);
+        Self::with_unit(len, ranks, TILE_LEN)
+    }
+
+    /// Shares that end at multiples of `unit` elements.
+    pub(super) fn with_unit(len: usize, ranks: usize, unit: usize) -> Self {
+        let units = len.div_ceil(unit);
+        let start = |rank: usize| len.min((units / ranks * rank + rank.min(units % ranks)) * unit);
         Self((0..ranks).map(|rank| start(rank)..start(rank + 1)).collect())
     }
 

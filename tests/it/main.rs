@@ -30,6 +30,7 @@ mod checkpoint_fuzz;
 mod clip;
 mod config;
 mod custom_rule;
+mod diloco;
 mod dropped;
 mod eight_bit;
 mod errors;
