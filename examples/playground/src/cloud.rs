@@ -125,7 +125,7 @@ impl GpuCloud {
         let layout = layout(&entry, len)?;
         let optimizer = entry.builder().build_shared(shared, &gpu.queue, &layout)?;
         let buffer = |label, size| {
-            let usage = BufferUsages::STORAGE | BufferUsages::VERTEX | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
             let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
             gpu.device.create_buffer(&descriptor)
         };

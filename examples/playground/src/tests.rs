@@ -254,19 +254,20 @@ fn settings_change_while_the_network_trains() {
 }
 
 #[test]
-fn without_clipping_a_huge_rate_explodes() {
+fn without_clipping_a_huge_rate_explodes_and_with_it_the_network_learns() {
     let run = |clip: &str| {
-        let json = format!(r#"{{"optimizer": "sgd", "lr": 30.0, "clip": {clip}, "precision": "f32"}}"#);
-        let mut training = Training::new(None, drawn(), 32, &settings(&json)).expect("a network");
-        (0..40).for_each(|_| training.step().expect("a step"));
+        let json = format!(r#"{{"optimizer": "sgd", "lr": 100.0, "clip": {clip}, "precision": "f32"}}"#);
+        let mut training = Training::new(None, drawn(), 64, &settings(&json)).expect("a network");
+        (0..60).for_each(|_| training.step().expect("a step"));
         training.points().expect("numbers")
     };
-    let [free, clipped] = ["null", "0.01"].map(run);
+    let [free, clipped] = ["null", "0.003"].map(run);
     let largest = |points: &[crate::network::Point]| {
         points.iter().map(|point| point.loss.unwrap_or(f64::INFINITY)).fold(0.0, f64::max)
     };
     assert!(largest(&free) > 100.0 * largest(&clipped), "{} and {}", largest(&free), largest(&clipped));
     assert!(clipped.iter().all(|point| point.clip_coef < 1.0));
+    assert!(largest(&clipped[50..]) < 0.7 * clipped[0].loss.expect("finite"), "{:?}", clipped.last());
 }
 
 #[test]

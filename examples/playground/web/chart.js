@@ -1,6 +1,6 @@
 // Curves on a canvas.
 
-import { colour, element, fit, onRedraw, shown } from './controls.js';
+import { colour, element, fit, lines, onRedraw, shown } from './controls.js';
 
 /** Round numbers from low to high. */
 function ticks(low, high, count) {
@@ -54,7 +54,7 @@ export class Chart {
 
   draw() {
     const { width, height, scale } = fit(this.canvas);
-    const context = this.canvas.getContext('2d');
+    const context = lines(this.canvas);
     const [left, right, low, high] = this.#limits();
     const [x0, x1, y0, y1] = [58 * scale, width - 10 * scale, height - 34 * scale, 8 * scale];
     const px = (x) => x0 + ((x - left) / (right - left)) * (x1 - x0);

@@ -155,18 +155,28 @@ export class Player {
 export function onRedraw(target, redraw) {
   const observer = new ResizeObserver(redraw);
   observer.observe(target);
-  const dark = matchMedia('(prefers-color-scheme: dark)');
   dark.addEventListener('change', redraw);
   return () => { observer.disconnect(); dark.removeEventListener('change', redraw); };
 }
 
+const dark = matchMedia('(prefers-color-scheme: dark)');
+/** Colours that were read: asking for a style computes the page's. */
+const colours = new Map();
+dark.addEventListener('change', () => colours.clear());
+
 /** A colour of the style sheet. */
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export function colour(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colours.get(name);
+}
 
 /** Red, green and blue from 0 to 1 of `#rrggbb`. */
 export const rgb = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16) / 255);
 
 export const PALETTE = ['c0', 'c1', 'c2', 'c3', 'c4', 'c5'];
+
+/** The context of a canvas with few lines. The CPU draws them: drivers without a GPU take several times as long. */
+export const lines = (canvas) => canvas.getContext('2d', { willReadFrequently: true });
 
 /** Gives a canvas the pixels of its place on the page; returns them, and its context. */
 export function fit(canvas) {

@@ -1,6 +1,6 @@
 // A function of two variables from above: its values as greys with contour lines, paths over them, and a start to move.
 
-import { colour, element, fit, onRedraw, rgb } from './controls.js';
+import { colour, element, fit, lines, onRedraw, rgb } from './controls.js';
 
 const LINES = 14;
 
@@ -81,14 +81,15 @@ export class Plane {
 
   /** `paths`: `{ colour, numbers, diverged }` with x and y of each point; drawn over everything else. */
   set(paths, start) {
+    const isSame = paths.length === 0 && this.paths.length === 0 && start === this.start;
     this.paths = paths;
     this.start = start;
-    this.draw();
+    if (!isSame) this.draw();
   }
 
   draw() {
     const { scale } = fit(this.top);
-    const context = this.top.getContext('2d');
+    const context = lines(this.top);
     context.clearRect(0, 0, this.top.width, this.top.height);
     context.lineJoin = 'round';
     for (const [x, y] of this.minima ? this.fn.minima : []) this.#star(context, ...this.place(x, y), 7 * scale);

@@ -24,12 +24,14 @@ export class Race {
     this.message.textContent = '';
     this.racers = entries.map((entry, index) => {
       try {
-        return { entry, index, racer: new this.wasm.Racer(functionName, description(entry), ...start) };
+        const cells = Array.from({ length: 3 }, () => element('td', { class: 'number' }));
+        return { entry, index, cells, racer: new this.wasm.Racer(functionName, description(entry), ...start) };
       } catch (error) {
         this.message.textContent = `${entry.name}: ${error.message}`;
         return null;
       }
     }).filter(Boolean);
+    this.#rows();
     this.results();
   }
 
@@ -53,17 +55,20 @@ export class Race {
     return this.racers.map(({ racer, index }) => ({ colour: colour(PALETTE[index]), numbers: racer.path(), diverged: racer.diverged() }));
   }
 
+  /** Writes the numbers to the table; its rows were made by `reset`. */
   results() {
-    this.table.replaceChildren(...this.racers.map(({ entry, racer, index }) => {
+    for (const { racer, cells: [steps, value, last] } of this.racers) {
+      steps.textContent = racer.steps();
+      value.textContent = shown(racer.value(), 3);
       const arrival = racer.arrival();
-      const diverged = element('span', { class: 'warn', textContent: 'diverged' });
-      const last = arrival !== undefined ? `${arrival} steps` : racer.diverged() ? diverged : 'not yet';
-      return element('tr', {},
-        element('td', {}, element('span', { class: 'swatch', style: `--colour: ${colour(PALETTE[index])}` }), title(entry)),
-        element('td', { class: 'number', textContent: racer.steps() }),
-        element('td', { class: 'number', textContent: shown(racer.value(), 3) }),
-        element('td', { class: 'number' }, last));
-    }));
+      last.textContent = arrival !== undefined ? `${arrival} steps` : racer.diverged() ? 'diverged' : 'not yet';
+      last.classList.toggle('warn', arrival === undefined && racer.diverged());
+    }
+  }
+
+  #rows() {
+    this.table.replaceChildren(...this.racers.map(({ entry, index, cells }) => element('tr', {},
+      element('td', {}, element('span', { class: 'swatch', style: `--colour: var(--${PALETTE[index]})` }), title(entry)), ...cells)));
   }
 
   free() {

@@ -4,7 +4,7 @@ use web_sys::HtmlCanvasElement;
 use wgpu_optim::Gpu;
 use wgpu_optim::wgpu::{
     self, CompositeAlphaMode, CurrentSurfaceTexture, Instance, InstanceDescriptor, Surface, SurfaceConfiguration,
-    SurfaceTarget, SurfaceTexture,
+    SurfaceTarget,
 };
 
 use crate::Result;
@@ -45,35 +45,171 @@ impl Canvas {
         changed
     }
 
-    /// The picture to draw; `None` while the browser has none to give.
-    pub(super) fn frame(&self) -> Option<SurfaceTexture> {
-        match self.surface.get_current_texture() {
-            CurrentSurfaceTexture::Success(frame) | CurrentSurfaceTexture::Suboptimal(frame) => Some(frame),
-            _ => None,
-        }
+    /// Draws a picture, where the browser has one to draw to.
+    pub(super) fn draw(&self, gpu: &Gpu, targets: Option<&Targets>, record: impl FnOnce(&mut wgpu::RenderPass)) {
+        let frame = match self.surface.get_current_texture() {
+            CurrentSurfaceTexture::Success(frame) | CurrentSurfaceTexture::Suboptimal(frame) => frame,
+            _ => return,
+        };
+        let picture = frame.texture.create_view(&wgpu::TextureViewDescriptor::default());
+        let load = wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT);
+        let colours = match targets {
+            Some(targets) => wgpu::RenderPassColorAttachment {
+                view: &targets.colours,
+                depth_slice: None,
+                resolve_target: Some(&picture),
+                ops: wgpu::Operations { load, store: wgpu::StoreOp::Discard },
+            },
+            None => wgpu::RenderPassColorAttachment {
+                view: &picture,
+                depth_slice: None,
+                resolve_target: None,
+                ops: wgpu::Operations { load, store: wgpu::StoreOp::Store },
+            },
+        };
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("picture"),
+            color_attachments: &[Some(colours)],
+            depth_stencil_attachment: targets.map(|targets| wgpu::RenderPassDepthStencilAttachment {
+                view: &targets.depths,
+                depth_ops: Some(wgpu::Operations { load: wgpu::LoadOp::Clear(1.0), store: wgpu::StoreOp::Discard }),
+                stencil_ops: None,
+            }),
+            ..Default::default()
+        });
+        record(&mut pass);
+        drop(pass);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.queue.present(frame);
     }
 }
 
-/// A buffer for a uniform of this many bytes.
-pub(super) fn uniform(gpu: &Gpu, size: usize) -> wgpu::Buffer {
+/// Several samples a pixel, and their depths.
+pub(super) struct Targets {
+    colours: wgpu::TextureView,
+    depths: wgpu::TextureView,
+}
+
+impl Targets {
+    pub(super) const SAMPLES: u32 = 4;
+    const DEPTH: wgpu::TextureFormat = wgpu::TextureFormat::Depth32Float;
+
+    pub(super) fn new(gpu: &Gpu, canvas: &Canvas) -> Self {
+        let [width, height] = canvas.size();
+        let [colours, depths] = [canvas.format(), Self::DEPTH].map(|format| {
+            let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
+                label: Some("samples"),
+                size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: Self::SAMPLES,
+                dimension: wgpu::TextureDimension::D2,
+                format,
+                usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
+                view_formats: &[],
+            });
+            texture.create_view(&wgpu::TextureViewDescriptor::default())
+        });
+        Self { colours, depths }
+    }
+}
+
+/// A pipeline with the buffers that it reads.
+pub(super) struct Drawing {
+    pipeline: wgpu::RenderPipeline,
+    bindings: wgpu::BindGroup,
+}
+
+impl Drawing {
+    /// Draws triangles by a module's entry points, a vertex and a fragment shader; with depths on [`Targets`]. The
+    /// colours are multiplied by their opacity already.
+    pub(super) fn new(
+        gpu: &Gpu,
+        canvas: &Canvas,
+        module: &wgpu::ShaderModule,
+        [vertex, fragment]: [&str; 2],
+        with_depth: bool,
+        buffers: &[&wgpu::Buffer],
+    ) -> Self {
+        let blend = Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING);
+        let target = wgpu::ColorTargetState { format: canvas.format(), blend, write_mask: wgpu::ColorWrites::ALL };
+        let pipeline = gpu.device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+            label: Some(vertex),
+            layout: None,
+            vertex: wgpu::VertexState {
+                module,
+                entry_point: Some(vertex),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                buffers: &[],
+            },
+            primitive: wgpu::PrimitiveState::default(),
+            depth_stencil: with_depth.then(|| wgpu::DepthStencilState {
+                format: Targets::DEPTH,
+                depth_write_enabled: Some(true),
+                depth_compare: Some(wgpu::CompareFunction::Less),
+                stencil: wgpu::StencilState::default(),
+                bias: wgpu::DepthBiasState::default(),
+            }),
+            multisample: wgpu::MultisampleState {
+                count: if with_depth { Targets::SAMPLES } else { 1 },
+                ..Default::default()
+            },
+            fragment: Some(wgpu::FragmentState {
+                module,
+                entry_point: Some(fragment),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                targets: &[Some(target)],
+            }),
+            multiview_mask: None,
+            cache: None,
+        });
+        let bindings = bind(gpu, &pipeline, buffers);
+        Self { pipeline, bindings }
+    }
+
+    /// Reads other buffers from now on.
+    pub(super) fn rebind(&mut self, gpu: &Gpu, buffers: &[&wgpu::Buffer]) {
+        self.bindings = bind(gpu, &self.pipeline, buffers);
+    }
+
+    /// Draws this many vertices.
+    pub(super) fn record(&self, pass: &mut wgpu::RenderPass, vertices: u32) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.draw(0..vertices, 0..1);
+    }
+}
+
+/// Buffers at bindings 0, 1, ….
+fn bind(gpu: &Gpu, pipeline: &wgpu::RenderPipeline, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    let entries = buffers.iter().zip(0..);
+    let entries: Vec<_> = entries
+        .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .collect();
+    let layout = &pipeline.get_bind_group_layout(0);
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+}
+
+/// A buffer that is written from the CPU.
+pub(super) fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     gpu.device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("view"),
-        size: size as u64,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        label: Some(label),
+        size,
+        usage: usage | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })
 }
 
-pub(super) fn bind(gpu: &Gpu, pipeline: &wgpu::RenderPipeline, buffer: &wgpu::Buffer) -> wgpu::BindGroup {
-    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("view"),
-        layout: &pipeline.get_bind_group_layout(0),
-        entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
-    })
-}
-
-/// Colours over what is there, multiplied by their opacity already.
-pub(super) fn over(format: wgpu::TextureFormat) -> [Option<wgpu::ColorTargetState>; 1] {
-    let blend = Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING);
-    [Some(wgpu::ColorTargetState { format, blend, write_mask: wgpu::ColorWrites::ALL })]
+/// Copies red, green and blue of each colour.
+///
+/// # Errors
+/// Another number of colours.
+pub(super) fn set_colours(to: &mut [[f32; 4]], from: &[f32]) -> Result<()> {
+    if from.len() != 3 * to.len() {
+        return Err(format!("{} numbers for colours; give {}", from.len(), 3 * to.len()).into());
+    }
+    for (to, from) in to.iter_mut().zip(from.chunks_exact(3)) {
+        to[..3].copy_from_slice(from);
+    }
+    Ok(())
 }

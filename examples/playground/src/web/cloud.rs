@@ -7,7 +7,7 @@ use web_sys::HtmlCanvasElement;
 use wgpu_optim::Gpu;
 use wgpu_optim::wgpu;
 
-use super::canvas::{Canvas, bind, over, uniform};
+use super::canvas::{Canvas, Drawing, buffer, set_colours};
 use super::device::Device;
 use super::out;
 use crate::Result;
@@ -44,8 +44,7 @@ pub struct DeviceCloud {
     view: View,
     side: usize,
     uniform: wgpu::Buffer,
-    pipeline: wgpu::RenderPipeline,
-    bindings: wgpu::BindGroup,
+    discs: Drawing,
 }
 
 #[wasm_bindgen]
@@ -78,31 +77,8 @@ impl DeviceCloud {
         self.view.cells = f32::from(u8::from(basins));
         self.view.opacity = if basins { 0.72 } else { 0.9 };
         self.gpu.queue.write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.view));
-        let Some(frame) = self.canvas.frame() else { return };
-        let view = frame.texture.create_view(&wgpu::TextureViewDescriptor::default());
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
-                label: Some("cloud"),
-                color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-                    view: &view,
-                    depth_slice: None,
-                    resolve_target: None,
-                    ops: wgpu::Operations {
-                        load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT),
-                        store: wgpu::StoreOp::Store,
-                    },
-                })],
-                ..Default::default()
-            });
-            pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &self.bindings, &[]);
-            pass.set_vertex_buffer(0, self.cloud.starts.slice(..));
-            pass.set_vertex_buffer(1, self.cloud.points.slice(..));
-            pass.draw(0..6, 0..self.cloud.len() as u32);
-        }
-        self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.queue.present(frame);
+        let vertices = 6 * self.cloud.len() as u32;
+        self.canvas.draw(&self.gpu, None, |pass| self.discs.record(pass, vertices));
     }
 
     /// Number of points.
@@ -127,56 +103,16 @@ impl DeviceCloud {
         let cloud = GpuCloud::new(gpu, shared, function, entry, side)?;
         let canvas = Canvas::new(gpu, element)?;
         let module = gpu.device.create_shader_module(wgpu::include_wgsl!("cloud.wgsl"));
-        let attributes = |shader_location| {
-            [wgpu::VertexAttribute { format: wgpu::VertexFormat::Float32x2, offset: 0, shader_location }]
-        };
-        let (starts, points) = (attributes(0), attributes(1));
-        let layout = |attributes| {
-            Some(wgpu::VertexBufferLayout { array_stride: 8, step_mode: wgpu::VertexStepMode::Instance, attributes })
-        };
-        let pipeline = gpu.device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
-            label: Some("cloud"),
-            layout: None,
-            vertex: wgpu::VertexState {
-                module: &module,
-                entry_point: Some("corner"),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                buffers: &[layout(&starts), layout(&points)],
-            },
-            primitive: wgpu::PrimitiveState::default(),
-            depth_stencil: None,
-            multisample: wgpu::MultisampleState::default(),
-            fragment: Some(wgpu::FragmentState {
-                module: &module,
-                entry_point: Some("fill"),
-                compilation_options: wgpu::PipelineCompilationOptions::default(),
-                targets: &over(canvas.format()),
-            }),
-            multiview_mask: None,
-            cache: None,
-        });
-        let uniform = uniform(gpu, size_of::<View>());
-        Ok(Self {
-            bindings: bind(gpu, &pipeline, &uniform),
-            view: view(function, side, colours)?,
-            gpu: gpu.clone(),
-            canvas,
-            cloud,
-            side,
-            uniform,
-            pipeline,
-        })
+        let uniform = buffer(gpu, "view", size_of::<View>() as u64, wgpu::BufferUsages::UNIFORM);
+        let discs =
+            Drawing::new(gpu, &canvas, &module, ["corner", "fill"], false, &[&uniform, &cloud.starts, &cloud.points]);
+        Ok(Self { view: view(function, side, colours)?, gpu: gpu.clone(), canvas, cloud, side, uniform, discs })
     }
 }
 
 fn view(function: &Function, side: usize, colours: &[f32]) -> Result<View> {
     let mut view = View::zeroed();
-    if colours.len() != 3 * view.colours.len() {
-        return Err(format!("{} numbers for colours; give {}", colours.len(), 3 * view.colours.len()).into());
-    }
-    for (to, from) in view.colours.iter_mut().zip(colours.chunks_exact(3)) {
-        to[..3].copy_from_slice(from);
-    }
+    set_colours(&mut view.colours, colours)?;
     let [(left, right), (bottom, top)] = function.window;
     view.window = [left, bottom, right, top];
     view.far = if function.name == "saddle" { [f32::MAX; 2] } else { field::far(function) };

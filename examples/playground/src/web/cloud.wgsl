@@ -1,5 +1,5 @@
 // Draws every point of a cloud as a disc, or the cell of its start, in the colour of the attractor next to the point.
-// In: the starts and the points, a vec2 per instance; six vertices per instance.
+// In: the starts and the points. Six vertices a point: software drivers draw each instance on its own.
 
 const ATTRACTORS: u32 = 32u;
 // The last colour is that of points that have diverged.
@@ -23,6 +23,8 @@ struct View {
 }
 
 @group(0) @binding(0) var<uniform> view: View;
+@group(0) @binding(1) var<storage, read> starts: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> points: array<vec2<f32>>;
 
 struct Corner {
     @builtin(position) position: vec4<f32>,
@@ -49,9 +51,11 @@ fn colour_of(p: vec2<f32>) -> vec4<f32> {
 }
 
 @vertex
-fn corner(@builtin(vertex_index) vertex: u32, @location(0) start: vec2<f32>, @location(1) point: vec2<f32>) -> Corner {
+fn corner(@builtin(vertex_index) vertex: u32) -> Corner {
     var corners = array(vec2(-1.0, -1.0), vec2(1.0, -1.0), vec2(-1.0, 1.0), vec2(-1.0, 1.0), vec2(1.0, -1.0), vec2(1.0, 1.0));
-    let inside = corners[vertex];
+    let inside = corners[vertex % 6u];
+    let start = starts[vertex / 6u];
+    let point = points[vertex / 6u];
     let diverged = has_diverged(point);
     let as_cell = view.cells > 0.5;
     // What has diverged is drawn where it started.

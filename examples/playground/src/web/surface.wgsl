@@ -85,17 +85,27 @@ struct Stroke {
     @location(0) colour: vec3<f32>,
 }
 
+// A point of a path: its place, its colour and the path's number.
+struct Point {
+    x: f32,
+    y: f32,
+    red: f32,
+    green: f32,
+    blue: f32,
+    path: f32,
+}
+
+@group(0) @binding(1) var<storage, read> points: array<Point>;
+
 // A segment from one point of a path to the next, as six vertices.
 @vertex
-fn stroke(
-    @builtin(vertex_index) index: u32,
-    @location(0) place: vec2<f32>,
-    @location(1) colour: vec4<f32>,
-    @location(2) next_place: vec2<f32>,
-    @location(3) next_colour: vec4<f32>,
-) -> Stroke {
+fn stroke(@builtin(vertex_index) index: u32) -> Stroke {
     var corners = array(vec2(0.0, -1.0), vec2(1.0, -1.0), vec2(0.0, 1.0), vec2(0.0, 1.0), vec2(1.0, -1.0), vec2(1.0, 1.0));
-    let corner = corners[index];
+    let corner = corners[index % 6u];
+    let from_point = points[index / 6u];
+    let to_point = points[index / 6u + 1u];
+    let place = vec2(from_point.x, from_point.y);
+    let next_place = vec2(to_point.x, to_point.y);
     let a = project(unit_of(place), height_of(place));
     let b = project(unit_of(next_place), height_of(next_place));
     let along = (b.xy - a.xy) / view.scale.zw;
@@ -104,10 +114,10 @@ fn stroke(
     let forward = along / length * view.scale.zw * (corner.x * 2.0 - 1.0) * 0.6;
     let at = mix(a, b, corner.x);
     var out: Stroke;
-    out.colour = colour.rgb;
+    out.colour = vec3(from_point.red, from_point.green, from_point.blue);
     out.position = vec4(at.xy + across * corner.y + forward, at.z - 0.012, 1.0);
     // The last point of a path and the first of the next are of no segment.
-    if colour.w != next_colour.w {
+    if from_point.path != to_point.path {
         out.position = vec4(2.0, 2.0, 2.0, 1.0);
     }
     return out;

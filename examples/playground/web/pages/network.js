@@ -1,7 +1,7 @@
 // The multilayer perceptron of the example mlp_mnist, in training.
 
 import { Chart } from '../chart.js';
-import { Player, check, colour, element, select, shown, slider } from '../controls.js';
+import { Player, check, colour, element, lines, select, shown, slider } from '../controls.js';
 
 export const tab = 'Network';
 export const title = 'A network that learns';
@@ -16,11 +16,13 @@ const KEPT = 3000;
 /** Milliseconds between two looks at the parameters. */
 const LOOK_MS = 700;
 /** A learning rate at which plain SGD explodes without clipping. */
-const EXPLOSION = { optimizer: 'sgd', lr: 30, schedule: 'constant', clip: 0.1, precision: 'f32' };
+const EXPLOSION = { optimizer: 'sgd', lr: 100, schedule: 'constant', clip: 0.003, precision: 'f32' };
+/** Ten times the loss of guesses at random, in nats: a loss above has exploded. */
+const EXPLODED = 10 * Math.log(10);
 
 const schedules = {
   constant: () => null,
-  'warm-up and cosine, 2 epochs': (lr, epoch) => ({ name: 'warmup_cosine', peak_lr: lr, warmup_steps: Math.round(epoch / 4), total_steps: 2 * epoch, min_lr: lr / 20 }),
+  'warm-up and cosine, 2 epochs': (lr, epoch) => ({ name: 'warmup_cosine', lr, warmup_steps: Math.round(epoch / 4), total_steps: 2 * epoch, min_lr: lr / 20 }),
   'step, halved every half epoch': (lr, epoch) => ({ name: 'step', lr, step_size: Math.round(epoch / 2), gamma: 0.5 }),
   'exponential, to a third in an epoch': (lr, epoch) => ({ name: 'exponential', lr, gamma: (1 / 3) ** (1 / epoch) }),
 };
@@ -51,6 +53,7 @@ export function create(root, { wasm, device }, state) {
     clip: values.clipping ? values.clip : null, precision: values.precision,
   });
 
+  /** Starts anew. Training goes on as it is where the settings or the files are refused. */
   function restart() {
     try {
       const made = files
@@ -60,7 +63,10 @@ export function create(root, { wasm, device }, state) {
       training = made;
       epoch = training.steps_per_epoch();
       message.textContent = '';
-    } catch (error) { message.textContent = error.message; }
+    } catch (error) {
+      message.textContent = error.message;
+      return;
+    }
     [points, tests, parameters, base] = [[], [], null, 0];
     look(true);
   }
@@ -115,7 +121,7 @@ export function create(root, { wasm, device }, state) {
   function draw() {
     try { collect(); } catch (error) { message.textContent = error.message; }
     const last = points.at(-1);
-    const exploded = last && last.loss === null;
+    const exploded = last && (last.loss === null || last.loss > EXPLODED);
     loss.set([{ colour: colour('c0'), points: points.map((point) => [point.step, point.loss ?? NaN]) }]);
     accuracy.set([
       { colour: colour('c4'), wide: 1, points: points.map((point) => [point.step, point.accuracy]) },
@@ -160,13 +166,13 @@ export function create(root, { wasm, device }, state) {
         for (let part = 0; part < 3; part += 1) image.data[4 * pixel + part] = from[part] + (to[part] - from[part]) * Math.abs(share);
         image.data[4 * pixel + 3] = 255;
       });
-      canvas.getContext('2d').putImageData(image, 0, 0);
+      lines(canvas).putImageData(image, 0, 0);
     });
   }
 
   // A digit to draw.
   const pad = element('canvas', { class: 'pad', width: SIDE, height: SIDE, role: 'img', 'aria-label': 'Draw a digit here with the pointer, or take one of the test images below.' });
-  const ink = pad.getContext('2d', { willReadFrequently: true });
+  const ink = lines(pad);
   const bars = element('div', { class: 'bars', role: 'status', 'aria-label': 'The answer of the network', 'data-answer': '' });
   const clear = () => { ink.fillStyle = '#000'; ink.fillRect(0, 0, SIDE, SIDE); };
   clear();
@@ -245,7 +251,7 @@ export function create(root, { wasm, device }, state) {
       slider('lr', { min: 1e-5, max: 100, log: true }, state.get('lr'), set('lr')),
       select('schedule', Object.keys(schedules), state.get('schedule'), set('schedule')),
       element('div', { class: 'row' }, check('clip the gradients by their norm', state.get('clipping'), set('clipping'))),
-      slider('largest norm', { min: 0.01, max: 100, log: true }, state.get('clip'), set('clip')),
+      slider('largest norm', { min: 0.001, max: 100, log: true }, state.get('clip'), set('clip')),
       select('precision', choices.precisions, state.get('precision'), set('precision')));
   }
   function explode(clipping) {
@@ -255,7 +261,7 @@ export function create(root, { wasm, device }, state) {
     player.play();
   }
   const explosion = element('div', {}, element('h3', { textContent: 'An explosion' }),
-    element('p', { class: 'muted', textContent: 'SGD at a rate of 30: without clipping the loss is gone within a few steps. Clipping to a norm of 0.1 keeps the steps short.' }),
+    element('p', { class: 'muted', textContent: 'SGD at a rate of 100: without clipping the loss explodes within a few steps. Clipping to a norm of 0.003 keeps the steps short, and it learns.' }),
     element('div', { class: 'row' },
       element('button', { textContent: 'Clipping off', 'data-explode': 'off', onclick: () => explode(false) }),
       element('button', { textContent: 'Clipping on', 'data-explode': 'on', onclick: () => explode(true) }),
