@@ -218,6 +218,12 @@ describe('on WebGPU', () => {
     assert.notEqual(values[0], values[1]);
   });
 
+  shows('network: the numbers of a single step arrive', async () => {
+    await show('#network');
+    await stepOnce();
+    await trained(1);
+  });
+
   shows('network: it reads 95 % of the drawn digits, and answers', async (t) => {
     await show('#network');
     await page.selectOption('[data-speed]', '10');

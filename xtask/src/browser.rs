@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::test::{exit_code, status_of};
 use crate::wasm::Toolchain;
-use crate::web::{BROWSER_TESTS, PLAYGROUND, Server};
+use crate::web::{self, BROWSER_TESTS, PLAYGROUND, Server};
 use crate::{chromium, repository};
 
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     node_arguments: Vec<String>,
 }
 
-/// Installs what is missing, builds the pages, serves them and runs the tests. Skips them, and says so, without a browser.
+/// Installs what is missing, builds the documentation for wasm and the pages, serves them and runs the tests. Skips them, and says so, without a browser.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let browser = match chromium::provide_node().and_then(|()| chromium::provide()) {
         Ok(browser) => browser,
@@ -36,12 +36,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         Err(error) => return Err(format!("cannot start npm: {error}")),
     }
     let toolchain = Toolchain::provide()?;
+    toolchain.document("wgpu-optim", &["webgpu", "safetensors", "serde"])?;
+    web::build(&toolchain, &[&BROWSER_TESTS, &PLAYGROUND])?;
     let mut node = Command::new("node");
     node.args(["--test", "--test-reporter=spec"]).args(&options.node_arguments);
     for (site, variable) in [(&BROWSER_TESTS, "BROWSER_TESTS"), (&PLAYGROUND, "PLAYGROUND")] {
-        if site.exists() {
-            node.env(variable, Server::bind(0)?.serve(site.build(&toolchain)?));
-        }
+        node.env(variable, Server::bind(0)?.serve(site.folder()));
     }
     node.arg(tests).env("CHROMIUM", browser);
     status_of(node).map(exit_code)

@@ -53,26 +53,42 @@ impl Toolchain {
         }
     }
 
-    /// Builds a library, and returns its wasm file.
-    fn build(&self, package: &str) -> Result<PathBuf, String> {
+    /// Builds libraries in one run of cargo, and returns their wasm files. Packages share what they build on.
+    fn build(&self, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
         let mut command = self.cargo();
-        command.args(["build", "--locked", "--lib", "--target", TARGET, "--profile", PROFILE, "--package", package]);
+        command.args(["build", "--locked", "--lib", "--target", TARGET, "--profile", PROFILE]);
+        command.args(packages.iter().flat_map(|package| ["--package", package]));
         command.args(["--message-format", "json-render-diagnostics"]).current_dir(repository());
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
         if !output.status.success() {
-            return Err(format!("cargo build --package {package} --target {TARGET}: {}", output.status));
+            return Err(format!("cargo build --target {TARGET} of {}: {}", packages.join(", "), output.status));
         }
-        wasm_file(&String::from_utf8_lossy(&output.stdout), package)
-            .ok_or_else(|| format!("cargo names no wasm file of {package}; its crate type is cdylib"))
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let file = |package: &&str| {
+            wasm_file(&messages, package)
+                .ok_or_else(|| format!("cargo names no wasm file of {package}; its crate type is cdylib"))
+        };
+        packages.iter().map(file).collect()
     }
 
-    /// Builds a library, and writes `<package>.js` and `<package>_bg.wasm` to the folder.
-    pub(crate) fn bundle(&self, package: &str, folder: &Path) -> Result<(), String> {
-        let wasm = self.build(package)?;
-        let mut bindgen = cargo();
-        bindgen.args(["run", "--quiet", "--locked", "--profile", "tool", "--package", "bindgen", "--"]);
-        succeeds(bindgen.arg(&wasm).arg(package).arg(folder).current_dir(repository()))
+    /// Builds libraries, and writes `<package>.js` and `<package>_bg.wasm` of each to its folder.
+    pub(crate) fn bundle(&self, packages: &[(&str, &Path)]) -> Result<(), String> {
+        let names: Vec<&str> = packages.iter().map(|(package, _)| *package).collect();
+        for (wasm, (package, folder)) in self.build(&names)?.iter().zip(packages) {
+            let mut bindgen = cargo();
+            bindgen.args(["run", "--quiet", "--locked", "--profile", "tool", "--package", "bindgen", "--"]);
+            succeeds(bindgen.arg(wasm).arg(package).arg(folder).current_dir(repository()))?;
+        }
+        Ok(())
+    }
+
+    /// Builds a package's documentation for [`TARGET`]. Warnings are errors.
+    pub(crate) fn document(&self, package: &str, features: &[&str]) -> Result<(), String> {
+        let mut command = self.cargo();
+        command.args(["doc", "--locked", "--no-deps", "--target", TARGET, "--profile", PROFILE, "--package", package]);
+        command.args(["--no-default-features", "--features"]).arg(features.join(","));
+        succeeds(command.env("RUSTDOCFLAGS", "-D warnings").current_dir(repository()))
     }
 }
 

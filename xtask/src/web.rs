@@ -35,7 +35,9 @@ pub(crate) struct Options {
 
 /// Builds the playground, and serves it if that is asked for.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
-    let folder = PLAYGROUND.build(&Toolchain::provide()?)?;
+    let toolchain = Toolchain::provide()?;
+    build(&toolchain, &[&PLAYGROUND])?;
+    let folder = PLAYGROUND.folder();
     println!("built: {}; any file server serves it", folder.display());
     if options.serve || options.after.is_some() {
         let server = Server::bind(8000)?;
@@ -46,19 +48,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 impl Site {
-    /// Whether the package is there.
-    pub(crate) fn exists(&self) -> bool {
-        repository().join(self.files).is_dir()
+    /// `target/<package>`: the static files, `<package>.js` and `<package>_bg.wasm`.
+    pub(crate) fn folder(&self) -> PathBuf {
+        repository().join("target").join(self.package)
     }
+}
 
-    /// Builds the folder `target/<package>`: the static files, `<package>.js` and `<package>_bg.wasm`.
-    pub(crate) fn build(&self, toolchain: &Toolchain) -> Result<PathBuf, String> {
-        let folder = repository().join("target").join(self.package);
-        fs::remove_dir_all(&folder).ok();
-        copy_all(&repository().join(self.files), &folder)?;
-        toolchain.bundle(self.package, &folder)?;
-        Ok(folder)
+/// Builds the folders of some sites.
+pub(crate) fn build(toolchain: &Toolchain, sites: &[&Site]) -> Result<(), String> {
+    let folders: Vec<PathBuf> = sites.iter().map(|site| site.folder()).collect();
+    for (site, folder) in sites.iter().zip(&folders) {
+        fs::remove_dir_all(folder).ok();
+        copy_all(&repository().join(site.files), folder)?;
     }
+    let packages: Vec<_> = sites.iter().zip(&folders).map(|(site, folder)| (site.package, folder.as_path())).collect();
+    toolchain.bundle(&packages)
 }
 
 fn copy_all(from: &Path, to: &Path) -> Result<(), String> {

@@ -44,6 +44,7 @@ export function create(root, { wasm, device }, state) {
   let stopped = false;
   let asked = 0;
   let looking = false;
+  let again = false;
   let epoch = 63;
   /** Steps of the optimizers before this one. */
   let base = 0;
@@ -73,20 +74,27 @@ export function create(root, { wasm, device }, state) {
 
   /** Parameters as they are now, their accuracy, pictures and answer. */
   async function look(now = false) {
+    if (looking) again ||= now;
     if (!training || stopped || looking || (!now && performance.now() - asked < LOOK_MS)) return;
     looking = true;
     asked = performance.now();
     const subject = training;
     try {
       const found = await subject.parameters();
-      if (stopped || subject !== training) return;
-      parameters = found;
-      const [, percent] = training.evaluate(parameters);
-      tests.push([points.length ? points.at(-1).step : 0, percent]);
-      weights();
-      answer();
-      draw();
+      if (!stopped && subject === training) {
+        parameters = found;
+        const [, percent] = training.evaluate(parameters);
+        collect();
+        tests.push([points.length ? points.at(-1).step : 0, percent]);
+        weights();
+        answer();
+        paint();
+      }
     } catch (error) { message.textContent = error.message ?? String(error); } finally { looking = false; }
+    if (again) {
+      again = false;
+      look(true);
+    }
   }
 
   /** Goes on with other settings from where the parameters are. */
@@ -118,7 +126,8 @@ export function create(root, { wasm, device }, state) {
     if (points.length > KEPT) points = points.slice(-KEPT);
   }
 
-  function draw() {
+  /** Shows the numbers that have arrived. */
+  function paint() {
     try { collect(); } catch (error) { message.textContent = error.message; }
     const last = points.at(-1);
     const exploded = last && (last.loss === null || last.loss > EXPLODED);
@@ -144,7 +153,12 @@ export function create(root, { wasm, device }, state) {
     ].map(([name, value]) => element('div', {}, name, element('b', { textContent: value, class: /exploded|not finite/.test(value) ? 'warn' : '' }))));
     numbers.dataset.accuracy = tests.length ? tests.at(-1)[1] : 0;
     numbers.dataset.step = last?.step ?? 0;
-    look();
+  }
+
+  function draw() {
+    paint();
+    // While it plays, a later picture shows what has not arrived yet.
+    look(!player.playing);
   }
 
   const player = new Player({ step, draw, reset: restart, speed: state.get('speed'), speeds: [1, 2, 5, 10], change: (speed) => state.set('speed', speed) });

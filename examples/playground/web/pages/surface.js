@@ -10,7 +10,7 @@ export const summary = 'Drag to turn, scroll or pinch to zoom, or use the arrow 
 
 export const defaults = {
   f: 'beale', start: [1, 1.5], turn: 0.6, tilt: 0.75, zoom: 1, speed: 1,
-  rules: [{ name: 'sgd', lr: 0.01 }, { name: 'sgd', lr: 0.01, momentum: 0.9 }, { name: 'adam', lr: 0.05, weight_decay: 0 }],
+  rules: [{ name: 'sgd', lr: 0.01 }, { name: 'sgd', lr: 0.001, momentum: 0.9 }, { name: 'adam', lr: 0.05, weight_decay: 0 }],
 };
 
 /** From the lowest to the highest value: light changes evenly, whichever colours an eye can tell apart. */
