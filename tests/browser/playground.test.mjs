@@ -138,6 +138,17 @@ describe('on WebGPU', () => {
     assert.ok(cells > 0.98 * all, `${cells} of ${all} pixels`);
   });
 
+  shows('another function brings its start and its rates', async () => {
+    for (const name of ['contours?show=race', 'surface']) {
+      await show(`#${name}`);
+      await choose('function', 'bowl');
+      await until(() => location.hash.includes('f=bowl') && location.hash.includes('start='));
+      assert.equal(await page.getByLabel('lr, as a number').first().inputValue(), '0.15');
+      await stepOnce();
+      assert.deepEqual([(await steps())[0], await errors()], [1, []]);
+    }
+  });
+
   shows('contours: every rule and its options come from the registry', async () => {
     await show('#contours?show=race');
     const rules = await page.getByLabel('rule', { exact: true }).first().locator('option').allTextContents();

@@ -24,6 +24,18 @@ export function title({ name, momentum, sam }) {
   return `${sam ? 'SAM + ' : ''}${name}${momentum ? `, momentum ${momentum}` : ''}`;
 }
 
+/** A choice of a function. The state follows it with the function's start and rates that suit it; `change(fn)` comes after. */
+export function functionChoice({ functions, rules, state, entries, change }) {
+  return select('function', functions.map(({ name }) => name), state.get('f'), (name) => {
+    const fn = functions.find((candidate) => candidate.name === name);
+    const values = state.get('rules').map((entry) => ({ ...entry, lr: suggestion(rules, entry.name, name).lr }));
+    for (const [key, value] of Object.entries({ f: name, start: fn.start, rules: values })) state.set(key, value);
+    Object.assign(entries, { functionName: name, values: structuredClone(values) });
+    entries.build();
+    change(fn);
+  });
+}
+
 /**
  * Controls for some optimizers. `values`: rules with the options that differ from their defaults. `change(values)` follows
  * every edit. `sam`: whether SAM may be chosen.

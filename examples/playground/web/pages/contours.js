@@ -1,7 +1,7 @@
 // Functions of two variables from above: a race from one start, and a cloud of thousands.
 
 import { PALETTE, Player, colour, element, fit, onRedraw, rgb, select } from '../controls.js';
-import { Entries, description, suggestion } from '../entries.js';
+import { Entries, description, functionChoice } from '../entries.js';
 import { Plane } from '../plane.js';
 import { Race } from '../race.js';
 
@@ -142,18 +142,12 @@ export function create(root, context, state) {
 
   const formula = element('p', { class: 'muted', textContent: `${fn.name}: ${fn.formula}` });
   const panel = element('div', { class: 'panel' },
-    select('function', functions.map(({ name }) => name), fn.name, (name) => {
-      fn = functions.find((candidate) => candidate.name === name);
-      state.set('f', name);
-      state.set('start', fn.start);
-      const values = state.get('rules').map((entry) => ({ ...entry, lr: suggestion(rules, entry.name, name).lr }));
-      state.set('rules', values);
-      Object.assign(entries, { functionName: name, values: structuredClone(values) });
-      entries.build();
+    functionChoice({ functions, rules, state, entries, change: (next) => {
+      fn = next;
       formula.textContent = `${fn.name}: ${fn.formula}`;
       usePlane();
       player.reset();
-    }),
+    } }),
     formula,
     select('show', [['both', 'race and cloud'], ['race', 'race'], ['cloud', 'cloud'], ['basins', 'basins']], state.get('show'), (show) => {
       const had = hasCloud();

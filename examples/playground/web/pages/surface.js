@@ -1,7 +1,7 @@
 // Functions of two variables in three dimensions.
 
-import { Player, element, fit, onRedraw, rgb, select, slider } from '../controls.js';
-import { Entries, suggestion } from '../entries.js';
+import { Player, element, fit, onRedraw, rgb, slider } from '../controls.js';
+import { Entries, functionChoice } from '../entries.js';
 import { Race } from '../race.js';
 
 export const tab = 'Surface';
@@ -165,18 +165,12 @@ export function create(root, { wasm, device, functions, rules }, state) {
   root.append(element('div', { class: 'split' },
     element('div', {}, player.bar, holder, message, race.root),
     element('div', { class: 'panel' },
-      select('function', functions.map(({ name }) => name), fn.name, (name) => {
-        fn = functions.find((candidate) => candidate.name === name);
-        state.set('f', name);
-        state.set('start', fn.start);
-        const values = state.get('rules').map((entry) => ({ ...entry, lr: suggestion(rules, entry.name, name).lr }));
-        state.set('rules', values);
-        Object.assign(entries, { functionName: name, values: structuredClone(values) });
-        entries.build();
+      functionChoice({ functions, rules, state, entries, change: (next) => {
+        fn = next;
         startControls();
         useView();
         player.reset();
-      }),
+      } }),
       starts, element('h3', { textContent: 'Optimizers' }), entries.root)));
   startControls();
   useView();
