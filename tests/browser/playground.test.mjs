@@ -142,7 +142,7 @@ describe('on WebGPU', () => {
     for (const name of ['contours?show=race', 'surface']) {
       await show(`#${name}`);
       await choose('function', 'bowl');
-      await until(() => location.hash.includes('f=bowl') && location.hash.includes('start='));
+      await until(() => ['f=bowl', 'start=', 'rules='].every((part) => location.hash.includes(part)));
       assert.equal(await page.getByLabel('lr, as a number').first().inputValue(), '0.15');
       await stepOnce();
       assert.deepEqual([(await steps())[0], await errors()], [1, []]);

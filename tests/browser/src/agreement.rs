@@ -29,7 +29,7 @@ fn cases() -> Vec<(&'static str, OptimizerBuilder)> {
             Optimizer::builder(AdamW::default()).schedule(Schedule::warmup_cosine(1e-2, 20, 200)),
         ),
         ("adamw, groups", Optimizer::builder(AdamW::default()).group("rest", group)),
-        ("adamw, 8-bit moments", Optimizer::builder(AdamW::default()).precision(Precision::bf16_8bit())),
+        ("adamw, 8-bit moments", Optimizer::builder(AdamW::default()).precision(Precision::bf16_stochastic_8bit(7))),
         ("adamw, bf16 split", Optimizer::builder(AdamW::default()).precision(Precision::bf16_split())),
         ("adamw, bf16 gradients", Optimizer::builder(AdamW::default()).grad_dtype(Dtype::Bf16)),
         ("adamw, average", Optimizer::builder(AdamW::default()).average(Ema::new(0.99))),
