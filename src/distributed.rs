@@ -18,6 +18,7 @@ mod counted;
 mod diloco;
 mod error;
 mod exchange;
+#[cfg(not(target_arch = "wasm32"))]
 mod lengths;
 #[cfg(not(target_arch = "wasm32"))]
 mod quorum;
