@@ -29,7 +29,7 @@ impl DiLoCo {
             return Err(Error::DtypeMismatch { what: "params", expected, actual }.into());
         }
         let mut bytes = Vec::new();
-        Stream::begin_read(&mut stream, vec![0..self.len])?;
+        Stream::begin_read(&mut stream, std::iter::once(0..self.len).collect())?;
         Stream::end_read(&mut stream, &mut bytes)?;
         let mut params: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         self.synchronize(&mut params, communicator)?;

@@ -76,7 +76,9 @@ pub(super) fn mean(
     for block in received.chunks_exact(share_bytes[rank].max(1)) {
         own_mean.iter_mut().zip(decode(dtype, block)).for_each(|(sum, value)| *sum += value);
     }
-    own_mean.iter_mut().for_each(|sum| *sum /= count);
+    for sum in &mut own_mean {
+        *sum /= count;
+    }
 
     let mut all = vec![0; share_bytes.iter().sum()];
     communicator.all_gather(&encode(dtype, &own_mean), &share_bytes, &mut all)?;
