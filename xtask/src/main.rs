@@ -1,5 +1,5 @@
-//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api`, `card`, `playground` and
-//! `browser`.
+//! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api`, `card`, `playground`,
+//! `browser` and `mpi`.
 
 mod api;
 mod browser;
@@ -9,6 +9,7 @@ mod debian;
 mod deny;
 mod fuzz;
 mod gallery;
+mod mpi;
 mod mutants;
 mod test;
 mod validation;
@@ -59,6 +60,8 @@ enum Chore {
     Playground(web::Options),
     /// Run the tests in Chromium; installs what is missing
     Browser(browser::Options),
+    /// Run the tests of adapters/mpi on 1 to 4 ranks; installs what is missing
+    Mpi(mpi::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Card(card) => card::run(&card),
         Chore::Playground(options) => web::run(&options),
         Chore::Browser(options) => browser::run(&options),
+        Chore::Mpi(options) => mpi::run(&options),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

@@ -28,11 +28,11 @@ impl DiLoCo {
         if actual != expected {
             return Err(Error::DtypeMismatch { what: "params", expected, actual }.into());
         }
-        let mut bytes = Vec::new();
-        Stream::begin_read(&mut stream, std::iter::once(0..self.len).collect())?;
+        let (elements, mut bytes) = (0..self.len, Vec::new());
+        Stream::begin_read(&mut stream, vec![elements.clone()])?;
         Stream::end_read(&mut stream, &mut bytes)?;
         let mut params: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         self.synchronize(&mut params, communicator)?;
-        Stream::write(&mut stream, 0..self.len, bytemuck::cast_slice(&params))
+        Stream::write(&mut stream, elements, bytemuck::cast_slice(&params))
     }
 }
