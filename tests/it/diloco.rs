@@ -258,7 +258,7 @@ fn members_that_are_late_or_gone_are_left_out_of_the_mean() {
     let exchange = |diloco: &mut DiLoCo, member: &QuorumMember, moved: f32| {
         let mut params = [0.0; 4];
         diloco.global_params(&mut params).unwrap();
-        params.iter_mut().for_each(|param| *param += moved);
+        params = params.map(|param| param + moved);
         diloco.count_step().unwrap();
         diloco.synchronize(&mut params, &mut member.group()).unwrap();
         params[0]
@@ -374,6 +374,9 @@ fn ranks_that_count_other_steps_are_told() {
     assert!(errors.iter().all(told), "{errors:?}");
 }
 
+/// Steps of the training that is saved.
+const STEPS: usize = 13;
+
 /// Saves after every step, between exchange and merge too, and continues each file.
 #[test]
 fn training_goes_on_from_every_file() {
@@ -384,7 +387,6 @@ fn training_goes_on_from_every_file() {
         .delay(1)
         .local_weight(0.25)
         .wire_dtype(Dtype::Companded8);
-    const STEPS: usize = 13;
     let folder = tempfile::tempdir().unwrap();
     let path = |rank: usize, step: usize| folder.path().join(format!("{rank}_{step}.safetensors"));
     let train =
