@@ -31,7 +31,7 @@ impl<'a, C: Communicator> Trainer<'a, C> {
                 sharded.step(params, grads)?;
             }
             Self::Diloco { optimizer, diloco, ranks } => {
-                optimizer.step(params, &*grads)?;
+                optimizer.step(&mut *params, &*grads)?;
                 diloco.count_step()?;
                 diloco.synchronize(params, ranks)?;
             }
