@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, default_value_t = 500)]
     steps: u64,
     /// Steps from one exchange to the next, a run for each
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 5, 20, 50, 100, 500])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 5, 20, 100, 500])]
     every: Vec<u64>,
     /// Parameters of the network whose bytes are counted
     #[arg(long, default_value_t = 1e8)]
