@@ -149,7 +149,7 @@ fn loopback_bytes() -> u64 {
 
 #[test]
 fn the_wire_carries_the_bytes_that_are_counted() {
-    [2, 3, 4].into_iter().for_each(|ranks| run(ranks, "rank_sends_counted_bytes"));
+    (2..=4).for_each(|ranks| run(ranks, "rank_sends_counted_bytes"));
 }
 
 /// Headers of TCP add a thousandth. Other programs may use the device at the same time: the best of three counts.

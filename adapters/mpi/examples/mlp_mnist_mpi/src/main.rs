@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{:?} on {size} ranks, {per_step}: accuracy {:.2} %", args.mode, score.accuracy());
         println!("rank  MiB sent  KiB of states  seconds");
         for (rank, [sent, states, millis]) in all.into_iter().enumerate() {
-            let (sent, states, seconds) = (sent as f64 / 1048576.0, states as f64 / 1024.0, millis as f64 / 1e3);
+            let (sent, states, seconds) = (sent as f64 / 1_048_576.0, states as f64 / 1024.0, millis as f64 / 1e3);
             println!("{rank:4} {sent:9.2} {states:14.1} {seconds:8.1}");
         }
     }
