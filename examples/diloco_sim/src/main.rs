@@ -1,4 +1,4 @@
-//! Hundreds of workers that train by DiLoCo, with machines and networks that are drawn: loss against bytes and hours.
+//! Hundreds of workers that train by `DiLoCo`, with machines and networks that are drawn: loss against bytes and hours.
 
 mod picture;
 mod simulation;

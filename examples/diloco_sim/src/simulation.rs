@@ -1,7 +1,7 @@
 //! A run: real training and real exchanges, with a clock that is simulated.
 
 use std::error::Error;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use mlp_mnist::cpu::Network;
 use mlp_mnist::data::Data;
@@ -122,10 +122,12 @@ pub fn simulate(args: &Args, every: u64, scale: f64, model: &Model, data: &Data)
         }
         let group = ThreadCommunicator::group(on_time.len());
         let results: Vec<_> = thread::scope(|scope| {
-            let run = |(worker, ranks): (&mut &mut Worker<'_>, _)| worker.run(every, data, ranks);
-            let spawn = |pair| scope.spawn(move || run(pair));
-            let threads: Vec<_> = on_time.iter_mut().zip(group).map(spawn).collect();
-            threads.into_iter().map(|thread| thread.join().map_err(|_| "a worker's thread ended early")).collect()
+            let mut threads = Vec::with_capacity(group.len());
+            for (worker, ranks) in on_time.iter_mut().zip(group) {
+                threads.push(scope.spawn(move || worker.run(every, data, ranks)));
+            }
+            let join = |thread: ScopedJoinHandle<'_, _>| thread.join().map_err(|_| "a worker's thread ended early");
+            threads.into_iter().map(join).collect()
         });
         for result in results {
             result??;
