@@ -65,7 +65,8 @@ struct WaitingStep {
     kind: StepKind,
     /// Bind group 1, and its offsets.
     uniforms: (BindGroup, [u32; 2]),
-    passes: Vec<Pass>,
+    /// `None` for all passes of the step.
+    passes: Option<Vec<Pass>>,
 }
 
 /// The settings that concern the device alone.
@@ -323,19 +324,21 @@ impl Optimizer {
         let uniforms = self.uniforms.write(on, encoder, layout, &self.resources.powers, scalars);
         self.row_buffers.record(encoder, &uniforms, &self.plan.groups, &self.resources);
         let uniforms = (uniforms.bind_group.clone(), uniforms.offsets);
-        self.encode_passes(encoder, WaitingStep { kind, uniforms, passes: self.plan.passes(kind).collect() });
+        let passes = self.plan.settings.share.as_ref().map(|_| self.plan.passes(kind).collect());
+        self.encode_passes(encoder, WaitingStep { kind, uniforms, passes });
     }
 
     /// Records passes of the step that was bound last, of a share up to the next sums that others complete.
     fn encode_passes(&mut self, encoder: &mut CommandEncoder, WaitingStep { kind, uniforms, mut passes }: WaitingStep) {
-        let is_shared = self.plan.settings.share.is_some();
-        let waits = passes.iter().position(|pass| is_shared && pass.sums_parts());
-        let rest = waits.map(|sums| passes.split_off(sums + 1));
+        let rest = passes.as_mut().and_then(|passes| {
+            let sums = passes.iter().position(|pass| pass.sums_parts())?;
+            Some((passes[sums], passes.split_off(sums + 1)))
+        });
         let Some(step) = self.prepared.iter().find(|step| step.kind == kind) else { return };
         let decide = self.decide.first().map(|(_, group)| group);
-        gpu::encode(encoder, (step, &passes), &self.resources, (&uniforms.0, &uniforms.1), decide);
-        if let (Some(rest), Some(&sums)) = (rest, passes.last()) {
-            self.waiting = Some((sums, WaitingStep { kind, uniforms, passes: rest }));
+        gpu::encode(encoder, (step, passes.as_deref()), &self.resources, (&uniforms.0, &uniforms.1), decide);
+        if let Some((sums, rest)) = rest {
+            self.waiting = Some((sums, WaitingStep { kind, uniforms, passes: Some(rest) }));
             return;
         }
         if let Some(history) = self.history.as_ref().filter(|_| kind.is_step()) {
