@@ -147,10 +147,16 @@ impl CpuOptimizer {
         Ok(self.stats())
     }
 
+    /// Refuses parameters, and a mode or a schedule without a next step.
+    pub(crate) fn check_before_step(&self, params: HostSlice<'_>) -> Result<(), Error> {
+        self.plan.check_step()?;
+        self.plan.state.lr()?;
+        self.check_params(params)
+    }
+
     /// Refuses parameters and gradients that the next step cannot take.
     pub(crate) fn check_step(&self, params: HostSlice<'_>, grads: HostSlice<'_>) -> Result<(), Error> {
-        self.plan.check_step()?;
-        self.check_params(params)?;
+        self.check_before_step(params)?;
         self.check_len("grads", grads.len())?;
         self.check_dtype(grads, self.plan.next_kind())
     }

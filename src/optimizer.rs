@@ -325,6 +325,8 @@ impl Optimizer {
         self.row_buffers.record(encoder, &uniforms, &self.plan.groups, &self.resources);
         let uniforms = (uniforms.bind_group.clone(), uniforms.offsets);
         let passes = self.plan.settings.share.as_ref().map(|_| self.plan.passes(kind).collect());
+        // An earlier step that was given up waits no more.
+        self.waiting = None;
         self.encode_passes(encoder, WaitingStep { kind, uniforms, passes });
     }
 

@@ -14,9 +14,12 @@ pub enum DistributedError {
     /// The exchange between ranks failed.
     #[error(transparent)]
     Communication(#[from] CommunicationError),
-    /// The rank that writes the checkpoint could not do so.
-    #[error("rank 0 could not write the checkpoint: its error says why; an older file is as it was")]
+    /// Another rank could not take part in saving a checkpoint.
+    #[error("another rank could not save the checkpoint: its error says why; an older file is as it was")]
     NotSaved,
+    /// Another rank could not load a checkpoint, which this rank has loaded.
+    #[error("another rank could not load the checkpoint: its error says why; load again on all ranks")]
+    NotLoaded,
     /// The checkpoint could not be saved or loaded.
     #[cfg(feature = "safetensors")]
     #[error(transparent)]

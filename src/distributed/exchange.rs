@@ -9,6 +9,8 @@ use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::{Pass, StepPlan};
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::tile::split_at_multiples;
 
 /// Bytes of the pieces of all ranks together, at most, unless those of a tile take more.
 const WINDOW: usize = 16 << 20;
@@ -34,6 +36,40 @@ pub(super) trait Stream {
     /// # Errors
     /// [`DistributedError`].
     fn write(&mut self, range: Range<usize>, bytes: &[u8]) -> Result<(), DistributedError>;
+}
+
+/// The bytes of the first `len` numbers.
+///
+/// # Errors
+/// [`DistributedError`].
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn read_all(stream: &mut impl Stream, len: usize) -> Result<Vec<u8>, DistributedError> {
+    let mut windows = split_at_multiples(0, len, WINDOW / size_of::<f32>()).peekable();
+    let (mut all, mut bytes) = (Vec::new(), Vec::new());
+    if let Some(first) = windows.peek() {
+        stream.begin_read(std::iter::once(first.clone()).collect())?;
+    }
+    while windows.next().is_some() {
+        if let Some(next) = windows.peek() {
+            stream.begin_read(std::iter::once(next.clone()).collect())?;
+        }
+        stream.end_read(&mut bytes)?;
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+/// Writes the bytes of the first numbers.
+///
+/// # Errors
+/// [`DistributedError`].
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn write_all(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), DistributedError> {
+    let unit = stream.dtype().bytes(1) as usize;
+    for window in split_at_multiples(0, bytes.len() / unit, WINDOW / size_of::<f32>()) {
+        stream.write(window.clone(), &bytes[window.start * unit..window.end * unit])?;
+    }
+    Ok(())
 }
 
 /// How gradients are added up.

@@ -19,7 +19,7 @@ use crate::{Error, Layout, OptimizerBuilder};
 ///
 /// A step averages the gradients over all ranks, updates this rank's share, and gathers the parameters. The norm, the
 /// decision to skip, and a rule's sums over tensors are those of all elements: their partial sums are added in the order of
-/// one device. Given equal gradients, **parameters, states and statistics have the same bits for any number of ranks**.
+/// one device. Given equal means, **parameters, states and statistics have the same bits for any number of ranks**.
 /// [`Sharded::reproducible`] extends this to the average.
 ///
 /// All ranks make the same calls in the same order, with equal settings, equal layouts and equal parameters. Every call that
@@ -70,8 +70,9 @@ impl<O, C: Communicator> Sharded<O, C> {
         Ok(Self { optimizer, communicator, shares, order: SumOrder::Any })
     }
 
-    /// Adds the gradients of the ranks in their order, as one machine that accumulates them with weight 1/N each. Then a
-    /// whole training has the bits of that machine. Sends as many bytes; the additions are not those of the communicator.
+    /// Adds the gradients of the ranks in their order, as one machine that accumulates them with weight 1/N each. With f32
+    /// gradients a whole training has the bits of that machine; means of 16-bit gradients are rounded to their format. Sends
+    /// gradients in their format, not widened.
     #[must_use]
     pub fn reproducible(self) -> Self {
         Self { order: SumOrder::Ranks, ..self }

@@ -240,6 +240,7 @@ impl Snapshot {
             return Err(Error::SnapshotDropped.into());
         }
         let SavingContext { device, queue, plan, window } = &self.saving;
+        plan.check_whole("save")?;
         check_tensor_starts(plan)?;
         let mut host = self.host.clone();
         self.calls.undo_dropped(&mut host);

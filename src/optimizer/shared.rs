@@ -12,7 +12,7 @@ use crate::checkpoint::{CheckpointError, Entry, SmallState};
 use crate::gpu::block_on;
 use crate::gpu::{BufferRange, check_usage, check_word_starts};
 use crate::metrics::{Readback, StagingPool};
-use crate::plan::{Exchange, Pass};
+use crate::plan::{Exchange, Pass, StepKind};
 #[cfg(feature = "safetensors")]
 use crate::plan::{PlanState, StepPlan};
 use crate::storage::Dtype;
@@ -29,12 +29,12 @@ impl Optimizer {
         self.stream("params", self.plan.settings.precision.params.dtype(), params)
     }
 
-    /// The gradients of a step, for exchanges.
+    /// The gradients of a step or of a perturbation, for exchanges.
     ///
     /// # Errors
     /// Those of [`Optimizer::param_stream`].
     pub(crate) fn grad_stream(&self, grads: BufferSlices<'_>) -> Result<DeviceStream, Error> {
-        self.stream("grads", self.plan.settings.precision.grads, grads)
+        self.stream("grads", self.plan.input_dtype(StepKind::Decided), grads)
     }
 
     fn stream(&self, what: &'static str, dtype: Dtype, slices: BufferSlices<'_>) -> Result<DeviceStream, Error> {

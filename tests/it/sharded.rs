@@ -387,30 +387,87 @@ fn a_checkpoint_continues_on_another_number_of_ranks() {
     assert!(params == expected);
 }
 
+/// The step after loading has the mean of all ranks' accumulated gradients, on any number of ranks and without ranks.
 #[test]
-fn accumulated_gradients_are_saved_as_their_sum() {
-    let (layout, folder) = (layout(), tempdir().unwrap());
+fn accumulated_gradients_are_saved_as_their_mean() {
+    let (gpu, layout, folder) = (device::gpu(), layout(), tempdir().unwrap());
     let builder = groups(rule("adamw")).accumulate_gradients();
     let path = folder.path().join("accumulated");
-    let train = |ranks: usize, saves: bool| {
-        let mut of_ranks = on_ranks(ranks, |communicator| {
-            let (mut params, rank) = (random(1, layout.len()), communicator.rank());
+    let grads = |rank: usize| vec![0.5 * (rank + 1) as f32; layout.len()];
+    let initial = random(1, layout.len());
+    let expected = on_ranks(2, |communicator| {
+        let (mut params, rank) = (initial.clone(), communicator.rank());
+        let mut optimizer = Sharded::build_cpu(builder.clone(), &layout, communicator).unwrap();
+        optimizer.accumulate(&grads(rank), 1.0).unwrap();
+        optimizer.save(&path, Some((&params).into())).unwrap();
+        optimizer.step_accumulated(&mut params).unwrap();
+        params
+    })
+    .remove(0);
+    for ranks in [1, 2, 4] {
+        let of_ranks = on_ranks(ranks, |communicator| {
+            let mut params = vec![0.0; layout.len()];
             let mut optimizer = Sharded::build_cpu(builder.clone(), &layout, communicator).unwrap();
-            if saves || ranks == 4 {
-                optimizer.accumulate(&vec![0.5 * (rank + 1) as f32; layout.len()], 1.0).unwrap();
-            }
-            if saves {
-                optimizer.save(&path, Some((&params).into())).unwrap();
-            } else if ranks == 2 {
-                let _ = optimizer.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
-            }
+            let _ = optimizer.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
             optimizer.step_accumulated(&mut params).unwrap();
             params
         });
-        of_ranks.pop().unwrap()
-    };
-    let expected = train(2, true);
-    assert_same_bits(&train(2, false), &expected, "continued");
+        for of_rank in of_ranks {
+            assert_same_bits(&of_rank, &expected, &format!("{ranks} ranks"));
+        }
+    }
+    let (mut params, mut alone) = (vec![0.0; layout.len()], builder.clone().build_cpu(&layout).unwrap());
+    let _ = alone.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
+    alone.step_accumulated(&mut params).unwrap();
+    assert_same_bits(&params, &expected, "without ranks");
+    let on_devices = on_ranks(2, |communicator| {
+        let (params, rank) = (device::upload(gpu, &initial), communicator.rank());
+        let built = Sharded::build_shared(builder.clone(), device::pipelines(), &gpu.queue, &layout, communicator);
+        let mut optimizer = built.unwrap();
+        let mut encoder = crate::common::encoder(gpu);
+        optimizer.accumulate(&mut encoder, &device::upload(gpu, &grads(rank)), 1.0).unwrap();
+        gpu.queue.submit([encoder.finish()]);
+        let own = folder.path().join("device");
+        optimizer.save(&own, Some((&params).into())).unwrap();
+        let _ = optimizer.load(&own, Some((&params).into()), &LoadOptions::default()).unwrap();
+        optimizer.step_accumulated(&params).unwrap();
+        device::download(gpu, &params)
+    });
+    for of_rank in on_devices {
+        assert_same_bits(&of_rank, &expected, "devices");
+    }
+}
+
+/// Other ranks are told, none waits, and the group goes on.
+#[test]
+fn a_rank_that_cannot_save_or_load_is_an_error_on_all() {
+    let (layout, folder) = (layout(), tempdir().unwrap());
+    let path = folder.path().join("run");
+    for failing in [0, 2] {
+        let results = on_ranks(3, |communicator| {
+            let rank = communicator.rank();
+            let mut optimizer = Sharded::build_cpu(rule("adamw"), &layout, communicator).unwrap();
+            let mut params = random(1, layout.len());
+            optimizer.save(&path, Some((&params).into())).unwrap();
+            let before = fs::read(&path).unwrap();
+            let short = if rank == failing { &params[1..] } else { &params[..] };
+            let saved = optimizer.save(&path, Some(short.into()));
+            assert!(fs::read(&path).unwrap() == before);
+            let own = if rank == failing { folder.path().join("none") } else { path.clone() };
+            let loaded = optimizer.load(&own, Some((&mut params).into()), &LoadOptions::default());
+            optimizer.step(&mut params, &mut random(2, layout.len())).unwrap();
+            (saved, loaded)
+        });
+        for (rank, (saved, loaded)) in results.iter().enumerate() {
+            let is_own = rank == failing;
+            let own = matches!(saved, Err(DistributedError::Checkpoint(CheckpointError::Optimizer(_))));
+            let told = matches!(saved, Err(DistributedError::NotSaved));
+            assert!(if is_own { own } else { told }, "{saved:?}");
+            let own = matches!(loaded, Err(DistributedError::Checkpoint(CheckpointError::Io { .. })));
+            let told = matches!(loaded, Err(DistributedError::NotLoaded));
+            assert!(if is_own { own } else { told }, "{loaded:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Parameters on a device.
 
 use super::DiLoCo;
-use crate::distributed::exchange::Stream;
+use crate::distributed::exchange::{read_all, write_all};
 use crate::distributed::{Communicator, DistributedError};
 use crate::storage::Dtype;
 use crate::{BufferSlices, Error, Optimizer};
@@ -28,11 +28,11 @@ impl DiLoCo {
         if actual != expected {
             return Err(Error::DtypeMismatch { what: "params", expected, actual }.into());
         }
-        let (elements, mut bytes) = (0..self.len, Vec::new());
-        Stream::begin_read(&mut stream, vec![elements.clone()])?;
-        Stream::end_read(&mut stream, &mut bytes)?;
+        let bytes = read_all(&mut stream, self.len)?;
         let mut params: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        self.synchronize(&mut params, communicator)?;
-        Stream::write(&mut stream, elements, bytemuck::cast_slice(&params))
+        let synchronized = self.synchronize(&mut params, communicator);
+        // A merge before the exchange that failed counts.
+        write_all(&mut stream, bytemuck::cast_slice(&params))?;
+        synchronized
     }
 }

@@ -108,9 +108,7 @@ impl DiLoCo {
         for (number, (fragment, outer)) in self.fragments.iter().zip(&outer).enumerate() {
             tensors.insert(format!("outer/{number}"), view(FileDtype::U8, &[outer.len()], outer)?);
             for (place, values) in fragment.values() {
-                if place == Place::Residuals && !with_residuals || values.is_empty() {
-                    continue;
-                }
+                let Some(values) = values.filter(|_| with_residuals || place != Place::Residuals) else { continue };
                 for tensor in fragment.layout.tensors() {
                     let bytes = bytemuck::cast_slice(&values[tensor.range()]);
                     tensors.insert(place.name_of(tensor.name()), view(FileDtype::F32, tensor.shape(), bytes)?);
@@ -201,9 +199,10 @@ impl Place {
 }
 
 impl Fragment {
-    fn values(&self) -> [(Place, &[f32]); 3] {
-        let pending = self.pending.as_deref().unwrap_or_default();
-        [(Place::Global, &self.global), (Place::Pending, pending), (Place::Residuals, &self.residual)]
+    /// The values at each place; `None` where there are none. f32 differences leave no residuals.
+    fn values(&self) -> [(Place, Option<&[f32]>); 3] {
+        let residual = Some(&self.residual[..]).filter(|residual| !residual.is_empty());
+        [(Place::Global, Some(&self.global)), (Place::Pending, self.pending.as_deref()), (Place::Residuals, residual)]
     }
 }
 

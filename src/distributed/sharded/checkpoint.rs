@@ -9,11 +9,12 @@ use super::Sharded;
 use crate::checkpoint::{
     CheckpointError, Entry, Header, LoadOptions, Loaded, Place, SmallState, Writer, bulk_entries, replace_file,
 };
+use crate::distributed::exchange::{read_all, write_all};
 use crate::distributed::{Communicator, DistributedError};
 use crate::gpu::BufferRange;
 use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::{PlanState, StepPlan};
-use crate::tile::TILE_LEN;
+use crate::tile::{TILE_LEN, split_at_multiples};
 use crate::{BufferSlices, CpuOptimizer, Optimizer};
 
 /// The rank that writes the file.
@@ -86,92 +87,132 @@ impl Source for DeviceSource<'_> {
 
 impl<C: Communicator> Sharded<CpuOptimizer, C> {
     /// Saves the optimizer, and `params` if they are given, as [`CpuOptimizer::save`] does: rank 0 writes one file, which any
-    /// number of ranks loads, and an optimizer without ranks. All ranks call it.
+    /// number of ranks loads, and an optimizer without ranks. All ranks call it. Accumulated gradients are saved as their mean.
     ///
     /// # Errors
     /// Those of [`CpuOptimizer::save`]; on the other ranks [`DistributedError::NotSaved`]. Nothing has changed then.
     /// [`DistributedError::Communication`].
     pub fn save(&mut self, path: impl AsRef<Path>, params: Option<HostSlice<'_>>) -> Result<(), DistributedError> {
-        params.map_or(Ok(()), |params| self.optimizer.check_params(params))?;
-        let source = HostSource { optimizer: &self.optimizer, params };
-        let has_params = source.params.is_some();
-        save(&mut self.communicator, self.shares.iter(), path.as_ref(), &source, has_params)
+        let checked = params.map_or(Ok(()), |params| self.optimizer.check_params(params));
+        let source = checked.map(|()| HostSource { optimizer: &self.optimizer, params });
+        save(&mut self.communicator, self.shares.iter(), path.as_ref(), source, params.is_some())
     }
 
     /// Continues from a file, as [`CpuOptimizer::load`]. All ranks call it, and each reads the file. Accumulated gradients
     /// continue on rank 0.
     ///
     /// # Errors
-    /// Those of [`CpuOptimizer::load`].
+    /// Those of [`CpuOptimizer::load`]; on the other ranks [`DistributedError::NotLoaded`]. [`DistributedError::Communication`].
     pub fn load(
         &mut self,
         path: impl AsRef<Path>,
         params: Option<HostSliceMut<'_>>,
         options: &LoadOptions,
-    ) -> Result<Loaded, CheckpointError> {
-        let loaded = self.optimizer.load(path, params, options)?;
-        if self.communicator.rank() != ROOT && self.optimizer.plan.settings.accumulates {
-            let accumulated = self.optimizer.take_accumulated()?;
-            self.optimizer.put_accumulated(accumulated, true);
+    ) -> Result<Loaded, DistributedError> {
+        let loaded = self.optimizer.load(path, params, options);
+        if loaded.is_ok() && self.optimizer.plan.settings.accumulates {
+            let factor = self.accumulated_factor();
+            let mut accumulated = self.optimizer.take_accumulated()?;
+            accumulated.iter_mut().for_each(|sum| *sum *= factor);
+            self.optimizer.put_accumulated(accumulated, factor == 0.0);
         }
-        Ok(loaded)
+        self.agree(loaded)
+    }
+}
+
+impl<O, C: Communicator> Sharded<O, C> {
+    /// What turns the mean of accumulated gradients into those of a rank.
+    fn accumulated_factor(&self) -> f32 {
+        if self.communicator.rank() == ROOT { self.communicator.size() as f32 } else { 0.0 }
+    }
+
+    /// The result, unless another rank failed.
+    fn agree<T>(&mut self, loaded: Result<T, CheckpointError>) -> Result<T, DistributedError> {
+        let all = all_agree(&mut self.communicator, loaded.is_ok())?;
+        let loaded = loaded?;
+        if all { Ok(loaded) } else { Err(DistributedError::NotLoaded) }
     }
 }
 
 impl<C: Communicator> Sharded<Optimizer, C> {
     /// Saves the optimizer, and `params` if they are given, as [`Optimizer::save`] does: rank 0 writes one file, which any
-    /// number of ranks loads, on either engine, and an optimizer without ranks. All ranks call it.
+    /// number of ranks loads, on either engine, and an optimizer without ranks. All ranks call it. Accumulated gradients are
+    /// saved as their mean.
     ///
     /// # Errors
     /// Those of [`Optimizer::save`]; on the other ranks [`DistributedError::NotSaved`]. Nothing has changed then.
     /// [`DistributedError::Communication`].
     pub fn save(&mut self, path: impl AsRef<Path>, params: Option<BufferSlices<'_>>) -> Result<(), DistributedError> {
-        let params = self.optimizer.saved_params(params)?;
-        let source = DeviceSource { optimizer: &self.optimizer, params };
-        let has_params = source.params.is_some();
-        save(&mut self.communicator, self.shares.iter(), path.as_ref(), &source, has_params)
+        let source =
+            self.optimizer.saved_params(params).map(|params| DeviceSource { optimizer: &self.optimizer, params });
+        save(&mut self.communicator, self.shares.iter(), path.as_ref(), source, params.is_some())
     }
 
     /// Continues from a file, as [`Optimizer::load`]. All ranks call it, and each reads the file. Accumulated gradients continue
     /// on rank 0.
     ///
     /// # Errors
-    /// Those of [`Optimizer::load`].
+    /// Those of [`Optimizer::load`]; on the other ranks [`DistributedError::NotLoaded`]. [`DistributedError::Communication`].
     pub fn load(
         &mut self,
         path: impl AsRef<Path>,
         params: Option<BufferSlices<'_>>,
         options: &LoadOptions,
-    ) -> Result<Loaded, CheckpointError> {
-        let loaded = self.optimizer.load(path, params, options)?;
-        if self.communicator.rank() != ROOT {
-            self.optimizer.clear_accumulated();
+    ) -> Result<Loaded, DistributedError> {
+        let loaded = self.optimizer.load(path, params, options);
+        if loaded.is_ok() && self.optimizer.plan().settings.accumulates {
+            let (factor, len) = (self.accumulated_factor(), self.optimizer.plan().layout.len());
+            let mut stream = self.optimizer.accumulated()?;
+            let mut sums: Vec<f32> = bytemuck::pod_collect_to_vec(&read_all(&mut stream, len)?);
+            sums.iter_mut().for_each(|sum| *sum *= factor);
+            write_all(&mut stream, bytemuck::cast_slice(&sums))?;
         }
-        Ok(loaded)
+        self.agree(loaded)
     }
 }
 
-/// Writes the file on the root, with the states of all ranks.
+/// Whether all ranks say yes.
+fn all_agree(communicator: &mut impl Communicator, own: bool) -> Result<bool, DistributedError> {
+    let mut answers = vec![0; communicator.size()];
+    communicator.all_gather(&[own.into()], &vec![1; answers.len()], &mut answers)?;
+    Ok(answers.iter().all(|&answer| answer == 1))
+}
+
+/// Writes the file on the root, with the states of all ranks. Ranks agree before they begin, before the file takes the place
+/// of an older one, and after.
 fn save<'a>(
     communicator: &mut impl Communicator,
     shares: impl Iterator<Item = &'a Range<usize>>,
     path: &Path,
-    source: &impl Source,
+    source: Result<impl Source, crate::Error>,
     has_params: bool,
 ) -> Result<(), DistributedError> {
-    let (plan, state, small) = (source.plan(), source.state(), source.small()?);
+    let prepared = source.map_err(CheckpointError::from).and_then(|source| Ok((source.small()?, source)));
+    let (small, source) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            all_agree(communicator, false)?;
+            return Err(error.into());
+        }
+    };
+    let (plan, state) = (source.plan(), source.state());
     let mut entries = bulk_entries(plan, has_params, *state.mode, &HashMap::new());
     let bulk = entries.len();
     entries.extend(small.entries(plan));
-    let gathering = Gathering { source, small: &small, entries: &entries, bulk, shares: shares.cloned().collect() };
+    let gathering =
+        Gathering { source: &source, small: &small, entries: &entries, bulk, shares: shares.cloned().collect() };
+    let mut failure = None;
     if communicator.rank() != ROOT {
-        let is_saved = announced(communicator, true)? && {
-            gathering.run(communicator, &mut |_| {})?;
-            announced(communicator, true)?
+        let is_saved = all_agree(communicator, true)? && {
+            gathering.run(communicator, &mut |_| {}, &mut failure)?;
+            all_agree(communicator, failure.is_none())? && all_agree(communicator, true)?
         };
-        return if is_saved { Ok(()) } else { Err(DistributedError::NotSaved) };
+        return failure
+            .map_or(Ok(()), |error| Err(error.into()))
+            .and(is_saved.then_some(()).ok_or(DistributedError::NotSaved));
     }
-    let mut gathered = None;
+    // The exchanges so far, and whether all ranks agreed.
+    let mut agreed = None;
     let saved = replace_file(path, |file| {
         let mut writer = Writer::new(file, &Header::new(plan, &state, small.stats), &entries)?;
         let mut written = Ok(());
@@ -181,23 +222,25 @@ fn save<'a>(
                 written = writer.write(bytes);
             }
         };
-        let result = announced(communicator, true).and_then(|_| gathering.run(communicator, &mut write));
+        let mut exchange = || {
+            if !all_agree(communicator, true)? {
+                return Ok(false);
+            }
+            gathering.run(communicator, &mut write, &mut failure)?;
+            all_agree(communicator, failure.is_none())
+        };
+        let is_whole = agreed.insert(exchange()).as_ref().is_ok_and(|&all| all);
         written?;
-        let is_whole = result.is_ok();
-        gathered = Some(result);
         // The older file stays.
         if is_whole { writer.finish() } else { Err(CheckpointError::ChangedWhileRead) }
     });
-    gathered.unwrap_or(Ok(()))?;
-    announced(communicator, saved.is_ok())?;
+    match agreed {
+        None => all_agree(communicator, false).map(drop)?,
+        Some(Ok(true)) => all_agree(communicator, saved.is_ok()).map(drop)?,
+        Some(Ok(false)) => return Err(failure.map_or(DistributedError::NotSaved, DistributedError::from)),
+        Some(Err(error)) => return Err(error),
+    }
     Ok(saved?)
-}
-
-/// The root's answer on all ranks.
-fn announced(communicator: &mut impl Communicator, answer: bool) -> Result<bool, DistributedError> {
-    let mut byte = [u8::from(answer)];
-    communicator.broadcast(ROOT, &mut byte)?;
-    Ok(byte == [1])
 }
 
 /// The tensors of a checkpoint, on their way to the root.
@@ -211,30 +254,56 @@ struct Gathering<'a, S> {
 }
 
 impl<S: Source> Gathering<'_, S> {
-    /// Passes all bytes to `write`, on the root.
-    fn run(&self, communicator: &mut impl Communicator, write: &mut dyn FnMut(&[u8])) -> Result<(), DistributedError> {
+    /// Passes all bytes to `write`, on the root. After a failure of its own, a rank sends zeros.
+    ///
+    /// # Errors
+    /// [`DistributedError::Communication`].
+    fn run(
+        &self,
+        communicator: &mut impl Communicator,
+        write: &mut dyn FnMut(&[u8]),
+        failure: &mut Option<CheckpointError>,
+    ) -> Result<(), DistributedError> {
         let is_root = communicator.rank() == ROOT;
+        let weight = (communicator.size() as f32).recip();
         for (number, entry) in self.entries.iter().enumerate() {
             match entry.place {
                 Place::State(_) => {
                     for (rank, share) in self.shares.iter().enumerate() {
-                        self.gather(communicator, entry, (rank, share), write)?;
+                        self.gather(communicator, entry, (rank, share), write, failure)?;
                     }
                 }
                 Place::Accumulated => {
-                    for first in entry.range.clone().step_by(WINDOW) {
-                        let part = entry.part(first..entry.range.end.min(first + WINDOW));
-                        let mut sums: Vec<f32> = bytemuck::pod_collect_to_vec(&self.source.bytes(&part, self.small)?);
+                    for window in split_at_multiples(entry.range.start, entry.range.end, WINDOW) {
+                        let bytes = self.bytes(&entry.part(window), failure);
+                        let mut sums: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
                         communicator.all_reduce(&mut sums)?;
+                        sums.iter_mut().for_each(|sum| *sum *= weight);
                         write(bytemuck::cast_slice(&sums));
                     }
                 }
                 place if is_root && number >= self.bulk => write(self.small.bytes(place)),
-                _ if is_root => write(&self.source.bytes(entry, self.small)?),
+                Place::Params | Place::TrainingParams if is_root => {
+                    for window in split_at_multiples(entry.range.start, entry.range.end, WINDOW) {
+                        write(&self.bytes(&entry.part(window), failure));
+                    }
+                }
+                _ if is_root => write(&self.bytes(entry, failure)),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// The bytes of a tensor of this rank; zeros after a failure.
+    fn bytes(&self, entry: &Entry, failure: &mut Option<CheckpointError>) -> Cow<'_, [u8]> {
+        if failure.is_none() {
+            match self.source.bytes(entry, self.small) {
+                Ok(bytes) => return bytes,
+                Err(error) => *failure = Some(error),
+            }
+        }
+        vec![0; entry.bytes()].into()
     }
 
     /// Gathers the elements of one rank.
@@ -244,16 +313,16 @@ impl<S: Source> Gathering<'_, S> {
         entry: &Entry,
         (rank, share): (usize, &Range<usize>),
         write: &mut dyn FnMut(&[u8]),
+        failure: &mut Option<CheckpointError>,
     ) -> Result<(), DistributedError> {
-        let (mut first, end) = (entry.range.start.max(share.start), entry.range.end.min(share.end));
-        while first < end {
-            // Windows end with blocks of 8-bit states.
-            let part = entry.part(first..end.min((first + WINDOW) / TILE_LEN * TILE_LEN));
-            first = part.range.end;
+        let (start, end) = (entry.range.start.max(share.start), entry.range.end.min(share.end));
+        // Windows end with blocks of 8-bit states.
+        for window in split_at_multiples(start, end, WINDOW) {
+            let part = entry.part(window);
             let mut counts = vec![0; self.shares.len()];
             counts[rank] = part.bytes();
             let is_own = communicator.rank() == rank;
-            let own = if is_own { self.source.bytes(&part, self.small)? } else { Cow::default() };
+            let own = if is_own { self.bytes(&part, failure) } else { Cow::default() };
             let mut all = vec![0; if communicator.rank() == ROOT { counts[rank] } else { 0 }];
             communicator.gather(ROOT, &own, &counts, &mut all)?;
             write(&all);

@@ -81,13 +81,15 @@ impl<C: Communicator> Sharded<CpuOptimizer, C> {
     /// without a gradient on some ranks has one of 0 there; a tensor without one on all ranks stays as it is.
     ///
     /// # Errors
-    /// Those of [`CpuOptimizer::step_with_missing`] and [`Sharded::step`].
+    /// Those of [`CpuOptimizer::step_with_missing`], and [`DistributedError::Communication`], as [`Sharded::step`].
     pub fn step_with_missing<'a>(
         &mut self,
         params: impl Into<HostSliceMut<'a>>,
         grads: &[Option<HostSlice<'_>>],
     ) -> Result<Stats, DistributedError> {
+        let params = params.into();
         let is_missing = self.optimizer.missing(grads)?;
+        self.optimizer.check_before_step(params.as_slice())?;
         let mut present: Vec<f32> = is_missing.iter().map(|&missing| if missing { 0.0 } else { 1.0 }).collect();
         self.communicator.all_reduce(&mut present)?;
         let mut flat = self.optimizer.flat_grads(grads);
