@@ -537,3 +537,30 @@ fn parameters_on_a_device_follow_those_on_the_host() {
     let error = diloco[0].synchronize_device(&of_halves, &halves, &mut group).unwrap_err();
     assert!(matches!(error, DistributedError::Optimizer(Error::DtypeMismatch { .. })), "{error:?}");
 }
+
+/// A fragment that was merged before the exchange of another one failed stays merged.
+#[test]
+fn a_failed_exchange_leaves_a_merge_on_the_device() {
+    let (gpu, layout) = (device::gpu(), layout());
+    let start = random(1, layout.len());
+    let optimizer = device::build(gpu, rule("sgd"), &layout).unwrap();
+    let build = || DiLoCo::builder(2).fragments(Fragments::Count(2)).delay(1).build(&layout, &start).unwrap();
+    let [mut of_device, mut of_host] = [build(), build()];
+    let mut host_params = random(2, layout.len());
+    let params = device::upload(gpu, &host_params);
+    for step in 1..=2 {
+        // The second exchange is with a rank that has left.
+        let [mut group, mut host_group] = [(); 2].map(|()| ThreadCommunicator::group(step).remove(0));
+        of_device.count_step().unwrap();
+        of_host.count_step().unwrap();
+        let before = host_params.clone();
+        let on_device = of_device.synchronize_device(&optimizer, &params, &mut group);
+        let on_host = of_host.synchronize(&mut host_params, &mut host_group);
+        assert_eq!((on_device.is_ok(), on_host.is_ok()), (step == 1, step == 1), "{on_device:?} {on_host:?}");
+        assert_eq!(host_params != before, step == 2);
+        let downloaded = device::download(gpu, &params);
+        for tensor in layout.tensors() {
+            assert_same_bits(&downloaded[tensor.range()], &host_params[tensor.range()], tensor.name());
+        }
+    }
+}

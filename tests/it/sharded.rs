@@ -406,7 +406,7 @@ fn accumulated_gradients_are_saved_as_their_mean() {
     .remove(0);
     for ranks in [1, 2, 4] {
         let of_ranks = on_ranks(ranks, |communicator| {
-            let mut params = vec![0.0; layout.len()];
+            let mut params = initial.clone();
             let mut optimizer = Sharded::build_cpu(builder.clone(), &layout, communicator).unwrap();
             let _ = optimizer.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
             optimizer.step_accumulated(&mut params).unwrap();
@@ -416,7 +416,7 @@ fn accumulated_gradients_are_saved_as_their_mean() {
             assert_same_bits(&of_rank, &expected, &format!("{ranks} ranks"));
         }
     }
-    let (mut params, mut alone) = (vec![0.0; layout.len()], builder.clone().build_cpu(&layout).unwrap());
+    let (mut params, mut alone) = (initial.clone(), builder.clone().build_cpu(&layout).unwrap());
     let _ = alone.load(&path, Some((&mut params).into()), &LoadOptions::default()).unwrap();
     alone.step_accumulated(&mut params).unwrap();
     assert_same_bits(&params, &expected, "without ranks");
