@@ -9,7 +9,7 @@ use crate::host::{HostSlice, HostSliceMut};
 use crate::plan::{Pass, StepPlan};
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
 use crate::tile::split_at_multiples;
 
 /// Bytes of the pieces of all ranks together, at most, unless those of a tile take more.
@@ -42,7 +42,7 @@ pub(super) trait Stream {
 ///
 /// # Errors
 /// [`DistributedError`].
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
 pub(super) fn read_all(stream: &mut impl Stream, len: usize) -> Result<Vec<u8>, DistributedError> {
     let mut windows = split_at_multiples(0, len, WINDOW / size_of::<f32>()).peekable();
     let (mut all, mut bytes) = (Vec::new(), Vec::new());
@@ -63,7 +63,7 @@ pub(super) fn read_all(stream: &mut impl Stream, len: usize) -> Result<Vec<u8>, 
 ///
 /// # Errors
 /// [`DistributedError`].
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
 pub(super) fn write_all(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), DistributedError> {
     let unit = stream.dtype().bytes(1) as usize;
     for window in split_at_multiples(0, bytes.len() / unit, WINDOW / size_of::<f32>()) {

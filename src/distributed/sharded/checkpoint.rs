@@ -113,7 +113,9 @@ impl<C: Communicator> Sharded<CpuOptimizer, C> {
         if loaded.is_ok() && self.optimizer.plan.settings.accumulates {
             let factor = self.accumulated_factor();
             let mut accumulated = self.optimizer.take_accumulated()?;
-            accumulated.iter_mut().for_each(|sum| *sum *= factor);
+            for sum in &mut accumulated {
+                *sum *= factor;
+            }
             self.optimizer.put_accumulated(accumulated, factor == 0.0);
         }
         self.agree(loaded)
@@ -164,7 +166,9 @@ impl<C: Communicator> Sharded<Optimizer, C> {
             let (factor, len) = (self.accumulated_factor(), self.optimizer.plan().layout.len());
             let mut stream = self.optimizer.accumulated()?;
             let mut sums: Vec<f32> = bytemuck::pod_collect_to_vec(&read_all(&mut stream, len)?);
-            sums.iter_mut().for_each(|sum| *sum *= factor);
+            for sum in &mut sums {
+                *sum *= factor;
+            }
             write_all(&mut stream, bytemuck::cast_slice(&sums))?;
         }
         self.agree(loaded)
@@ -278,7 +282,9 @@ impl<S: Source> Gathering<'_, S> {
                         let bytes = self.bytes(&entry.part(window), failure);
                         let mut sums: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
                         communicator.all_reduce(&mut sums)?;
-                        sums.iter_mut().for_each(|sum| *sum *= weight);
+                        for sum in &mut sums {
+                            *sum *= weight;
+                        }
                         write(bytemuck::cast_slice(&sums));
                     }
                 }
