@@ -33,7 +33,7 @@ use crate::rule::{StateSpec, four};
 use crate::segments::Segments;
 use crate::storage::Dtype;
 use crate::{Error, Formats, Layout};
-use memory::Numbers;
+pub(crate) use memory::Numbers;
 
 /// The optimizer over slices of host memory, with the numerics of the kernels.
 ///
@@ -147,16 +147,10 @@ impl CpuOptimizer {
         Ok(self.stats())
     }
 
-    /// Refuses parameters, and a mode or a schedule without a next step.
-    pub(crate) fn check_before_step(&self, params: HostSlice<'_>) -> Result<(), Error> {
-        self.plan.check_step()?;
-        self.plan.state.lr()?;
-        self.check_params(params)
-    }
-
     /// Refuses parameters and gradients that the next step cannot take.
     pub(crate) fn check_step(&self, params: HostSlice<'_>, grads: HostSlice<'_>) -> Result<(), Error> {
-        self.check_before_step(params)?;
+        self.plan.check_step()?;
+        self.check_params(params)?;
         self.check_len("grads", grads.len())?;
         self.check_dtype(grads, self.plan.next_kind())
     }

@@ -36,9 +36,9 @@ pub(crate) use pipelines::Pipelines;
 pub(crate) use prepared_step::{PreparedStep, StepContext, decide_bind_group, is_same, key};
 pub(crate) use recorded_calls::{HostState, RecordedCalls};
 pub(crate) use remap::{KeptRemap, PreparedRemap, RemapBuffers, Remaps, StreamMove};
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use resources::init_buffer;
 pub(crate) use resources::{PersistentBuffers, Resources, copied_ranges, gathered_ranges, state_ranges, stream_ranges};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use resources::{init_buffer, write_words};
 pub use row_buffers::LiveRows;
 pub(crate) use row_buffers::RowBuffers;
 pub use shared_pipelines::SharedPipelines;

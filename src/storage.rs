@@ -83,7 +83,6 @@ impl Dtype {
     }
 
     /// Numbers that the bytes hold.
-    #[cfg(feature = "safetensors")]
     pub(crate) fn numbers_in(self, bytes: u64) -> u64 {
         if let Self::F32Per256 | Self::F32Per32 = self { bytes / 4 * self.block_len() } else { bytes / self.bytes(1) }
     }

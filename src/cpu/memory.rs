@@ -73,7 +73,7 @@ pub(crate) enum Numbers {
 
 impl Numbers {
     /// `len` numbers of a value, for the stream of that number.
-    pub(super) fn new(number: usize, dtype: Dtype, value: f32, len: usize) -> Self {
+    pub(crate) fn new(number: usize, dtype: Dtype, value: f32, len: usize) -> Self {
         match dtype {
             Dtype::F32 => Self::F32(StateMemory::new(number, value, len)),
             Dtype::Bf16 => Self::Bf16(StateMemory::new(number, bf16::from_f32(value), len)),

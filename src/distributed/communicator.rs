@@ -1,4 +1,4 @@
-//! What sharded optimizers and `DiLoCo` ask of a group of processes.
+//! The calls that sharded optimizers and `DiLoCo` ask of a group of processes.
 
 use thiserror::Error;
 

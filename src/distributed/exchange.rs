@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::shares::Shares;
 use super::{Communicator, DistributedError};
-use crate::host::{HostSlice, HostSliceMut};
+use crate::cpu::Numbers;
 use crate::plan::{Pass, StepPlan};
 use crate::storage::Dtype;
 use crate::tile::TILE_LEN;
@@ -23,7 +23,7 @@ pub(super) trait Stream {
     ///
     /// # Errors
     /// [`DistributedError`].
-    fn begin_read(&mut self, ranges: Vec<Range<usize>>) -> Result<(), DistributedError>;
+    fn begin_read(&mut self, ranges: &[Range<usize>]) -> Result<(), DistributedError>;
 
     /// Replaces `bytes` by those of the ranges whose reading began first, one after the other.
     ///
@@ -38,24 +38,41 @@ pub(super) trait Stream {
     fn write(&mut self, range: Range<usize>, bytes: &[u8]) -> Result<(), DistributedError>;
 }
 
+/// Calls `f` with each item and the bytes of its ranges, while those of the next item are on their way.
+///
+/// # Errors
+/// [`DistributedError`], and those of `f`.
+fn read_ahead<S: Stream, I>(
+    stream: &mut S,
+    items: impl IntoIterator<Item = I>,
+    ranges: impl Fn(&I) -> &[Range<usize>],
+    mut f: impl FnMut(&mut S, I, &[u8]) -> Result<(), DistributedError>,
+) -> Result<(), DistributedError> {
+    let (mut items, mut bytes) = (items.into_iter().peekable(), Vec::new());
+    if let Some(first) = items.peek() {
+        stream.begin_read(ranges(first))?;
+    }
+    while let Some(item) = items.next() {
+        if let Some(next) = items.peek() {
+            stream.begin_read(ranges(next))?;
+        }
+        stream.end_read(&mut bytes)?;
+        f(stream, item, &bytes)?;
+    }
+    Ok(())
+}
+
 /// The bytes of the first `len` numbers.
 ///
 /// # Errors
 /// [`DistributedError`].
 #[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
 pub(super) fn read_all(stream: &mut impl Stream, len: usize) -> Result<Vec<u8>, DistributedError> {
-    let mut windows = split_at_multiples(0, len, WINDOW / size_of::<f32>()).peekable();
-    let (mut all, mut bytes) = (Vec::new(), Vec::new());
-    if let Some(first) = windows.peek() {
-        stream.begin_read(std::iter::once(first.clone()).collect())?;
-    }
-    while windows.next().is_some() {
-        if let Some(next) = windows.peek() {
-            stream.begin_read(std::iter::once(next.clone()).collect())?;
-        }
-        stream.end_read(&mut bytes)?;
-        all.extend_from_slice(&bytes);
-    }
+    let (windows, mut all) = (split_at_multiples(0, len, WINDOW / size_of::<f32>()), Vec::new());
+    read_ahead(stream, windows, std::slice::from_ref, |_, _, bytes| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    })?;
     Ok(all)
 }
 
@@ -72,7 +89,7 @@ pub(super) fn write_all(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), Di
     Ok(())
 }
 
-/// How gradients are added up.
+/// The order in which gradients are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SumOrder {
     /// The communicator's.
@@ -104,46 +121,37 @@ impl<C: Communicator> Group<'_, C> {
             return Ok(());
         }
         let (dtype, weight) = (grads.dtype(), (size as f32).recip());
-        let (mut sent, mut received, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
-        let mut sums = Vec::new();
-        let mut rounds = self.rounds().into_iter().peekable();
-        if let Some(first) = rounds.peek() {
-            grads.begin_read(first.clone())?;
-        }
-        while let Some(pieces) = rounds.next() {
-            if let Some(next) = rounds.peek() {
-                grads.begin_read(next.clone())?;
-            }
-            grads.end_read(&mut sent)?;
-            let own = &pieces[rank];
-            sums.clear();
-            sums.resize(own.len(), 0.0);
-            match order {
-                SumOrder::Any => {
-                    let counts: Vec<usize> = pieces.iter().map(Range::len).collect();
-                    let values = widened(dtype, &sent, &mut scratch);
-                    self.communicator.reduce_scatter(values, &counts, &mut sums)?;
-                    for sum in &mut sums {
-                        *sum *= weight;
+        let (mut received, mut sums) = (Vec::new(), Vec::new());
+        read_ahead(
+            grads,
+            self.rounds(),
+            |pieces| pieces,
+            |grads, pieces, sent| {
+                let own = &pieces[rank];
+                sums.clear();
+                sums.resize(own.len(), 0.0);
+                match order {
+                    SumOrder::Any => {
+                        let counts: Vec<usize> = pieces.iter().map(Range::len).collect();
+                        self.communicator.reduce_scatter(&widened(dtype, sent), &counts, &mut sums)?;
+                        for sum in &mut sums {
+                            *sum *= weight;
+                        }
+                    }
+                    SumOrder::Ranks => {
+                        let counts = bytes_of(dtype, &pieces);
+                        received.resize(counts[rank] * size, 0);
+                        let own_counts = vec![counts[rank]; size];
+                        self.communicator.all_to_all(sent, &counts, &mut received, &own_counts)?;
+                        for block in received.chunks_exact(counts[rank].max(1)) {
+                            // As `kernels/accumulate.rs`.
+                            sums.iter_mut().zip(widened(dtype, block)).for_each(|(sum, value)| *sum += weight * value);
+                        }
                     }
                 }
-                SumOrder::Ranks => {
-                    let counts: Vec<usize> = pieces.iter().map(|piece| bytes_of(dtype, piece)).collect();
-                    received.resize(counts[rank] * size, 0);
-                    let own_counts = vec![counts[rank]; size];
-                    self.communicator.all_to_all(&sent, &counts, &mut received, &own_counts)?;
-                    for block in received.chunks_exact(counts[rank].max(1)) {
-                        let values = widened(dtype, block, &mut scratch);
-                        // As `kernels/accumulate.rs`.
-                        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-                    }
-                }
-            }
-            if !own.is_empty() {
-                grads.write(own.clone(), &narrowed(dtype, &sums))?;
-            }
-        }
-        Ok(())
+                if own.is_empty() { Ok(()) } else { grads.write(own.clone(), &narrowed(dtype, &sums)) }
+            },
+        )
     }
 
     /// Replaces the parameters of all other shares by those of their ranks.
@@ -155,29 +163,26 @@ impl<C: Communicator> Group<'_, C> {
         if self.communicator.size() == 1 {
             return Ok(());
         }
-        let (mut own, mut all) = (Vec::new(), Vec::new());
-        let mut rounds = self.rounds().into_iter().peekable();
-        if let Some(first) = rounds.peek() {
-            params.begin_read(vec![first[rank].clone()])?;
-        }
-        while let Some(pieces) = rounds.next() {
-            if let Some(next) = rounds.peek() {
-                params.begin_read(vec![next[rank].clone()])?;
-            }
-            params.end_read(&mut own)?;
-            let counts: Vec<usize> = pieces.iter().map(|piece| bytes_of(dtype, piece)).collect();
-            all.resize(counts.iter().sum(), 0);
-            self.communicator.all_gather(&own, &counts, &mut all)?;
-            let mut rest = &all[..];
-            for (number, (piece, count)) in pieces.into_iter().zip(counts).enumerate() {
-                let bytes;
-                (bytes, rest) = rest.split_at(count);
-                if number != rank && count > 0 {
-                    params.write(piece, bytes)?;
+        let mut all = Vec::new();
+        read_ahead(
+            params,
+            self.rounds(),
+            |pieces| std::slice::from_ref(&pieces[rank]),
+            |params, pieces, own| {
+                let counts = bytes_of(dtype, &pieces);
+                all.resize(counts.iter().sum(), 0);
+                self.communicator.all_gather(own, &counts, &mut all)?;
+                let mut rest = &all[..];
+                for (number, (piece, count)) in pieces.into_iter().zip(counts).enumerate() {
+                    let bytes;
+                    (bytes, rest) = rest.split_at(count);
+                    if number != rank && count > 0 {
+                        params.write(piece, bytes)?;
+                    }
                 }
-            }
-        }
-        Ok(())
+                Ok(())
+            },
+        )
     }
 
     /// Completes the sums of a pass by those of all other ranks.
@@ -199,41 +204,24 @@ impl<C: Communicator> Group<'_, C> {
     }
 }
 
-fn bytes_of(dtype: Dtype, range: &Range<usize>) -> usize {
-    dtype.bytes(range.len() as u64) as usize
+/// Bytes of each range.
+fn bytes_of(dtype: Dtype, ranges: &[Range<usize>]) -> Vec<usize> {
+    ranges.iter().map(|range| dtype.bytes(range.len() as u64) as usize).collect()
 }
 
 /// The values of numbers in a storage format.
-pub(super) fn widened<'a>(dtype: Dtype, bytes: &[u8], scratch: &'a mut Vec<f32>) -> &'a [f32] {
-    match dtype {
-        Dtype::Bf16 => {
-            let numbers: Vec<half::bf16> = bytemuck::pod_collect_to_vec(bytes);
-            HostSlice::from(&numbers).load(0..numbers.len(), scratch);
-        }
-        Dtype::F16 => {
-            let numbers: Vec<half::f16> = bytemuck::pod_collect_to_vec(bytes);
-            HostSlice::from(&numbers).load(0..numbers.len(), scratch);
-        }
-        _ => *scratch = bytemuck::pod_collect_to_vec(bytes),
+pub(super) fn widened(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    if dtype == Dtype::F32 {
+        return bytemuck::pod_collect_to_vec(bytes);
     }
-    scratch
+    let mut numbers = Numbers::new(0, dtype, 0.0, dtype.numbers_in(bytes.len() as u64) as usize);
+    numbers.as_mut().bytes_mut().copy_from_slice(bytes);
+    numbers.as_slice().to_f32()
 }
 
 /// The bytes of the nearest numbers in a storage format.
 pub(super) fn narrowed(dtype: Dtype, values: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; dtype.bytes(values.len() as u64) as usize];
-    match dtype {
-        Dtype::Bf16 => {
-            let mut numbers = vec![half::bf16::ZERO; values.len()];
-            HostSliceMut::from(&mut numbers).store(0..values.len(), values);
-            bytes.copy_from_slice(bytemuck::cast_slice(&numbers));
-        }
-        Dtype::F16 => {
-            let mut numbers = vec![half::f16::ZERO; values.len()];
-            HostSliceMut::from(&mut numbers).store(0..values.len(), values);
-            bytes.copy_from_slice(bytemuck::cast_slice(&numbers));
-        }
-        _ => bytes.copy_from_slice(bytemuck::cast_slice(values)),
-    }
-    bytes
+    let mut numbers = Numbers::new(0, dtype, 0.0, values.len());
+    numbers.as_mut().store(0..values.len(), values);
+    numbers.as_slice().bytes().to_vec()
 }

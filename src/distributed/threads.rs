@@ -54,7 +54,7 @@ struct State {
     failure: Option<CommunicationError>,
 }
 
-/// What a rank contributes to a call.
+/// The contribution of a rank to a call.
 #[derive(Debug)]
 struct Offer {
     call: &'static str,

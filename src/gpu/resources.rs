@@ -245,6 +245,18 @@ pub(crate) fn init_buffer(device: &wgpu::Device, label: &str, usage: BufferUsage
     device.create_buffer_init(&BufferInitDescriptor { label: Some(label), contents, usage })
 }
 
+/// Writes bytes into whole words of a buffer. The rest of the last word is padding.
+#[cfg(any(feature = "safetensors", not(target_arch = "wasm32")))]
+pub(crate) fn write_words(queue: &wgpu::Queue, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+    let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+    queue.write_buffer(buffer, offset, words);
+    if !rest.is_empty() {
+        let mut word = [0; 4];
+        word[..rest.len()].copy_from_slice(rest);
+        queue.write_buffer(buffer, offset + words.len() as u64, &word);
+    }
+}
+
 /// `size` bytes of a buffer from `offset` on.
 pub(crate) fn buffer_binding(buffer: &Buffer, offset: u64, size: u64) -> BindingResource<'_> {
     BindingResource::Buffer(BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use wgpu::{Buffer, BufferUsages, Device, ErrorFilter, ErrorScopeGuard, PollType, Queue, SubmissionIndex};
 
+use super::resources::write_words;
 use crate::checkpoint::CheckpointError;
 
 /// Bytes of a buffer, from a multiple of four on. If they end within a word, the buffer holds all of it.
@@ -114,14 +115,7 @@ impl Transfer<'_> {
         written: &mut Option<SubmissionIndex>,
     ) -> Result<(), CheckpointError> {
         let submission = self.allocate(|| {
-            let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
-            self.queue.write_buffer(buffer, offset, words);
-            if !rest.is_empty() {
-                // The rest of the last word is padding.
-                let mut word = [0; 4];
-                word[..rest.len()].copy_from_slice(rest);
-                self.queue.write_buffer(buffer, offset + words.len() as u64, &word);
-            }
+            write_words(self.queue, buffer, offset, bytes);
             self.queue.submit([])
         })?;
         if let Some(before) = written.replace(submission) {

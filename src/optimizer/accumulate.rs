@@ -54,13 +54,26 @@ impl Optimizer {
         encoder: &mut CommandEncoder,
         record: impl FnOnce(&mut Self, &mut CommandEncoder, BufferSlices<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.on_accumulated(|optimizer, grads| record(optimizer, encoder, grads))?;
+        self.clear_accumulated(encoder);
+        Ok(())
+    }
+
+    /// Calls `record` with the accumulated gradients.
+    pub(super) fn on_accumulated(
+        &mut self,
+        record: impl FnOnce(&mut Self, BufferSlices<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.plan.check_accumulates()?;
         let accumulated = self.accumulated.clone();
         let slices: Vec<BufferSlice<'_>> = accumulated.iter().map(BufferRange::slice).collect();
-        record(self, encoder, (&slices).into())?;
-        for range in &accumulated {
+        record(self, (&slices).into())
+    }
+
+    /// Records that the accumulated gradients become 0.
+    pub(crate) fn clear_accumulated(&self, encoder: &mut CommandEncoder) {
+        for range in &self.accumulated {
             encoder.clear_buffer(&range.buffer, 0, None);
         }
-        Ok(())
     }
 }

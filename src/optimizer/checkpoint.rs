@@ -96,9 +96,7 @@ impl Optimizer {
         self.transfer().allocate(|| {
             // A file without an accumulator has no sum.
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            for range in &self.accumulated {
-                encoder.clear_buffer(&range.buffer, 0, None);
-            }
+            self.clear_accumulated(&mut encoder);
             self.queue.submit([encoder.finish()]);
         })?;
         // A file of an optimizer without such counts has no steps of rows and tensors.

@@ -10,7 +10,7 @@ use super::Optimizer;
 use crate::checkpoint::{CheckpointError, Entry, SmallState};
 #[cfg(feature = "safetensors")]
 use crate::gpu::block_on;
-use crate::gpu::{BufferRange, check_usage, check_word_starts};
+use crate::gpu::{BufferRange, check_usage, check_word_starts, write_words};
 use crate::metrics::{Readback, StagingPool};
 use crate::plan::{Exchange, Pass, StepKind};
 #[cfg(feature = "safetensors")]
@@ -43,15 +43,18 @@ impl Optimizer {
         for range in &ranges {
             check_usage(what, &range.buffer, BufferUsages::COPY_SRC | BufferUsages::COPY_DST, EXCHANGED)?;
         }
-        let (device, queue) = (self.device.clone(), self.queue.clone());
-        Ok(DeviceStream { device, queue, dtype, ranges, reads: VecDeque::new() })
+        Ok(self.stream_of(dtype, ranges))
     }
 
     /// The accumulated gradients.
     pub(crate) fn accumulated(&self) -> Result<DeviceStream, Error> {
         self.plan.check_accumulates()?;
+        Ok(self.stream_of(Dtype::F32, self.accumulated.clone()))
+    }
+
+    fn stream_of(&self, dtype: Dtype, ranges: Vec<BufferRange>) -> DeviceStream {
         let (device, queue) = (self.device.clone(), self.queue.clone());
-        Ok(DeviceStream { device, queue, dtype: Dtype::F32, ranges: self.accumulated.clone(), reads: VecDeque::new() })
+        DeviceStream { device, queue, dtype, ranges, reads: VecDeque::new() }
     }
 
     /// An encoder for a call that [`Optimizer::run_shared`] completes.
@@ -65,22 +68,10 @@ impl Optimizer {
         encoder: &mut CommandEncoder,
         params: BufferSlices<'_>,
     ) -> Result<(), Error> {
-        self.plan.check_accumulates()?;
-        let accumulated = self.accumulated.clone();
-        let slices: Vec<_> = accumulated.iter().map(BufferRange::slice).collect();
-        self.record_step(encoder, params, (&slices).into(), false)
+        self.on_accumulated(|optimizer, grads| optimizer.record_step(encoder, params, grads, false))
     }
 
-    /// Sets the accumulated gradients to 0.
-    pub(crate) fn clear_accumulated(&self) {
-        let mut encoder = self.shared_encoder();
-        for range in &self.accumulated {
-            encoder.clear_buffer(&range.buffer, 0, None);
-        }
-        self.queue.submit([encoder.finish()]);
-    }
-
-    /// Submits a recorded call, and what follows each of its exchanges. Waits for the sums.
+    /// Submits a recorded call, and what follows each of its exchanges, then `last`. Waits for the sums.
     ///
     /// # Errors
     /// [`Error::Unreadable`], and those of `exchange`.
@@ -88,6 +79,7 @@ impl Optimizer {
         &mut self,
         mut encoder: CommandEncoder,
         exchange: &mut Exchange<'_, E>,
+        last: impl FnOnce(&Self, &mut CommandEncoder),
     ) -> Result<(), E> {
         while let Some((pass, step)) = self.waiting.take() {
             let mut sums = self.own_sums(pass, encoder)?;
@@ -98,6 +90,7 @@ impl Optimizer {
             encoder = self.shared_encoder();
             self.encode_passes(&mut encoder, step);
         }
+        last(self, &mut encoder);
         self.queue.submit([encoder.finish()]);
         Ok(())
     }
@@ -284,14 +277,7 @@ impl DeviceStream {
     /// Writes the numbers of a range.
     pub(crate) fn write(&mut self, elements: &Range<usize>, bytes: &[u8]) {
         for (part, place) in self.parts(elements) {
-            let (words, rest) = bytes[place.clone()].split_at(place.len() / 4 * 4);
-            self.queue.write_buffer(&part.buffer, part.offset, words);
-            if !rest.is_empty() {
-                // The rest of the last word is padding.
-                let mut word = [0; 4];
-                word[..rest.len()].copy_from_slice(rest);
-                self.queue.write_buffer(&part.buffer, part.offset + words.len() as u64, &word);
-            }
+            write_words(&self.queue, &part.buffer, part.offset, &bytes[place]);
         }
         // Frees the staging memory of earlier writes.
         self.queue.submit([]);

@@ -6,7 +6,7 @@ use crate::rules::Sgd;
 use crate::storage::Dtype;
 use crate::{Error, Layout, Optimizer, OptimizerBuilder};
 
-/// How the tensors are divided into fragments, which are exchanged at steps of their own.
+/// The division of the tensors into fragments, which are exchanged at steps of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fragments {
     /// All tensors together.

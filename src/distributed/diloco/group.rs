@@ -2,7 +2,7 @@
 
 use crate::distributed::{CommunicationError, Communicator, DistributedError};
 
-/// What each rank tells the others before an exchange.
+/// The report of each rank to the others before an exchange.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Report {

@@ -9,7 +9,7 @@ use crate::storage::{CodeMap, Dtype, Moment, load_codes, store_codes};
 #[derive(Debug)]
 pub(super) struct Mean {
     pub(super) values: Vec<f32>,
-    /// What this rank adds to its next difference, so that no rounding is lost; empty for f32.
+    /// This rank adds it to its next difference, so that no rounding is lost; empty for f32.
     pub(super) residual: Vec<f32>,
 }
 
@@ -35,8 +35,8 @@ fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
 
 /// The values of [`encode`]'s bytes.
 fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    let Some(map) = CodeMap::new(dtype, Moment::First) else { return widened(dtype, bytes) };
     let mut values = Vec::new();
-    let Some(map) = CodeMap::new(dtype, Moment::First) else { return widened(dtype, bytes, &mut values).to_vec() };
     // A block of n codes takes n + 4 bytes.
     let blocks = bytes.len().div_ceil(map.block_len() + size_of::<f32>());
     let (scales, codes) = bytes.split_at(blocks * size_of::<f32>());
@@ -101,7 +101,7 @@ pub(super) fn mean(
     for ((residual, exact), sent) in residual[own.clone()].iter_mut().zip(own_mean).zip(&mean[own]) {
         *residual += (exact - sent) * count;
     }
-    // What is not finite would stay forever.
+    // Numbers that are not finite would stay forever.
     residual.iter_mut().filter(|residual| !residual.is_finite()).for_each(|residual| *residual = 0.0);
     Ok(Mean { values: mean, residual })
 }

@@ -123,7 +123,7 @@ impl<C: Communicator> Sharded<CpuOptimizer, C> {
 }
 
 impl<O, C: Communicator> Sharded<O, C> {
-    /// What turns the mean of accumulated gradients into those of a rank.
+    /// The factor from the mean of accumulated gradients to those of this rank.
     fn accumulated_factor(&self) -> f32 {
         if self.communicator.rank() == ROOT { self.communicator.size() as f32 } else { 0.0 }
     }

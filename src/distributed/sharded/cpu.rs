@@ -27,8 +27,8 @@ impl Stream for HostStream<'_> {
         self.numbers.dtype()
     }
 
-    fn begin_read(&mut self, ranges: Vec<Range<usize>>) -> Result<(), DistributedError> {
-        self.reads.push_back(ranges);
+    fn begin_read(&mut self, ranges: &[Range<usize>]) -> Result<(), DistributedError> {
+        self.reads.push_back(ranges.to_vec());
         Ok(())
     }
 
@@ -69,6 +69,7 @@ impl<C: Communicator> Sharded<CpuOptimizer, C> {
         let (mut params, mut grads) = (params.into(), grads.into());
         let (optimizer, mut group, order) = self.parts();
         optimizer.check_step(params.as_slice(), grads.as_slice())?;
+        optimizer.lr()?;
         group.average_grads(&mut HostStream::new(grads.reborrow()), order)?;
         let stats = optimizer.step_shared(params.reborrow(), grads.as_slice(), &mut |plan, pass, sums| {
             group.gather_sums(plan, pass, sums)
@@ -89,7 +90,9 @@ impl<C: Communicator> Sharded<CpuOptimizer, C> {
     ) -> Result<Stats, DistributedError> {
         let params = params.into();
         let is_missing = self.optimizer.missing(grads)?;
-        self.optimizer.check_before_step(params.as_slice())?;
+        self.optimizer.plan.check_step()?;
+        self.optimizer.check_params(params.as_slice())?;
+        self.optimizer.lr()?;
         let mut present: Vec<f32> = is_missing.iter().map(|&missing| if missing { 0.0 } else { 1.0 }).collect();
         self.communicator.all_reduce(&mut present)?;
         let mut flat = self.optimizer.flat_grads(grads);

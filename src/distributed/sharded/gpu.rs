@@ -14,8 +14,8 @@ impl Stream for DeviceStream {
         self.dtype()
     }
 
-    fn begin_read(&mut self, ranges: Vec<Range<usize>>) -> Result<(), DistributedError> {
-        self.begin_read(&ranges);
+    fn begin_read(&mut self, ranges: &[Range<usize>]) -> Result<(), DistributedError> {
+        self.begin_read(ranges);
         Ok(())
     }
 
@@ -74,16 +74,10 @@ impl<C: Communicator> Sharded<Optimizer, C> {
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<Stats, DistributedError> {
         let (params, grads) = (params.into(), grads.into());
-        let (optimizer, mut group, order) = self.parts();
         refuse_missing(grads)?;
-        let mut param_stream = optimizer.param_stream(params)?;
-        let mut grad_stream = optimizer.grad_stream(grads)?;
-        let mut encoder = optimizer.shared_encoder();
-        optimizer.step(&mut encoder, params, grads)?;
-        group.average_grads(&mut grad_stream, order)?;
-        optimizer.run_shared(encoder, &mut |plan, pass, sums| group.gather_sums(plan, pass, sums))?;
-        group.gather_params(&mut param_stream)?;
-        Ok(optimizer.wait_for_stats()?)
+        let streams = (self.optimizer.param_stream(params)?, Some(self.optimizer.grad_stream(grads)?));
+        self.call(streams, |optimizer, encoder| optimizer.step(encoder, params, grads), |_, _| {})?;
+        Ok(self.optimizer.wait_for_stats()?)
     }
 
     /// Adds `weight` times the gradients of a micro-batch to this rank's accumulator: see [`Optimizer::accumulate`]. Exchanges
@@ -106,16 +100,11 @@ impl<C: Communicator> Sharded<Optimizer, C> {
     /// [`Error::NoAccumulator`], and those of [`Sharded::step`].
     pub fn step_accumulated<'a>(&mut self, params: impl Into<BufferSlices<'a>>) -> Result<Stats, DistributedError> {
         let params = params.into();
-        let (optimizer, mut group, order) = self.parts();
-        let mut grad_stream = optimizer.accumulated()?;
-        let mut param_stream = optimizer.param_stream(params)?;
-        let mut encoder = optimizer.shared_encoder();
-        optimizer.record_accumulated(&mut encoder, params)?;
-        group.average_grads(&mut grad_stream, order)?;
-        optimizer.run_shared(encoder, &mut |plan, pass, sums| group.gather_sums(plan, pass, sums))?;
-        optimizer.clear_accumulated();
-        group.gather_params(&mut param_stream)?;
-        Ok(optimizer.wait_for_stats()?)
+        let grads = self.optimizer.accumulated()?;
+        let streams = (self.optimizer.param_stream(params)?, Some(grads));
+        let record = |optimizer: &mut Optimizer, encoder: &mut _| optimizer.record_accumulated(encoder, params);
+        self.call(streams, record, Optimizer::clear_accumulated)?;
+        Ok(self.optimizer.wait_for_stats()?)
     }
 
     /// Stores `params` and moves them along the mean of all ranks' gradients, as [`Optimizer::perturb`] does. Waits, as
@@ -129,15 +118,9 @@ impl<C: Communicator> Sharded<Optimizer, C> {
         grads: impl Into<BufferSlices<'a>>,
     ) -> Result<(), DistributedError> {
         let (params, grads) = (params.into(), grads.into());
-        let (optimizer, mut group, order) = self.parts();
         refuse_missing(grads)?;
-        let mut param_stream = optimizer.param_stream(params)?;
-        let mut grad_stream = optimizer.grad_stream(grads)?;
-        let mut encoder = optimizer.shared_encoder();
-        optimizer.perturb(&mut encoder, params, grads)?;
-        group.average_grads(&mut grad_stream, order)?;
-        optimizer.run_shared(encoder, &mut |plan, pass, sums| group.gather_sums(plan, pass, sums))?;
-        group.gather_params(&mut param_stream)
+        let streams = (self.optimizer.param_stream(params)?, Some(self.optimizer.grad_stream(grads)?));
+        self.call(streams, |optimizer, encoder| optimizer.perturb(encoder, params, grads), |_, _| {})
     }
 
     /// Switches `params` to evaluation parameters on each rank: see [`Optimizer::eval`]. Waits, as [`Sharded::step`].
@@ -146,12 +129,26 @@ impl<C: Communicator> Sharded<Optimizer, C> {
     /// Those of [`Optimizer::eval`] and [`Sharded::step`].
     pub fn eval<'a>(&mut self, params: impl Into<BufferSlices<'a>>) -> Result<(), DistributedError> {
         let params = params.into();
-        let (optimizer, mut group, _) = self.parts();
-        let mut param_stream = optimizer.param_stream(params)?;
+        let streams = (self.optimizer.param_stream(params)?, None);
+        self.call(streams, |optimizer, encoder| optimizer.eval(encoder, params), |_, _| {})
+    }
+
+    /// Records a call, averages the gradients if it has any, submits it with `last` behind it, and gathers the parameters.
+    /// A call that `record` refuses exchanges nothing.
+    fn call(
+        &mut self,
+        (mut params, grads): (DeviceStream, Option<DeviceStream>),
+        record: impl FnOnce(&mut Optimizer, &mut wgpu::CommandEncoder) -> Result<(), Error>,
+        last: impl FnOnce(&Optimizer, &mut wgpu::CommandEncoder),
+    ) -> Result<(), DistributedError> {
+        let (optimizer, mut group, order) = self.parts();
         let mut encoder = optimizer.shared_encoder();
-        optimizer.eval(&mut encoder, params)?;
-        optimizer.run_shared(encoder, &mut |plan, pass, sums| group.gather_sums(plan, pass, sums))?;
-        group.gather_params(&mut param_stream)
+        record(optimizer, &mut encoder)?;
+        if let Some(mut grads) = grads {
+            group.average_grads(&mut grads, order)?;
+        }
+        optimizer.run_shared(encoder, &mut |plan, pass, sums| group.gather_sums(plan, pass, sums), last)?;
+        group.gather_params(&mut params)
     }
 
     /// Records the way back to the training parameters: see [`Optimizer::train`]. Exchanges nothing.
