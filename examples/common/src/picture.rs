@@ -1,6 +1,9 @@
 //! What the pictures of the examples share: colours and letters.
 
-use plotters::style::{FontStyle, RGBColor, register_font};
+use plotters::coord::CoordTranslate;
+use plotters::drawing::DrawingAreaErrorKind;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
 
 /// Okabe and Ito's palette without its yellow, which is hard to see on white: blue, vermilion, green, purple, sky
 /// blue, orange, black. Distinct for colour-blind eyes; the first two also in grey.
@@ -18,4 +21,22 @@ pub const PALETTE: [RGBColor; 7] = [
 /// To be called before anything is drawn; again does no harm.
 pub fn register_fonts() -> Result<(), &'static str> {
     register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")
+}
+
+/// Draws the labels of a chart's series in a framed box, in letters of that size.
+///
+/// # Errors
+/// The errors of plotters.
+pub fn draw_legend<'a, B: DrawingBackend + 'a>(
+    chart: &mut ChartContext<'a, B, impl CoordTranslate>,
+    position: SeriesLabelPosition,
+    size: u32,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .label_font(("sans-serif", size))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use plotters::prelude::*;
 
-use crate::picture::{PALETTE, register_fonts};
+use crate::picture::{PALETTE, draw_legend, register_fonts};
 
 const SIZE: (u32, u32) = (1_100, 700);
 
@@ -58,13 +58,7 @@ pub fn render(caption: &str, curves: &[Curve]) -> Result<String, Box<dyn Error>>
                 .label(label)
                 .legend(move |(x, y)| Circle::new((x + 9, y), 5, mark));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .label_font(("sans-serif", 15))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperLeft, 15)?;
         root.present()?;
     }
     Ok(svg)

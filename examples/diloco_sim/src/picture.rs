@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use examples_common::picture::{PALETTE, register_fonts};
+use examples_common::picture::{PALETTE, draw_legend, register_fonts};
 use plotters::prelude::*;
 
 use crate::simulation::{Point, Run};
@@ -67,13 +67,7 @@ pub fn render(runs: &[Run], axis: Axis) -> Result<String, Box<dyn Error>> {
                 .label(format!("H = {}", run.every))
                 .legend(move |(x, y)| Circle::new((x + 9, y), 5, colour.filled()));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(("sans-serif", 15))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperRight, 15)?;
         root.present()?;
     }
     Ok(svg)

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use crate::Result;
 use crate::surface::Surface;
 use examples_common::files::Picture;
-use examples_common::picture::PALETTE;
+use examples_common::picture::{PALETTE, draw_legend};
 
 pub(crate) struct Curves<'a>(pub(crate) [&'a Surface; 2]);
 
@@ -40,13 +40,6 @@ impl Picture for Curves<'_> {
                 .label(&surface.title)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperMiddle)
-            .label_font(("sans-serif", 15))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
-        Ok(())
+        Ok(draw_legend(&mut chart, SeriesLabelPosition::UpperMiddle, 15)?)
     }
 }

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use wgpu_optim::schedule::{LrPoint, LrSuggestions};
 
 use examples_common::files::Picture;
-use examples_common::picture::PALETTE;
+use examples_common::picture::{PALETTE, draw_legend};
 
 pub(crate) struct Curve {
     pub(crate) rule: String,
@@ -81,13 +81,6 @@ impl Picture for Curve {
                 .label(format!("{name}: {lr:.1e}"))
                 .legend(move |(x, y)| Circle::new((x + 9, y), 6, colour.filled()));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .label_font(("sans-serif", 16))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
-        Ok(())
+        Ok(draw_legend(&mut chart, SeriesLabelPosition::LowerLeft, 16)?)
     }
 }

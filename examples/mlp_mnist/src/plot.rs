@@ -11,7 +11,7 @@ use plotters::prelude::*;
 
 use crate::Result;
 use crate::train::{History, ScalePoint, TrainPoint};
-use examples_common::picture::{PALETTE, register_fonts};
+use examples_common::picture::{PALETTE, draw_legend, register_fonts};
 use mlp_mnist::engine::Score;
 
 const TRAIN: RGBColor = PALETTE[0];
@@ -147,24 +147,7 @@ where
         .legend(|(x, y)| Circle::new((x + 9, y), 4, TEST.filled()));
     let position =
         if panel.title == "Loss" { SeriesLabelPosition::UpperRight } else { SeriesLabelPosition::LowerRight };
-    draw_legend(&mut chart, position)
-}
-
-fn draw_legend<'a, 'b: 'a, Y>(
-    chart: &mut ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>,
-    position: SeriesLabelPosition,
-) -> Result<()>
-where
-    Y: Ranged<ValueType = f64>,
-{
-    chart
-        .configure_series_labels()
-        .position(position)
-        .label_font(("sans-serif", 16))
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    Ok(())
+    Ok(draw_legend(&mut chart, position, 16)?)
 }
 
 /// The loss scale after each step, and the steps that were skipped.
@@ -183,7 +166,7 @@ fn draw_scales(area: &Area, scales: &[ScalePoint], steps: f64) -> Result<()> {
         .draw_series(skipped.map(|at| Cross::new(at, 5, TEST.stroke_width(2))))?
         .label("skipped step")
         .legend(|(x, y)| Cross::new((x + 9, y), 5, TEST.stroke_width(2)));
-    draw_legend(&mut chart, SeriesLabelPosition::UpperRight)
+    Ok(draw_legend(&mut chart, SeriesLabelPosition::UpperRight, 16)?)
 }
 
 /// From the smallest to the largest value of a panel, with a little air.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use examples_common::files::{Picture, save};
-use examples_common::picture::{PALETTE, register_fonts};
+use examples_common::picture::{PALETTE, draw_legend, register_fonts};
 use mlp_mnist::engine::Score;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -74,13 +74,7 @@ impl Picture for Comparison {
                 .label(&run.label)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(("sans-serif", 15))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
+        draw_legend(&mut chart, SeriesLabelPosition::UpperRight, 15)?;
 
         let values = accuracies.iter().flatten().map(|(_, accuracy)| *accuracy);
         let (low, high) = values.fold((100.0, 0.0), |(low, high), value: f64| (value.min(low), value.max(high)));
