@@ -11,12 +11,16 @@ use crate::{chromium, repository};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// Test the library only: neither the playground nor the documentation is built
+    #[arg(long)]
+    library: bool,
     /// Passed on to `node --test`, e.g. `--test-name-pattern=lost`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     node_arguments: Vec<String>,
 }
 
-/// Installs what is missing, builds the documentation for wasm and the pages, serves them and runs the tests. Skips them, and says so, without a browser.
+/// Installs what is missing, builds the documentation for wasm and the pages, serves them and runs the tests. Without a
+/// browser it skips them, and says so.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     let browser = match chromium::provide_node().and_then(|()| chromium::provide()) {
         Ok(browser) => browser,
@@ -36,13 +40,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         Err(error) => return Err(format!("cannot start npm: {error}")),
     }
     let toolchain = Toolchain::provide()?;
-    toolchain.document("wgpu-optim", &["webgpu", "safetensors", "serde"])?;
-    web::build(&toolchain, &[&BROWSER_TESTS, &PLAYGROUND])?;
+    let sites: &[_] = if options.library {
+        &[(&BROWSER_TESTS, "BROWSER_TESTS")]
+    } else {
+        toolchain.document("wgpu-optim", &["webgpu", "safetensors", "serde"])?;
+        &[(&BROWSER_TESTS, "BROWSER_TESTS"), (&PLAYGROUND, "PLAYGROUND")]
+    };
+    web::build(&toolchain, &sites.iter().map(|(site, _)| *site).collect::<Vec<_>>())?;
     let mut node = Command::new("node");
     node.args(["--test", "--test-reporter=spec"]).args(&options.node_arguments);
-    for (site, variable) in [(&BROWSER_TESTS, "BROWSER_TESTS"), (&PLAYGROUND, "PLAYGROUND")] {
+    for (site, variable) in sites {
         node.env(variable, Server::bind(0)?.serve(site.folder()));
     }
-    node.arg(tests).env("CHROMIUM", browser);
+    if options.library {
+        node.args(["library", "shaders"].map(|name| tests.join(name).with_extension("test.mjs")));
+    } else {
+        node.arg(tests);
+    }
+    node.env("CHROMIUM", browser);
     status_of(node).map(exit_code)
 }
