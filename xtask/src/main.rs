@@ -1,8 +1,9 @@
 //! The repository's chores: `cargo xtask test`, `fuzz`, `mutants`, `gallery`, `deny`, `api`, `card`, `playground`,
-//! `browser` and `mpi`.
+//! `browser`, `mpi` and `burn`.
 
 mod api;
 mod browser;
+mod burn;
 mod card;
 mod chromium;
 mod debian;
@@ -62,6 +63,8 @@ enum Chore {
     Browser(browser::Options),
     /// Run the tests of adapters/mpi on 1 to 4 ranks; installs what is missing
     Mpi(mpi::Options),
+    /// Lint and test adapters/burn, with burn's fusion and without
+    Burn(burn::Options),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Chore::Playground(options) => web::run(&options),
         Chore::Browser(options) => browser::run(&options),
         Chore::Mpi(options) => mpi::run(&options),
+        Chore::Burn(options) => burn::run(&options),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("error: {message}");

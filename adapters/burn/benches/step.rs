@@ -1,0 +1,199 @@
+//! burn's `AdamW` and the fused step in one run, by turns: `cargo bench --bench step [-- --rounds N]`.
+//!
+//! Times are medians, in milliseconds, from a device that is idle to one that is idle again.
+
+use std::time::Instant;
+
+use burn::backend::wgpu::WgpuSetup;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::nn::Initializer;
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::prelude::*;
+use wgpu_optim_burn::FusedOptimizer;
+use wgpu_optim_burn::wgpu_optim::{AdamW, Clip, Ema, Optimizer};
+
+type Failure = Box<dyn std::error::Error>;
+
+const ELEMENTS: usize = 100_000;
+const MAX_NORM: f32 = 1.0;
+const LR: f64 = 1e-3;
+
+#[derive(Module, Debug)]
+struct Many {
+    tensors: Vec<Param<Tensor<1>>>,
+}
+
+impl Many {
+    fn new(tensors: usize, device: &Device) -> Self {
+        let len = |i: usize| ELEMENTS * (i + 1) / tensors - ELEMENTS * i / tensors;
+        let tensor = |i| Initializer::Constant { value: 0.5 }.init::<1, _>([len(i)], device);
+        Self { tensors: (0..tensors).map(tensor).collect() }
+    }
+
+    fn grads(&self) -> GradientsParams {
+        let squares = self.tensors.iter().map(|tensor| (tensor.val() - 0.25).powi_scalar(2).sum());
+        let loss = squares.reduce(|sum, square| sum + square).expect("tensors");
+        GradientsParams::from_grads(loss.backward(), self)
+    }
+}
+
+/// Clips by the global norm with burn's operations, without a read.
+fn clip_with_burn(module: &Many, mut grads: GradientsParams) -> GradientsParams {
+    struct Sum<'a>(&'a GradientsParams, Option<Tensor<1>>);
+    impl ModuleVisitor for Sum<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(square) = self.0.get::<D>(param.id).map(|grad| grad.square().sum()) {
+                self.1 = Some(self.1.take().map_or(square.clone(), |sum| sum + square));
+            }
+        }
+    }
+    struct Scale<'a>(&'a mut GradientsParams, Tensor<1>);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, grad.mul(self.1.clone().unsqueeze()));
+            }
+        }
+    }
+    let mut sum = Sum(&grads, None);
+    module.visit(&mut sum);
+    let norm = sum.1.expect("gradients").sqrt();
+    let coefficient = (norm + 1e-6).recip().mul_scalar(MAX_NORM).clamp_max(1.0);
+    module.visit(&mut Scale(&mut grads, coefficient));
+    grads
+}
+
+enum Engine {
+    Burn(ModuleOptimizer),
+    Fused(FusedOptimizer),
+}
+
+/// A model, its optimizer, and the times of both kinds of measurement.
+struct Run {
+    engine: Engine,
+    clips: bool,
+    model: Option<Many>,
+    step: Vec<f64>,
+    whole: Vec<f64>,
+}
+
+impl Run {
+    fn step(&mut self, model: Many, grads: GradientsParams) -> Result<(), Failure> {
+        self.model = Some(match &mut self.engine {
+            Engine::Burn(optimizer) => {
+                let grads = if self.clips { clip_with_burn(&model, grads) } else { grads };
+                optimizer.step(LR, model, grads)
+            }
+            Engine::Fused(optimizer) => optimizer.step(LR, model, grads)?,
+        });
+        Ok(())
+    }
+
+    /// One step alone, then one whole training step.
+    fn round(&mut self, device: &Device) -> Result<(), Failure> {
+        let model = self.model.take().ok_or("no model")?;
+        let grads = model.grads();
+        device.sync()?;
+        let start = Instant::now();
+        self.step(model, grads)?;
+        device.sync()?;
+        self.step.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        let model = self.model.take().ok_or("no model")?;
+        let grads = model.grads();
+        self.step(model, grads)?;
+        device.sync()?;
+        self.whole.push(start.elapsed().as_secs_f64() * 1e3);
+        Ok(())
+    }
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn fused(model: &Many, clips: bool, setup: &WgpuSetup) -> Result<FusedOptimizer, Failure> {
+    let builder = Optimizer::builder(AdamW::default().with_lr(LR));
+    let builder = if clips { builder.clip(Clip::global_norm(f64::from(MAX_NORM))) } else { builder };
+    Ok(FusedOptimizer::builder(builder).build(model, setup)?)
+}
+
+fn compare(tensors: usize, clips: bool, rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
+    let theirs = AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8).init();
+    let (a, b) = (Many::new(tensors, device), Many::new(tensors, device));
+    let ours = Engine::Fused(fused(&b, clips, setup)?);
+    let run = |engine, model| Run { engine, clips, model: Some(model), step: Vec::new(), whole: Vec::new() };
+    let mut runs = [run(Engine::Burn(theirs), a), run(ours, b)];
+    for round in 0..rounds + 3 {
+        for run in &mut runs {
+            run.round(device)?;
+            if round < 3 {
+                (run.step, run.whole) = (Vec::new(), Vec::new());
+            }
+        }
+    }
+    let [theirs, ours] = runs.map(|run| (median(&run.step), median(&run.whole)));
+    println!(
+        "| {tensors} | {} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {:.1} |",
+        if clips { "yes" } else { "no" },
+        theirs.0,
+        ours.0,
+        theirs.0 / ours.0,
+        theirs.1,
+        ours.1,
+        theirs.1 / ours.1,
+    );
+    Ok(())
+}
+
+/// The time in which a step finds its tensors: that of one in evaluation mode, which is refused before it records anything.
+fn find(tensors: usize, rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<f64, Failure> {
+    let mut model = Many::new(tensors, device);
+    let builder = Optimizer::builder(AdamW::default()).average(Ema::new(0.9));
+    let mut optimizer = FusedOptimizer::builder(builder).build(&model, setup)?;
+    let grads = model.grads();
+    model = optimizer.step(LR, model, grads)?;
+    model = optimizer.eval(model)?;
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let grads = model.grads();
+        device.sync()?;
+        let start = Instant::now();
+        model = match optimizer.step(None, model, grads) {
+            Ok(_) => return Err("a step in evaluation mode was not refused".into()),
+            Err(refused) => refused.module,
+        };
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(median(&times))
+}
+
+fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().collect();
+    let rounds =
+        args.iter().position(|arg| arg == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(30);
+    let (device, setup) = Device::wgpu_options().init_with_setup()?;
+    let device = device.autodiff();
+    let info = setup.adapter.get_info();
+    let fusion = if cfg!(feature = "fusion") { "on" } else { "off" };
+    println!(
+        "{} ({:?}, {}), burn 0.22, fusion {fusion}, {ELEMENTS} parameters, AdamW\n",
+        info.name, info.backend, info.driver_info
+    );
+    println!("| tensors | clipped | burn: step, ms | ours, ms | ratio | burn: training step, ms | ours, ms | ratio |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for tensors in [10, 100, 200, 500] {
+        for clips in [false, true] {
+            compare(tensors, clips, rounds, &device, &setup)?;
+        }
+    }
+    println!("\n| tensors | finding them, µs | for each, µs |");
+    println!("|---|---|---|");
+    for tensors in [10, 100, 200, 500] {
+        let time = find(tensors, 2 * rounds, &device, &setup)?;
+        println!("| {tensors} | {time:.0} | {:.1} |", time / tensors as f64);
+    }
+    Ok(())
+}

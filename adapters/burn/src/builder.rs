@@ -1,0 +1,108 @@
+use burn::backend::wgpu::WgpuSetup;
+use burn::module::Module;
+use wgpu_optim::{Dtype, GroupOptions, Layout, OptimizerBuilder, wgpu};
+
+use crate::parameters::ParameterList;
+use crate::places::Places;
+use crate::{Error, FusedOptimizer, Parameters, tensors};
+
+/// The settings of a [`FusedOptimizer`]: those of the library, and groups of parameters.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct FusedOptimizerBuilder {
+    builder: OptimizerBuilder,
+    groups: Vec<(Parameters, GroupOptions)>,
+}
+
+impl FusedOptimizer {
+    /// Starts an optimizer with the library's settings.
+    pub fn builder(builder: OptimizerBuilder) -> FusedOptimizerBuilder {
+        FusedOptimizerBuilder { builder, groups: Vec::new() }
+    }
+}
+
+impl FusedOptimizerBuilder {
+    /// Sets the options of some parameters, named by a pattern (`"*.bias"`) or burn's `ParamGroup`. Of several groups
+    /// with one parameter, the last counts. Default: the rule's options.
+    pub fn group(mut self, parameters: impl Into<Parameters>, options: GroupOptions) -> Self {
+        self.groups.push((parameters.into(), options));
+        self
+    }
+
+    /// Builds the optimizer for the parameters of a module that require gradients, on the device of `setup`.
+    ///
+    /// # Errors
+    /// [`Error::NoParameters`], [`Error::ForeignDevice`], [`Error::Dtype`], [`Error::UnmatchedGroup`], and the errors of
+    /// [`OptimizerBuilder::build`].
+    pub fn build(self, module: &impl Module, setup: &WgpuSetup) -> Result<FusedOptimizer, Error> {
+        let list = ParameterList::of(module);
+        if list.parameters.is_empty() {
+            return Err(Error::NoParameters);
+        }
+        let mut builder = self.builder;
+        for (number, (_, options)) in self.groups.iter().enumerate() {
+            builder = builder.group(group_name(number), options.clone());
+        }
+        let layout = layout(&list, &self.groups)?;
+        let optimizer = builder.build(&setup.device, &setup.queue, &layout)?;
+        let formats = optimizer.formats();
+        let format = |name: &str| formats.streams.iter().find(|(stream, _)| stream == name).map(|(_, dtype)| *dtype);
+        let (params, grads) = (format("param").unwrap_or(Dtype::F32), format("grad").unwrap_or(Dtype::F32));
+        let places = Places::of(tensors::read(list.read(module, params)?)?)?;
+        if !are_on(&places, &setup.device) {
+            let parameter = list.parameters[0].path.clone();
+            return Err(Error::ForeignDevice { parameter, device: "another wgpu device".to_owned() });
+        }
+        let device = module.devices().into_iter().next().ok_or(Error::NoParameters)?.without_autodiff();
+        Ok(FusedOptimizer::new(optimizer, list, (params, grads), (device, setup)))
+    }
+}
+
+fn group_name(number: usize) -> String {
+    format!("group {number}")
+}
+
+fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)]) -> Result<Layout, Error> {
+    let mut is_used = vec![false; groups.len()];
+    let mut layout = Layout::builder();
+    for parameter in &list.parameters {
+        layout = layout.tensor(&parameter.path, &parameter.shape);
+        let matching = groups.iter().enumerate();
+        let matching = matching.filter(|(_, (parameters, _))| parameters.contains(parameter.id, &parameter.path));
+        let mut last = None;
+        for (number, _) in matching {
+            is_used[number] = true;
+            last = Some(number);
+        }
+        if let Some(number) = last {
+            layout = layout.group(group_name(number));
+        }
+    }
+    if let Some(number) = is_used.iter().position(|used| !used) {
+        let parameters = list.parameters.iter().map(|parameter| parameter.path.clone()).collect();
+        return Err(Error::UnmatchedGroup { pattern: groups[number].0.describe(), parameters });
+    }
+    Ok(layout.build()?)
+}
+
+/// Whether buffers are of this device: it refuses to bind those of others.
+fn are_on(places: &Places, device: &wgpu::Device) -> bool {
+    let Some(slice) = places.slices().first().copied() else { return true };
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let ty = wgpu::BindingType::Buffer {
+        ty: wgpu::BufferBindingType::Storage { read_only: true },
+        has_dynamic_offset: false,
+        min_binding_size: None,
+    };
+    let entry = wgpu::BindGroupLayoutEntry { binding: 0, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None };
+    let layout = device
+        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("device check"), entries: &[entry] });
+    let resource = slice.buffer().as_entire_binding();
+    let entries = [wgpu::BindGroupEntry { binding: 0, resource }];
+    let _bound = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("device check"),
+        layout: &layout,
+        entries: &entries,
+    });
+    pollster::block_on(scope.pop()).is_none()
+}

@@ -1,0 +1,35 @@
+use std::path::Path;
+
+use burn::module::Module;
+use wgpu_optim::BufferSlices;
+use wgpu_optim::checkpoint::LoadOptions;
+
+use crate::places::Places;
+use crate::{Error, FusedOptimizer, StepError, tensors};
+
+impl FusedOptimizer {
+    /// Saves the optimizer and the parameters that it trains to one file: a [checkpoint](wgpu_optim::checkpoint) of the
+    /// library. Parameters have their paths in the module as names. Waits for the device.
+    ///
+    /// What the optimizer does not train (running means, frozen parameters) is in burn's record of the module alone.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern the module.
+    pub fn save(&self, path: impl AsRef<Path>, module: &impl Module) -> Result<(), Error> {
+        let places = Places::of(tensors::read(self.list.read(module, self.dtypes.0)?)?)?;
+        let params = places.slices();
+        Ok(self.optimizer().save(path, Some(BufferSlices::from(&params)))?)
+    }
+
+    /// Continues from a file of [`FusedOptimizer::save`]: the next step has the bits of the one that would have followed.
+    /// Parameters are matched by their paths.
+    ///
+    /// # Errors
+    /// The module comes back unchanged with [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern it.
+    pub fn load<M: Module>(&mut self, path: impl AsRef<Path>, module: M) -> Result<M, StepError<M>> {
+        self.update(module, None, |optimizer, _, params, _| {
+            optimizer.load(path, Some(params.into()), &LoadOptions::default())?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,23 @@
+use burn::module::Module;
+
+use crate::{FusedOptimizer, StepError};
+
+impl FusedOptimizer {
+    /// Puts what is to be evaluated into the parameters: the average of an [`Ema`](wgpu_optim::Ema) or
+    /// [`Swa`](wgpu_optim::Swa), or the evaluation point of a schedule-free rule. Steps are refused until
+    /// [`FusedOptimizer::train`].
+    ///
+    /// # Errors
+    /// Those of [`wgpu_optim::Optimizer::eval`], and of [`FusedOptimizer::step`] that concern the module.
+    pub fn eval<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
+        self.update(module, None, |optimizer, encoder, params, _| Ok(optimizer.eval(encoder, params)?))
+    }
+
+    /// Puts the training parameters back, with the bits that they had before [`FusedOptimizer::eval`].
+    ///
+    /// # Errors
+    /// Those of [`wgpu_optim::Optimizer::train`], and of [`FusedOptimizer::step`] that concern the module.
+    pub fn train<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
+        self.update(module, None, |optimizer, encoder, params, _| Ok(optimizer.train(encoder, params)?))
+    }
+}

@@ -1,0 +1,219 @@
+use std::fmt;
+
+use burn::backend::wgpu::WgpuSetup;
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use wgpu_optim::wgpu::{BufferSlice, CommandEncoder, CommandEncoderDescriptor};
+use wgpu_optim::{BufferSlices, Dtype, Optimizer, ReadbackStats};
+
+use crate::parameters::ParameterList;
+use crate::places::Places;
+use crate::tensors::{self, Memory, Primitive, Resolved, primitive};
+use crate::traversal::{take, take_grads};
+use crate::{Error, StepError};
+
+/// The optimizer of a module: one fused step for all its parameters, on burn's own buffers.
+///
+/// Parameters are updated where burn has them. Those that a clone of the module shares are copied first, so that no clone
+/// changes. Nothing waits for the device.
+pub struct FusedOptimizer {
+    optimizer: Optimizer,
+    pub(crate) list: ParameterList,
+    /// The formats of parameters and gradients.
+    pub(crate) dtypes: (Dtype, Dtype),
+    /// burn's, without autodiff.
+    device: Device,
+    setup: WgpuSetup,
+}
+
+impl FusedOptimizer {
+    pub(crate) fn new(
+        optimizer: Optimizer,
+        list: ParameterList,
+        dtypes: (Dtype, Dtype),
+        (device, setup): (Device, &WgpuSetup),
+    ) -> Self {
+        Self { optimizer, list, dtypes, device, setup: setup.clone() }
+    }
+
+    /// The library's optimizer, for its settings and states.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// The library's optimizer, for its settings and states.
+    pub fn optimizer_mut(&mut self) -> &mut Optimizer {
+        &mut self.optimizer
+    }
+
+    /// Updates the parameters of the module for which `grads` has gradients.
+    ///
+    /// `lr` is the learning rate from this step on, for instance from one of burn's schedulers; it replaces the settings'
+    /// schedule. `None` leaves the schedule, or the rate set last. Parameters without gradients need
+    /// [`missing_gradients`](wgpu_optim::OptimizerBuilder::missing_gradients).
+    ///
+    /// # Errors
+    /// The module comes back unchanged with [`Error::ModuleChanged`], [`Error::Dtype`], [`Error::ForeignDevice`],
+    /// [`Error::Burn`], and the errors of [`Optimizer::step`] and [`Optimizer::set_lr`]. The gradients are lost.
+    pub fn step<M: Module>(
+        &mut self,
+        lr: impl Into<Option<f64>>,
+        module: M,
+        mut grads: GradientsParams,
+    ) -> Result<M, StepError<M>> {
+        let lr = lr.into();
+        self.update(module, Some(&mut grads), |optimizer, encoder, params, grads| {
+            set_lr(optimizer, lr)?;
+            Ok(optimizer.step(encoder, params, BufferSlices::Optional(grads))?)
+        })
+    }
+
+    /// Adds `weight` times the gradients to the accumulator, which
+    /// [`accumulate_gradients`](wgpu_optim::OptimizerBuilder::accumulate_gradients) of the builder keeps. burn's
+    /// `GradientsAccumulator` works too, and keeps the sum in burn's memory.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`], [`Error::ForeignDevice`], [`Error::Burn`], and the errors of [`Optimizer::accumulate`].
+    pub fn accumulate(&mut self, module: &impl Module, mut grads: GradientsParams, weight: f32) -> Result<(), Error> {
+        let grads = take_grads(&self.list, module, &mut grads)?;
+        self.list.check_dtypes(&grads, self.dtypes.1, "a gradient")?;
+        let are_there: Vec<bool> = grads.iter().map(Option::is_some).collect();
+        let places = Places::of(tensors::read(grads.into_iter().flatten().collect())?)?;
+        let slices = spread(places.slices(), &are_there);
+        self.submit(|optimizer, encoder| Ok(optimizer.accumulate(encoder, BufferSlices::Optional(&slices), weight)?))
+    }
+
+    /// As [`FusedOptimizer::step`], with the accumulated gradients, which are 0 after it.
+    ///
+    /// # Errors
+    /// Those of [`FusedOptimizer::step`], and [`wgpu_optim::Error::NoAccumulator`].
+    pub fn step_accumulated<M: Module>(&mut self, lr: impl Into<Option<f64>>, module: M) -> Result<M, StepError<M>> {
+        let lr = lr.into();
+        self.update(module, None, |optimizer, encoder, params, _| {
+            set_lr(optimizer, lr)?;
+            Ok(optimizer.step_accumulated(encoder, params)?)
+        })
+    }
+
+    /// The statistics of the last step: see [`Optimizer::stats`]. They arrive when `setup.device` is polled.
+    pub fn stats(&self) -> ReadbackStats {
+        let mut encoder = self.encoder();
+        let stats = self.optimizer.stats(&mut encoder);
+        self.setup.queue.submit([encoder.finish()]);
+        stats
+    }
+
+    /// The loss scale of the settings' [`GradScaler`](wgpu_optim::GradScaler), to multiply the loss by; it stays on the
+    /// device. `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::Burn`], [`Error::ForeignDevice`].
+    pub fn loss_scale(&mut self) -> Result<Option<Tensor<1>>, Error> {
+        if self.optimizer.loss_scale().is_none() {
+            return Ok(None);
+        }
+        let scale = Tensor::<1>::zeros([1], &self.device);
+        let read = primitive(scale.clone());
+        let read = read.map_err(|device| Error::ForeignDevice { parameter: "the loss scale".to_owned(), device })?;
+        let places = Places::of(tensors::read(vec![read])?)?;
+        self.submit(|optimizer, encoder| {
+            for (from, to) in optimizer.loss_scale().iter().zip(places.slices()) {
+                encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), 4);
+            }
+            Ok(())
+        })?;
+        Ok(Some(scale))
+    }
+
+    /// Records and submits work on the parameters of a module, and returns the module with them.
+    pub(crate) fn update<M: Module>(
+        &mut self,
+        module: M,
+        grads: Option<&mut GradientsParams>,
+        record: impl FnOnce(
+            &mut Optimizer,
+            &mut CommandEncoder,
+            &[BufferSlice<'_>],
+            &[Option<BufferSlice<'_>>],
+        ) -> Result<(), Error>,
+    ) -> Result<M, StepError<M>> {
+        let mut taken = take(&self.list, module, grads);
+        let (given, grads) = (std::mem::take(&mut taken.params), std::mem::take(&mut taken.grads));
+        if let Err(error) = self.check(&given, &grads, taken.error.take()) {
+            return Err(StepError { module: taken.put(given), error });
+        }
+        let Resolved { updated, memory } = tensors::resolve(given.into_iter().flatten().collect(), grads);
+        let outcome = memory.and_then(|memory| self.submit_on(memory, record));
+        let module = taken.put(updated.into_iter().map(Some).collect());
+        match outcome {
+            Ok(()) => Ok(module),
+            Err(error) => Err(StepError { module, error }),
+        }
+    }
+
+    /// Whether the tensors are those that the optimizer was built for.
+    fn check(
+        &self,
+        params: &[Option<Primitive>],
+        grads: &[Option<Primitive>],
+        found: Option<Error>,
+    ) -> Result<(), Error> {
+        if let Some(error) = found {
+            return Err(error);
+        }
+        self.list.check_complete(params)?;
+        self.list.check_dtypes(params, self.dtypes.0, "elements")?;
+        self.list.check_dtypes(grads, self.dtypes.1, "a gradient")
+    }
+
+    fn submit_on(
+        &mut self,
+        Memory { params, grads }: Memory,
+        record: impl FnOnce(
+            &mut Optimizer,
+            &mut CommandEncoder,
+            &[BufferSlice<'_>],
+            &[Option<BufferSlice<'_>>],
+        ) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (count, are_there): (_, Vec<bool>) = (params.len(), grads.iter().map(Option::is_some).collect());
+        let places = Places::of(params.into_iter().chain(grads.into_iter().flatten()).collect())?;
+        let mut params = places.slices();
+        let grads = spread(params.split_off(count), &are_there);
+        self.submit(|optimizer, encoder| record(optimizer, encoder, &params, &grads))
+    }
+
+    fn submit(
+        &mut self,
+        record: impl FnOnce(&mut Optimizer, &mut CommandEncoder) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut encoder = self.encoder();
+        record(&mut self.optimizer, &mut encoder)?;
+        self.setup.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    fn encoder(&self) -> CommandEncoder {
+        self.setup.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("optimizer step") })
+    }
+}
+
+impl fmt::Debug for FusedOptimizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FusedOptimizer")
+            .field("parameters", &self.list.parameters.len())
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+fn set_lr(optimizer: &mut Optimizer, lr: Option<f64>) -> Result<(), Error> {
+    Ok(lr.map_or(Ok(()), |lr| optimizer.set_lr(lr))?)
+}
+
+/// The items in the places that are true.
+fn spread<T>(items: Vec<T>, are_there: &[bool]) -> Vec<Option<T>> {
+    let mut items = items.into_iter();
+    are_there.iter().map(|&is_there| if is_there { items.next() } else { None }).collect()
+}

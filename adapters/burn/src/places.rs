@@ -1,0 +1,51 @@
+//! Where tensors lie: wgpu buffers, and the work on them that burn has not submitted yet.
+
+use burn::backend::wgpu::{CubeTensor, WgpuResource};
+use burn::cubecl::server::ServerError;
+use burn::cubecl::wgpu::{AutoCompiler, WgpuServer};
+use wgpu_optim::wgpu::BufferSlice;
+
+use crate::Error;
+
+/// Tensors in wgpu buffers. As long as this lives, burn gives their memory to nothing else.
+pub(crate) struct Places {
+    resources: Vec<WgpuResource>,
+    /// Bytes of each tensor.
+    bytes: Vec<u64>,
+    _tensors: Vec<CubeTensor>,
+}
+
+impl Places {
+    /// Finds the tensors in one visit to burn's device thread, and submits all of burn's work on them.
+    pub(crate) fn of(tensors: Vec<CubeTensor>) -> Result<Self, Error> {
+        let Some(client) = tensors.first().map(|tensor| tensor.client.clone()) else {
+            return Ok(Self { resources: Vec::new(), bytes: Vec::new(), _tensors: tensors });
+        };
+        let find = || -> Result<Vec<WgpuResource>, ServerError> {
+            let mut streams = Vec::new();
+            let mut resources = Vec::with_capacity(tensors.len());
+            for CubeTensor { handle, .. } in &tensors {
+                let found = client.get_resource::<WgpuServer<AutoCompiler>>(handle.clone())?;
+                resources.push(found.resource().clone());
+                if !streams.contains(&handle.stream) {
+                    streams.push(handle.stream);
+                }
+            }
+            client.flush()?;
+            for stream in streams {
+                stream.executes(|| client.flush())?;
+            }
+            Ok(resources)
+        };
+        let burn = |error: ServerError| Error::Burn(format!("{error:?}"));
+        let resources = client.exclusive(find).map_err(burn)?.map_err(burn)?;
+        let bytes = |tensor: &CubeTensor| (tensor.meta.num_elements() * tensor.dtype.size()) as u64;
+        let bytes = tensors.iter().map(bytes).collect();
+        Ok(Self { resources, bytes, _tensors: tensors })
+    }
+
+    pub(crate) fn slices(&self) -> Vec<BufferSlice<'_>> {
+        let places = self.resources.iter().zip(&self.bytes);
+        places.map(|(found, bytes)| found.buffer.slice(found.offset..found.offset + bytes)).collect()
+    }
+}

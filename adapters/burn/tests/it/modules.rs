@@ -1,0 +1,184 @@
+//! Groups, gradients that are missing or accumulated, averages, statistics.
+
+use burn::module::{Module, ParamGroup};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use wgpu_optim_burn::wgpu_optim::{Adam, AdamW, Clip, Ema, GradScaler, GroupOptions, Schedule, Sgd, wgpu};
+use wgpu_optim_burn::{Error, FusedOptimizer, Parameters};
+
+use crate::burn_optim::host_grads;
+use crate::common::{Classifier, builder, difference, fused, numbers, setup, values};
+
+fn poll() {
+    setup().device.poll(wgpu::PollType::wait_indefinitely()).expect("a device");
+}
+
+#[test]
+fn groups_are_chosen_by_pattern_or_by_burns_groups() {
+    let frozen = GroupOptions::default().with_lr_scale(0.0);
+    let groups: [Parameters; 2] = ["*.bias".into(), ParamGroup::from_predicate("bias").into()];
+    for group in groups {
+        let mut model = Classifier::new();
+        let mut optimizer = fused(Sgd::default()).group(group, frozen.clone()).build(&model, setup()).expect("built");
+        let before = model.clone();
+        let grads = model.grads(0);
+        model = optimizer.step(0.1, model, grads).expect("a step");
+        let bias = |model: &Classifier| numbers(model.last.bias.as_ref().expect("a bias").val());
+        assert_eq!(bias(&model), bias(&before));
+        assert_ne!(numbers(model.last.weight.val()), numbers(before.last.weight.val()));
+        assert_ne!(numbers(model.norm.gamma.val()), numbers(before.norm.gamma.val()));
+    }
+}
+
+#[test]
+fn of_two_groups_the_last_counts() {
+    let mut model = Classifier::new();
+    let mut optimizer = fused(Sgd::default())
+        .group("*", GroupOptions::default().with_lr_scale(0.0))
+        .group("second.*", GroupOptions::default())
+        .build(&model, setup())
+        .expect("built");
+    let before = model.clone();
+    let grads = model.grads(0);
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    assert_eq!(numbers(model.first.weight.val()), numbers(before.first.weight.val()));
+    assert_ne!(numbers(model.second.weight.val()), numbers(before.second.weight.val()));
+}
+
+#[test]
+fn parameters_without_gradients_are_left_alone() {
+    let mut model = Classifier::new();
+    let settings = builder(AdamW::default()).missing_gradients();
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    for step in 0..3 {
+        let before = model.clone();
+        let mut grads = model.grads(step);
+        grads.remove::<2>(model.second.weight.id).expect("a gradient");
+        model = optimizer.step(0.01, model, grads).expect("a step");
+        assert_eq!(numbers(model.second.weight.val()), numbers(before.second.weight.val()));
+        assert_ne!(numbers(model.first.weight.val()), numbers(before.first.weight.val()));
+    }
+}
+
+#[test]
+fn frozen_parameters_are_not_trained() {
+    let mut model = Classifier::new();
+    model.first = model.first.no_grad();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let before = model.clone();
+    let grads = model.grads(0);
+    model = optimizer.step(0.01, model, grads).expect("a step");
+    assert_eq!(numbers(model.first.weight.val()), numbers(before.first.weight.val()));
+    assert!(!model.first.weight.is_require_grad());
+    assert_ne!(numbers(model.last.weight.val()), numbers(before.last.weight.val()));
+    assert!(model.last.weight.is_require_grad());
+}
+
+/// Clipped by the norm over all tensors.
+#[test]
+fn the_global_norm_clips() {
+    let mut model = Classifier::new();
+    let settings = builder(Sgd::default()).clip(Clip::global_norm(0.01));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let before = values(&model);
+    let grads = model.grads(0);
+    let host = host_grads(&model, &grads);
+    let norm = host.iter().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    model = optimizer.step(1.0, model, grads).expect("a step");
+    let mut stats = optimizer.stats();
+    poll();
+    let stats = stats.try_take().expect("polled").expect("statistics");
+    assert!((f64::from(stats.grad_norm.expect("a norm")) / norm - 1.0).abs() < 1e-5, "{stats:?}");
+    let scale = (0.01 / (norm + 1e-6)) as f32;
+    let step = |(p, g): (&Vec<f32>, &Vec<f32>)| p.iter().zip(g).map(|(p, g)| p - scale * g).collect();
+    let expected: Vec<Vec<f32>> = before.iter().zip(&host).map(step).collect();
+    assert!(difference(&values(&model), &expected) < 1e-6);
+}
+
+#[test]
+fn accumulated_gradients_are_those_of_burns_accumulator() {
+    let settings = builder(Adam::default()).accumulate_gradients();
+    let (mut ours, mut theirs) = (Classifier::new(), Classifier::new());
+    let mut optimizer = FusedOptimizer::builder(settings).build(&ours, setup()).expect("built");
+    let mut plain = fused(Adam::default()).build(&theirs, setup()).expect("built");
+    for step in 0..3 {
+        let mut accumulator = GradientsAccumulator::new();
+        for part in 0..4 {
+            let grads = ours.grads(4 * step + part);
+            optimizer.accumulate(&ours, grads, 1.0).expect("added");
+            let grads = theirs.grads(4 * step + part);
+            accumulator.accumulate(&theirs, grads);
+        }
+        ours = optimizer.step_accumulated(0.01, ours).expect("a step");
+        theirs = plain.step(0.01, theirs, accumulator.grads()).expect("a step");
+    }
+    assert!(difference(&values(&ours), &values(&theirs)) < 1e-5);
+}
+
+#[test]
+fn evaluation_sees_the_average_and_training_goes_on_without() {
+    let mut model = Classifier::new();
+    let settings = builder(Sgd::default()).average(Ema::new(0.5));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    // The average begins as the parameters after the first step.
+    let grads = model.grads(0);
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    let first = values(&model);
+    let grads = model.grads(1);
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    let second = values(&model);
+    model = optimizer.eval(model).expect("the average");
+    let mean = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).map(|(a, b)| 0.5 * a + 0.5 * b).collect();
+    let expected: Vec<Vec<f32>> = first.iter().zip(&second).map(mean).collect();
+    assert!(difference(&values(&model), &expected) < 1e-6);
+    let refused = optimizer.step(0.1, model, GradientsParams::new()).expect_err("a step in evaluation mode");
+    model = optimizer.train(refused.module).expect("the parameters");
+    assert_eq!(values(&model), second);
+}
+
+#[test]
+fn rates_come_from_the_call_or_from_the_schedule() {
+    let mut model = Classifier::new();
+    let settings = builder(Sgd::default()).schedule(Schedule::constant(0.0));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let before = values(&model);
+    let grads = model.grads(0);
+    model = optimizer.step(None, model, grads).expect("a step");
+    assert_eq!(values(&model), before);
+    let grads = model.grads(0);
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    assert_ne!(values(&model), before);
+    let grads = model.grads(0);
+    let refused = optimizer.step(f64::NAN, model, grads).expect_err("no rate");
+    assert!(matches!(refused.error, Error::Optimizer(_)), "{refused}");
+}
+
+/// What is kept beside the parameters: their gradients' requirement, and the strategy of checkpointing.
+#[test]
+fn the_module_goes_on_as_one_that_is_trained() {
+    let mut model = Classifier::new();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let grads = model.grads(0);
+    model = optimizer.step(0.01, model, grads).expect("a step");
+    assert!(model.first.weight.is_require_grad() && model.norm.gamma.is_require_grad());
+    assert_eq!(model.valid().train().grads(1).len(), 8);
+}
+
+#[test]
+fn the_loss_scale_stays_on_the_device() {
+    let scaler = GradScaler::default().with_init_scale(8.0).with_growth_interval(1);
+    let settings = builder(Sgd::default()).grad_scaler(scaler);
+    let (mut model, mut plain_model) = (Classifier::new(), Classifier::new());
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let mut plain = fused(Sgd::default()).build(&plain_model, setup()).expect("built");
+    assert!(plain.loss_scale().expect("a call").is_none());
+    for step in 0..3 {
+        let scale = optimizer.loss_scale().expect("a call").expect("a scale");
+        assert_eq!(numbers(scale.clone()), [8.0 * 2f32.powi(step)]);
+        let loss = model.loss(step as usize) * scale;
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(0.1, model, grads).expect("a step");
+        let grads = plain_model.grads(step as usize);
+        plain_model = plain.step(0.1, plain_model, grads).expect("a step");
+    }
+    assert!(difference(&values(&model), &values(&plain_model)) < 1e-6);
+}

@@ -1,0 +1,98 @@
+//! Wrong inputs: typed errors, and the module as it was.
+
+use burn::module::{Module, Param};
+use burn::nn::LinearConfig;
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use burn::tensor::DType;
+use wgpu_optim_burn::wgpu_optim::wgpu::DeviceType;
+use wgpu_optim_burn::wgpu_optim::{self, AdamW, GroupOptions, Sgd};
+use wgpu_optim_burn::{Error, FusedOptimizer};
+
+use crate::common::{Classifier, builder, device, fused, setup, values};
+
+#[test]
+fn a_module_without_trainable_parameters() {
+    let model = Classifier::new().no_grad();
+    let refused = fused(AdamW::default()).build(&model, setup()).expect_err("nothing to train");
+    assert!(matches!(refused, Error::NoParameters), "{refused}");
+}
+
+#[test]
+fn a_group_that_matches_nothing() {
+    let model = Classifier::new();
+    let builder = fused(AdamW::default()).group("*.scale", GroupOptions::default());
+    let refused = builder.build(&model, setup()).expect_err("no such parameter").to_string();
+    assert!(refused.contains("\"*.scale\"") && refused.contains("`first.weight`"), "{refused}");
+}
+
+#[test]
+fn a_missing_gradient() {
+    let model = Classifier::new();
+    let before = values(&model);
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let mut grads = model.grads(0);
+    grads.remove::<2>(model.second.weight.id).expect("a gradient");
+    let refused = optimizer.step(0.1, model, grads).expect_err("a gradient is missing");
+    assert!(matches!(refused.error, Error::Optimizer(wgpu_optim::Error::MissingGradient { .. })), "{refused}");
+    assert!(refused.to_string().contains("second.weight"), "{refused}");
+    assert_eq!(values(&refused.module), before);
+    let grads = refused.module.grads(0);
+    optimizer.step(0.1, refused.module, grads).expect("the next step");
+}
+
+#[test]
+fn a_module_that_has_changed() {
+    let model = Classifier::new();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+
+    let mut wider = model.clone();
+    wider.last = LinearConfig::new(33, 7).init(&device());
+    let before = values(&wider);
+    let refused = optimizer.step(0.1, wider, GradientsParams::new()).expect_err("new parameters");
+    assert!(refused.to_string().contains("`last.weight` is new"), "{refused}");
+    assert_eq!(values(&refused.module), before);
+
+    let mut reshaped = model.clone();
+    let (id, weight, mapper) = reshaped.last.weight.consume();
+    reshaped.last.weight = Param::from_mapped_value(id, weight.slice([0..20]).detach().require_grad(), mapper);
+    let refused = optimizer.step(0.1, reshaped, GradientsParams::new()).expect_err("another shape");
+    assert!(refused.to_string().contains("was [33, 5] and is [20, 5]"), "{refused}");
+
+    let mut smaller = model.clone();
+    smaller.last.bias = None;
+    let refused = optimizer.step(0.1, smaller, GradientsParams::new()).expect_err("a parameter is gone");
+    assert!(refused.to_string().contains("`last.bias` is gone"), "{refused}");
+
+    let grads = model.grads(0);
+    optimizer.step(0.1, model, grads).expect("the module it was built for");
+}
+
+#[test]
+fn other_element_types() {
+    let model = Classifier::new();
+    let half = wgpu_optim::Precision::default().with_grads(wgpu_optim::Dtype::Bf16);
+    let mut optimizer =
+        FusedOptimizer::builder(builder(Sgd::default()).precision(half)).build(&model, setup()).expect("built");
+    let before = values(&model);
+    let grads = model.grads(0);
+    let refused = optimizer.step(0.1, model, grads).expect_err("f32 gradients");
+    let Error::Dtype { what: "a gradient", actual: DType::F32, .. } = &refused.error else { panic!("{refused}") };
+    assert_eq!(values(&refused.module), before);
+}
+
+/// The same adapter under another name is another device of wgpu.
+#[test]
+fn a_module_on_another_device() {
+    let kind = match setup().adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(0),
+        DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(0),
+        DeviceType::VirtualGpu => DeviceKind::VirtualGpu(0),
+        DeviceType::Cpu | DeviceType::Other => DeviceKind::Cpu,
+    };
+    let device = Device::wgpu(kind).autodiff();
+    let model = LinearConfig::new(3, 4).init(&device);
+    let refused = fused(AdamW::default()).build(&model, setup()).expect_err("another device");
+    assert!(matches!(refused, Error::ForeignDevice { .. }), "{refused}");
+    assert!(refused.to_string().contains("init_with_setup"), "{refused}");
+}

@@ -1,0 +1,112 @@
+//! Order across threads and models, and memory over many steps.
+
+use std::thread;
+
+use burn::module::Module;
+use wgpu_optim_burn::FusedOptimizer;
+use wgpu_optim_burn::wgpu_optim::{AdamW, Clip};
+
+use crate::common::{Classifier, builder, difference, fused, setup, values};
+
+fn train(steps: std::ops::Range<usize>, optimizer: &mut FusedOptimizer, mut model: Classifier) -> Classifier {
+    for step in steps {
+        let grads = model.grads(step);
+        model = optimizer.step(1e-2, model, grads).expect("a step");
+    }
+    model
+}
+
+fn alone(steps: usize) -> Vec<Vec<f32>> {
+    let model = Classifier::new();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    values(&train(0..steps, &mut optimizer, model))
+}
+
+/// Module, gradients and optimizer move from thread to thread.
+#[test]
+fn a_step_from_another_thread() {
+    let mut model = Classifier::new();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    for step in 0..6 {
+        let grads = model.grads(step);
+        (model, optimizer) = thread::spawn(move || {
+            let model = optimizer.step(1e-2, model, grads).expect("a step");
+            (model, optimizer)
+        })
+        .join()
+        .expect("a thread");
+    }
+    assert!(difference(&values(&model), &alone(6)) < 1e-6);
+}
+
+#[test]
+fn two_models_on_one_device_by_turns() {
+    let (mut a, mut b) = (Classifier::new(), Classifier::new());
+    let mut first = fused(AdamW::default()).build(&a, setup()).expect("built");
+    let mut second = fused(AdamW::default()).build(&b, setup()).expect("built");
+    for step in 0..6 {
+        let (of_a, of_b) = (a.grads(step), b.grads(step));
+        a = first.step(1e-2, a, of_a).expect("a step");
+        b = second.step(1e-2, b, of_b).expect("a step");
+    }
+    let expected = alone(6);
+    assert!(difference(&values(&a), &expected) < 1e-6);
+    assert!(difference(&values(&b), &expected) < 1e-6);
+}
+
+#[test]
+fn two_models_on_two_threads() {
+    let expected = alone(12);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let model = Classifier::new();
+                    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+                    values(&train(0..12, &mut optimizer, model))
+                })
+            })
+            .collect();
+        for worker in workers {
+            assert!(difference(&worker.join().expect("a thread"), &expected) < 1e-6);
+        }
+    });
+}
+
+/// A clone on another thread is read there while steps go on here.
+#[test]
+fn a_clone_on_another_thread_keeps_its_numbers() {
+    let mut model = Classifier::new();
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let before = values(&model);
+    let clone = model.valid();
+    let reader = thread::spawn(move || (0..5).map(|_| values(&clone)).collect::<Vec<_>>());
+    model = train(0..5, &mut optimizer, model);
+    for seen in reader.join().expect("a thread") {
+        assert_eq!(seen, before);
+    }
+    assert_ne!(values(&model), before);
+}
+
+/// Pages in use after some steps are those after many.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_stays_flat() {
+    let mut model = Classifier::new();
+    let settings = builder(AdamW::default()).clip(Clip::global_norm(1.0));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let mut resident = Vec::new();
+    for part in 0..5 {
+        model = train(100 * part..100 * (part + 1), &mut optimizer, model);
+        crate::common::device().sync().expect("a device");
+        resident.push(resident_pages());
+    }
+    let grown = resident[4].saturating_sub(resident[1]);
+    assert!(grown < 2_000, "{grown} pages in 300 steps: {resident:?}");
+}
+
+#[cfg(target_os = "linux")]
+fn resident_pages() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("resident pages")
+}
