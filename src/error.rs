@@ -242,12 +242,12 @@ pub enum Error {
         /// One past the last byte.
         end: u64,
     },
-    /// Two slices of one list cover the same bytes.
+    /// Two slices of one list cover the same bytes. Gradients may, except those that ranks replace by their mean.
     #[error(
         "{what}: slices {first} and {second} overlap in one buffer; each element of the flat space needs bytes of its own"
     )]
     OverlappingSlices {
-        /// `params` or `grads`.
+        /// `params`, `state`, or the `grads` of [`Sharded`](crate::distributed::Sharded).
         what: &'static str,
         /// Index of one slice.
         first: usize,

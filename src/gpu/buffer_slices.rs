@@ -11,6 +11,9 @@ use crate::storage::Dtype;
 /// - A whole buffer or a single slice holds the layout's elements, padding included: [`Layout::len`](crate::Layout::len)
 ///   of them, or [`Layout::buffer_size_of`](crate::Layout::buffer_size_of) bytes.
 /// - Parameters and gradients may lie in one buffer, in ranges that do not overlap, as slices of a memory pool do.
+/// - Gradients of a list may overlap each other: two parameters that enter as a sum have one gradient. Norms count it for each
+///   tensor. Slices of parameters or of a state do not overlap, nor do gradients that
+///   [`Sharded`](crate::distributed::Sharded) replaces by their mean.
 /// - 16-bit parameters and states lie two to a word: their slices begin at multiples of four bytes and of two elements, and the
 ///   two bytes behind an odd number of elements belong to the slice.
 /// - The slices of a list hold together either all elements with the padding, cut anywhere, or all elements without it: a
@@ -196,6 +199,13 @@ impl<'a> BufferSlices<'a> {
     /// Checks lengths, alignment, usage and overlaps; returns the slices with their places in the flat space, empty ones
     /// dropped.
     pub(crate) fn ranges(self, what: &'static str, dtype: Dtype, space: &FlatSpace) -> Result<Vec<BufferRange>, Error> {
+        let ranges = self.readable_ranges(what, dtype, space)?;
+        self.check_no_overlap(what, dtype.bytes(space.len))?;
+        Ok(ranges)
+    }
+
+    /// As [`BufferSlices::ranges`], for slices that are only read: they may overlap each other.
+    fn readable_ranges(self, what: &'static str, dtype: Dtype, space: &FlatSpace) -> Result<Vec<BufferRange>, Error> {
         let (unit, bytes_of_all) = (dtype.bytes(1), dtype.bytes(space.len));
         if let Self::Whole(buffer) = self {
             let bytes = buffer.size();
@@ -245,15 +255,21 @@ impl<'a> BufferSlices<'a> {
             };
             return Err(Error::LengthMismatch { what, expected: space.len, actual: given, remedy });
         };
+        Ok(ranges)
+    }
+
+    /// Refuses slices that have bytes in common; a whole buffer counts as `whole_bytes`.
+    fn check_no_overlap(self, what: &'static str, whole_bytes: u64) -> Result<(), Error> {
+        let slices: Vec<_> = self.slices(whole_bytes).collect();
         let mut order: Vec<usize> = (0..slices.len()).filter(|&i| slices[i].2 > 0).collect();
         order.sort_by_key(|&i| (slices[i].0, slices[i].1));
         for pair in order.windows(2) {
-            let ((first, offset, len), (second, next, _)) = (slices[pair[0]], slices[pair[1]]);
-            if first == second && next < offset + dtype.bytes(len) {
+            let ((first, offset, bytes), (second, next, _)) = (slices[pair[0]], slices[pair[1]]);
+            if first == second && next < offset + bytes {
                 return Err(Error::OverlappingSlices { what, first: pair[0], second: pair[1] });
             }
         }
-        Ok(ranges)
+        Ok(())
     }
 }
 
@@ -278,7 +294,7 @@ pub(crate) fn cut_word(what: &str, start: u64) -> Error {
     }
 }
 
-/// Refuses parameters and gradients that have bytes in common. Neither list overlaps itself.
+/// Refuses parameters and gradients that have bytes in common. Gradients may overlap each other, parameters do not.
 fn check_disjoint(
     params: (BufferSlices<'_>, Dtype),
     grads: (BufferSlices<'_>, Dtype),
@@ -291,11 +307,16 @@ fn check_disjoint(
     }
     all.retain(|(_, offset, end, ..)| offset < end);
     all.sort_by_key(|&(buffer, offset, ..)| (buffer, offset));
-    for pair in all.windows(2) {
-        let ((first, _, end, is_grad, left), (second, next, _, _, right)) = (pair[0], pair[1]);
-        if first == second && next < end {
-            let [params, grads] = if is_grad { [right, left] } else { [left, right] };
+    // Of the slices so far, the one of parameters and the one of gradients that end last.
+    let mut last: [Option<(&Buffer, u64, usize)>; 2] = [None; 2];
+    for (buffer, offset, end, is_grad, slice) in all {
+        let [own, other] = [is_grad, !is_grad].map(usize::from);
+        if let Some((.., other)) = last[other].filter(|(known, end, _)| *known == buffer && offset < *end) {
+            let [params, grads] = if is_grad { [other, slice] } else { [slice, other] };
             return Err(Error::AliasedSlices { params, grads });
+        }
+        if last[own].is_none_or(|(known, known_end, _)| known != buffer || known_end < end) {
+            last[own] = Some((buffer, end, slice));
         }
     }
     Ok(())
@@ -309,7 +330,7 @@ impl BufferSlices<'_> {
         dtype: Dtype,
         space: &FlatSpace,
     ) -> Result<Vec<BufferRange>, Error> {
-        let ranges = self.ranges("grads", dtype, space)?;
+        let ranges = self.readable_ranges("grads", dtype, space)?;
         check_disjoint(params, (self, dtype), space)?;
         Ok(ranges)
     }

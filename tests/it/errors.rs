@@ -408,6 +408,10 @@ fn buffers_that_do_not_fit_are_refused() {
 
     let error = refuse_step(&gpu, 10, false, &params, &params);
     assert!(matches!(error, Error::AliasedSlices { params: 0, grads: 0 }), "{error:?}");
+    // Of gradients that overlap each other, the first reaches into the parameters behind the second.
+    let nested = [large.slice(..32), large.slice(..8)];
+    let error = refuse_step(&gpu, 10, false, &[large.slice(48..72), large.slice(16..32)], &nested);
+    assert!(matches!(error, Error::AliasedSlices { params: 1, grads: 0 }), "{error:?}");
     let overlapping = [large.slice(40..72), large.slice(32..40)];
     for (params, grads, at) in
         [(&[large.slice(..40)][..], &overlapping[..], [0, 1]), (&overlapping, &[large.slice(..40)], [1, 0])]

@@ -48,6 +48,7 @@ mod missing_gradients;
 mod momentum_cycles;
 mod norm;
 mod objects;
+mod overlapping_gradients;
 mod params_file;
 mod pool;
 mod precision;

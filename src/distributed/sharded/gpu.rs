@@ -63,10 +63,10 @@ impl<C: Communicator> Sharded<Optimizer, C> {
     /// One step with the mean of all ranks' gradients: updates `params` on each rank. Submits, and waits for the device: call
     /// it after the submission that computes the gradients. Replaces the gradients of this rank's share by the mean.
     ///
-    /// Both need `STORAGE`, `COPY_SRC` and `COPY_DST`.
+    /// Both need `STORAGE`, `COPY_SRC` and `COPY_DST`. Gradients do not overlap each other.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`]; nothing has changed then, and nothing was exchanged. [`Error::Unreadable`] if the device is
+    /// Those of [`Optimizer::step`], and [`Error::OverlappingSlices`]; nothing has changed then, and nothing was exchanged. [`Error::Unreadable`] if the device is
     /// lost, and [`DistributedError::Communication`]: continue from the last checkpoint then.
     pub fn step<'a>(
         &mut self,
