@@ -2,10 +2,15 @@ use crate::Error;
 
 /// An adapter with a device and its queue, for programs that have none yet.
 ///
+/// The device has few of the adapter's features. Frameworks such as burn choose kernels by the adapter's features: let them
+/// make the device, and build the optimizer on theirs.
+///
 /// `WGPU_BACKEND` (`vulkan`, `metal`, `dx12`, `gl`) and `WGPU_ADAPTER_NAME` (part of a name) narrow the choice.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Gpu {
+    /// The instance of the adapter.
+    pub instance: wgpu::Instance,
     /// The adapter.
     pub adapter: wgpu::Adapter,
     /// A device with the adapter's limits for buffers and bindings, wgpu's default limits otherwise, and timestamp queries
@@ -17,8 +22,13 @@ pub struct Gpu {
 
 impl Gpu {
     /// A device that the program made itself.
-    pub fn from_parts(adapter: wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self { adapter, device, queue }
+    pub fn from_parts(
+        instance: wgpu::Instance,
+        adapter: wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
+        Self { instance, adapter, device, queue }
     }
 
     /// The best adapter: hardware first, a software driver last.
@@ -48,14 +58,14 @@ impl Gpu {
     }
 
     async fn find(wanted: &'static str, accept: impl Fn(&wgpu::AdapterInfo) -> bool) -> Result<Self, Error> {
-        let (mut adapters, filter) = adapters().await;
+        let (instance, mut adapters, filter) = adapters().await;
         let found = adapters.iter().map(|adapter| describe(&adapter.get_info())).collect();
         adapters.retain(|adapter| filter.is_none() && accept(&adapter.get_info()));
         adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
         let mut refused = None;
         for adapter in adapters {
             match request_device(&adapter).await {
-                Ok((device, queue)) => return Ok(Self { adapter, device, queue }),
+                Ok((device, queue)) => return Ok(Self { instance, adapter, device, queue }),
                 Err(source) => {
                     refused.get_or_insert(Error::RequestDevice { adapter: describe(&adapter.get_info()), source });
                 }
@@ -105,25 +115,26 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({:?}, {:?}, {})", info.name, info.device_type, info.backend, driver.trim())
 }
 
-/// The adapters that compute, and the value of `WGPU_ADAPTER_NAME` if it excludes every one of them.
+/// The adapters that compute, with their instance, and the value of `WGPU_ADAPTER_NAME` if it excludes every one of them.
 #[cfg(not(target_arch = "wasm32"))]
-async fn adapters() -> (Vec<wgpu::Adapter>, Option<String>) {
+async fn adapters() -> (wgpu::Instance, Vec<wgpu::Adapter>, Option<String>) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
     adapters
         .retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
-    let Ok(filter) = std::env::var("WGPU_ADAPTER_NAME") else { return (adapters, None) };
+    let Ok(filter) = std::env::var("WGPU_ADAPTER_NAME") else { return (instance, adapters, None) };
     let name = filter.to_lowercase();
     let matches = |adapter: &wgpu::Adapter| adapter.get_info().name.to_lowercase().contains(&name);
     let excludes_all = !adapters.is_empty() && !adapters.iter().any(matches);
     if !excludes_all {
         adapters.retain(matches);
     }
-    (adapters, excludes_all.then_some(filter))
+    (instance, adapters, excludes_all.then_some(filter))
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn adapters() -> (Vec<wgpu::Adapter>, Option<String>) {
+async fn adapters() -> (wgpu::Instance, Vec<wgpu::Adapter>, Option<String>) {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    (instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect(), None)
+    let adapters = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.into_iter().collect();
+    (instance, adapters, None)
 }

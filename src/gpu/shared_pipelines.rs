@@ -106,7 +106,8 @@ impl SharedPipelines {
     /// # // The pipelines are made with the cache: wgpu refuses that of another device.
     /// # let descriptor = wgpu::DeviceDescriptor { required_features: gpu.device.features(), ..Default::default() };
     /// # let (device, queue) = pollster::block_on(gpu.adapter.request_device(&descriptor))?;
-    /// # if let Some(foreign) = load(&Gpu::from_parts(gpu.adapter.clone(), device, queue), &file) {
+    /// # let second = Gpu::from_parts(gpu.instance.clone(), gpu.adapter.clone(), device, queue);
+    /// # if let Some(foreign) = load(&second, &file) {
     /// #     let refused = first_step(&gpu, &SharedPipelines::new(&gpu.device).with_cache(foreign));
     /// #     assert!(matches!(refused, Err(Error::Shader { .. })));
     /// # }

@@ -164,12 +164,12 @@ pub fn set_state(gpu: &Gpu, optimizer: &Optimizer, name: &str, values: &[f32]) {
 
 /// A device with its own limits on the shared adapter.
 pub fn device_with(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
-    let adapter = device::gpu().adapter.clone();
+    let Gpu { instance, adapter, .. } = device::gpu().clone();
     let mut required_limits = wgpu::Limits::default();
     change(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
-    Gpu::from_parts(adapter, device, queue)
+    Gpu::from_parts(instance, adapter, device, queue)
 }
 
 /// A buffer as users make them: exactly as long as asked for, whatever that is.

@@ -673,7 +673,7 @@ fn noop_gpu() -> Gpu {
     });
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
     let (device, queue) = noop(|_| {});
-    Gpu::from_parts(adapter, device, queue)
+    Gpu::from_parts(instance, adapter, device, queue)
 }
 
 #[test]

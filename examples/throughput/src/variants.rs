@@ -153,7 +153,7 @@ fn device(gpu: &Gpu) -> Result<Gpu> {
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(gpu.adapter.request_device(&descriptor))?;
-    Ok(Gpu::from_parts(gpu.adapter.clone(), device, queue))
+    Ok(Gpu::from_parts(gpu.instance.clone(), gpu.adapter.clone(), device, queue))
 }
 
 /// Checks every variant, and measures all by turns.

@@ -11,7 +11,7 @@ pub(crate) async fn default_device() -> Result<Gpu, Box<dyn std::error::Error>> 
     let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
     let adapter = instance.request_adapter(&RequestAdapterOptions::default()).await?;
     let (device, queue) = adapter.request_device(&DeviceDescriptor::default()).await?;
-    Ok(Gpu::from_parts(adapter, device, queue))
+    Ok(Gpu::from_parts(instance, adapter, device, queue))
 }
 
 pub(crate) fn upload(gpu: &Gpu, bytes: &[u8]) -> Buffer {
