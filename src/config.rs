@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn an_unknown_convention_is_named_with_what_is_allowed() {
         let message = read(r#"{"name": "adamw", "convention": "pytorch"}"#).unwrap_err();
-        for part in ["adamw", "\"pytorch\"", "\"torch\", \"optax\", \"keras\", \"bitsandbytes\""] {
+        for part in ["adamw", "\"pytorch\"", "\"torch\", \"optax\", \"keras\", \"bitsandbytes\", \"burn\""] {
             assert!(message.contains(part), "{message}");
         }
         let message = read(r#"{"name": "rprop", "convention": "bitsandbytes"}"#).unwrap_err();

@@ -29,6 +29,7 @@ rule! {
     presets {
         optax: "eps inside the root, 1e-7; accumulator starts at 0.1",
         keras: "eps inside the root, 1e-7; accumulator starts at 0.1; lr 1e-3",
+        burn: "eps 1e-5",
     }
     variants { Self::optax() }
 }
@@ -43,6 +44,11 @@ impl Adagrad {
     /// `keras.optimizers.Adagrad`: as optax, with learning rate 1e-3. Weight decay is decoupled in Keras, L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-3, ..Self::optax() }
+    }
+
+    /// `burn::optim::AdaGradConfig`: eps 1e-5. burn has no default learning rate; this keeps the default.
+    pub fn burn() -> Self {
+        Self { eps: 1e-5, ..Self::default() }
     }
 }
 

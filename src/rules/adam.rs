@@ -53,6 +53,7 @@ rule! {
     presets {
         optax: "AMSGrad's maximum is that of `exp_avg_sq/(1 - β₂ᵗ)`; `eps_root`, default 0, is added inside the root",
         keras: "epsilon hat, 1e-7: `lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ)·exp_avg/(√exp_avg_sq + eps)`",
+        burn: "eps 1e-5",
     }
     variants {
         Self::default().with_amsgrad(true),
@@ -78,6 +79,11 @@ impl Adam {
     /// `keras.optimizers.Adam`: epsilon hat, 1e-7. Weight decay is decoupled in Keras: [`AdamW::keras`].
     pub fn keras() -> Self {
         Self { eps: 1e-7, eps_hat: true, ..Self::default() }
+    }
+
+    /// `burn::optim::AdamConfig`: eps 1e-5. burn has no default learning rate; this keeps the default.
+    pub fn burn() -> Self {
+        Self { eps: 1e-5, ..Self::default() }
     }
 
     fn equations(&self) -> Equations {
@@ -140,6 +146,7 @@ rule! {
         optax: "as `Adam::optax()`; weight decay 1e-4",
         keras: "as `Adam::keras()`; weight decay 4e-3",
         bitsandbytes: "weight decay after the update, as on CUDA; on the CPU bitsandbytes decays before it, as PyTorch",
+        burn: "eps 1e-5; weight decay 1e-4",
     }
     variants {
         Self::default().with_amsgrad(true),
@@ -169,6 +176,12 @@ impl AdamW {
     /// decay before it, as [`AdamW::torch`].
     pub fn bitsandbytes() -> Self {
         Self { decay_after: true, ..Self::default() }
+    }
+
+    /// `burn::optim::AdamWConfig`: eps 1e-5, weight decay 1e-4. burn has no default learning rate; this keeps the default.
+    /// burn's cautious weight decay takes 0 for positive: it leaves negative parameters whose `exp_avg` is 0 as they are.
+    pub fn burn() -> Self {
+        Self { eps: 1e-5, weight_decay: 1e-4, ..Self::default() }
     }
 
     fn equations(&self) -> Equations {

@@ -9,7 +9,7 @@ rule! {
     ///
     /// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
     /// `param -= lr·grad / (√square_avg + eps)`. If centered (Graves 2013, arXiv 1308.0850), the root is
-    /// `√max(square_avg - grad_avg², 0)`. PyTorch omits the maximum, and there rounding can produce NaN. With momentum:
+    /// `√max(square_avg - grad_avg², 0)`. PyTorch and burn omit the maximum, and there rounding can produce NaN. With momentum:
     /// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
     ///
     /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
@@ -38,6 +38,7 @@ rule! {
     presets {
         optax: "eps inside the root; learning rate in the momentum buffer; alpha 0.9",
         keras: "eps inside the root, 1e-7; learning rate in the momentum buffer; alpha 0.9; lr 1e-3",
+        burn: "momentum 0.9; eps 1e-5",
     }
     variants {
         Self::default().with_centered(true),
@@ -57,6 +58,11 @@ impl RmsProp {
     /// L2 here.
     pub fn keras() -> Self {
         Self { lr: 1e-3, eps: 1e-7, ..Self::optax() }
+    }
+
+    /// `burn::optim::RmsPropConfig`: momentum 0.9, eps 1e-5. burn has no default learning rate; this keeps the default.
+    pub fn burn() -> Self {
+        Self { momentum: 0.9, eps: 1e-5, ..Self::default() }
     }
 
     fn has_momentum(&self) -> bool {

@@ -27,7 +27,8 @@ rule! {
         lr_in_buffer: bool = false, with_lr_in_buffer;
         /// L2 weight decay, added to the gradient; default 0.
         weight_decay: f64 = 0.0, with_weight_decay;
-        /// Nesterov momentum. Requires momentum and no dampening; default false.
+        /// Nesterov momentum. Requires momentum. With dampening as in burn: `grad` counts whole beside the dampened buffer.
+        /// PyTorch refuses both together; default false.
         nesterov: bool = false, with_nesterov;
         /// Skip the update of elements where update and gradient differ in sign, as
         /// [`AdamW::cautious`](crate::AdamW::cautious). Requires momentum; default false.
@@ -82,7 +83,6 @@ impl Rule for Sgd {
         check(possible, "sgd", "momentum", momentum, "greater than 0 where cautious")?;
         if self.nesterov {
             check(momentum > 0.0, "sgd", "momentum", momentum, "greater than 0 with nesterov")?;
-            check(dampening == 0.0, "sgd", "dampening", dampening, "0 with nesterov")?;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ mod averages;
 mod bf16;
 mod bitsandbytes;
 mod buffers;
+mod burn;
 mod checkpoint;
 mod checkpoint_failures;
 mod checkpoint_fuzz;
