@@ -27,8 +27,8 @@ impl FusedOptimizer {
     /// # Errors
     /// The module comes back unchanged with [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern it.
     pub fn load<M: Module>(&mut self, path: impl AsRef<Path>, module: M) -> Result<M, StepError<M>> {
-        self.update(module, None, |optimizer, _, params, _| {
-            optimizer.load(path, Some(params.into()), &LoadOptions::default())?;
+        self.update(module, None, |optimizer, _, slices| {
+            optimizer.load(path, Some(slices.params.into()), &LoadOptions::default())?;
             Ok(())
         })
     }

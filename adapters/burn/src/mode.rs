@@ -10,7 +10,7 @@ impl FusedOptimizer {
     /// # Errors
     /// Those of [`wgpu_optim::Optimizer::eval`], and of [`FusedOptimizer::step`] that concern the module.
     pub fn eval<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
-        self.update(module, None, |optimizer, encoder, params, _| Ok(optimizer.eval(encoder, params)?))
+        self.update(module, None, |optimizer, encoder, slices| Ok(optimizer.eval(encoder, slices.params)?))
     }
 
     /// Puts the training parameters back, with the bits that they had before [`FusedOptimizer::eval`].
@@ -18,6 +18,6 @@ impl FusedOptimizer {
     /// # Errors
     /// Those of [`wgpu_optim::Optimizer::train`], and of [`FusedOptimizer::step`] that concern the module.
     pub fn train<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
-        self.update(module, None, |optimizer, encoder, params, _| Ok(optimizer.train(encoder, params)?))
+        self.update(module, None, |optimizer, encoder, slices| Ok(optimizer.train(encoder, slices.params)?))
     }
 }

@@ -27,6 +27,13 @@ pub struct FusedOptimizer {
     setup: WgpuSetup,
 }
 
+/// Where the tensors of a call lie.
+pub(crate) struct Slices<'a> {
+    pub(crate) params: &'a [BufferSlice<'a>],
+    /// `None` for parameters without a gradient.
+    grads: &'a [Option<BufferSlice<'a>>],
+}
+
 impl FusedOptimizer {
     pub(crate) fn new(
         optimizer: Optimizer,
@@ -63,7 +70,7 @@ impl FusedOptimizer {
         mut grads: GradientsParams,
     ) -> Result<M, StepError<M>> {
         let lr = lr.into();
-        self.update(module, Some(&mut grads), |optimizer, encoder, params, grads| {
+        self.update(module, Some(&mut grads), |optimizer, encoder, Slices { params, grads }| {
             set_lr(optimizer, lr)?;
             Ok(optimizer.step(encoder, params, BufferSlices::Optional(grads))?)
         })
@@ -90,9 +97,9 @@ impl FusedOptimizer {
     /// Those of [`FusedOptimizer::step`], and [`wgpu_optim::Error::NoAccumulator`].
     pub fn step_accumulated<M: Module>(&mut self, lr: impl Into<Option<f64>>, module: M) -> Result<M, StepError<M>> {
         let lr = lr.into();
-        self.update(module, None, |optimizer, encoder, params, _| {
+        self.update(module, None, |optimizer, encoder, slices| {
             set_lr(optimizer, lr)?;
-            Ok(optimizer.step_accumulated(encoder, params)?)
+            Ok(optimizer.step_accumulated(encoder, slices.params)?)
         })
     }
 
@@ -131,12 +138,7 @@ impl FusedOptimizer {
         &mut self,
         module: M,
         grads: Option<&mut GradientsParams>,
-        record: impl FnOnce(
-            &mut Optimizer,
-            &mut CommandEncoder,
-            &[BufferSlice<'_>],
-            &[Option<BufferSlice<'_>>],
-        ) -> Result<(), Error>,
+        record: impl FnOnce(&mut Optimizer, &mut CommandEncoder, Slices<'_>) -> Result<(), Error>,
     ) -> Result<M, StepError<M>> {
         let mut taken = take(&self.list, module, grads);
         let (given, grads) = (std::mem::take(&mut taken.params), std::mem::take(&mut taken.grads));
@@ -170,18 +172,13 @@ impl FusedOptimizer {
     fn submit_on(
         &mut self,
         Memory { params, grads }: Memory,
-        record: impl FnOnce(
-            &mut Optimizer,
-            &mut CommandEncoder,
-            &[BufferSlice<'_>],
-            &[Option<BufferSlice<'_>>],
-        ) -> Result<(), Error>,
+        record: impl FnOnce(&mut Optimizer, &mut CommandEncoder, Slices<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (count, are_there): (_, Vec<bool>) = (params.len(), grads.iter().map(Option::is_some).collect());
         let places = Places::of(params.into_iter().chain(grads.into_iter().flatten()).collect())?;
         let mut params = places.slices();
         let grads = spread(params.split_off(count), &are_there);
-        self.submit(|optimizer, encoder| record(optimizer, encoder, &params, &grads))
+        self.submit(|optimizer, encoder| record(optimizer, encoder, Slices { params: &params, grads: &grads }))
     }
 
     fn submit(
