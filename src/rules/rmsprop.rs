@@ -9,8 +9,8 @@ rule! {
     ///
     /// `grad += weight_decay·param`; `square_avg = alpha·square_avg + (1 - alpha)·grad²`;
     /// `param -= lr·grad / (√square_avg + eps)`. If centered (Graves 2013, arXiv 1308.0850), the root is
-    /// `√max(square_avg - grad_avg², 0)`. PyTorch and burn omit the maximum, and there rounding can produce NaN. With momentum:
-    /// `buf = momentum·buf + grad/…`; `param -= lr·buf`.
+    /// `√max(square_avg - grad_avg², 0)`. PyTorch and burn omit the maximum, and there rounding can produce NaN. With
+    /// momentum: `buf = momentum·buf + grad/…`; `param -= lr·buf`.
     ///
     /// State: 4 bytes per parameter (`square_avg`), 4 more centered (`grad_avg`), 4 more with momentum
     /// (`momentum_buffer`).

@@ -66,8 +66,9 @@ impl<C: Communicator> Sharded<Optimizer, C> {
     /// Both need `STORAGE`, `COPY_SRC` and `COPY_DST`. Gradients do not overlap each other.
     ///
     /// # Errors
-    /// Those of [`Optimizer::step`], and [`Error::OverlappingSlices`]; nothing has changed then, and nothing was exchanged. [`Error::Unreadable`] if the device is
-    /// lost, and [`DistributedError::Communication`]: continue from the last checkpoint then.
+    /// Those of [`Optimizer::step`], and [`Error::OverlappingSlices`] for gradients too; nothing has changed then, and nothing
+    /// was exchanged. [`Error::Unreadable`] if the device is lost, and [`DistributedError::Communication`]: continue from the
+    /// last checkpoint then.
     pub fn step<'a>(
         &mut self,
         params: impl Into<BufferSlices<'a>>,
