@@ -1,12 +1,16 @@
 //! Groups, gradients that are missing or accumulated, averages, statistics.
 
-use burn::module::{Module, ParamGroup};
+use burn::module::{Module, Param, ParamGroup};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use wgpu_optim_burn::wgpu_optim::{Adam, AdamW, Clip, Ema, GradScaler, GroupOptions, Schedule, Sgd, wgpu};
+use burn::prelude::*;
+use burn::tensor::{DType, FloatDType};
+use wgpu_optim_burn::wgpu_optim::{
+    Adam, AdamW, Clip, Dtype, Ema, GradScaler, GroupOptions, Precision, Schedule, Sgd, wgpu,
+};
 use wgpu_optim_burn::{Error, FusedOptimizer, Parameters};
 
 use crate::burn_optim::host_grads;
-use crate::common::{Classifier, builder, difference, fused, numbers, setup, values};
+use crate::common::{Classifier, builder, device, difference, fused, numbers, setup, values};
 
 fn poll() {
     setup().device.poll(wgpu::PollType::wait_indefinitely()).expect("a device");
@@ -181,4 +185,33 @@ fn the_loss_scale_stays_on_the_device() {
         plain_model = plain.step(0.1, plain_model, grads).expect("a step");
     }
     assert!(difference(&values(&model), &values(&plain_model)) < 1e-6);
+}
+
+/// Parameters and gradients of 16 bits, of odd lengths; states are f32.
+#[test]
+fn modules_of_f16() {
+    if !device().supports_dtype(DType::F16) {
+        eprintln!("SKIPPED: burn does not compute in f16 on this adapter");
+        return;
+    }
+    let half = |len: usize, value: f32| {
+        let tensor = Tensor::<1>::full([len], value, &device()).inner().cast(FloatDType::F16);
+        Param::from_tensor(tensor.autodiff())
+    };
+    let mut model = Halves { a: half(7, 1.0), b: half(64, 2.0) };
+    let settings = builder(Sgd::default()).precision(Precision::f16_master().with_grads(Dtype::F16));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    for _ in 0..3 {
+        let loss = model.a.val().sum() * 2.0 + model.b.val().sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(0.125, model, grads).expect("a step");
+    }
+    assert_eq!(model.a.val().dtype(), DType::F16);
+    assert_eq!(values(&model), [vec![0.25; 7], vec![1.625; 64]]);
+}
+
+#[derive(Module, Debug)]
+struct Halves {
+    a: Param<Tensor<1>>,
+    b: Param<Tensor<1>>,
 }
