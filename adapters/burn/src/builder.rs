@@ -35,10 +35,7 @@ impl FusedOptimizerBuilder {
     /// [`Error::NoParameters`], [`Error::ForeignDevice`], [`Error::Dtype`], [`Error::UnmatchedGroup`], and the errors of
     /// [`OptimizerBuilder::build`].
     pub fn build(self, module: &impl Module, setup: &WgpuSetup) -> Result<FusedOptimizer, Error> {
-        let list = ParameterList::of(module);
-        if list.parameters.is_empty() {
-            return Err(Error::NoParameters);
-        }
+        let list = ParameterList::of(module)?;
         let mut builder = self.builder;
         for (number, (_, options)) in self.groups.iter().enumerate() {
             builder = builder.group(group_name(number), options.clone());
@@ -48,13 +45,13 @@ impl FusedOptimizerBuilder {
         let formats = optimizer.formats();
         let format = |name: &str| formats.streams.iter().find(|(stream, _)| stream == name).map(|(_, dtype)| *dtype);
         let (params, grads) = (format("param").unwrap_or(Dtype::F32), format("grad").unwrap_or(Dtype::F32));
-        let places = Places::of(tensors::read(list.read(module, params)?)?)?;
+        let tensors = tensors::read(list.read(module, params)?)?;
+        let places = Places::of(&tensors)?;
         if !are_on(&places, &setup.device) {
             let parameter = list.parameters[0].path.clone();
             return Err(Error::ForeignDevice { parameter, device: "another wgpu device".to_owned() });
         }
-        let device = module.devices().into_iter().next().ok_or(Error::NoParameters)?.without_autodiff();
-        Ok(FusedOptimizer::new(optimizer, list, (params, grads), (device, setup)))
+        Ok(FusedOptimizer::new(optimizer, list, (params, grads), setup))
     }
 }
 

@@ -16,7 +16,8 @@ impl FusedOptimizer {
     /// # Errors
     /// [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern the module.
     pub fn save(&self, path: impl AsRef<Path>, module: &impl Module) -> Result<(), Error> {
-        let places = Places::of(tensors::read(self.list.read(module, self.dtypes.0)?)?)?;
+        let tensors = tensors::read(self.list.read(module, self.dtypes.0)?)?;
+        let places = Places::of(&tensors)?;
         let params = places.slices();
         Ok(self.optimizer().save(path, Some(BufferSlices::from(&params)))?)
     }

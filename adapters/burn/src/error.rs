@@ -1,6 +1,6 @@
 use burn::tensor::DType;
 
-/// What a call refuses, and why.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -33,6 +33,16 @@ pub enum Error {
         actual: DType,
         /// The format in which the optimizer was built.
         expected: String,
+    },
+    /// A gradient has another shape than its parameter.
+    #[error("the gradient of `{parameter}` has shape {actual:?}; the parameter has {expected:?}")]
+    GradientShape {
+        /// The path of the parameter.
+        parameter: String,
+        /// The parameter's shape.
+        expected: Vec<usize>,
+        /// The gradient's shape.
+        actual: Vec<usize>,
     },
     /// The module has other parameters than the one that the optimizer was built for.
     #[error(

@@ -3,7 +3,7 @@ use burn::module::Module;
 use crate::{FusedOptimizer, StepError};
 
 impl FusedOptimizer {
-    /// Puts what is to be evaluated into the parameters: the average of an [`Ema`](wgpu_optim::Ema) or
+    /// Writes the evaluation parameters into the module: the average of an [`Ema`](wgpu_optim::Ema) or
     /// [`Swa`](wgpu_optim::Swa), or the evaluation point of a schedule-free rule. Steps are refused until
     /// [`FusedOptimizer::train`].
     ///
@@ -13,7 +13,7 @@ impl FusedOptimizer {
         self.update(module, None, |optimizer, encoder, slices| Ok(optimizer.eval(encoder, slices.params)?))
     }
 
-    /// Puts the training parameters back, with the bits that they had before [`FusedOptimizer::eval`].
+    /// Writes the training parameters back, with the bits that they had before [`FusedOptimizer::eval`].
     ///
     /// # Errors
     /// Those of [`wgpu_optim::Optimizer::train`], and of [`FusedOptimizer::step`] that concern the module.

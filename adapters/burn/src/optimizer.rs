@@ -1,15 +1,15 @@
 use std::fmt;
 
-use burn::backend::wgpu::WgpuSetup;
+use burn::backend::wgpu::{CubeTensor, WgpuSetup};
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use wgpu_optim::wgpu::{BufferSlice, CommandEncoder, CommandEncoderDescriptor};
 use wgpu_optim::{BufferSlices, Dtype, Optimizer, ReadbackStats};
 
 use crate::parameters::ParameterList;
 use crate::places::Places;
-use crate::tensors::{self, Memory, Primitive, Resolved, primitive};
+use crate::tensors::{self, Primitive, Resolved, primitive};
 use crate::traversal::{take, take_grads};
 use crate::{Error, StepError};
 
@@ -22,8 +22,6 @@ pub struct FusedOptimizer {
     pub(crate) list: ParameterList,
     /// The formats of parameters and gradients.
     pub(crate) dtypes: (Dtype, Dtype),
-    /// burn's, without autodiff.
-    device: Device,
     setup: WgpuSetup,
 }
 
@@ -35,13 +33,8 @@ pub(crate) struct Slices<'a> {
 }
 
 impl FusedOptimizer {
-    pub(crate) fn new(
-        optimizer: Optimizer,
-        list: ParameterList,
-        dtypes: (Dtype, Dtype),
-        (device, setup): (Device, &WgpuSetup),
-    ) -> Self {
-        Self { optimizer, list, dtypes, device, setup: setup.clone() }
+    pub(crate) fn new(optimizer: Optimizer, list: ParameterList, dtypes: (Dtype, Dtype), setup: &WgpuSetup) -> Self {
+        Self { optimizer, list, dtypes, setup: setup.clone() }
     }
 
     /// The library's optimizer, for its settings and states.
@@ -61,8 +54,9 @@ impl FusedOptimizer {
     /// [`missing_gradients`](wgpu_optim::OptimizerBuilder::missing_gradients).
     ///
     /// # Errors
-    /// The module comes back unchanged with [`Error::ModuleChanged`], [`Error::Dtype`], [`Error::ForeignDevice`],
-    /// [`Error::Burn`], and the errors of [`Optimizer::step`] and [`Optimizer::set_lr`]. The gradients are lost.
+    /// The module comes back unchanged with [`Error::ModuleChanged`], [`Error::Dtype`], [`Error::GradientShape`],
+    /// [`Error::ForeignDevice`], [`Error::Burn`], and the errors of [`Optimizer::step`] and [`Optimizer::set_lr`]. The gradients
+    /// are lost; a valid `lr` counts from now on.
     pub fn step<M: Module>(
         &mut self,
         lr: impl Into<Option<f64>>,
@@ -85,9 +79,10 @@ impl FusedOptimizer {
     pub fn accumulate(&mut self, module: &impl Module, mut grads: GradientsParams, weight: f32) -> Result<(), Error> {
         let grads = take_grads(&self.list, module, &mut grads)?;
         self.list.check_dtypes(&grads, self.dtypes.1, "a gradient")?;
-        let are_there: Vec<bool> = grads.iter().map(Option::is_some).collect();
-        let places = Places::of(tensors::read(grads.into_iter().flatten().collect())?)?;
-        let slices = spread(places.slices(), &are_there);
+        let is_present = presence(&grads);
+        let tensors = tensors::read(grads.into_iter().flatten().collect())?;
+        let places = Places::of(&tensors)?;
+        let slices = spread(places.slices(), &is_present);
         self.submit(|optimizer, encoder| Ok(optimizer.accumulate(encoder, BufferSlices::Optional(&slices), weight)?))
     }
 
@@ -120,10 +115,11 @@ impl FusedOptimizer {
         if self.optimizer.loss_scale().is_none() {
             return Ok(None);
         }
-        let scale = Tensor::<1>::zeros([1], &self.device);
+        let scale = Tensor::<1>::zeros([1], &self.list.device);
         let read = primitive(scale.clone());
         let read = read.map_err(|device| Error::ForeignDevice { parameter: "the loss scale".to_owned(), device })?;
-        let places = Places::of(tensors::read(vec![read])?)?;
+        let tensors = tensors::read(vec![read])?;
+        let places = Places::of(&tensors)?;
         self.submit(|optimizer, encoder| {
             for (from, to) in optimizer.loss_scale().iter().zip(places.slices()) {
                 encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), 4);
@@ -142,11 +138,13 @@ impl FusedOptimizer {
     ) -> Result<M, StepError<M>> {
         let mut taken = take(&self.list, module, grads);
         let (given, grads) = (std::mem::take(&mut taken.params), std::mem::take(&mut taken.grads));
-        if let Err(error) = self.check(&given, &grads, taken.error.take()) {
-            return Err(StepError { module: taken.put(given), error });
-        }
-        let Resolved { updated, memory } = tensors::resolve(given.into_iter().flatten().collect(), grads);
-        let outcome = memory.and_then(|memory| self.submit_on(memory, record));
+        let checked = self.check(&given, &grads, taken.error.take());
+        let grads = match checked.and_then(|()| tensors::read_optional(grads)) {
+            Ok(grads) => grads,
+            Err(error) => return Err(StepError { module: taken.put(given), error }),
+        };
+        let Resolved { updated, memory } = tensors::resolve(given.into_iter().flatten().collect());
+        let outcome = memory.and_then(|params| self.submit_on(params, grads, record));
         let module = taken.put(updated.into_iter().map(Some).collect());
         match outcome {
             Ok(()) => Ok(module),
@@ -171,13 +169,15 @@ impl FusedOptimizer {
 
     fn submit_on(
         &mut self,
-        Memory { params, grads }: Memory,
+        params: Vec<CubeTensor>,
+        grads: Vec<Option<CubeTensor>>,
         record: impl FnOnce(&mut Optimizer, &mut CommandEncoder, Slices<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (count, are_there): (_, Vec<bool>) = (params.len(), grads.iter().map(Option::is_some).collect());
-        let places = Places::of(params.into_iter().chain(grads.into_iter().flatten()).collect())?;
+        let (count, is_present) = (params.len(), presence(&grads));
+        let tensors: Vec<_> = params.into_iter().chain(grads.into_iter().flatten()).collect();
+        let places = Places::of(&tensors)?;
         let mut params = places.slices();
-        let grads = spread(params.split_off(count), &are_there);
+        let grads = spread(params.split_off(count), &is_present);
         self.submit(|optimizer, encoder| record(optimizer, encoder, Slices { params: &params, grads: &grads }))
     }
 
@@ -200,7 +200,7 @@ impl fmt::Debug for FusedOptimizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FusedOptimizer")
             .field("parameters", &self.list.parameters.len())
-            .field("device", &self.device)
+            .field("device", &self.list.device)
             .finish_non_exhaustive()
     }
 }
@@ -209,8 +209,12 @@ fn set_lr(optimizer: &mut Optimizer, lr: Option<f64>) -> Result<(), Error> {
     Ok(lr.map_or(Ok(()), |lr| optimizer.set_lr(lr))?)
 }
 
-/// The items in the places that are true.
-fn spread<T>(items: Vec<T>, are_there: &[bool]) -> Vec<Option<T>> {
+fn presence<T>(items: &[Option<T>]) -> Vec<bool> {
+    items.iter().map(Option::is_some).collect()
+}
+
+/// The items where `is_present`, in their order.
+pub(crate) fn spread<T>(items: Vec<T>, is_present: &[bool]) -> Vec<Option<T>> {
     let mut items = items.into_iter();
-    are_there.iter().map(|&is_there| if is_there { items.next() } else { None }).collect()
+    is_present.iter().map(|&is_present| if is_present { items.next() } else { None }).collect()
 }

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use wgpu_optim::Dtype;
 
 use crate::Error;
@@ -21,13 +21,38 @@ pub(crate) struct Parameter {
 pub(crate) struct ParameterList {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) numbers: HashMap<ParamId, usize>,
+    /// burn's device of all parameters, without autodiff.
+    pub(crate) device: Device,
 }
 
 impl ParameterList {
-    pub(crate) fn of(module: &impl Module) -> Self {
-        let mut visit = Collect { path: Vec::new(), list: Self { parameters: Vec::new(), numbers: HashMap::new() } };
+    /// # Errors
+    /// [`Error::NoParameters`].
+    pub(crate) fn of(module: &impl Module) -> Result<Self, Error> {
+        let mut visit = Collect::default();
         module.visit(&mut visit);
-        visit.list
+        let Collect { parameters, numbers, device, .. } = visit;
+        Ok(Self { parameters, numbers, device: device.ok_or(Error::NoParameters)? })
+    }
+
+    /// A tensor that belongs to a parameter.
+    pub(crate) fn primitive<const D: usize>(&self, tensor: Tensor<D>, number: usize) -> Result<Primitive, Error> {
+        let device = tensor.device();
+        let foreign = |device| Error::ForeignDevice { parameter: self.parameters[number].path.clone(), device };
+        if device != self.device {
+            return Err(foreign(format!("{device:?}")));
+        }
+        primitive(tensor).map_err(foreign)
+    }
+
+    /// The gradient of a parameter.
+    pub(crate) fn grad<const D: usize>(&self, grad: Tensor<D>, number: usize) -> Result<Primitive, Error> {
+        let Parameter { path, shape, .. } = &self.parameters[number];
+        if grad.dims()[..] != shape[..] {
+            let (parameter, expected, actual) = (path.clone(), shape.clone(), grad.dims().to_vec());
+            return Err(Error::GradientShape { parameter, expected, actual });
+        }
+        self.primitive(grad.without_autodiff(), number)
     }
 
     /// The tensors, read where they lie. Their module keeps them.
@@ -72,9 +97,13 @@ impl ParameterList {
     }
 }
 
+#[derive(Default)]
 struct Collect {
     path: Vec<String>,
-    list: ParameterList,
+    parameters: Vec<Parameter>,
+    numbers: HashMap<ParamId, usize>,
+    /// Of the first parameter.
+    device: Option<Device>,
 }
 
 impl ModuleVisitor for Collect {
@@ -87,12 +116,13 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let is_known = self.list.numbers.contains_key(&param.id);
+        let is_known = self.numbers.contains_key(&param.id);
         if is_known || !param.is_require_grad() || param.shape().num_elements() == 0 {
             return;
         }
-        self.list.numbers.insert(param.id, self.list.parameters.len());
-        self.list.parameters.push(Parameter { id: param.id, path: self.path.join("."), shape: param.shape().to_vec() });
+        self.device.get_or_insert_with(|| param.base().device().without_autodiff());
+        self.numbers.insert(param.id, self.parameters.len());
+        self.parameters.push(Parameter { id: param.id, path: self.path.join("."), shape: param.shape().to_vec() });
     }
 }
 
@@ -108,12 +138,9 @@ impl ModuleVisitor for Read<'_> {
         if self.error.is_some() || self.found[number].is_some() {
             return;
         }
-        match primitive(param.base().without_autodiff()) {
+        match self.list.primitive(param.base().without_autodiff(), number) {
             Ok(tensor) => self.found[number] = Some(tensor),
-            Err(device) => {
-                let parameter = self.list.parameters[number].path.clone();
-                self.error = Some(Error::ForeignDevice { parameter, device });
-            }
+            Err(refused) => self.error = Some(refused),
         }
     }
 }

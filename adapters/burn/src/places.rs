@@ -1,5 +1,7 @@
 //! Where tensors lie: wgpu buffers, and the work on them that burn has not submitted yet.
 
+use std::any::Any;
+
 use burn::backend::wgpu::{CubeTensor, WgpuResource};
 use burn::cubecl::server::ServerError;
 use burn::cubecl::wgpu::{AutoCompiler, WgpuServer};
@@ -12,21 +14,24 @@ pub(crate) struct Places {
     resources: Vec<WgpuResource>,
     /// Bytes of each tensor.
     bytes: Vec<u64>,
-    _tensors: Vec<CubeTensor>,
+    /// burn's leases of the buffers: burn moves no memory that is leased.
+    _leases: Box<dyn Any + Send>,
 }
 
 impl Places {
-    /// Finds the tensors in one visit to burn's device thread, and submits all of burn's work on them.
-    pub(crate) fn of(tensors: Vec<CubeTensor>) -> Result<Self, Error> {
+    /// Finds the tensors in one visit to burn's device thread, and submits burn's work of this thread and of those that
+    /// made the tensors.
+    pub(crate) fn of(tensors: &[CubeTensor]) -> Result<Self, Error> {
         let Some(client) = tensors.first().map(|tensor| tensor.client.clone()) else {
-            return Ok(Self { resources: Vec::new(), bytes: Vec::new(), _tensors: tensors });
+            return Ok(Self { resources: Vec::new(), bytes: Vec::new(), _leases: Box::new(()) });
         };
-        let find = || -> Result<Vec<WgpuResource>, ServerError> {
+        let find = || -> Result<(Vec<WgpuResource>, Box<dyn Any + Send>), ServerError> {
             let mut streams = Vec::new();
-            let mut resources = Vec::with_capacity(tensors.len());
-            for CubeTensor { handle, .. } in &tensors {
+            let (mut resources, mut leases) = (Vec::with_capacity(tensors.len()), Vec::with_capacity(tensors.len()));
+            for CubeTensor { handle, .. } in tensors {
                 let found = client.get_resource::<WgpuServer<AutoCompiler>>(handle.clone())?;
                 resources.push(found.resource().clone());
+                leases.push(found);
                 if !streams.contains(&handle.stream) {
                     streams.push(handle.stream);
                 }
@@ -35,13 +40,13 @@ impl Places {
             for stream in streams {
                 stream.executes(|| client.flush())?;
             }
-            Ok(resources)
+            Ok((resources, Box::new(leases)))
         };
         let burn = |error: ServerError| Error::Burn(format!("{error:?}"));
-        let resources = client.exclusive(find).map_err(burn)?.map_err(burn)?;
+        let (resources, leases) = client.exclusive(find).map_err(burn)?.map_err(burn)?;
         let bytes = |tensor: &CubeTensor| (tensor.meta.num_elements() * tensor.dtype.size()) as u64;
         let bytes = tensors.iter().map(bytes).collect();
-        Ok(Self { resources, bytes, _tensors: tensors })
+        Ok(Self { resources, bytes, _leases: leases })
     }
 
     pub(crate) fn slices(&self) -> Vec<BufferSlice<'_>> {

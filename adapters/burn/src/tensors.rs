@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn_cubecl::kernel::into_contiguous;
 
 use crate::Error;
+use crate::optimizer::spread;
 
 /// A tensor of any rank on burn's backend for wgpu.
 #[cfg(not(feature = "fusion"))]
@@ -12,20 +13,12 @@ pub(crate) type Primitive = CubeTensor;
 #[cfg(feature = "fusion")]
 pub(crate) type Primitive = burn::backend::fusion::FusionTensor<fused::Runtime>;
 
-/// Tensors of one call, in memory.
-pub(crate) struct Memory {
-    /// The parameters, contiguous, each in memory of its own: writing to them shows through no clone.
-    pub(crate) params: Vec<CubeTensor>,
-    /// The gradients, contiguous.
-    pub(crate) grads: Vec<Option<CubeTensor>>,
-}
-
-/// The parameters of a call, for the device and for the module.
+/// Parameters, for the device and for the module.
 pub(crate) struct Resolved {
-    /// Tensors in the memory of the parameters, for the module.
+    /// Tensors in `memory`, for the module.
     pub(crate) updated: Vec<Primitive>,
-    /// That memory, unless burn could not provide it.
-    pub(crate) memory: Result<Memory, Error>,
+    /// Contiguous, each in memory of its own: writing to them shows through no clone. An error if burn could not provide it.
+    pub(crate) memory: Result<Vec<CubeTensor>, Error>,
 }
 
 /// The tensor on the backend for wgpu, or the name of its device if that is another.
@@ -34,21 +27,20 @@ pub(crate) fn primitive<const D: usize>(tensor: Tensor<D>) -> Result<Primitive, 
     tensor.try_into_primitive::<Wgpu>().map_err(|_| format!("{device:?}"))
 }
 
-/// The tensor as burn's users know it.
+/// The tensor of burn's public API.
 pub(crate) fn tensor<const D: usize>(primitive: Primitive) -> Tensor<D> {
     Tensor::from_primitive::<Wgpu>(primitive)
 }
 
-/// Finds the tensors in memory. Parameters that something else holds too are copied, as burn's own operations do.
-pub(crate) fn resolve(params: Vec<Primitive>, grads: Vec<Option<Primitive>>) -> Resolved {
+/// Finds parameters in memory. Those that something else holds too are copied, as by burn's own operations.
+pub(crate) fn resolve(params: Vec<Primitive>) -> Resolved {
     #[cfg(not(feature = "fusion"))]
     {
-        let params: Vec<_> = params.into_iter().map(owned).collect();
-        let grads = grads.into_iter().map(|grad| grad.map(contiguous)).collect();
-        Resolved { updated: params.clone(), memory: Ok(Memory { params, grads }) }
+        let memory: Vec<_> = params.into_iter().map(owned).collect();
+        Resolved { updated: memory.clone(), memory: Ok(memory) }
     }
     #[cfg(feature = "fusion")]
-    fused::resolve(params, grads)
+    fused::resolve(params)
 }
 
 /// Finds tensors in memory, to be read.
@@ -59,6 +51,12 @@ pub(crate) fn read(tensors: Vec<Primitive>) -> Result<Vec<CubeTensor>, Error> {
     }
     #[cfg(feature = "fusion")]
     fused::read(tensors)
+}
+
+/// As [`read`], for tensors that may be missing.
+pub(crate) fn read_optional(tensors: Vec<Option<Primitive>>) -> Result<Vec<Option<CubeTensor>>, Error> {
+    let is_present: Vec<bool> = tensors.iter().map(Option::is_some).collect();
+    Ok(spread(read(tensors.into_iter().flatten().collect())?, &is_present))
 }
 
 fn contiguous(tensor: CubeTensor) -> CubeTensor {
@@ -74,8 +72,8 @@ fn owned(tensor: CubeTensor) -> CubeTensor {
     }
 }
 
-/// With fusion, operations wait in a queue on a thread of burn's. One operation of ours joins the queue and finds all
-/// tensors there; asking for each tensor alone would take a round trip between the threads.
+/// With fusion, operations wait in a queue on a thread of burn's. One operation of ours joins the queue and finds all its
+/// tensors there. Asking for each tensor alone would take a round trip between the threads.
 #[cfg(feature = "fusion")]
 mod fused {
     use std::sync::{Arc, Mutex, PoisonError};
@@ -86,13 +84,13 @@ mod fused {
     use burn::backend::fusion::{FusionBackend, FusionRuntime};
     use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
-    use super::{Memory, Primitive, Resolved, contiguous, owned};
+    use super::{Primitive, Resolved, contiguous, owned};
     use crate::Error;
 
     pub(crate) type Runtime = <CubeBackend as FusionBackend>::FusionRuntime;
     type Handles = HandleContainer<<Runtime as FusionRuntime>::FusionHandle>;
 
-    pub(super) fn resolve(params: Vec<Primitive>, grads: Vec<Option<Primitive>>) -> Resolved {
+    pub(super) fn resolve(params: Vec<Primitive>) -> Resolved {
         let Some(client) = params.first().map(|param| param.client.clone()) else {
             return Resolved { updated: Vec::new(), memory: Err(Error::NoParameters) };
         };
@@ -101,16 +99,14 @@ mod fused {
             .map(|param| TensorIr::uninit(client.create_empty_handle(), param.shape.clone(), param.dtype))
             .collect();
         let ids: Vec<TensorId> = outputs.iter().map(|output| output.id).collect();
-        let params: Vec<TensorIr> = params.into_iter().map(Primitive::into_ir).collect();
-        let grads: Vec<Option<TensorIr>> = grads.into_iter().map(|grad| grad.map(Primitive::into_ir)).collect();
-        let inputs: Vec<TensorIr> = params.iter().chain(grads.iter().flatten()).cloned().collect();
+        let inputs: Vec<TensorIr> = params.into_iter().map(Primitive::into_ir).collect();
+        let params = inputs.clone();
         let (updated, memory) = run(&client, inputs, outputs, move |handles| {
-            let grads = grads.iter().map(|grad| grad.as_ref().map(|grad| contiguous(find(handles, grad)))).collect();
-            let params: Vec<_> = params.iter().map(|param| owned(find(handles, param))).collect();
-            for (id, param) in ids.iter().zip(&params) {
+            let memory: Vec<_> = params.iter().map(|param| owned(find(handles, param))).collect();
+            for (id, param) in ids.iter().zip(&memory) {
                 handles.register_float_tensor::<CubeBackend>(id, param.clone());
             }
-            Memory { params, grads }
+            memory
         });
         Resolved { updated, memory }
     }

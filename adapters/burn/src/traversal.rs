@@ -46,7 +46,7 @@ pub(crate) fn take<M: Module>(list: &ParameterList, module: M, grads: Option<&mu
         list,
         path: Vec::new(),
         given: grads,
-        filler: None,
+        placeholder: None,
         places: Vec::new(),
         params: empty(),
         grads: empty(),
@@ -87,8 +87,8 @@ struct Take<'a> {
     list: &'a ParameterList,
     path: Vec<String>,
     given: Option<&'a mut GradientsParams>,
-    /// Stands in the places that are empty.
-    filler: Option<Primitive>,
+    /// Fills places whose parameter is out.
+    placeholder: Option<Primitive>,
     places: Vec<Place>,
     params: Vec<Option<Primitive>>,
     grads: Vec<Option<Primitive>>,
@@ -122,37 +122,35 @@ impl ModuleMapper for Take<'_> {
         }
         let context = Context::of(&value);
         let (kept, value) = (value.clone(), value.without_autodiff());
-        let taken = match primitive(value) {
+        let taken = match self.list.primitive(value, number) {
             Ok(taken) => taken,
-            Err(device) => {
-                let refused = Error::ForeignDevice { parameter: parameter.path.clone(), device };
+            Err(refused) => {
                 self.error.get_or_insert(refused);
                 return Param::from_mapped_value(id, kept, mapper);
             }
         };
-        let filler = self.filler(&kept, &taken);
+        let placeholder = self.placeholder(&taken);
         drop(kept);
         // A tied parameter is taken once.
         self.params[number].get_or_insert(taken);
         self.places.push(Place { id, number, context });
         if let Some(grad) = self.given.as_mut().and_then(|grads| grads.remove::<D>(id)) {
-            match primitive(grad) {
+            match self.list.grad(grad, number) {
                 Ok(grad) => self.grads[number] = Some(grad),
-                Err(device) => {
-                    let parameter = format!("the gradient of {}", parameter.path);
-                    self.error.get_or_insert(Error::ForeignDevice { parameter, device });
+                Err(refused) => {
+                    self.error.get_or_insert(refused);
                 }
             }
         }
-        Param::from_mapped_value(id, filler, mapper)
+        Param::from_mapped_value(id, placeholder, mapper)
     }
 }
 
 impl Take<'_> {
-    /// A tensor of one element, on the device of the parameter.
-    fn filler<const D: usize>(&mut self, like: &Tensor<D>, taken: &Primitive) -> Tensor<D> {
-        let make = || primitive(Tensor::<1>::empty([1], &like.device().without_autodiff())).unwrap_or(taken.clone());
-        tensor(self.filler.get_or_insert_with(make).clone())
+    /// A tensor of one element, on the device of the parameters.
+    fn placeholder<const D: usize>(&mut self, taken: &Primitive) -> Tensor<D> {
+        let make = || primitive(Tensor::<1>::empty([1], &self.list.device)).unwrap_or(taken.clone());
+        tensor(self.placeholder.get_or_insert_with(make).clone())
     }
 }
 
@@ -171,8 +169,8 @@ impl ModuleMapper for Put {
         self.uses[number] -= 1;
         let last = self.uses[number] == 0;
         let value = if last { self.params[number].take() } else { self.params[number].clone() };
-        let (id, filler, mapper) = param.consume();
-        let value = value.map_or(filler, |value| context.restore(tensor(value), id));
+        let (id, placeholder, mapper) = param.consume();
+        let value = value.map_or(placeholder, |value| context.restore(tensor(value), id));
         Param::from_mapped_value(id, value, mapper)
     }
 }
@@ -213,11 +211,10 @@ impl ModuleVisitor for TakeGrads<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(number) = self.list.number(param.id) else { return };
         let Some(grad) = self.given.remove::<D>(param.id) else { return };
-        match primitive(grad) {
+        match self.list.grad(grad, number) {
             Ok(grad) => self.found[number] = Some(grad),
-            Err(device) => {
-                let parameter = format!("the gradient of {}", self.list.parameters[number].path);
-                self.error.get_or_insert(Error::ForeignDevice { parameter, device });
+            Err(refused) => {
+                self.error.get_or_insert(refused);
             }
         }
     }

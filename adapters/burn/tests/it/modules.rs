@@ -1,6 +1,8 @@
 //! Groups, gradients that are missing or accumulated, averages, statistics.
 
+use burn::backend::wgpu::WgpuSetup;
 use burn::module::{Module, Param, ParamGroup};
+use burn::nn::{BatchNormConfig, LinearConfig};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use burn::tensor::{DType, FloatDType};
@@ -156,15 +158,72 @@ fn rates_come_from_the_call_or_from_the_schedule() {
     assert!(matches!(refused.error, Error::Optimizer(_)), "{refused}");
 }
 
-/// What is kept beside the parameters: their gradients' requirement, and the strategy of checkpointing.
+/// With the same requirement of gradients, and the same strategy of checkpointing.
 #[test]
 fn the_module_goes_on_as_one_that_is_trained() {
+    for device in [device(), device().gradient_checkpointing()] {
+        let mut model = LinearConfig::new(6, 4).init(&device);
+        let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+        for _ in 0..2 {
+            let loss = model.forward(Tensor::<2>::ones([2, 6], &device)).powi_scalar(2).sum();
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            assert_eq!(grads.len(), 2);
+            model = optimizer.step(0.01, model, grads).expect("a step");
+            assert!(model.weight.is_require_grad());
+            let strategy = model.weight.val().gradient_checkpointing_strategy();
+            assert_eq!(format!("{strategy:?}"), format!("{:?}", device.gradient_checkpointing_strategy()));
+        }
+        assert!(model.valid().train().weight.is_require_grad());
+    }
+}
+
+#[test]
+fn parameters_may_be_frozen_later() {
     let mut model = Classifier::new();
-    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let settings = builder(AdamW::default()).missing_gradients();
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    model.first = model.first.no_grad();
+    let before = model.clone();
     let grads = model.grads(0);
     model = optimizer.step(0.01, model, grads).expect("a step");
-    assert!(model.first.weight.is_require_grad() && model.norm.gamma.is_require_grad());
-    assert_eq!(model.valid().train().grads(1).len(), 8);
+    assert_eq!(numbers(model.first.weight.val()), numbers(before.first.weight.val()));
+    assert!(!model.first.weight.is_require_grad());
+    assert_ne!(numbers(model.last.weight.val()), numbers(before.last.weight.val()));
+}
+
+/// Running means are no parameters.
+#[test]
+fn running_means_are_left_alone() {
+    let mut model = BatchNormConfig::new(3).init(&device());
+    let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
+    let loss = model.forward(Tensor::<3>::ones([2, 3, 4], &device()) * 2.0).sum();
+    let mean = numbers(model.running_mean.value());
+    let grads = GradientsParams::from_grads(loss.backward(), &model);
+    model = optimizer.step(0.5, model, grads).expect("a step");
+    assert_eq!(numbers(model.running_mean.value()), mean);
+    assert_eq!(numbers(model.beta.val()), [-4.0; 3]);
+}
+
+/// burn on a device that the program made.
+#[test]
+fn burn_may_run_on_a_device_of_the_program() {
+    let WgpuSetup { instance, adapter, backend, .. } = setup().clone();
+    let wanted = wgpu::DeviceDescriptor {
+        required_features: setup().device.features(),
+        required_limits: adapter.limits(),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&wanted)).expect("a device");
+    let own = WgpuSetup { instance, adapter, device, queue, backend };
+    let device = Device::wgpu_options().setup(own.clone()).init().expect("registered").autodiff();
+    let mut model = LinearConfig::new(6, 4).init(&device);
+    let mut optimizer = fused(Sgd::default()).build(&model, &own).expect("built");
+    let before = values(&model);
+    let loss = model.forward(Tensor::<2>::ones([1, 6], &device)).sum();
+    let grads = GradientsParams::from_grads(loss.backward(), &model);
+    model = optimizer.step(0.5, model, grads).expect("a step");
+    let expected: Vec<Vec<f32>> = before.iter().map(|tensor| tensor.iter().map(|p| p - 0.5).collect()).collect();
+    assert_eq!(values(&model), expected);
 }
 
 #[test]

@@ -82,17 +82,39 @@ fn other_element_types() {
 }
 
 /// The same adapter under another name is another device of wgpu.
-#[test]
-fn a_module_on_another_device() {
+fn other_device() -> Device {
     let kind = match setup().adapter.get_info().device_type {
         DeviceType::DiscreteGpu => DeviceKind::DiscreteGpu(0),
         DeviceType::IntegratedGpu => DeviceKind::IntegratedGpu(0),
         DeviceType::VirtualGpu => DeviceKind::VirtualGpu(0),
         DeviceType::Cpu | DeviceType::Other => DeviceKind::Cpu,
     };
-    let device = Device::wgpu(kind).autodiff();
-    let model = LinearConfig::new(3, 4).init(&device);
+    Device::wgpu(kind).autodiff()
+}
+
+#[test]
+fn a_module_on_another_device() {
+    let model = LinearConfig::new(3, 4).init(&other_device());
     let refused = fused(AdamW::default()).build(&model, setup()).expect_err("another device");
     assert!(matches!(refused, Error::ForeignDevice { .. }), "{refused}");
     assert!(refused.to_string().contains("init_with_setup"), "{refused}");
+}
+
+#[test]
+fn a_gradient_on_another_device_or_of_another_shape() {
+    let mut model = LinearConfig::new(3, 4).init(&device());
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let before = values(&model);
+    let gradients = [
+        (Tensor::<2>::ones([3, 4], &other_device().without_autodiff()), "lies on another device"),
+        (Tensor::<2>::ones([4, 3], &device().without_autodiff()), "has shape [4, 3]; the parameter has [3, 4]"),
+    ];
+    for (gradient, expected) in gradients {
+        let mut grads = GradientsParams::new();
+        grads.register(model.weight.id, gradient);
+        let refused = optimizer.step(0.1, model, grads).expect_err("a gradient of something else");
+        assert!(refused.to_string().contains(expected), "{refused}");
+        model = refused.module;
+        assert_eq!(values(&model), before);
+    }
 }

@@ -1,12 +1,12 @@
-//! Order across threads and models, and memory over many steps.
+//! Order across threads and models.
 
 use std::thread;
 
 use burn::module::Module;
 use wgpu_optim_burn::FusedOptimizer;
-use wgpu_optim_burn::wgpu_optim::{AdamW, Clip};
+use wgpu_optim_burn::wgpu_optim::AdamW;
 
-use crate::common::{Classifier, builder, difference, fused, setup, values};
+use crate::common::{Classifier, difference, fused, setup, values};
 
 fn train(steps: std::ops::Range<usize>, optimizer: &mut FusedOptimizer, mut model: Classifier) -> Classifier {
     for step in steps {
@@ -86,27 +86,4 @@ fn a_clone_on_another_thread_keeps_its_numbers() {
         assert_eq!(seen, before);
     }
     assert_ne!(values(&model), before);
-}
-
-/// Pages in use after some steps are those after many.
-#[cfg(target_os = "linux")]
-#[test]
-fn memory_stays_flat() {
-    let mut model = Classifier::new();
-    let settings = builder(AdamW::default()).clip(Clip::global_norm(1.0));
-    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
-    let mut resident = Vec::new();
-    for part in 0..5 {
-        model = train(100 * part..100 * (part + 1), &mut optimizer, model);
-        crate::common::device().sync().expect("a device");
-        resident.push(resident_pages());
-    }
-    let grown = resident[4].saturating_sub(resident[1]);
-    assert!(grown < 2_000, "{grown} pages in 300 steps: {resident:?}");
-}
-
-#[cfg(target_os = "linux")]
-fn resident_pages() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
-    text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("resident pages")
 }
