@@ -13,7 +13,7 @@ const FIRST: usize = 20;
 /// Trains with both, and draws losses and times.
 pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
     let plan = session.plan(args, 0);
-    let mut run = |name: &str, trainer: &mut dyn Trainer, model| {
+    let run = |name: &str, trainer: &mut dyn Trainer, model| {
         println!("training: {name}");
         Ok::<_, Box<dyn std::error::Error>>(train(session, &plan, trainer, model, &Saving::default())?.0)
     };

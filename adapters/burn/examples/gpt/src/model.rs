@@ -1,6 +1,7 @@
 //! The network: token and position embeddings, pre-norm blocks of causal attention and MLP, and a head that shares the
 //! token embedding's weight.
 
+use burn::module::{ModuleVisitor, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{
     Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
@@ -82,13 +83,24 @@ impl GptConfig {
             mlp_norm: norm(),
             mlp: Mlp { up: linear(width, 4 * width, &inner), down: linear(4 * width, width, &outer), dropout: dropout() },
         };
-        Gpt {
+        let model = Gpt {
             tokens: embedding(self.vocabulary),
             positions: embedding(self.context),
             dropout: dropout(),
             blocks: (0..self.layers).map(block).collect(),
             norm: norm(),
-        }
+        };
+        model.visit(&mut Draw);
+        model
+    }
+}
+
+/// Draws the parameters in their order. burn draws each at its first use.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let _ = param.val();
     }
 }
 

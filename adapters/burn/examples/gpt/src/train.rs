@@ -93,7 +93,8 @@ pub(crate) fn train(
         let done = step + 1;
         history.optimizer_ms.extend(seconds.map(|seconds| (done, seconds * 1e3)));
         let last = done == plan.total || saving.interrupted.load(Ordering::Relaxed);
-        if last || done.is_multiple_of(REPORT_EVERY) {
+        let is_evaluated = last || done.is_multiple_of(plan.evaluate_every);
+        if is_evaluated || done.is_multiple_of(REPORT_EVERY) {
             let first = done - losses.len() as u64 + 1;
             let read: Vec<f64> = Tensor::cat(std::mem::take(&mut losses), 0).into_data().iter::<f64>().collect();
             let seconds = began.elapsed().as_secs_f64();
@@ -110,7 +111,7 @@ pub(crate) fn train(
             history.reports.push(report);
             began = Instant::now();
         }
-        if last || done.is_multiple_of(plan.evaluate_every) {
+        if is_evaluated {
             if let Some(path) = &saving.path {
                 trainer.save(path, &model)?;
             }
