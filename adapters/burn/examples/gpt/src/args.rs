@@ -246,7 +246,7 @@ mod tests {
                 let flags = ["gpt", "--optimizer", rule, "--precision", format, "--accumulate", "2"];
                 let args = Args::try_parse_from(flags).expect("well formed");
                 args.validate().expect("valid");
-                let layout = wgpu_optim::Layout::builder().alignment(256).tensor("w", &[8]).build().expect("valid");
+                let layout = wgpu_optim::Layout::builder().aligned(256).tensor("w", &[8]).build().expect("valid");
                 let built = args.builder().expect("valid").build_cpu(&layout);
                 built.unwrap_or_else(|error| panic!("{rule}, {format}: {error}"));
             }

@@ -72,7 +72,7 @@ fn a_later_token_changes_no_earlier_logit() {
 #[test]
 fn steps_reduce_the_loss() {
     let (_turn, gpu) = gpu();
-    for flags in [&[] as &[&str], &["--accumulate", "2"], &["--optimizer", "lion", "--precision", "8bit-states"]] {
+    for flags in [&[] as &[&str], &["--accumulate", "2"], &["--optimizer", "lion", "--lr", "0.003"]] {
         let flags = [flags, &["--steps", "60", "--evaluate-every", "30"]].concat();
         let history = run(&gpu, &args(&flags));
         let mean = |losses: &[(u64, f64)]| losses.iter().map(|(_, loss)| loss).sum::<f64>() / losses.len() as f64;
@@ -120,7 +120,7 @@ fn run_until(gpu: &Gpu, args: &Args, save: &Path, steps: u64) -> History {
 #[test]
 fn burn_takes_the_same_steps() {
     let (_turn, gpu) = gpu();
-    let args = args(&["--compare", "burn", "--steps", "20", "--length", "0"]);
+    let args = args(&["--compare", "burn", "--steps", "20"]);
     let session = Session::open(&args, gpu).expect("opened");
     let plan = session.plan(&args, 0);
     let model = session.model(&args).expect("made");
