@@ -81,7 +81,11 @@ impl GptConfig {
                 heads: self.heads,
             },
             mlp_norm: norm(),
-            mlp: Mlp { up: linear(width, 4 * width, &inner), down: linear(4 * width, width, &outer), dropout: dropout() },
+            mlp: Mlp {
+                up: linear(width, 4 * width, &inner),
+                down: linear(4 * width, width, &outer),
+                dropout: dropout(),
+            },
         };
         let model = Gpt {
             tokens: embedding(self.vocabulary),

@@ -12,9 +12,7 @@ type Named = (&'static str, fn(u32) -> Precision);
 
 const NAMED: &[Named] = &[
     ("f32", |_| Precision::default()),
-    ("bf16-states", |seed| {
-        Precision::default().with_moments(Dtype::Bf16).with_rounding(Rounding::Stochastic { seed })
-    }),
+    ("bf16-states", |seed| Precision::default().with_moments(Dtype::Bf16).with_rounding(Rounding::Stochastic { seed })),
     ("8bit-states", |_| Precision::default().with_moments(Dtype::Dynamic8)),
     ("bf16", |_| Precision::bf16_master()),
     ("split", |_| Precision::bf16_split()),

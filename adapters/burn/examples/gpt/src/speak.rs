@@ -21,7 +21,13 @@ pub(crate) struct Speech {
 
 impl Speech {
     /// The prompt and what the network writes after it. `model` is one without gradients, and each token waits for it.
-    pub(crate) fn write(&self, model: &Gpt, vocabulary: &Vocabulary, context: usize, device: &Device) -> Result<String> {
+    pub(crate) fn write(
+        &self,
+        model: &Gpt,
+        vocabulary: &Vocabulary,
+        context: usize,
+        device: &Device,
+    ) -> Result<String> {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut tokens = vocabulary.encode(&self.prompt)?;
         for _ in 0..self.length {

@@ -21,8 +21,24 @@ fn gpu() -> (MutexGuard<'static, Option<Gpu>>, Gpu) {
 
 /// A network that learns within seconds.
 const SMALL: [&str; 18] = [
-    "--layers", "2", "--heads", "2", "--width", "16", "--context", "16", "--batch-size", "4", "--dropout", "0.2",
-    "--warmup", "2", "--length", "8", "--clip", "0.5",
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--width",
+    "16",
+    "--context",
+    "16",
+    "--batch-size",
+    "4",
+    "--dropout",
+    "0.2",
+    "--warmup",
+    "2",
+    "--length",
+    "8",
+    "--clip",
+    "0.5",
 ];
 
 fn args(flags: &[&str]) -> Args {
@@ -92,7 +108,8 @@ fn a_resumed_run_ends_with_the_bits_of_one_that_was_not_interrupted() {
     let [whole, half, rest] = ["whole", "half", "rest"].map(|name| folder.path().join(name));
     for flags in [&[] as &[&str], &["--accumulate", "2", "--precision", "bf16-states"]] {
         let steps = |save: &Path, more: &[&str]| {
-            let flags = [flags, &["--steps", "24", "--evaluate-every", "12"], &path_flag("--save", save), more].concat();
+            let flags =
+                [flags, &["--steps", "24", "--evaluate-every", "12"], &path_flag("--save", save), more].concat();
             run(&gpu, &args(&flags))
         };
         let losses = steps(&whole, &[]).losses;

@@ -12,7 +12,9 @@ const ALICE: &str = include_str!("../text/alice.txt");
 pub(crate) enum TextError {
     #[error("{path}: {error}; give --data a UTF-8 text")]
     Unreadable { path: String, error: std::io::Error },
-    #[error("the text has {len} characters; at least {needed} are needed for a context of {context}: give a longer text, or a smaller --context")]
+    #[error(
+        "the text has {len} characters; at least {needed} are needed for a context of {context}: give a longer text, or a smaller --context"
+    )]
     TooShort { len: usize, needed: usize, context: usize },
     #[error("the character {character:?} does not occur in the text; it has {known}")]
     UnknownCharacter { character: char, known: String },
@@ -117,6 +119,8 @@ mod tests {
         assert!(text.train.len() > 120_000 && text.vocabulary.len() < 80, "{}", text.vocabulary.len());
         assert!(text.vocabulary.decode(&text.train).starts_with("ALICE'S ADVENTURES IN WONDERLAND\n\nLewis Carroll"));
         assert!(text.vocabulary.decode(&text.validation).ends_with("THE END\n"));
-        assert!(Text::open(Some(Path::new("no/such/file")), 64).expect_err("missing").to_string().contains("no/such/file"));
+        assert!(
+            Text::open(Some(Path::new("no/such/file")), 64).expect_err("missing").to_string().contains("no/such/file")
+        );
     }
 }
