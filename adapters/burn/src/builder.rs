@@ -1,6 +1,6 @@
 use burn::backend::wgpu::WgpuSetup;
 use burn::module::Module;
-use wgpu_optim::{Dtype, GroupOptions, Layout, OptimizerBuilder, wgpu};
+use wgpu_optim::{Dtype, GroupOptions, Layout, OptimizerBuilder, TENSOR_ALIGNMENT, wgpu};
 
 use crate::parameters::ParameterList;
 use crate::places::Places;
@@ -37,10 +37,11 @@ impl FusedOptimizerBuilder {
     pub fn build(self, module: &impl Module, setup: &WgpuSetup) -> Result<FusedOptimizer, Error> {
         let list = ParameterList::of(module)?;
         let mut builder = self.builder;
+        let alignment = alignment(&builder)?;
         for (number, (_, options)) in self.groups.iter().enumerate() {
             builder = builder.group(group_name(number), options.clone());
         }
-        let layout = layout(&list, &self.groups)?;
+        let layout = layout(&list, &self.groups, alignment)?;
         let optimizer = builder.build(&setup.device, &setup.queue, &layout)?;
         let formats = optimizer.formats();
         let format = |name: &str| formats.streams.iter().find(|(stream, _)| stream == name).map(|(_, dtype)| *dtype);
@@ -59,9 +60,16 @@ fn group_name(number: usize) -> String {
     format!("group {number}")
 }
 
-fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)]) -> Result<Layout, Error> {
+/// Alignment of the tensors in the flat space, in elements: 256 share a scale of 8-bit states.
+fn alignment(builder: &OptimizerBuilder) -> Result<usize, Error> {
+    let formats = builder.formats(&Layout::flat(1)?)?;
+    let is_coded = |(_, dtype): &(String, Dtype)| matches!(dtype, Dtype::Dynamic8 | Dtype::Companded8);
+    Ok(if formats.streams.iter().any(is_coded) { 256 } else { TENSOR_ALIGNMENT })
+}
+
+fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)], alignment: usize) -> Result<Layout, Error> {
     let mut is_used = vec![false; groups.len()];
-    let mut layout = Layout::builder();
+    let mut layout = Layout::builder().aligned(alignment);
     for parameter in &list.parameters {
         layout = layout.tensor(&parameter.path, &parameter.shape);
         let matching = groups.iter().enumerate();
