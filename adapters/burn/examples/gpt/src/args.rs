@@ -15,16 +15,16 @@ pub(crate) enum Other {
     Burn,
 }
 
-/// Trains a small GPT in burn with wgpu-optim, and lets it speak as it learns.
+/// Trains a small GPT in burn with wgpu-optim. It speaks as it learns.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "gpt")]
+#[command(name = "gpt", args_override_self = true)]
 pub(crate) struct Args {
     /// UTF-8 text to learn [default: Alice's Adventures in Wonderland, which comes with the example]
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
 
     /// Blocks of the network.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) layers: usize,
 
     /// Attention heads of a block.
@@ -32,11 +32,11 @@ pub(crate) struct Args {
     pub(crate) heads: usize,
 
     /// Width of the residual stream.
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 96)]
     pub(crate) width: usize,
 
     /// Characters that a prediction may look back at.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 48)]
     pub(crate) context: usize,
 
     /// Share of activations that training sets to 0 at random.
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     pub(crate) dropout: f64,
 
     /// Windows of the text per backward pass.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) batch_size: usize,
 
     /// Backward passes per optimizer step.
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     pub(crate) accumulate: usize,
 
     /// Optimizer steps.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 300)]
     pub(crate) steps: u64,
 
     /// Update rule.

@@ -7,7 +7,7 @@ use wgpu_optim::{Dtype, OptimizerBuilder, ParamFormat, Precision, Rounding};
 
 use crate::model::Gpt;
 
-/// A name, its formats given a seed of stochastic rounding, and what it says in `--help`.
+/// A name, and its formats given a seed of stochastic rounding.
 type Named = (&'static str, fn(u32) -> Precision);
 
 const NAMED: &[Named] = &[
@@ -36,7 +36,7 @@ pub(crate) struct Format {
 /// The device lacks the network's format.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--precision {name}: burn computes in {dtype:?} on no such device as this one ({device}); give f32, bf16-states or \
+    "--precision {name}: burn does not compute in {dtype:?} on this device ({device}); give f32, bf16-states or \
      8bit-states, whose network is f32"
 )]
 pub(crate) struct UnsupportedError {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::prelude::*;
+use burn::tensor::DType;
 use clap::Parser;
 
 use crate::args::Args;
@@ -99,6 +100,30 @@ fn steps_reduce_the_loss() {
         assert!(end < half, "{flags:?}: {half} to {end}");
         assert!(history.reports.iter().all(|report| report.grad_norm.is_some_and(f64::is_finite)));
     }
+}
+
+#[test]
+fn a_network_in_f32_trains_with_states_of_every_format() {
+    let (_turn, gpu) = gpu();
+    // 4,160 weights of the embedding: enough for codes of 8 bits, and no multiple of their blocks.
+    for precision in ["f32", "bf16-states", "8bit-states"] {
+        let history = run(&gpu, &args(&["--width", "64", "--steps", "20", "--precision", precision]));
+        let (first, last) = (history.losses[0].1, history.losses[19].1);
+        assert!(last < 0.9 * first, "{precision}: {first} to {last}");
+    }
+}
+
+#[test]
+fn a_format_that_burn_cannot_compute_in_is_refused() {
+    let (_turn, gpu) = gpu();
+    let args = args(&["--precision", "split"]);
+    let session = Session::open(&args, gpu.clone()).expect("opened");
+    if gpu.device.supports_dtype(DType::BF16) {
+        assert!(session.model(&args).is_ok());
+        return;
+    }
+    let message = session.model(&args).expect_err("no bf16").to_string();
+    assert!(message.contains("--precision split") && message.contains("give f32, bf16-states"), "{message}");
 }
 
 #[test]
