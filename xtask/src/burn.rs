@@ -1,4 +1,4 @@
-//! `cargo xtask burn`: lints and tests of `adapters/burn`, with burn's fusion and without.
+//! `cargo xtask burn`: lints, tests and documentation of `adapters/burn`, with burn's fusion and without.
 
 use std::process::ExitCode;
 
@@ -35,5 +35,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    let mut docs = cargo();
+    docs.args(["doc", "--locked", "--release", "--no-deps", "--package", "wgpu-optim-burn"]);
+    docs.args(["--manifest-path", "adapters/burn/Cargo.toml"]).env("RUSTDOCFLAGS", "-D warnings");
+    status_of(docs).map(exit_code)
 }

@@ -61,7 +61,7 @@ enum Chore {
     Playground(web::Options),
     /// Run the tests in Chromium; installs what is missing
     Browser(browser::Options),
-    /// Run the tests of adapters/mpi on 1 to 4 ranks; installs what is missing
+    /// Lint adapters/mpi and run its tests on 1 to 4 ranks; installs what is missing
     Mpi(mpi::Options),
     /// Lint and test adapters/burn, with burn's fusion and without
     Burn(burn::Options),

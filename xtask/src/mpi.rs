@@ -1,4 +1,4 @@
-//! `cargo xtask mpi`: the tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
+//! `cargo xtask mpi`: lints and tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -18,11 +18,18 @@ pub(crate) struct Options {
     kills: u32,
 }
 
-/// Returns what `cargo test` returned.
+/// Returns what the first command returned that failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     provide()?;
+    let workspace = ["--locked", "--workspace", "--manifest-path", "adapters/mpi/Cargo.toml"];
+    let mut lints = cargo();
+    lints.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
+    let status = status_of(lints)?;
+    if !status.success() {
+        return Ok(exit_code(status));
+    }
     let mut command = cargo();
-    command.args(["test", "--locked", "--workspace", "--manifest-path", "adapters/mpi/Cargo.toml"]);
+    command.arg("test").args(workspace);
     command.args(["--", "--nocapture", "--test-threads=1"]).env("WGPU_OPTIM_MPI_KILLS", options.kills.to_string());
     status_of(command).map(exit_code)
 }
