@@ -1,12 +1,14 @@
-//! burn's `AdamW` and the fused step in one run, by turns: `cargo bench --bench step [-- --rounds N]`.
+//! burn's `AdamW` and the fused step in one run, by turns: `cargo bench --bench step -- WHAT [N]`.
 //!
-//! Times are medians, in milliseconds, from a device that is idle to one that is idle again.
+//! - `speed` (default): medians of N rounds, from a device that is idle to one that is idle again.
+//! - `losses`: a network that each trains with its own gradients for N steps.
+//! - `memory`: the process's resident memory over N steps.
 
 use std::time::Instant;
 
 use burn::backend::wgpu::WgpuSetup;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::Initializer;
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::prelude::*;
 use wgpu_optim_burn::FusedOptimizer;
@@ -170,30 +172,111 @@ fn find(tensors: usize, rounds: usize, device: &Device, setup: &WgpuSetup) -> Re
     Ok(median(&times))
 }
 
-fn main() -> Result<(), Failure> {
-    let args: Vec<String> = std::env::args().collect();
-    let rounds =
-        args.iter().position(|arg| arg == "--rounds").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(30);
-    let (device, setup) = Device::wgpu_options().init_with_setup()?;
-    let device = device.autodiff();
-    let info = setup.adapter.get_info();
-    let fusion = if cfg!(feature = "fusion") { "on" } else { "off" };
-    println!(
-        "{} ({:?}, {}), burn 0.22, fusion {fusion}, {ELEMENTS} parameters, AdamW\n",
-        info.name, info.backend, info.driver_info
-    );
+fn speed(rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
     println!("| tensors | clipped | burn: step, ms | ours, ms | ratio | burn: training step, ms | ours, ms | ratio |");
     println!("|---|---|---|---|---|---|---|---|");
     for tensors in [10, 100, 200, 500] {
         for clips in [false, true] {
-            compare(tensors, clips, rounds, &device, &setup)?;
+            compare(tensors, clips, rounds, device, setup)?;
         }
     }
     println!("\n| tensors | finding them, µs | for each, µs |");
     println!("|---|---|---|");
     for tensors in [10, 100, 200, 500] {
-        let time = find(tensors, 2 * rounds, &device, &setup)?;
+        let time = find(tensors, 2 * rounds, device, setup)?;
         println!("| {tensors} | {time:.0} | {:.1} |", time / tensors as f64);
     }
     Ok(())
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// Learns the signs of sums.
+    fn loss(&self, step: usize, device: &Device) -> Tensor<1> {
+        let noise = |i: usize| ((step % 50 * 4096 + i) as f32 * 12.9898).sin() * 43_758.547 % 1.0;
+        let inputs =
+            Tensor::<2>::from_data(TensorData::new((0..32 * 16).map(noise).collect::<Vec<f32>>(), [32, 16]), device);
+        let targets = inputs.clone().sum_dim(1).sign();
+        let mut x = inputs;
+        for (number, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x);
+            x = if number + 1 < self.layers.len() { x.tanh() } else { x };
+        }
+        (x - targets).powi_scalar(2).mean()
+    }
+}
+
+/// Means of the losses of both, and their largest relative difference, for every tenth of the steps.
+fn losses(steps: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
+    let layers = [16, 64, 64, 1].windows(2).map(|pair| LinearConfig::new(pair[0], pair[1]).init(device)).collect();
+    let mut theirs = Mlp { layers };
+    let mut ours = theirs.clone();
+    let mut burn: ModuleOptimizer = AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8).init();
+    let mut fused = FusedOptimizer::builder(Optimizer::builder(AdamW::default())).build(&ours, setup)?;
+    let mut pairs = Vec::new();
+    for step in 0..steps {
+        let (loss, other) = (theirs.loss(step, device), ours.loss(step, device));
+        pairs.push((loss.clone().into_scalar::<f32>(), other.clone().into_scalar::<f32>()));
+        let grads = GradientsParams::from_grads(loss.backward(), &theirs);
+        theirs = burn.step(LR, theirs, grads);
+        let grads = GradientsParams::from_grads(other.backward(), &ours);
+        ours = fused.step(LR, ours, grads)?;
+    }
+    let apart = |pairs: &[(f32, f32)]| pairs.iter().map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max);
+    println!("first 20 steps: losses at most {:.1e} apart\n", apart(&pairs[..pairs.len().min(20)]));
+    println!("| steps | mean loss, burn | ours | largest relative difference |");
+    println!("|---|---|---|---|");
+    for (number, part) in pairs.chunks((steps / 10).max(1)).enumerate() {
+        let mean = |of: fn(&(f32, f32)) -> f32| part.iter().map(of).sum::<f32>() / part.len() as f32;
+        let first = number * (steps / 10).max(1);
+        println!(
+            "| {}–{} | {:.5} | {:.5} | {:.1e} |",
+            first + 1,
+            first + part.len(),
+            mean(|p| p.0),
+            mean(|p| p.1),
+            apart(part)
+        );
+    }
+    Ok(())
+}
+
+fn memory(steps: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
+    let mut model = Many::new(10, device);
+    let mut optimizer = fused(&model, true, setup)?;
+    println!("| steps | resident, MiB |");
+    println!("|---|---|");
+    for step in 1..=steps {
+        let grads = model.grads();
+        model = optimizer.step(LR, model, grads)?;
+        if step.is_multiple_of((steps / 10).max(1)) {
+            device.sync()?;
+            let text = std::fs::read_to_string("/proc/self/statm")?;
+            let pages: f64 = text.split_whitespace().nth(1).ok_or("no number of pages")?.parse()?;
+            println!("| {step} | {:.1} |", pages / 256.0);
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Failure> {
+    // Cargo adds `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let what = args.first().map_or("speed", String::as_str);
+    let number = |default: usize| args.get(1).map_or(Ok(default), |text| text.parse());
+    let (device, setup) = Device::wgpu_options().init_with_setup()?;
+    let device = device.autodiff();
+    let info = setup.adapter.get_info();
+    let fusion = if cfg!(feature = "fusion") { "on" } else { "off" };
+    println!("{} ({:?}, {}), burn 0.22, fusion {fusion}, AdamW\n", info.name, info.backend, info.driver_info);
+    match what {
+        "speed" => speed(number(30)?, &device, &setup),
+        "losses" => losses(number(1_000)?, &device, &setup),
+        "memory" => memory(number(10_000)?, &device, &setup),
+        other => Err(format!("{other}: give speed, losses or memory").into()),
+    }
 }
