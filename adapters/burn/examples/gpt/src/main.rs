@@ -24,7 +24,7 @@ use clap::Parser;
 use args::Args;
 use examples_common::outcome::exit_code;
 use session::Session;
-use train::{Saving, train};
+use train::{Plan, Saving, train};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -66,7 +66,7 @@ fn run(args: &Args) -> Result<()> {
             }
         })?;
     }
-    let (history, _) = train(&session, &session.plan(args, done), &mut trainer, model, &saving)?;
+    let (history, _) = train(&session, &Plan::new(args, done), &mut trainer, model, &saving)?;
     if let Some(path) = &args.save {
         println!("saved: {}; continue with --resume {}", path.display(), path.display());
     }

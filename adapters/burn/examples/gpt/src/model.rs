@@ -113,7 +113,7 @@ impl Gpt {
     pub(crate) fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, time] = tokens.dims();
         let mask = Tensor::<2, Bool>::tril_mask([time, time], 0, &tokens.device()).unsqueeze::<4>();
-        let positions = self.positions.weight.val().slice([0..time]).unsqueeze::<3>();
+        let positions = self.positions.weight.val().narrow(0, 0, time).unsqueeze::<3>();
         let mut x = self.dropout.forward(self.tokens.forward(tokens) + positions);
         for block in &self.blocks {
             x = x.clone() + block.attention.forward(block.attention_norm.forward(x), mask.clone());

@@ -159,7 +159,7 @@ fn range_of(panel: &Panel) -> Range<f64> {
     if panel.logarithmic {
         return low / 1.2..high * 1.2;
     }
-    let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
+    let air = if high > low { (high - low) * 0.04 } else { high.abs().max(1e-9) * 0.5 };
     low - air..high + air
 }
 

@@ -13,7 +13,6 @@ use crate::model::{Gpt, GptConfig, NO_DECAY};
 use crate::optimizer::Fused;
 use crate::speak::Speech;
 use crate::text::Text;
-use crate::train::Plan;
 
 /// burn's device with autodiff, and the wgpu handles behind it.
 #[derive(Clone)]
@@ -94,16 +93,5 @@ impl Session {
     /// burn's AdamW with the same settings.
     pub(crate) fn burn_adamw(args: &Args) -> Result<BurnAdamW> {
         Ok(BurnAdamW::new(args.schedule()?, args.weight_decay(), args.max_norm()))
-    }
-
-    /// A run after `done` steps of an earlier one.
-    pub(crate) fn plan(&self, args: &Args, done: u64) -> Plan {
-        Plan {
-            total: args.steps,
-            done,
-            accumulate: args.accumulate,
-            evaluate_every: args.evaluate_every(),
-            is_timed: args.compare.is_some(),
-        }
     }
 }

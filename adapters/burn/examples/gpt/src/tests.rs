@@ -1,7 +1,7 @@
 //! The network and its training on a device.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::prelude::*;
 use burn::tensor::DType;
@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::args::Args;
 use crate::session::{self, Gpu, Session};
-use crate::train::{History, Saving, train};
+use crate::train::{History, Plan, Saving, train};
 
 /// burn's seed is one for all threads: tests that draw take turns.
 static GPU: Mutex<Option<Gpu>> = Mutex::new(None);
@@ -58,7 +58,7 @@ fn run(gpu: &Gpu, args: &Args) -> History {
         None => (0, model),
     };
     let saving = Saving { path: args.save.clone(), ..Saving::default() };
-    train(&session, &session.plan(args, done), &mut trainer, model, &saving).expect("trained").0
+    train(&session, &Plan::new(args, done), &mut trainer, model, &saving).expect("trained").0
 }
 
 fn path_flag<'a>(flag: &'a str, path: &'a Path) -> [&'a str; 2] {
@@ -153,10 +153,26 @@ fn run_until(gpu: &Gpu, args: &Args, save: &Path, steps: u64) -> History {
     let session = Session::open(args, gpu.clone()).expect("opened");
     let model = session.model(args).expect("made");
     let mut trainer = session.fused(args, &model).expect("made");
-    let mut plan = session.plan(args, 0);
+    let mut plan = Plan::new(args, 0);
     plan.total = steps;
     let saving = Saving { path: Some(save.to_owned()), ..Saving::default() };
     train(&session, &plan, &mut trainer, model, &saving).expect("trained").0
+}
+
+#[test]
+fn an_interrupted_run_saves_after_the_present_step() {
+    let (_turn, gpu) = gpu();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run");
+    let args = args(&["--steps", "9"]);
+    let session = Session::open(&args, gpu).expect("opened");
+    let model = session.model(&args).expect("made");
+    let mut trainer = session.fused(&args, &model).expect("made");
+    let saving = Saving { path: Some(path.clone()), interrupted: Arc::new(true.into()) };
+    let history = train(&session, &Plan::new(&args, 0), &mut trainer, model, &saving).expect("trained").0;
+    assert_eq!((history.losses.len(), history.validation.len()), (1, 1));
+    let model = session.model(&args).expect("made");
+    assert_eq!(trainer.load(&path, model).expect("loaded").0, 1);
 }
 
 #[test]
@@ -164,7 +180,7 @@ fn burn_takes_the_same_steps() {
     let (_turn, gpu) = gpu();
     let args = args(&["--compare", "burn", "--steps", "20"]);
     let session = Session::open(&args, gpu).expect("opened");
-    let plan = session.plan(&args, 0);
+    let plan = Plan::new(&args, 0);
     let model = session.model(&args).expect("made");
     let mut fused = session.fused(&args, &model).expect("made");
     let fused = train(&session, &plan, &mut fused, model, &Saving::default()).expect("trained").0;

@@ -10,6 +10,7 @@ use burn::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
+use crate::args::Args;
 use crate::batches::mix;
 use crate::model::Gpt;
 use crate::optimizer::Trainer;
@@ -33,6 +34,19 @@ pub(crate) struct Plan {
     pub(crate) evaluate_every: u64,
     /// Whether the device is waited for around the optimizer's part of some steps.
     pub(crate) is_timed: bool,
+}
+
+impl Plan {
+    /// A run after `done` steps of an earlier one.
+    pub(crate) fn new(args: &Args, done: u64) -> Self {
+        Self {
+            total: args.steps,
+            done,
+            accumulate: args.accumulate,
+            evaluate_every: args.evaluate_every(),
+            is_timed: args.compare.is_some(),
+        }
+    }
 }
 
 /// The checkpoint of a run.
