@@ -23,8 +23,8 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<()> {
 
     println!("largest relative difference of losses over the first {FIRST} steps: {:.1e}", difference(&fused, &burn));
     for (name, history) in [("wgpu-optim", &fused), ("burn", &burn)] {
-        let step = median(history.reports.iter().skip(1).map(|report| report.step_ms).collect());
-        let optimizer = median(history.optimizer_ms.iter().skip(1).map(|(_, ms)| *ms).collect());
+        let step = median(warm(&step_ms(history)));
+        let optimizer = median(warm(&history.optimizer_ms));
         let loss = history.validation.last().map_or(f64::NAN, |(_, loss)| *loss);
         println!("{name}: {step:.1} ms per step, {optimizer:.2} of them the optimizer; validation loss {loss:.3}");
     }
@@ -39,9 +39,24 @@ fn difference(a: &History, b: &History) -> f64 {
     pairs.map(|((_, a), (_, b))| ((a - b) / b).abs()).fold(0.0, f64::max)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Steps and the milliseconds of each.
+fn step_ms(history: &History) -> Vec<(u64, f64)> {
+    history.reports.iter().map(|report| (report.step, report.step_ms)).collect()
+}
+
+/// Kernels are compiled in the first steps: leaves out the first time if there are others.
+fn warm(times: &[(u64, f64)]) -> &[(u64, f64)] {
+    if times.len() > 1 { &times[1..] } else { times }
+}
+
+fn median(times: &[(u64, f64)]) -> f64 {
+    let mut values: Vec<f64> = times.iter().map(|(_, ms)| *ms).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn points(times: &[(u64, f64)]) -> Vec<(f64, f64)> {
+    times.iter().map(|&(step, ms)| (step as f64, ms)).collect()
 }
 
 fn panels(fused: &History, burn: &History) -> [Panel; 3] {
@@ -52,17 +67,8 @@ fn panels(fused: &History, burn: &History) -> [Panel; 3] {
     let panel = |title, y_label, curves| Panel { title, y_label, logarithmic: false, curves };
     [
         panel("Training loss", "cross-entropy (nats per character)", both(|history| plot::smooth(&history.losses))),
-        panel(
-            "Time of a training step",
-            "milliseconds",
-            // Kernels are compiled in the first steps.
-            both(|history| history.reports.iter().skip(1).map(|report| (report.step as f64, report.step_ms)).collect()),
-        ),
-        panel(
-            "Time of the optimizer in it",
-            "milliseconds",
-            both(|history| history.optimizer_ms.iter().skip(1).map(|&(step, ms)| (step as f64, ms)).collect()),
-        ),
+        panel("Time of a training step", "milliseconds", both(|history| points(warm(&step_ms(history))))),
+        panel("Time of the optimizer in it", "milliseconds", both(|history| points(warm(&history.optimizer_ms)))),
     ]
 }
 
@@ -79,6 +85,8 @@ mod tests {
         let a = history(|step| if step == 3 { 2.02 } else { 2.0 });
         let b = history(|step| if step > 20 { 9.0 } else { 2.0 });
         assert!((difference(&a, &b) - 0.01).abs() < 1e-12);
-        assert!(median(vec![3.0, 1.0, 2.0]).total_cmp(&2.0).is_eq() && median(vec![]).is_nan());
+        let times = [(20, 90.0), (40, 3.0), (60, 1.0), (80, 2.0)];
+        assert!(median(warm(&times)).total_cmp(&2.0).is_eq() && median(&[]).is_nan());
+        assert_eq!(warm(&times[..1]).len(), 1);
     }
 }

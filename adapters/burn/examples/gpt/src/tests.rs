@@ -172,6 +172,7 @@ fn an_interrupted_run_saves_after_the_present_step() {
     let history = train(&session, &Plan::new(&args, 0), &mut trainer, model, &saving).expect("trained").0;
     assert_eq!((history.losses.len(), history.validation.len()), (1, 1));
     let model = session.model(&args).expect("made");
+    let mut trainer = session.fused(&args, &model).expect("made");
     assert_eq!(trainer.load(&path, model).expect("loaded").0, 1);
 }
 
