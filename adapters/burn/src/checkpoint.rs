@@ -2,7 +2,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use wgpu_optim::BufferSlices;
-use wgpu_optim::checkpoint::LoadOptions;
+use wgpu_optim::checkpoint::{LoadOptions, Loaded};
 
 use crate::places::Places;
 use crate::{Error, FusedOptimizer, StepError, tensors};
@@ -23,14 +23,16 @@ impl FusedOptimizer {
     }
 
     /// Continues from a file of [`FusedOptimizer::save`]: the next step has the bits of the one that would have followed.
-    /// Parameters are matched by their paths.
+    /// Parameters are matched by their paths. Returns the module, and what the file says of other settings.
     ///
     /// # Errors
     /// The module comes back unchanged with [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern it.
-    pub fn load<M: Module>(&mut self, path: impl AsRef<Path>, module: M) -> Result<M, StepError<M>> {
-        self.update(module, None, |optimizer, _, slices| {
-            optimizer.load(path, Some(slices.params.into()), &LoadOptions::default())?;
+    pub fn load<M: Module>(&mut self, path: impl AsRef<Path>, module: M) -> Result<(M, Loaded), StepError<M>> {
+        let mut loaded = Loaded::default();
+        let module = self.update(module, None, |optimizer, _, slices| {
+            loaded = optimizer.load(path, Some(slices.params.into()), &LoadOptions::default())?;
             Ok(())
-        })
+        })?;
+        Ok((module, loaded))
     }
 }

@@ -30,8 +30,9 @@ fn training_continues_with_the_same_bits() {
 
     let fresh = Classifier::new();
     let mut optimizer = FusedOptimizer::builder(settings()).build(&fresh, setup()).expect("built");
-    let loaded = optimizer.load(&path, fresh).expect("loaded");
-    assert_eq!(values(&train(&mut optimizer, loaded, 5..10)), expected);
+    let (model, loaded) = optimizer.load(&path, fresh).expect("loaded");
+    assert_eq!(loaded.differences, []);
+    assert_eq!(values(&train(&mut optimizer, model, 5..10)), expected);
 }
 
 #[test]

@@ -49,7 +49,11 @@ impl Fused {
     pub(crate) fn load(&mut self, path: &Path, model: Gpt) -> Result<(u64, Gpt)> {
         let checkpoint = wgpu_optim::checkpoint::Checkpoint::open(path)?;
         let done = checkpoint.stats().step + checkpoint.stats().skipped;
-        Ok((done, self.optimizer.load(path, model)?))
+        let (model, loaded) = self.optimizer.load(path, model)?;
+        for difference in &loaded.differences {
+            println!("{}: {difference}", path.display());
+        }
+        Ok((done, model))
     }
 }
 
