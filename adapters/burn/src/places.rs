@@ -9,7 +9,7 @@ use wgpu_optim::wgpu::BufferSlice;
 
 use crate::Error;
 
-/// Tensors in wgpu buffers. As long as this lives, burn gives their memory to nothing else.
+/// Tensors in wgpu buffers. As long as this lives, burn neither moves their memory nor gives it to others.
 pub(crate) struct Places {
     resources: Vec<WgpuResource>,
     /// Bytes of each tensor.
