@@ -67,7 +67,7 @@ fn clip_with_burn(module: &Many, mut grads: GradientsParams) -> GradientsParams 
 
 enum Engine {
     Burn(ModuleOptimizer),
-    Fused(FusedOptimizer),
+    Fused(Box<FusedOptimizer>),
 }
 
 /// A model, its optimizer, and the times of both kinds of measurement.
@@ -125,7 +125,7 @@ fn fused(model: &Many, clips: bool, setup: &WgpuSetup) -> Result<FusedOptimizer,
 fn compare(tensors: usize, clips: bool, rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
     let theirs = AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8).init();
     let (a, b) = (Many::new(tensors, device), Many::new(tensors, device));
-    let ours = Engine::Fused(fused(&b, clips, setup)?);
+    let ours = Engine::Fused(Box::new(fused(&b, clips, setup)?));
     let run = |engine, model| Run { engine, clips, model: Some(model), step: Vec::new(), whole: Vec::new() };
     let mut runs = [run(Engine::Burn(theirs), a), run(ours, b)];
     for round in 0..rounds + 3 {

@@ -72,15 +72,13 @@ fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)], alignment
     let mut layout = Layout::builder().aligned(alignment);
     for parameter in &list.parameters {
         layout = layout.tensor(&parameter.path, &parameter.shape);
-        let matching = groups.iter().enumerate();
-        let matching = matching.filter(|(_, (parameters, _))| parameters.contains(parameter.id, &parameter.path));
-        let mut last = None;
-        for (number, _) in matching {
-            is_used[number] = true;
-            last = Some(number);
+        let is_member = |group: &usize| groups[*group].0.contains(parameter.id, &parameter.path);
+        let matching: Vec<usize> = (0..groups.len()).filter(is_member).collect();
+        for &group in &matching {
+            is_used[group] = true;
         }
-        if let Some(number) = last {
-            layout = layout.group(group_name(number));
+        if let Some(&group) = matching.last() {
+            layout = layout.group(group_name(group));
         }
     }
     if let Some(number) = is_used.iter().position(|used| !used) {

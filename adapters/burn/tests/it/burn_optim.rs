@@ -132,7 +132,7 @@ fn losses_are_those_of_burn() {
 fn the_cpu_engine_computes_the_same() {
     let mut model = Classifier::new();
     let clip = wgpu_optim::Clip::global_norm(0.5);
-    let settings = || builder(AdamW::default().with_weight_decay(0.1)).clip(clip.clone());
+    let settings = || builder(AdamW::default().with_weight_decay(0.1)).clip(clip);
     let mut optimizer = wgpu_optim_burn::FusedOptimizer::builder(settings()).build(&model, setup()).expect("built");
     let mut flat = values(&model);
     let mut layout = Layout::builder();

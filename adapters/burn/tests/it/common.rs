@@ -67,7 +67,6 @@ impl Classifier {
             Linear {
                 weight: linear.weight.map(|_| Tensor::from_data(weight, &device).require_grad()),
                 bias: linear.bias.map(|old| old.map(|_| Tensor::from_data(bias, &device).require_grad())),
-                ..linear
             }
         };
         Self {

@@ -55,7 +55,7 @@ fn a_module_that_has_changed() {
 
     let mut reshaped = model.clone();
     let (id, weight, mapper) = reshaped.last.weight.consume();
-    reshaped.last.weight = Param::from_mapped_value(id, weight.slice([0..20]).detach().require_grad(), mapper);
+    reshaped.last.weight = Param::from_mapped_value(id, weight.narrow(0, 0, 20).detach().require_grad(), mapper);
     let refused = optimizer.step(0.1, reshaped, GradientsParams::new()).expect_err("another shape");
     assert!(refused.to_string().contains("was [33, 5] and is [20, 5]"), "{refused}");
 
