@@ -44,6 +44,7 @@ pub(crate) fn resolve(params: Vec<Primitive>) -> Resolved {
 }
 
 /// Finds tensors in memory, to be read.
+#[cfg_attr(not(feature = "fusion"), allow(clippy::unnecessary_wraps, reason = "burn's queue may fail"))]
 pub(crate) fn read(tensors: Vec<Primitive>) -> Result<Vec<CubeTensor>, Error> {
     #[cfg(not(feature = "fusion"))]
     {
