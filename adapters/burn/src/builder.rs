@@ -88,7 +88,7 @@ fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)], alignment
     Ok(layout.build()?)
 }
 
-/// Whether buffers are of this device: it refuses to bind those of others.
+/// True if the buffers are of this device: it refuses to bind those of others.
 fn are_on(places: &Places, device: &wgpu::Device) -> bool {
     let Some(slice) = places.slices().first().copied() else { return true };
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);

@@ -25,7 +25,7 @@ pub struct FusedOptimizer {
     setup: WgpuSetup,
 }
 
-/// Where the tensors of a call lie.
+/// The buffer slices of a call.
 pub(crate) struct Slices<'a> {
     pub(crate) params: &'a [BufferSlice<'a>],
     /// `None` for parameters without a gradient.
@@ -110,15 +110,13 @@ impl FusedOptimizer {
     /// device. `None` without one.
     ///
     /// # Errors
-    /// [`Error::Burn`], [`Error::ForeignDevice`].
+    /// [`Error::Burn`].
     pub fn loss_scale(&mut self) -> Result<Option<Tensor<1>>, Error> {
         if self.optimizer.loss_scale().is_none() {
             return Ok(None);
         }
         let scale = Tensor::<1>::zeros([1], &self.list.device);
-        let read = primitive(scale.clone());
-        let read = read.map_err(|device| Error::ForeignDevice { parameter: "the loss scale".to_owned(), device })?;
-        let tensors = tensors::read(vec![read])?;
+        let tensors = tensors::read(primitive(scale.clone()).into_iter().collect())?;
         let places = Places::of(&tensors)?;
         self.submit(|optimizer, encoder| {
             for (from, to) in optimizer.loss_scale().iter().zip(places.slices()) {
@@ -139,12 +137,13 @@ impl FusedOptimizer {
         let mut taken = take(&self.list, module, grads);
         let (given, grads) = (std::mem::take(&mut taken.params), std::mem::take(&mut taken.grads));
         let checked = self.check(&given, &grads, taken.error.take());
-        let grads = match checked.and_then(|()| tensors::read_optional(grads)) {
+        let is_present = presence(&grads);
+        let grads = match checked.and_then(|()| tensors::read(grads.into_iter().flatten().collect())) {
             Ok(grads) => grads,
             Err(error) => return Err(StepError { module: taken.put(given), error }),
         };
         let Resolved { updated, memory } = tensors::resolve(given.into_iter().flatten().collect());
-        let outcome = memory.and_then(|params| self.submit_on(params, grads, record));
+        let outcome = memory.and_then(|params| self.submit_on([params, grads], &is_present, record));
         let module = taken.put(updated.into_iter().map(Some).collect());
         match outcome {
             Ok(()) => Ok(module),
@@ -152,7 +151,7 @@ impl FusedOptimizer {
         }
     }
 
-    /// Whether the tensors are those that the optimizer was built for.
+    /// Refuses tensors that the optimizer was not built for.
     fn check(
         &self,
         params: &[Option<Primitive>],
@@ -169,15 +168,15 @@ impl FusedOptimizer {
 
     fn submit_on(
         &mut self,
-        params: Vec<CubeTensor>,
-        grads: Vec<Option<CubeTensor>>,
+        [mut tensors, grads]: [Vec<CubeTensor>; 2],
+        is_present: &[bool],
         record: impl FnOnce(&mut Optimizer, &mut CommandEncoder, Slices<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let (count, is_present) = (params.len(), presence(&grads));
-        let tensors: Vec<_> = params.into_iter().chain(grads.into_iter().flatten()).collect();
+        let count = tensors.len();
+        tensors.extend(grads);
         let places = Places::of(&tensors)?;
         let mut params = places.slices();
-        let grads = spread(params.split_off(count), &is_present);
+        let grads = spread(params.split_off(count), is_present);
         self.submit(|optimizer, encoder| record(optimizer, encoder, Slices { params: &params, grads: &grads }))
     }
 
@@ -214,7 +213,7 @@ fn presence<T>(items: &[Option<T>]) -> Vec<bool> {
 }
 
 /// The items where `is_present`, in their order.
-pub(crate) fn spread<T>(items: Vec<T>, is_present: &[bool]) -> Vec<Option<T>> {
+fn spread<T>(items: Vec<T>, is_present: &[bool]) -> Vec<Option<T>> {
     let mut items = items.into_iter();
     is_present.iter().map(|&is_present| if is_present { items.next() } else { None }).collect()
 }

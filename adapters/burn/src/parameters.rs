@@ -8,7 +8,7 @@ use crate::Error;
 use crate::tensors::{Primitive, primitive};
 
 /// A trainable parameter, as it was when the optimizer was built.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Parameter {
     pub(crate) id: ParamId,
     /// The names of the fields that lead to it, with dots between.
@@ -20,7 +20,7 @@ pub(crate) struct Parameter {
 #[derive(Debug)]
 pub(crate) struct ParameterList {
     pub(crate) parameters: Vec<Parameter>,
-    pub(crate) numbers: HashMap<ParamId, usize>,
+    numbers: HashMap<ParamId, usize>,
     /// burn's device of all parameters, without autodiff.
     pub(crate) device: Device,
 }
@@ -38,11 +38,11 @@ impl ParameterList {
     /// A tensor that belongs to a parameter.
     pub(crate) fn primitive<const D: usize>(&self, tensor: Tensor<D>, number: usize) -> Result<Primitive, Error> {
         let device = tensor.device();
-        let foreign = |device| Error::ForeignDevice { parameter: self.parameters[number].path.clone(), device };
-        if device != self.device {
-            return Err(foreign(format!("{device:?}")));
-        }
-        primitive(tensor).map_err(foreign)
+        let primitive = if device == self.device { primitive(tensor) } else { None };
+        primitive.ok_or_else(|| Error::ForeignDevice {
+            parameter: self.parameters[number].path.clone(),
+            device: format!("{device:?}"),
+        })
     }
 
     /// The gradient of a parameter.
@@ -67,7 +67,7 @@ impl ParameterList {
         Ok(visit.found.into_iter().flatten().collect())
     }
 
-    /// Whether a tensor of each parameter was found.
+    /// Refuses a module that lacks a parameter.
     pub(crate) fn check_complete(&self, found: &[Option<Primitive>]) -> Result<(), Error> {
         match found.iter().position(Option::is_none) {
             Some(number) => Err(Error::ModuleChanged { change: format!("`{}` is gone", self.parameters[number].path) }),
@@ -75,7 +75,7 @@ impl ParameterList {
         }
     }
 
-    /// Whether all tensors hold numbers of that format.
+    /// Refuses tensors of another format.
     pub(crate) fn check_dtypes(
         &self,
         tensors: &[Option<Primitive>],
@@ -102,7 +102,7 @@ struct Collect {
     path: Vec<String>,
     parameters: Vec<Parameter>,
     numbers: HashMap<ParamId, usize>,
-    /// Of the first parameter.
+    /// The first parameter's.
     device: Option<Device>,
 }
 
@@ -145,7 +145,7 @@ impl ModuleVisitor for Read<'_> {
     }
 }
 
-/// Whether tensors of burn's element type hold numbers of the library's format.
+/// True if burn's element type is the library's format.
 fn holds(actual: DType, expected: Dtype) -> bool {
     matches!((actual, expected), (DType::F32, Dtype::F32) | (DType::F16, Dtype::F16) | (DType::BF16, Dtype::Bf16))
 }

@@ -1,4 +1,4 @@
-//! Where tensors lie: wgpu buffers, and the work on them that burn has not submitted yet.
+//! The wgpu buffers behind tensors, and the work on them that burn has not submitted yet.
 
 use std::any::Any;
 

@@ -5,7 +5,6 @@ use burn::tensor::Tensor;
 use burn_cubecl::kernel::into_contiguous;
 
 use crate::Error;
-use crate::optimizer::spread;
 
 /// A tensor of any rank on burn's backend for wgpu.
 #[cfg(not(feature = "fusion"))]
@@ -21,10 +20,9 @@ pub(crate) struct Resolved {
     pub(crate) memory: Result<Vec<CubeTensor>, Error>,
 }
 
-/// The tensor on the backend for wgpu, or the name of its device if that is another.
-pub(crate) fn primitive<const D: usize>(tensor: Tensor<D>) -> Result<Primitive, String> {
-    let device = tensor.device();
-    tensor.try_into_primitive::<Wgpu>().map_err(|_| format!("{device:?}"))
+/// The tensor on the backend for wgpu; `None` on another.
+pub(crate) fn primitive<const D: usize>(tensor: Tensor<D>) -> Option<Primitive> {
+    tensor.try_into_primitive::<Wgpu>().ok()
 }
 
 /// The tensor of burn's public API.
@@ -52,12 +50,6 @@ pub(crate) fn read(tensors: Vec<Primitive>) -> Result<Vec<CubeTensor>, Error> {
     }
     #[cfg(feature = "fusion")]
     fused::read(tensors)
-}
-
-/// As [`read`], for tensors that may be missing.
-pub(crate) fn read_optional(tensors: Vec<Option<Primitive>>) -> Result<Vec<Option<CubeTensor>>, Error> {
-    let is_present: Vec<bool> = tensors.iter().map(Option::is_some).collect();
-    Ok(spread(read(tensors.into_iter().flatten().collect())?, &is_present))
 }
 
 fn contiguous(tensor: CubeTensor) -> CubeTensor {

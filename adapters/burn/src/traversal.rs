@@ -14,24 +14,24 @@ use crate::tensors::{Primitive, primitive, tensor};
 /// A module without its parameters, and these.
 pub(crate) struct Taken<M> {
     module: M,
-    /// Where the module holds the parameters, in the order of its traversal.
+    /// The parameters' places in the module, in the order of its traversal.
     places: Vec<Place>,
     /// By number of the parameter; `None` where `error` says why.
     pub(crate) params: Vec<Option<Primitive>>,
     /// By number of the parameter; `None` without a gradient.
     pub(crate) grads: Vec<Option<Primitive>>,
-    /// What differs first from the module that the list was made of.
+    /// The first difference from the module that the list was made of.
     pub(crate) error: Option<Error>,
 }
 
-/// Where the module holds a parameter. Tied parameters have several places.
+/// A place of a parameter in the module. Tied parameters have several.
 struct Place {
     id: ParamId,
     number: usize,
     context: Context,
 }
 
-/// What a tensor of burn has beside its numbers.
+/// Properties of burn's tensor beside its numbers.
 struct Context {
     is_autodiff: bool,
     requires_grad: bool,
@@ -149,7 +149,7 @@ impl ModuleMapper for Take<'_> {
 impl Take<'_> {
     /// A tensor of one element, on the device of the parameters.
     fn placeholder<const D: usize>(&mut self, taken: &Primitive) -> Tensor<D> {
-        let make = || primitive(Tensor::<1>::empty([1], &self.list.device)).unwrap_or(taken.clone());
+        let make = || primitive(Tensor::<1>::empty([1], &self.list.device)).unwrap_or_else(|| taken.clone());
         tensor(self.placeholder.get_or_insert_with(make).clone())
     }
 }
