@@ -7,17 +7,22 @@
 use std::time::Instant;
 
 use burn::backend::wgpu::WgpuSetup;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::prelude::*;
 use wgpu_optim_burn::FusedOptimizer;
 use wgpu_optim_burn::wgpu_optim::{AdamW, Clip, Ema, Optimizer};
 
+#[path = "../examples/gpt/src/clip_global.rs"]
+mod clip_global;
+
+use clip_global::clip_global;
+
 type Failure = Box<dyn std::error::Error>;
 
 const ELEMENTS: usize = 100_000;
-const MAX_NORM: f32 = 1.0;
+const MAX_NORM: f64 = 1.0;
 const LR: f64 = 1e-3;
 
 #[derive(Module, Debug)]
@@ -39,32 +44,6 @@ impl Many {
     }
 }
 
-/// Clips by the global norm with burn's operations, without a read.
-fn clip_with_burn(module: &Many, mut grads: GradientsParams) -> GradientsParams {
-    struct Sum<'a>(&'a GradientsParams, Option<Tensor<1>>);
-    impl ModuleVisitor for Sum<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(square) = self.0.get::<D>(param.id).map(|grad| grad.square().sum()) {
-                self.1 = Some(self.1.take().map_or(square.clone(), |sum| sum + square));
-            }
-        }
-    }
-    struct Scale<'a>(&'a mut GradientsParams, Tensor<1>);
-    impl ModuleVisitor for Scale<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(grad) = self.0.remove::<D>(param.id) {
-                self.0.register(param.id, grad.mul(self.1.clone().unsqueeze()));
-            }
-        }
-    }
-    let mut sum = Sum(&grads, None);
-    module.visit(&mut sum);
-    let norm = sum.1.expect("gradients").sqrt();
-    let coefficient = (norm + 1e-6).recip().mul_scalar(MAX_NORM).clamp_max(1.0);
-    module.visit(&mut Scale(&mut grads, coefficient));
-    grads
-}
-
 enum Engine {
     Burn(ModuleOptimizer),
     Fused(Box<FusedOptimizer>),
@@ -83,7 +62,7 @@ impl Run {
     fn step(&mut self, model: Many, grads: GradientsParams) -> Result<(), Failure> {
         self.model = Some(match &mut self.engine {
             Engine::Burn(optimizer) => {
-                let grads = if self.clips { clip_with_burn(&model, grads) } else { grads };
+                let grads = if self.clips { clip_global(&model, grads, MAX_NORM).0 } else { grads };
                 optimizer.step(LR, model, grads)
             }
             Engine::Fused(optimizer) => optimizer.step(LR, model, grads)?,
@@ -118,7 +97,7 @@ fn median(times: &[f64]) -> f64 {
 
 fn fused(model: &Many, clips: bool, setup: &WgpuSetup) -> Result<FusedOptimizer, Failure> {
     let builder = Optimizer::builder(AdamW::default().with_lr(LR));
-    let builder = if clips { builder.clip(Clip::global_norm(f64::from(MAX_NORM))) } else { builder };
+    let builder = if clips { builder.clip(Clip::global_norm(MAX_NORM)) } else { builder };
     Ok(FusedOptimizer::builder(builder).build(model, setup)?)
 }
 

@@ -1,5 +1,7 @@
 //! Parts that the examples share. Each module has a feature, so that an example builds only what it uses.
 
+#[cfg(feature = "arguments")]
+pub mod arguments;
 #[cfg(feature = "device")]
 pub mod device;
 #[cfg(feature = "files")]
@@ -18,3 +20,5 @@ pub mod rates;
 pub mod read;
 #[cfg(feature = "rules")]
 pub mod rules;
+#[cfg(feature = "picture")]
+pub mod step_chart;

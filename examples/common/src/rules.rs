@@ -2,7 +2,40 @@
 
 use std::error::Error;
 
-use wgpu_optim::RuleConfig;
+use serde_json::{Value, json};
+use wgpu_optim::{OptimizerBuilder, RuleConfig};
+
+/// SGD with momentum.
+pub const MOMENTUM: &str = "momentum";
+
+/// Names of all rules that train with nothing but gradients, and [`MOMENTUM`].
+pub fn gradient_rules() -> Vec<&'static str> {
+    // Sophia needs estimates of the Hessian, and schedule-free rules a switch before each evaluation.
+    let left_out = |name: &str| name == "sophia" || name.starts_with("schedule_free");
+    RuleConfig::NAMES.iter().copied().filter(|name| !left_out(name)).chain([MOMENTUM]).collect()
+}
+
+/// The optimizer with a rule of that name, in [`gradient_rules`]; the momentum is that of [`MOMENTUM`] alone.
+///
+/// # Errors
+/// A setting that the rule has not.
+pub fn builder(
+    name: &str,
+    lr: f64,
+    momentum: f64,
+    weight_decay: Option<f64>,
+) -> Result<OptimizerBuilder, Box<dyn Error>> {
+    let mut fields = json!({ "name": name, "lr": lr });
+    if name == MOMENTUM {
+        fields["name"] = "sgd".into();
+        fields["momentum"] = momentum.into();
+    }
+    if let Some(decay) = weight_decay {
+        fields["weight_decay"] = Value::from(decay);
+    }
+    let config: RuleConfig = serde_json::from_value(fields).map_err(|error| format!("--optimizer {name}: {error}"))?;
+    Ok(config.builder())
+}
 
 /// The rules of these names: those of configurations, `sgd_momentum` (0.9), `adam_amsgrad`, `adamw_amsgrad`, and `all` of the first kind.
 ///

@@ -7,6 +7,7 @@ use wgpu_optim::history::HistoryOptions;
 use wgpu_optim::{OptimizerBuilder, Schedule};
 
 use crate::{Result, compare};
+use examples_common::arguments::check_folder;
 use mlp_mnist::precision::Format;
 use mlp_mnist::rules::{Choice, check_lr};
 use mlp_mnist::setup::Setup;
@@ -138,15 +139,6 @@ impl Args {
             (None, None) => builder,
         })
     }
-}
-
-/// Refuses a file in a folder that is not there.
-fn check_folder(flag: &str, file: &Path) -> Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        return Ok(());
-    }
-    Err(format!("{flag}: {} is not a folder; make it, or name another", folder.display()).into())
 }
 
 #[cfg(test)]

@@ -15,12 +15,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 use wgpu_optim::checkpoint::Checkpoint;
 use wgpu_optim::history::write_csv;
 
 use args::{Args, PLOT_HINT};
-use examples_common::outcome::exit_code;
+use examples_common::arguments;
 use mlp_mnist::Result;
 use mlp_mnist::engine::Engine;
 use mlp_mnist::precision::Format;
@@ -29,15 +29,7 @@ use mlp_mnist::setup::Session;
 use train::{History, Plan, Saving, scales, train};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(message) => {
-            // Help goes to stdout and is no failure; a wrong flag is.
-            let failed = message.use_stderr();
-            return if message.print().is_err() || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    exit_code(run(&args))
+    arguments::run(run)
 }
 
 fn run(args: &Args) -> Result<()> {

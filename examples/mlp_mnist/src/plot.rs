@@ -6,12 +6,12 @@ use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::Result;
 use crate::train::{History, ScalePoint, TrainPoint};
 use examples_common::picture::{PALETTE, draw_legend, register_fonts};
+use examples_common::step_chart::{axis_range, step_chart};
 use mlp_mnist::engine::Score;
 
 const TRAIN: RGBColor = PALETTE[0];
@@ -80,7 +80,8 @@ fn render(history: &History) -> Result<String> {
             draw_scales(&below, &history.scales, steps)?;
         }
         for (area, panel) in curves.split_evenly((2, 2)).iter().zip(&panels) {
-            let Range { start, end } = range_of(panel);
+            let values = panel.train.iter().chain(&panel.test).map(|(_, value)| *value);
+            let Range { start, end } = axis_range(values, panel.logarithmic);
             if panel.logarithmic {
                 draw_panel(area, panel, steps, (start..end).log_scale())?;
             } else {
@@ -92,47 +93,12 @@ fn render(history: &History) -> Result<String> {
     Ok(svg)
 }
 
-/// Axes over the steps of a run.
-pub(crate) fn chart<'a, B, Y>(
-    area: &'a DrawingArea<B, Shift>,
-    (title, y_label): (&str, &str),
-    steps: f64,
-    y: Y,
-) -> Result<ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y::CoordDescType>>>
-where
-    B: DrawingBackend,
-    B::ErrorType: 'static,
-    Y: AsRangedCoord<Value = f64>,
-    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    let mut chart = ChartBuilder::on(area)
-        .margin(14)
-        .margin_right(24)
-        .caption(title, ("sans-serif", 22))
-        .x_label_area_size(44)
-        .y_label_area_size(74)
-        .build_cartesian_2d(0.0..steps, y)?;
-    chart
-        .configure_mesh()
-        .x_desc("optimizer step")
-        .y_desc(y_label)
-        .label_style(("sans-serif", 14))
-        .axis_desc_style(("sans-serif", 16))
-        .x_labels(6)
-        .y_labels(6)
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| label(*value))
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    Ok(chart)
-}
-
 fn draw_panel<Y>(area: &Area, panel: &Panel, steps: f64, y: Y) -> Result<()>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    let mut chart = chart(area, (panel.title, panel.y_label), steps, y)?;
+    let mut chart = step_chart(area, (panel.title, panel.y_label), steps, y)?;
     chart
         .draw_series(LineSeries::new(panel.train.iter().copied(), TRAIN.stroke_width(2)))?
         .label("training")
@@ -156,7 +122,8 @@ fn draw_scales(area: &Area, scales: &[ScalePoint], steps: f64) -> Result<()> {
     let (low, high) = scales
         .iter()
         .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), point| (low.min(point.scale), high.max(point.scale)));
-    let mut chart = chart(area, ("Loss scale after each step", "factor"), steps, (low / 2.0..high * 2.0).log_scale())?;
+    let mut chart =
+        step_chart(area, ("Loss scale after each step", "factor"), steps, (low / 2.0..high * 2.0).log_scale())?;
     chart
         .draw_series(LineSeries::new(scales.iter().map(at), TRAIN.stroke_width(2)))?
         .label("loss scale")
@@ -167,27 +134,6 @@ fn draw_scales(area: &Area, scales: &[ScalePoint], steps: f64) -> Result<()> {
         .label("skipped step")
         .legend(|(x, y)| Cross::new((x + 9, y), 5, TEST.stroke_width(2)));
     Ok(draw_legend(&mut chart, SeriesLabelPosition::UpperRight, 16)?)
-}
-
-/// From the smallest to the largest value of a panel, with a little air.
-fn range_of(panel: &Panel) -> Range<f64> {
-    let values = || panel.train.iter().chain(&panel.test).map(|(_, value)| *value);
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-    if low > high {
-        return 0.5..1.0;
-    }
-    if panel.logarithmic {
-        return low / 1.2..high * 1.2;
-    }
-    let air = if low == high { high.abs().max(1e-9) * 0.5 } else { (high - low) * 0.04 };
-    low - air..high + air
-}
-
-/// Enough digits for neighbouring labels to differ, no more.
-fn label(value: f64) -> String {
-    let value = if value.abs() < 1e-12 { 0.0 } else { value };
-    let is_plain = value == 0.0 || (1e-3..1e6).contains(&value.abs());
-    if is_plain { format!("{}", (value * 1e5).round() / 1e5) } else { format!("{value:.1e}") }
 }
 
 #[cfg(test)]
@@ -253,13 +199,7 @@ mod tests {
         let panel = |logarithmic| Panel::new("", "", logarithmic, [points.clone(), Vec::new()]);
         assert_eq!(panel(true).train, [(1.0, 4.0), (5.0, 0.5)]);
         assert_eq!(panel(false).train, [(1.0, 4.0), (2.0, 0.0), (5.0, 0.5)]);
-        let Range { start, end } = range_of(&panel(true));
+        let Range { start, end } = axis_range(panel(true).train.into_iter().map(|(_, value)| value), true);
         assert!(0.0 < start && start < 0.5 && 4.0 < end && end < 8.0, "{start} to {end}");
-    }
-
-    #[test]
-    fn labels_have_as_many_digits_as_they_need() {
-        let labels = [0.0, -1e-17, 97.5, 2.0, 0.002, 0.0005, 1e6].map(label);
-        assert_eq!(labels, ["0", "0", "97.5", "2", "0.002", "5.0e-4", "1.0e6"]);
     }
 }

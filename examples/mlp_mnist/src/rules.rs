@@ -1,25 +1,16 @@
 //! Update rules by name, with what suits this network.
 
-use serde_json::{Value, json};
-use wgpu_optim::{OptimizerBuilder, RuleConfig};
+use examples_common::rules::{MOMENTUM, builder};
+use wgpu_optim::OptimizerBuilder;
 
 use crate::Result;
-
-/// SGD with momentum.
-const MOMENTUM: &str = "momentum";
+pub use examples_common::rules::gradient_rules as names;
 
 /// A rule and its learning rate, written `adamw` or `adamw:0.004`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     pub name: String,
     pub lr: f64,
-}
-
-/// Names of all rules that train with nothing but gradients.
-pub fn names() -> Vec<&'static str> {
-    // Sophia needs estimates of the Hessian, and schedule-free rules a switch before each evaluation.
-    let left_out = |name: &str| name == "sophia" || name.starts_with("schedule_free");
-    RuleConfig::NAMES.iter().copied().filter(|name| !left_out(name)).chain([MOMENTUM]).collect()
 }
 
 /// A peak learning rate that suits the network.
@@ -66,17 +57,7 @@ impl Choice {
             "rprop" => None,
             _ => Some(0.0),
         };
-        let mut fields = json!({ "name": self.name, "lr": self.lr });
-        if self.has_momentum() {
-            fields["name"] = "sgd".into();
-            fields["momentum"] = momentum.unwrap_or(0.9).into();
-        }
-        if let Some(decay) = weight_decay.or(default_decay) {
-            fields["weight_decay"] = Value::from(decay);
-        }
-        let config: RuleConfig =
-            serde_json::from_value(fields).map_err(|error| format!("--optimizer {}: {error}", self.name))?;
-        Ok(config.builder())
+        builder(&self.name, self.lr, momentum.unwrap_or(0.9), weight_decay.or(default_decay))
     }
 }
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use examples_common::files::{Picture, save};
 use examples_common::picture::{PALETTE, draw_legend, register_fonts};
+use examples_common::step_chart::step_chart;
 use mlp_mnist::engine::Score;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{COLOURS, Run};
 use crate::Result;
-use crate::plot;
 use crate::train::TrainPoint;
 
 /// Points of a training curve, each the mean over the same number of examples.
@@ -67,7 +67,7 @@ impl Picture for Comparison {
         let (low, high) = if low < high { (low, high) } else { (0.5, 1.0) };
         let steps = self.steps as f64;
         let labels = ("Training loss", "cross-entropy (nats)");
-        let mut chart = plot::chart(&left, labels, steps, (low / 1.2..high * 1.2).log_scale())?;
+        let mut chart = step_chart(&left, labels, steps, (low / 1.2..high * 1.2).log_scale())?;
         for (run, (points, colour)) in self.runs.iter().zip(losses.into_iter().zip(PALETTE)) {
             chart
                 .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
@@ -80,7 +80,7 @@ impl Picture for Comparison {
         let (low, high) = values.fold((100.0, 0.0), |(low, high), value: f64| (value.min(low), value.max(high)));
         let air = ((high - low) * 0.05_f64).max(0.5);
         let labels = ("Test accuracy after each epoch", "correct (%)");
-        let mut chart = plot::chart(&right, labels, steps * 1.02, low - air..high + air)?;
+        let mut chart = step_chart(&right, labels, steps * 1.02, low - air..high + air)?;
         for (points, colour) in accuracies.into_iter().zip(PALETTE) {
             chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour.filled())))?;
             chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;

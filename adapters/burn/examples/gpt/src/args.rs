@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, ValueEnum};
+use examples_common::arguments::check_folder;
 use wgpu_optim::{Clip, Ema, OptimizerBuilder, Schedule};
 
 use crate::precision::Format;
@@ -91,7 +92,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEPS")]
     pub(crate) evaluate_every: Option<u64>,
 
-    /// What a sample begins with.
+    /// The beginning of a sample.
     #[arg(long, value_name = "TEXT", default_value = "Alice ")]
     pub(crate) prompt: String,
 
@@ -218,15 +219,6 @@ impl Args {
         let builder = if self.has_average() { builder.average(Ema::new(self.ema).with_warmup()) } else { builder };
         Ok(if self.accumulate > 1 { builder.accumulate_gradients() } else { builder })
     }
-}
-
-/// Refuses a file in a folder that is not there.
-fn check_folder(flag: &str, file: &Path) -> Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() {
-        return Ok(());
-    }
-    Err(format!("{flag}: {} is not a folder; make it, or name another", folder.display()).into())
 }
 
 #[cfg(test)]

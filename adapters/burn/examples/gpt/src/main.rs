@@ -3,6 +3,7 @@
 mod args;
 mod batches;
 mod burn_adamw;
+mod clip_global;
 mod compare;
 mod model;
 mod optimizer;
@@ -19,25 +20,15 @@ mod train;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::Parser;
-
 use args::Args;
-use examples_common::outcome::exit_code;
+use examples_common::arguments;
 use session::Session;
 use train::{Plan, Saving, train};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(message) => {
-            // Help goes to stdout and is no failure; a wrong flag is.
-            let failed = message.use_stderr();
-            return if message.print().is_err() || failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    exit_code(run(&args))
+    arguments::run(run)
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the training loop asks of an optimizer, and the optimizer of this crate.
+//! The optimizer as the training loop sees it, and that of this crate.
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use wgpu_optim::Schedule;
 use crate::Result;
 use crate::train::{History, Report};
 use examples_common::picture::{PALETTE, draw_legend, register_fonts};
+use examples_common::step_chart::{axis_range, step_chart};
 
 /// Width and height of a panel, in pixels.
 const PANEL: (u32, u32) = (600, 400);
@@ -88,7 +89,7 @@ fn render(panels: &[Panel], columns: usize) -> Result<String> {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
         for (area, panel) in root.split_evenly((rows, columns)).iter().zip(panels) {
-            let Range { start, end } = range_of(panel);
+            let Range { start, end } = axis_range(drawable(panel).map(|point| point.1), panel.logarithmic);
             if panel.logarithmic {
                 draw_panel(area, panel, (start..end).log_scale())?;
             } else {
@@ -106,25 +107,7 @@ where
     Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     let last = drawable(panel).map(|point| point.0).fold(1.0, f64::max);
-    let mut chart = ChartBuilder::on(area)
-        .margin(14)
-        .margin_right(24)
-        .caption(panel.title, ("sans-serif", 22))
-        .x_label_area_size(44)
-        .y_label_area_size(74)
-        .build_cartesian_2d(0.0..last, y)?;
-    chart
-        .configure_mesh()
-        .x_desc("optimizer step")
-        .y_desc(panel.y_label)
-        .label_style(("sans-serif", 14))
-        .axis_desc_style(("sans-serif", 16))
-        .x_labels(6)
-        .y_labels(6)
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| label(*value))
-        .light_line_style(TRANSPARENT)
-        .draw()?;
+    let mut chart = step_chart(area, (panel.title, panel.y_label), last, y)?;
     for (curve, colour) in panel.curves.iter().zip(PALETTE) {
         let points = curve.points.iter().copied().filter(|&point| has_place(panel, point));
         let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
@@ -147,27 +130,6 @@ fn has_place(panel: &Panel, (_, value): (f64, f64)) -> bool {
 
 fn drawable(panel: &Panel) -> impl Iterator<Item = (f64, f64)> {
     panel.curves.iter().flat_map(|curve| curve.points.iter().copied()).filter(|&point| has_place(panel, point))
-}
-
-/// From the smallest to the largest value of a panel, with a little air.
-fn range_of(panel: &Panel) -> Range<f64> {
-    let values = || drawable(panel).map(|point| point.1);
-    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-    if low > high {
-        return 0.5..1.0;
-    }
-    if panel.logarithmic {
-        return low / 1.2..high * 1.2;
-    }
-    let air = if high > low { (high - low) * 0.04 } else { high.abs().max(1e-9) * 0.5 };
-    low - air..high + air
-}
-
-/// As many digits as neighbouring labels need to differ.
-fn label(value: f64) -> String {
-    let value = if value.abs() < 1e-12 { 0.0 } else { value };
-    let is_plain = value == 0.0 || (1e-3..1e6).contains(&value.abs());
-    if is_plain { format!("{}", (value * 1e5).round() / 1e5) } else { format!("{value:.1e}") }
 }
 
 #[cfg(test)]

@@ -1,19 +1,10 @@
 //! Update rules by name, with what suits this network.
 
-use serde_json::{Value, json};
-use wgpu_optim::{OptimizerBuilder, RuleConfig};
+use examples_common::rules::{self, MOMENTUM};
+use wgpu_optim::OptimizerBuilder;
 
 use crate::Result;
-
-/// SGD with momentum.
-const MOMENTUM: &str = "momentum";
-
-/// Names of all rules that train with nothing but gradients.
-pub(crate) fn names() -> Vec<&'static str> {
-    // Sophia needs estimates of the Hessian. Schedule-free rules have no use for a schedule.
-    let left_out = |name: &str| name == "sophia" || name.starts_with("schedule_free");
-    RuleConfig::NAMES.iter().copied().filter(|name| !left_out(name)).chain([MOMENTUM]).collect()
-}
+pub(crate) use examples_common::rules::gradient_rules as names;
 
 /// A peak learning rate that suits the network.
 pub(crate) fn default_lr(name: &str) -> f64 {
@@ -42,14 +33,5 @@ pub(crate) fn default_decay(name: &str) -> Option<f64> {
 
 /// The optimizer with a rule.
 pub(crate) fn builder(name: &str, lr: f64, weight_decay: Option<f64>) -> Result<OptimizerBuilder> {
-    let mut fields = json!({ "name": name, "lr": lr });
-    if name == MOMENTUM {
-        fields["name"] = "sgd".into();
-        fields["momentum"] = 0.9.into();
-    }
-    if let Some(decay) = weight_decay.or(default_decay(name)) {
-        fields["weight_decay"] = Value::from(decay);
-    }
-    let config: RuleConfig = serde_json::from_value(fields).map_err(|error| format!("--optimizer {name}: {error}"))?;
-    Ok(config.builder())
+    rules::builder(name, lr, 0.9, weight_decay.or(default_decay(name)))
 }

@@ -1,4 +1,4 @@
-//! What the command line says of device, text and network.
+//! Device, text and network, made of the command line.
 
 use burn::backend::wgpu::WgpuSetup;
 use burn::prelude::*;

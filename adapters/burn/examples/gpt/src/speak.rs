@@ -8,7 +8,7 @@ use crate::Result;
 use crate::model::Gpt;
 use crate::text::Vocabulary;
 
-/// How to draw the next token.
+/// Drawing of the next token.
 #[derive(Debug, Clone)]
 pub(crate) struct Speech {
     pub(crate) prompt: String,

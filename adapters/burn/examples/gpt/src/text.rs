@@ -7,7 +7,7 @@ use std::path::Path;
 /// "Alice's Adventures in Wonderland" by Lewis Carroll, 1865: in the public domain.
 const ALICE: &str = include_str!("../text/alice.txt");
 
-/// What a text is refused for.
+/// Reasons to refuse a text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TextError {
     #[error("{path}: {error}; give --data a UTF-8 text")]

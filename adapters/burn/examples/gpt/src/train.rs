@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     pub(crate) accumulate: usize,
     /// Steps from one evaluation to the next.
     pub(crate) evaluate_every: u64,
-    /// Whether the device is waited for around the optimizer's part of some steps.
+    /// True if the device is waited for around the optimizer's part of some steps.
     pub(crate) is_timed: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Saving {
     pub(crate) interrupted: Arc<AtomicBool>,
 }
 
-/// What was read back.
+/// Numbers that were read back.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     /// The training loss of each step, with the step's number from 1.
