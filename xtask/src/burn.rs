@@ -1,15 +1,29 @@
-//! `cargo xtask burn`: lints, tests and documentation of `adapters/burn`, with burn's fusion and without.
+//! `cargo xtask burn`: dependencies, lints, tests and documentation of `adapters/burn`, with burn's fusion and without.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cargo;
 use crate::test::{exit_code, provide_vulkan, status_of};
+use crate::{cargo, deny};
+
+const MANIFEST: &str = "adapters/burn/Cargo.toml";
 
 /// Packages and features of each run. The examples have burn's default, fusion.
-const RUNS: [&[&str]; 2] =
-    [&["--workspace"], &["--package", "wgpu-optim-burn", "--no-default-features", "--features", "safetensors"]];
+const RUNS: [Run; 3] = [
+    Run { packages: &["--workspace"], is_tested: true },
+    Run {
+        packages: &["--package", "wgpu-optim-burn", "--no-default-features", "--features", "safetensors"],
+        is_tested: true,
+    },
+    // burn's SPIR-V kernels crash software drivers.
+    Run { packages: &["--package", "wgpu-optim-burn", "--features", "vulkan,webgpu"], is_tested: false },
+];
+
+struct Run {
+    packages: &'static [&'static str],
+    is_tested: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -20,14 +34,19 @@ pub(crate) struct Options {
 
 /// Returns what the first command returned that failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
+    let dependencies = deny::adapter(MANIFEST)?;
+    if !dependencies.success() {
+        return Ok(exit_code(dependencies));
+    }
     provide_vulkan();
     let test_args: Vec<&str> = options.test_args.iter().map(String::as_str).collect();
-    for packages in RUNS {
+    for Run { packages, is_tested } in RUNS {
         let lints: (&[&str], &[&str]) = (&["clippy", "--all-targets"], &["-D", "warnings"]);
+        let tests: (&[&str], &[&str]) = (&["test"], &test_args);
         // Release: burn is slow to build, so it is built once.
-        for (command, arguments) in [lints, (&["test"], &test_args)] {
+        for (command, arguments) in [lints, tests].into_iter().take(if is_tested { 2 } else { 1 }) {
             let mut run = cargo();
-            run.args(command).args(["--locked", "--release", "--manifest-path", "adapters/burn/Cargo.toml"]);
+            run.args(command).args(["--locked", "--release", "--manifest-path", MANIFEST]);
             run.args(packages).arg("--").args(arguments);
             let status = status_of(run)?;
             if !status.success() {
@@ -37,6 +56,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     }
     let mut docs = cargo();
     docs.args(["doc", "--locked", "--release", "--no-deps", "--package", "wgpu-optim-burn"]);
-    docs.args(["--manifest-path", "adapters/burn/Cargo.toml"]).env("RUSTDOCFLAGS", "-D warnings");
+    docs.args(["--manifest-path", MANIFEST]).env("RUSTDOCFLAGS", "-D warnings");
     status_of(docs).map(exit_code)
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask deny`: licenses, sources, duplicates and advisories of all dependencies, by cargo-deny and deny.toml.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use crate::cargo;
 use crate::test::{exit_code, status_of};
@@ -26,6 +26,16 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     status_of(deny(&["advisories"])).map(exit_code)
+}
+
+/// Licenses and sources of the dependencies of an adapter, by the deny.toml beside its manifest or above it. Versions that
+/// frameworks have twice are theirs.
+pub(crate) fn adapter(manifest: &str) -> Result<ExitStatus, String> {
+    install()?;
+    let mut command = cargo();
+    command.args(["deny", "--locked", "--workspace", "--all-features", "--manifest-path", manifest]);
+    command.args(["check", "licenses", "sources"]);
+    status_of(command)
 }
 
 fn deny(checks: &[&str]) -> Command {

@@ -1,4 +1,4 @@
-//! `cargo xtask mpi`: lints and tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
+//! `cargo xtask mpi`: dependencies, lints and tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -7,8 +7,9 @@ use clap::Args;
 
 use crate::test::{exit_code, status_of};
 use crate::vulkan::{Distribution, Machine};
-use crate::{cargo, debian};
+use crate::{cargo, debian, deny};
 
+const MANIFEST: &str = "adapters/mpi/Cargo.toml";
 const PACKAGES: [&str; 3] = ["libopenmpi-dev", "openmpi-bin", "libclang-dev"];
 
 #[derive(Debug, Args)]
@@ -21,7 +22,11 @@ pub(crate) struct Options {
 /// Returns what the first command returned that failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     provide()?;
-    let workspace = ["--locked", "--workspace", "--manifest-path", "adapters/mpi/Cargo.toml"];
+    let dependencies = deny::adapter(MANIFEST)?;
+    if !dependencies.success() {
+        return Ok(exit_code(dependencies));
+    }
+    let workspace = ["--locked", "--workspace", "--manifest-path", MANIFEST];
     let mut lints = cargo();
     lints.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
     let status = status_of(lints)?;

@@ -11,7 +11,9 @@ impl FusedOptimizer {
     /// Saves the optimizer and the parameters that it trains to one file: a [checkpoint](wgpu_optim::checkpoint) of the
     /// library. Parameters have their paths in the module as names. Waits for the device.
     ///
-    /// What the optimizer does not train (running means, frozen parameters) is in burn's record of the module alone.
+    /// What the optimizer does not train (running means, frozen parameters) is in burn's record of the module alone. To
+    /// continue from both files, load the record, build the optimizer for that module, and load this file: a record has
+    /// parameter ids of its own, and the optimizer knows parameters by their ids.
     ///
     /// # Errors
     /// [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern the module.

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use wgpu_optim::wgpu::{BufferSlice, CommandEncoder, CommandEncoderDescriptor};
-use wgpu_optim::{BufferSlices, Dtype, Optimizer, ReadbackStats};
+use wgpu_optim::{BufferSlices, Dtype, Optimizer, ReadbackHistory, ReadbackStats};
 
 use crate::parameters::ParameterList;
 use crate::places::Places;
@@ -104,6 +104,17 @@ impl FusedOptimizer {
         let stats = self.optimizer.stats(&mut encoder);
         self.setup.queue.submit([encoder.finish()]);
         stats
+    }
+
+    /// The statistics of the last steps: see [`Optimizer::history`]. They arrive when `setup.device` is polled.
+    ///
+    /// # Errors
+    /// [`wgpu_optim::Error::NoHistory`], without [`history`](wgpu_optim::OptimizerBuilder::history) of the builder.
+    pub fn history(&self) -> Result<ReadbackHistory, Error> {
+        let mut encoder = self.encoder();
+        let history = self.optimizer.history(&mut encoder)?;
+        self.setup.queue.submit([encoder.finish()]);
+        Ok(history)
     }
 
     /// The loss scale of the settings' [`GradScaler`](wgpu_optim::GradScaler), to multiply the loss by; it stays on the

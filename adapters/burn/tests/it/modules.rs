@@ -7,7 +7,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use burn::tensor::{DType, FloatDType};
 use wgpu_optim_burn::wgpu_optim::{
-    Adam, AdamW, Clip, Dtype, Ema, GradScaler, GroupOptions, Precision, Schedule, Sgd, wgpu,
+    self, Adam, AdamW, Clip, Dtype, Ema, GradScaler, GroupOptions, Precision, Schedule, Sgd, wgpu,
 };
 use wgpu_optim_burn::{Error, FusedOptimizer, Parameters};
 
@@ -16,6 +16,10 @@ use crate::common::{Classifier, builder, device, difference, fused, numbers, set
 
 fn poll() {
     setup().device.poll(wgpu::PollType::wait_indefinitely()).expect("a device");
+}
+
+fn norm(grads: &[Vec<f32>]) -> f64 {
+    grads.iter().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn the_global_norm_clips() {
     let before = values(&model);
     let grads = model.grads(0);
     let host = host_grads(&model, &grads);
-    let norm = host.iter().flatten().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let norm = norm(&host);
     model = optimizer.step(1.0, model, grads).expect("a step");
     let mut stats = optimizer.stats();
     poll();
@@ -98,6 +102,30 @@ fn the_global_norm_clips() {
     let step = |(p, g): (&Vec<f32>, &Vec<f32>)| p.iter().zip(g).map(|(p, g)| p - scale * g).collect();
     let expected: Vec<Vec<f32>> = before.iter().zip(&host).map(step).collect();
     assert!(difference(&values(&model), &expected) < 1e-6);
+}
+
+/// Read once, after several steps.
+#[test]
+fn the_history_has_the_norm_of_each_step() {
+    let mut model = Classifier::new();
+    let settings = builder(Sgd::default()).clip(Clip::global_norm(f64::INFINITY)).history(8);
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let mut norms = Vec::new();
+    for step in 0..3 {
+        let grads = model.grads(step);
+        norms.push(norm(&host_grads(&model, &grads)));
+        model = optimizer.step(0.1, model, grads).expect("a step");
+    }
+    let mut history = optimizer.history().expect("kept");
+    poll();
+    let history = history.try_take().expect("polled").expect("a history");
+    assert_eq!(history.steps.iter().map(|stats| stats.step).collect::<Vec<_>>(), [1, 2, 3]);
+    for (stats, norm) in history.steps.iter().zip(norms) {
+        assert!((f64::from(stats.grad_norm.expect("a norm")) / norm - 1.0).abs() < 1e-5, "{stats:?}, {norm}");
+    }
+    let without = fused(Sgd::default()).build(&model, setup()).expect("built");
+    let refused = without.history().map(drop).expect_err("no history");
+    assert!(matches!(refused, Error::Optimizer(wgpu_optim::Error::NoHistory)), "{refused}");
 }
 
 #[test]

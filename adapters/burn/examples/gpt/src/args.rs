@@ -76,7 +76,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NORM", default_value_t = 1.0, allow_hyphen_values = true)]
     pub(crate) clip: f64,
 
-    /// Decay of the parameters' running average, which is evaluated and speaks; 0 for none.
+    /// Decay of the parameters' running average, which is evaluated and speaks; 0 for none. Schedule-free rules have
+    /// their own.
     #[arg(long, value_name = "DECAY", default_value_t = 0.99, allow_hyphen_values = true)]
     pub(crate) ema: f64,
 
@@ -195,15 +196,25 @@ impl Args {
         if self.clip == 0.0 { f64::INFINITY } else { self.clip }
     }
 
-    /// Half a cosine ends at a tenth of the peak.
+    /// After the warm-up, half a cosine to a tenth of the peak, or a constant rate for schedule-free rules.
     pub(crate) fn schedule(&self) -> Result<Schedule> {
-        let schedule = Schedule::warmup_cosine(self.lr(), self.warmup(), self.steps).with_min_lr(self.lr() / 10.0);
+        let schedule = if rules::is_schedule_free(&self.optimizer) {
+            Schedule::constant(self.lr()).with_warmup(self.warmup())
+        } else {
+            Schedule::warmup_cosine(self.lr(), self.warmup(), self.steps).with_min_lr(self.lr() / 10.0)
+        };
         schedule.lr(0)?;
         Ok(schedule)
     }
 
+    /// True if evaluations read a running average; schedule-free rules have one of their own.
+    fn has_ema(&self) -> bool {
+        self.ema > 0.0 && self.compare.is_none() && !rules::is_schedule_free(&self.optimizer)
+    }
+
+    /// True if evaluations read other parameters than those that are trained.
     pub(crate) fn has_average(&self) -> bool {
-        self.ema > 0.0 && self.compare.is_none()
+        self.has_ema() || rules::is_schedule_free(&self.optimizer)
     }
 
     pub(crate) fn format(&self) -> Result<Format> {
@@ -216,7 +227,7 @@ impl Args {
             .schedule(self.schedule()?)
             .clip(Clip::global_norm(self.max_norm()));
         let builder = self.format()?.builder(builder);
-        let builder = if self.has_average() { builder.average(Ema::new(self.ema).with_warmup()) } else { builder };
+        let builder = if self.has_ema() { builder.average(Ema::new(self.ema).with_warmup()) } else { builder };
         Ok(if self.accumulate > 1 { builder.accumulate_gradients() } else { builder })
     }
 }

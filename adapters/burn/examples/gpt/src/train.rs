@@ -145,12 +145,12 @@ fn step_once(
     session: &Session,
     plan: &Plan,
     trainer: &mut dyn Trainer,
-    mut model: Gpt,
+    model: Gpt,
     step: u64,
     is_timed: bool,
 ) -> Result<(Tensor<1>, Gpt, Option<f64>)> {
     let device = &session.gpu.device;
-    let mut sum: Option<Tensor<1>> = None;
+    let (mut sum, mut single): (Option<Tensor<1>>, _) = (None, None);
     for part in 0..plan.accumulate as u64 {
         let index = step * plan.accumulate as u64 + part;
         // Dropout draws from here: a resumed run draws the same.
@@ -165,22 +165,23 @@ fn step_once(
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         if plan.accumulate > 1 {
             trainer.accumulate(&model, grads)?;
-            continue;
-        }
-        if is_timed {
-            device.sync()?;
-        }
-        let start = Instant::now();
-        model = trainer.step(model, grads)?;
-        if is_timed {
-            device.sync()?;
-            return Ok((sum.ok_or("no batch")?, model, Some(start.elapsed().as_secs_f64())));
+        } else {
+            single = Some(grads);
         }
     }
-    if plan.accumulate > 1 {
-        model = trainer.step_accumulated(model)?;
+    if is_timed {
+        device.sync()?;
     }
-    Ok((sum.ok_or("no batch")?, model, None))
+    let start = Instant::now();
+    let model = match single {
+        Some(grads) => trainer.step(model, grads)?,
+        None => trainer.step_accumulated(model)?,
+    };
+    if is_timed {
+        device.sync()?;
+    }
+    let seconds = is_timed.then(|| start.elapsed().as_secs_f64());
+    Ok((sum.ok_or("no batch")?, model, seconds))
 }
 
 /// The loss over the validation part, and a sample.
@@ -203,10 +204,12 @@ fn evaluate(
     drop(valid);
     history.validation.push((step, loss));
     let train: Vec<f64> = history.losses.iter().rev().take(50).map(|(_, loss)| *loss).collect();
-    let train = train.iter().sum::<f64>() / train.len() as f64;
+    let mean = train.iter().sum::<f64>() / train.len() as f64;
+    // A finished run that is resumed has no steps.
+    let train = if train.is_empty() { String::new() } else { format!("training loss {mean:.3}, ") };
     bar.suspend(|| {
         let seconds = spent.as_secs_f64();
-        println!("step {step}: training loss {train:.3}, validation loss {loss:.3}, {seconds:.0} s of training");
+        println!("step {step}: {train}validation loss {loss:.3}, {seconds:.0} s of training");
         if session.speech.length > 0 {
             println!("  {}", sample.replace('\n', "\n  "));
         }
