@@ -66,7 +66,7 @@ fn missing() -> Vec<&'static str> {
     missing
 }
 
-/// Whether bindgen will find libclang: by its variable, or where Debian and Fedora install it.
+/// True if bindgen will find libclang: by its variable, or where Debian and Fedora install it.
 fn has_libclang() -> bool {
     let is_libclang = |folder: &Path| {
         let names = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());

@@ -1,13 +1,14 @@
 //! burn's `AdamW` and the fused step in one run, by turns: `cargo bench --bench step -- WHAT [N]`.
 //!
 //! - `speed` (default): medians of N rounds, from a device that is idle to one that is idle again.
+//! - `finding`: the host's time to find parameters and gradients in burn's memory, medians of N rounds.
 //! - `losses`: a network that each trains with its own gradients for N steps.
 //! - `memory`: the process's resident memory over N steps.
 
 use std::time::Instant;
 
 use burn::backend::wgpu::WgpuSetup;
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::prelude::*;
@@ -159,11 +160,38 @@ fn speed(rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failur
             compare(tensors, clips, rounds, device, setup)?;
         }
     }
-    println!("\n| tensors | finding them, µs | for each, µs |");
-    println!("|---|---|---|");
+    Ok(())
+}
+
+/// Takes each parameter out of its place and puts it back.
+struct Traversal;
+
+impl ModuleMapper for Traversal {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+/// The time of the two traversals of a step, without anything done in them.
+fn traverse(tensors: usize, rounds: usize, device: &Device) -> f64 {
+    let mut model = Many::new(tensors, device);
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let start = Instant::now();
+        model = model.map(&mut Traversal).map(&mut Traversal);
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    median(&times)
+}
+
+fn finding(rounds: usize, device: &Device, setup: &WgpuSetup) -> Result<(), Failure> {
+    println!("| parameters | all, µs | of them two traversals, µs | the rest, for each parameter and gradient, µs |");
+    println!("|---|---|---|---|");
     for tensors in [10, 100, 200, 500] {
-        let time = find(tensors, 2 * rounds, device, setup)?;
-        println!("| {tensors} | {time:.0} | {:.1} |", time / tensors as f64);
+        let (all, traversals) = (find(tensors, rounds, device, setup)?, traverse(tensors, rounds, device));
+        let each = (all - traversals) / (2 * tensors) as f64;
+        println!("| {tensors} | {all:.0} | {traversals:.0} | {each:.1} |");
     }
     Ok(())
 }
@@ -254,8 +282,9 @@ fn main() -> Result<(), Failure> {
     println!("{} ({:?}, {}), burn 0.22, fusion {fusion}, AdamW\n", info.name, info.backend, info.driver_info);
     match what {
         "speed" => speed(number(30)?, &device, &setup),
+        "finding" => finding(number(60)?, &device, &setup),
         "losses" => losses(number(1_000)?, &device, &setup),
         "memory" => memory(number(10_000)?, &device, &setup),
-        other => Err(format!("{other}: give speed, losses or memory").into()),
+        other => Err(format!("{other}: give speed, finding, losses or memory").into()),
     }
 }

@@ -2,16 +2,16 @@ use burn::backend::wgpu::WgpuSetup;
 use burn::module::Module;
 use wgpu_optim::{Dtype, GroupOptions, Layout, OptimizerBuilder, TENSOR_ALIGNMENT, wgpu};
 
+use crate::leases::BufferLeases;
 use crate::parameters::ParameterList;
-use crate::places::Places;
-use crate::{Error, FusedOptimizer, Parameters, tensors};
+use crate::{Error, FusedOptimizer, ParameterFilter, tensors};
 
 /// The settings of a [`FusedOptimizer`]: those of the library, and groups of parameters.
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct FusedOptimizerBuilder {
     builder: OptimizerBuilder,
-    groups: Vec<(Parameters, GroupOptions)>,
+    groups: Vec<(ParameterFilter, GroupOptions)>,
 }
 
 impl FusedOptimizer {
@@ -24,7 +24,7 @@ impl FusedOptimizer {
 impl FusedOptimizerBuilder {
     /// Sets the options of some parameters, named by a pattern (`"*.bias"`) or burn's `ParamGroup`. Of several groups
     /// with one parameter, the last counts. Default: the rule's options.
-    pub fn group(mut self, parameters: impl Into<Parameters>, options: GroupOptions) -> Self {
+    pub fn group(mut self, parameters: impl Into<ParameterFilter>, options: GroupOptions) -> Self {
         self.groups.push((parameters.into(), options));
         self
     }
@@ -46,9 +46,10 @@ impl FusedOptimizerBuilder {
         let formats = optimizer.formats();
         let format = |name: &str| formats.streams.iter().find(|(stream, _)| stream == name).map(|(_, dtype)| *dtype);
         let (params, grads) = (format("param").unwrap_or(Dtype::F32), format("grad").unwrap_or(Dtype::F32));
-        let tensors = tensors::read(list.read(module, params)?)?;
-        let places = Places::of(&tensors)?;
-        if !are_on(&places, &setup.device) {
+        let found = list.read(module, None, (params, grads))?;
+        let tensors = tensors::read(found.params.into_iter().flatten().collect())?;
+        let leases = BufferLeases::of(&tensors)?;
+        if !are_on(&leases, &setup.device) {
             let parameter = list.parameters[0].path.clone();
             return Err(Error::ForeignDevice { parameter, device: "another wgpu device".to_owned() });
         }
@@ -67,7 +68,7 @@ fn alignment(builder: &OptimizerBuilder) -> Result<usize, Error> {
     Ok(if formats.streams.iter().any(is_coded) { 256 } else { TENSOR_ALIGNMENT })
 }
 
-fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)], alignment: usize) -> Result<Layout, Error> {
+fn layout(list: &ParameterList, groups: &[(ParameterFilter, GroupOptions)], alignment: usize) -> Result<Layout, Error> {
     let mut is_used = vec![false; groups.len()];
     let mut layout = Layout::builder().aligned(alignment);
     for parameter in &list.parameters {
@@ -89,8 +90,8 @@ fn layout(list: &ParameterList, groups: &[(Parameters, GroupOptions)], alignment
 }
 
 /// True if the buffers are of this device: it refuses to bind those of others.
-fn are_on(places: &Places, device: &wgpu::Device) -> bool {
-    let Some(slice) = places.slices().first().copied() else { return true };
+fn are_on(leases: &BufferLeases, device: &wgpu::Device) -> bool {
+    let Some(slice) = leases.slices().first().copied() else { return true };
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let ty = wgpu::BindingType::Buffer {
         ty: wgpu::BufferBindingType::Storage { read_only: true },

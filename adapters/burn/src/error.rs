@@ -5,7 +5,10 @@ use burn::tensor::DType;
 #[non_exhaustive]
 pub enum Error {
     /// The module has no parameter that requires a gradient.
-    #[error("the module has no parameters to train: make it on a device with autodiff (`device.autodiff()`)")]
+    #[error(
+        "the module has no parameter that requires a gradient: make it on a device with autodiff (`device.autodiff()`), or \
+         let parameters require gradients (`set_require_grad`)"
+    )]
     NoParameters,
     /// A tensor lies in the memory of another device than the setup's.
     #[error(
@@ -46,8 +49,8 @@ pub enum Error {
     },
     /// The module has other parameters than the one that the optimizer was built for.
     #[error(
-        "the module has changed since the optimizer was built: {change}. Build an optimizer for the new module; \
-         `save` and `load` carry the states of parameters with equal paths over"
+        "the module has changed since the optimizer was built: {change}. Build an optimizer for the new module; its states \
+         begin anew"
     )]
     ModuleChanged {
         /// The first difference.
@@ -61,7 +64,8 @@ pub enum Error {
         /// The paths of all parameters.
         parameters: Vec<String>,
     },
-    /// burn could not execute the operations that the step follows.
+    /// burn could not execute the operations that the step follows. With fusion, parameters that these operations were to
+    /// write cannot be read afterwards, nor others of the same module: go on from a clone or a file.
     #[error("burn: {0}")]
     Burn(String),
     /// The library refuses settings, tensors or a mode.
@@ -82,11 +86,12 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// The error of a call that takes a module by value, with that module: it is as it was before the call.
+/// The error of a call that takes a module by value, with that module: it is as it was before the call, but for
+/// [`Error::Burn`] and what `load` excepts.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct StepError<M> {
-    /// The module, unchanged.
+    /// The module.
     pub module: M,
     /// The reason.
     pub error: Error,

@@ -6,16 +6,16 @@ mod builder;
 #[cfg(feature = "safetensors")]
 mod checkpoint;
 mod error;
-mod groups;
+mod filter;
+mod leases;
 mod mode;
 mod optimizer;
 mod parameters;
-mod places;
 mod tensors;
 mod traversal;
 
 pub use builder::FusedOptimizerBuilder;
 pub use error::{Error, StepError};
-pub use groups::Parameters;
+pub use filter::ParameterFilter;
 pub use optimizer::FusedOptimizer;
 pub use wgpu_optim;

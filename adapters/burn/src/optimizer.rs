@@ -7,10 +7,10 @@ use burn::tensor::Tensor;
 use wgpu_optim::wgpu::{BufferSlice, CommandEncoder, CommandEncoderDescriptor};
 use wgpu_optim::{BufferSlices, Dtype, Optimizer, ReadbackHistory, ReadbackStats};
 
-use crate::parameters::ParameterList;
-use crate::places::Places;
-use crate::tensors::{self, Primitive, Resolved, primitive};
-use crate::traversal::{take, take_grads};
+use crate::leases::BufferLeases;
+use crate::parameters::{ParameterList, Tensors};
+use crate::tensors::{self, Resolved, primitive};
+use crate::traversal::take;
 use crate::{Error, StepError};
 
 /// The optimizer of a module: one fused step for all its parameters, on burn's own buffers.
@@ -57,6 +57,9 @@ impl FusedOptimizer {
     /// The module comes back unchanged with [`Error::ModuleChanged`], [`Error::Dtype`], [`Error::GradientShape`],
     /// [`Error::ForeignDevice`], [`Error::Burn`], and the errors of [`Optimizer::step`] and [`Optimizer::set_lr`]. The gradients
     /// are lost; a valid `lr` counts from now on.
+    ///
+    /// # Panics
+    /// In burn, for a gradient that was registered with another rank than its parameter's: burn offers no look at it.
     pub fn step<M: Module>(
         &mut self,
         lr: impl Into<Option<f64>>,
@@ -75,14 +78,17 @@ impl FusedOptimizer {
     /// `GradientsAccumulator` works too, and keeps the sum in burn's memory.
     ///
     /// # Errors
-    /// [`Error::Dtype`], [`Error::ForeignDevice`], [`Error::Burn`], and the errors of [`Optimizer::accumulate`].
+    /// [`Error::ModuleChanged`], [`Error::Dtype`], [`Error::GradientShape`], [`Error::ForeignDevice`], [`Error::Burn`], and
+    /// the errors of [`Optimizer::accumulate`].
+    ///
+    /// # Panics
+    /// As [`FusedOptimizer::step`].
     pub fn accumulate(&mut self, module: &impl Module, mut grads: GradientsParams, weight: f32) -> Result<(), Error> {
-        let grads = take_grads(&self.list, module, &mut grads)?;
-        self.list.check_dtypes(&grads, self.dtypes.1, "a gradient")?;
+        let Tensors { grads, .. } = self.list.read(module, Some(&mut grads), self.dtypes)?;
         let is_present = presence(&grads);
         let tensors = tensors::read(grads.into_iter().flatten().collect())?;
-        let places = Places::of(&tensors)?;
-        let slices = spread(places.slices(), &is_present);
+        let leases = BufferLeases::of(&tensors)?;
+        let slices = spread(leases.slices(), &is_present);
         self.submit(|optimizer, encoder| Ok(optimizer.accumulate(encoder, BufferSlices::Optional(&slices), weight)?))
     }
 
@@ -128,9 +134,9 @@ impl FusedOptimizer {
         }
         let scale = Tensor::<1>::zeros([1], &self.list.device);
         let tensors = tensors::read(primitive(scale.clone()).into_iter().collect())?;
-        let places = Places::of(&tensors)?;
+        let leases = BufferLeases::of(&tensors)?;
         self.submit(|optimizer, encoder| {
-            for (from, to) in optimizer.loss_scale().iter().zip(places.slices()) {
+            for (from, to) in optimizer.loss_scale().iter().zip(leases.slices()) {
                 encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), 4);
             }
             Ok(())
@@ -146,8 +152,8 @@ impl FusedOptimizer {
         record: impl FnOnce(&mut Optimizer, &mut CommandEncoder, Slices<'_>) -> Result<(), Error>,
     ) -> Result<M, StepError<M>> {
         let mut taken = take(&self.list, module, grads);
-        let (given, grads) = (std::mem::take(&mut taken.params), std::mem::take(&mut taken.grads));
-        let checked = self.check(&given, &grads, taken.error.take());
+        let checked = self.list.check(&mut taken.tensors, self.dtypes);
+        let (given, grads) = (std::mem::take(&mut taken.tensors.params), std::mem::take(&mut taken.tensors.grads));
         let is_present = presence(&grads);
         let grads = match checked.and_then(|()| tensors::read(grads.into_iter().flatten().collect())) {
             Ok(grads) => grads,
@@ -162,21 +168,6 @@ impl FusedOptimizer {
         }
     }
 
-    /// Refuses tensors that the optimizer was not built for.
-    fn check(
-        &self,
-        params: &[Option<Primitive>],
-        grads: &[Option<Primitive>],
-        found: Option<Error>,
-    ) -> Result<(), Error> {
-        if let Some(error) = found {
-            return Err(error);
-        }
-        self.list.check_complete(params)?;
-        self.list.check_dtypes(params, self.dtypes.0, "elements")?;
-        self.list.check_dtypes(grads, self.dtypes.1, "a gradient")
-    }
-
     fn submit_on(
         &mut self,
         [mut tensors, grads]: [Vec<CubeTensor>; 2],
@@ -185,8 +176,8 @@ impl FusedOptimizer {
     ) -> Result<(), Error> {
         let count = tensors.len();
         tensors.extend(grads);
-        let places = Places::of(&tensors)?;
-        let mut params = places.slices();
+        let leases = BufferLeases::of(&tensors)?;
+        let mut params = leases.slices();
         let grads = spread(params.split_off(count), is_present);
         self.submit(|optimizer, encoder| record(optimizer, encoder, Slices { params: &params, grads: &grads }))
     }

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor};
 use wgpu_optim::Dtype;
 
@@ -25,6 +26,14 @@ pub(crate) struct ParameterList {
     pub(crate) device: Device,
 }
 
+/// Tensors of a module and its gradients, by number of the parameter.
+pub(crate) struct Tensors {
+    pub(crate) params: Vec<Option<Primitive>>,
+    pub(crate) grads: Vec<Option<Primitive>>,
+    /// The first difference from what the optimizer was built for.
+    pub(crate) error: Option<Error>,
+}
+
 impl ParameterList {
     /// # Errors
     /// [`Error::NoParameters`].
@@ -35,7 +44,59 @@ impl ParameterList {
         Ok(Self { parameters, numbers, device: device.ok_or(Error::NoParameters)? })
     }
 
+    /// The parameters of a module, which keeps them, and their gradients out of `grads`.
+    ///
+    /// # Errors
+    /// Those of [`ParameterList::check`].
+    pub(crate) fn read(
+        &self,
+        module: &impl Module,
+        grads: Option<&mut GradientsParams>,
+        formats: (Dtype, Dtype),
+    ) -> Result<Tensors, Error> {
+        let is_trained = vec![false; self.parameters.len()];
+        let mut visit = Read { list: self, path: Vec::new(), given: grads, tensors: self.empty(), is_trained };
+        module.visit(&mut visit);
+        let mut tensors = visit.tensors;
+        self.check(&mut tensors, formats)?;
+        Ok(tensors)
+    }
+
+    pub(crate) fn empty(&self) -> Tensors {
+        let none = || self.parameters.iter().map(|_| None).collect();
+        Tensors { params: none(), grads: none(), error: None }
+    }
+
+    /// The number of a parameter of a module; `None` for one that is not trained.
+    ///
+    /// # Errors
+    /// [`Error::ModuleChanged`].
+    pub(crate) fn number<const D: usize>(
+        &self,
+        param: &Param<Tensor<D>>,
+        path: &[String],
+    ) -> Result<Option<usize>, Error> {
+        let changed = |change| Err(Error::ModuleChanged { change });
+        match self.numbers.get(&param.id) {
+            None if param.is_require_grad() && param.shape().num_elements() > 0 => {
+                changed(format!("`{}` is new, or requires a gradient now", path.join(".")))
+            }
+            None => Ok(None),
+            Some(&number) => {
+                let (shape, Parameter { path, shape: old, .. }) = (param.shape(), &self.parameters[number]);
+                if shape.to_vec() == *old {
+                    Ok(Some(number))
+                } else {
+                    changed(format!("the shape of `{path}` was {old:?} and is {:?}", shape.to_vec()))
+                }
+            }
+        }
+    }
+
     /// A tensor that belongs to a parameter.
+    ///
+    /// # Errors
+    /// [`Error::ForeignDevice`].
     pub(crate) fn primitive<const D: usize>(&self, tensor: Tensor<D>, number: usize) -> Result<Primitive, Error> {
         let device = tensor.device();
         let primitive = if device == self.device { primitive(tensor) } else { None };
@@ -45,43 +106,40 @@ impl ParameterList {
         })
     }
 
-    /// The gradient of a parameter.
-    pub(crate) fn grad<const D: usize>(&self, grad: Tensor<D>, number: usize) -> Result<Primitive, Error> {
-        let Parameter { path, shape, .. } = &self.parameters[number];
-        if grad.dims()[..] != shape[..] {
+    /// Moves the gradient of a parameter, if there is one.
+    pub(crate) fn take_grad<const D: usize>(&self, number: usize, given: &mut GradientsParams, to: &mut Tensors) {
+        let Parameter { id, path, shape } = &self.parameters[number];
+        let Some(grad) = given.remove::<D>(*id) else { return };
+        let grad = if grad.dims()[..] == shape[..] {
+            self.primitive(grad.without_autodiff(), number)
+        } else {
             let (parameter, expected, actual) = (path.clone(), shape.clone(), grad.dims().to_vec());
-            return Err(Error::GradientShape { parameter, expected, actual });
+            Err(Error::GradientShape { parameter, expected, actual })
+        };
+        match grad {
+            Ok(grad) => to.grads[number] = Some(grad),
+            Err(refused) => {
+                to.error.get_or_insert(refused);
+            }
         }
-        self.primitive(grad.without_autodiff(), number)
     }
 
-    /// The tensors, read where they lie. Their module keeps them.
-    pub(crate) fn read(&self, module: &impl Module, expected: Dtype) -> Result<Vec<Primitive>, Error> {
-        let mut visit = Read { list: self, found: self.parameters.iter().map(|_| None).collect(), error: None };
-        module.visit(&mut visit);
-        if let Some(error) = visit.error {
+    /// Refuses tensors that the optimizer was not built for. `formats`: those of parameters and gradients.
+    ///
+    /// # Errors
+    /// [`Error::ModuleChanged`], [`Error::ForeignDevice`], [`Error::GradientShape`], [`Error::Dtype`].
+    pub(crate) fn check(&self, tensors: &mut Tensors, formats: (Dtype, Dtype)) -> Result<(), Error> {
+        if let Some(error) = tensors.error.take() {
             return Err(error);
         }
-        self.check_complete(&visit.found)?;
-        self.check_dtypes(&visit.found, expected, "elements")?;
-        Ok(visit.found.into_iter().flatten().collect())
-    }
-
-    /// Refuses a module that lacks a parameter.
-    pub(crate) fn check_complete(&self, found: &[Option<Primitive>]) -> Result<(), Error> {
-        match found.iter().position(Option::is_none) {
-            Some(number) => Err(Error::ModuleChanged { change: format!("`{}` is gone", self.parameters[number].path) }),
-            None => Ok(()),
+        if let Some(number) = tensors.params.iter().position(Option::is_none) {
+            return Err(Error::ModuleChanged { change: format!("`{}` is gone", self.parameters[number].path) });
         }
+        self.check_dtypes(&tensors.params, formats.0, "elements")?;
+        self.check_dtypes(&tensors.grads, formats.1, "a gradient")
     }
 
-    /// Refuses tensors of another format.
-    pub(crate) fn check_dtypes(
-        &self,
-        tensors: &[Option<Primitive>],
-        expected: Dtype,
-        what: &'static str,
-    ) -> Result<(), Error> {
+    fn check_dtypes(&self, tensors: &[Option<Primitive>], expected: Dtype, what: &'static str) -> Result<(), Error> {
         for (parameter, tensor) in self.parameters.iter().zip(tensors) {
             if let Some(actual) = tensor.as_ref().map(|tensor| tensor.dtype).filter(|&dtype| !holds(dtype, expected)) {
                 let parameter = parameter.path.clone();
@@ -89,11 +147,6 @@ impl ParameterList {
             }
         }
         Ok(())
-    }
-
-    /// The number of a parameter of the list.
-    pub(crate) fn number(&self, id: ParamId) -> Option<usize> {
-        self.numbers.get(&id).copied()
     }
 }
 
@@ -128,19 +181,37 @@ impl ModuleVisitor for Collect {
 
 struct Read<'a> {
     list: &'a ParameterList,
-    found: Vec<Option<Primitive>>,
-    error: Option<Error>,
+    path: Vec<String>,
+    given: Option<&'a mut GradientsParams>,
+    tensors: Tensors,
+    /// True for parameters that were found where they require a gradient: a frozen clone with the same id is another tensor.
+    is_trained: Vec<bool>,
 }
 
 impl ModuleVisitor for Read<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(number) = self.list.number(param.id) else { return };
-        if self.error.is_some() || self.found[number].is_some() {
-            return;
-        }
-        match self.list.primitive(param.base().without_autodiff(), number) {
-            Ok(tensor) => self.found[number] = Some(tensor),
-            Err(refused) => self.error = Some(refused),
+        let found = self.list.number(param, &self.path).and_then(|number| {
+            let Some(number) = number else { return Ok(()) };
+            let is_trained = param.is_require_grad() && !self.is_trained[number];
+            if is_trained || self.tensors.params[number].is_none() {
+                self.tensors.params[number] = Some(self.list.primitive(param.base().without_autodiff(), number)?);
+                self.is_trained[number] = is_trained;
+            }
+            if let Some(given) = &mut self.given {
+                self.list.take_grad::<D>(number, given, &mut self.tensors);
+            }
+            Ok(())
+        });
+        if let Err(refused) = found {
+            self.tensors.error.get_or_insert(refused);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Parameters out of a module that is owned, and back. While they are out, no place of the module shares their memory.
 
+use std::any::Any;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
-use crate::Error;
-use crate::parameters::ParameterList;
+use crate::parameters::{ParameterList, Tensors};
 use crate::tensors::{Primitive, primitive, tensor};
 
 /// A module without its parameters, and these.
@@ -16,19 +16,22 @@ pub(crate) struct Taken<M> {
     module: M,
     /// The parameters' places in the module, in the order of its traversal.
     places: Vec<Place>,
-    /// By number of the parameter; `None` where `error` says why.
-    pub(crate) params: Vec<Option<Primitive>>,
-    /// By number of the parameter; `None` without a gradient.
-    pub(crate) grads: Vec<Option<Primitive>>,
-    /// The first difference from the module that the list was made of.
-    pub(crate) error: Option<Error>,
+    pub(crate) tensors: Tensors,
 }
 
 /// A place of a parameter in the module. Tied parameters have several.
 struct Place {
     id: ParamId,
-    number: usize,
-    context: Context,
+    content: Content,
+}
+
+enum Content {
+    /// The parameter of this number.
+    Parameter(usize, Context),
+    /// A tensor of its own: a frozen clone keeps the id of the parameter that is trained.
+    Frozen(Primitive, Context),
+    /// A tensor that was refused, and that the module still has.
+    Refused,
 }
 
 /// Properties of burn's tensor beside its numbers.
@@ -41,34 +44,18 @@ struct Context {
 
 /// Takes the parameters of the list, and their gradients out of `grads`.
 pub(crate) fn take<M: Module>(list: &ParameterList, module: M, grads: Option<&mut GradientsParams>) -> Taken<M> {
-    let empty = || list.parameters.iter().map(|_| None).collect();
-    let mut take = Take {
-        list,
-        path: Vec::new(),
-        given: grads,
-        placeholder: None,
-        places: Vec::new(),
-        params: empty(),
-        grads: empty(),
-        error: None,
-    };
+    let (path, places) = (Vec::new(), Vec::new());
+    let mut take =
+        Take { list, path, given: grads, placeholder: None, places, tensors: list.empty(), frozen: Vec::new() };
     let module = module.map(&mut take);
-    Taken { module, places: take.places, params: take.params, grads: take.grads, error: take.error }
-}
-
-/// The gradients of the list's parameters, out of `grads`.
-pub(crate) fn take_grads(
-    list: &ParameterList,
-    module: &impl Module,
-    grads: &mut GradientsParams,
-) -> Result<Vec<Option<Primitive>>, Error> {
-    let mut visit =
-        TakeGrads { list, given: grads, found: list.parameters.iter().map(|_| None).collect(), error: None };
-    module.visit(&mut visit);
-    match visit.error {
-        Some(error) => Err(error),
-        None => Ok(visit.found),
+    let Take { mut places, mut tensors, frozen, .. } = take;
+    // A parameter without a place that requires gradients was frozen later.
+    for (number, place) in frozen {
+        if tensors.params[number].is_none() {
+            places[place].content.become_parameter(number, &mut tensors);
+        }
     }
+    Taken { module, places, tensors }
 }
 
 impl<M: Module> Taken<M> {
@@ -76,10 +63,25 @@ impl<M: Module> Taken<M> {
     pub(crate) fn put(self, params: Vec<Option<Primitive>>) -> M {
         let mut uses = vec![0; params.len()];
         for place in &self.places {
-            uses[place.number] += 1;
+            if let Content::Parameter(number, _) = place.content {
+                uses[number] += 1;
+            }
         }
+        let tied = params.iter().map(|_| None).collect();
         let places = self.places.into_iter().peekable();
-        self.module.map(&mut Put { places, params, uses })
+        self.module.map(&mut Put { places, params, uses, tied })
+    }
+}
+
+impl Content {
+    fn become_parameter(&mut self, number: usize, tensors: &mut Tensors) {
+        *self = match std::mem::replace(self, Self::Refused) {
+            Self::Frozen(value, context) => {
+                tensors.params[number] = Some(value);
+                Self::Parameter(number, context)
+            }
+            other => other,
+        };
     }
 }
 
@@ -90,9 +92,9 @@ struct Take<'a> {
     /// Fills places whose parameter is out.
     placeholder: Option<Primitive>,
     places: Vec<Place>,
-    params: Vec<Option<Primitive>>,
-    grads: Vec<Option<Primitive>>,
-    error: Option<Error>,
+    tensors: Tensors,
+    /// Numbers of parameters at places that require no gradient, with the index of the place.
+    frozen: Vec<(usize, usize)>,
 }
 
 impl ModuleMapper for Take<'_> {
@@ -105,42 +107,40 @@ impl ModuleMapper for Take<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(number) = self.list.number(param.id) else {
-            if param.is_require_grad() && param.shape().num_elements() > 0 {
-                let change = format!("`{}` is new, or requires a gradient now", self.path.join("."));
-                self.error.get_or_insert(Error::ModuleChanged { change });
+        let id = param.id;
+        let number = match self.list.number(&param, &self.path) {
+            Ok(Some(number)) => number,
+            Ok(None) => return param,
+            Err(refused) => {
+                self.tensors.error.get_or_insert(refused);
+                self.places.push(Place { id, content: Content::Refused });
+                return param;
             }
-            return param;
         };
-        let parameter = &self.list.parameters[number];
         let (id, value, mapper) = param.consume();
-        if value.dims()[..] != parameter.shape[..] {
-            let (path, old, new) = (&parameter.path, &parameter.shape, value.dims());
-            let change = format!("the shape of `{path}` was {old:?} and is {new:?}");
-            self.error.get_or_insert(Error::ModuleChanged { change });
-            return Param::from_mapped_value(id, value, mapper);
-        }
         let context = Context::of(&value);
         let (kept, value) = (value.clone(), value.without_autodiff());
         let taken = match self.list.primitive(value, number) {
             Ok(taken) => taken,
             Err(refused) => {
-                self.error.get_or_insert(refused);
+                self.tensors.error.get_or_insert(refused);
+                self.places.push(Place { id, content: Content::Refused });
                 return Param::from_mapped_value(id, kept, mapper);
             }
         };
         let placeholder = self.placeholder(&taken);
         drop(kept);
-        // A tied parameter is taken once.
-        self.params[number].get_or_insert(taken);
-        self.places.push(Place { id, number, context });
-        if let Some(grad) = self.given.as_mut().and_then(|grads| grads.remove::<D>(id)) {
-            match self.list.grad(grad, number) {
-                Ok(grad) => self.grads[number] = Some(grad),
-                Err(refused) => {
-                    self.error.get_or_insert(refused);
-                }
-            }
+        let held = if context.requires_grad {
+            // A tied parameter is taken once.
+            self.tensors.params[number].get_or_insert(taken);
+            Content::Parameter(number, context)
+        } else {
+            self.frozen.push((number, self.places.len()));
+            Content::Frozen(taken, context)
+        };
+        self.places.push(Place { id, content: held });
+        if let Some(given) = &mut self.given {
+            self.list.take_grad::<D>(number, given, &mut self.tensors);
         }
         Param::from_mapped_value(id, placeholder, mapper)
     }
@@ -157,21 +157,38 @@ impl Take<'_> {
 struct Put {
     places: Peekable<IntoIter<Place>>,
     params: Vec<Option<Primitive>>,
-    /// The places that wait for each parameter.
+    /// The places of each parameter.
     uses: Vec<usize>,
+    /// The tensor of each tied parameter: one leaf of autodiff at all its places, so that its gradient is their sum.
+    tied: Vec<Option<Box<dyn Any>>>,
 }
 
 impl ModuleMapper for Put {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(Place { number, context, .. }) = self.places.next_if(|place| place.id == param.id) else {
+        let Some(Place { content, .. }) = self.places.next_if(|place| place.id == param.id) else {
             return param;
         };
-        self.uses[number] -= 1;
-        let last = self.uses[number] == 0;
-        let value = if last { self.params[number].take() } else { self.params[number].clone() };
-        let (id, placeholder, mapper) = param.consume();
-        let value = value.map_or(placeholder, |value| context.restore(tensor(value), id));
+        let value = match content {
+            Content::Parameter(number, context) => self.parameter(number, context, param.id),
+            Content::Frozen(value, context) => Some(context.restore(tensor(value), param.id)),
+            Content::Refused => None,
+        };
+        let Some(value) = value else { return param };
+        let (id, _, mapper) = param.consume();
         Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+impl Put {
+    fn parameter<const D: usize>(&mut self, number: usize, context: Context, id: ParamId) -> Option<Tensor<D>> {
+        if let Some(tied) = &self.tied[number] {
+            return tied.downcast_ref().cloned();
+        }
+        let value: Tensor<D> = context.restore(tensor(self.params[number].take()?), id);
+        if self.uses[number] > 1 {
+            self.tied[number] = Some(Box::new(value.clone()));
+        }
+        Some(value)
     }
 }
 
@@ -197,25 +214,5 @@ impl Context {
             tensor = tensor.require_grad();
         }
         if self.is_distributed { tensor.set_distributed(id) } else { tensor }
-    }
-}
-
-struct TakeGrads<'a> {
-    list: &'a ParameterList,
-    given: &'a mut GradientsParams,
-    found: Vec<Option<Primitive>>,
-    error: Option<Error>,
-}
-
-impl ModuleVisitor for TakeGrads<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(number) = self.list.number(param.id) else { return };
-        let Some(grad) = self.given.remove::<D>(param.id) else { return };
-        match self.list.grad(grad, number) {
-            Ok(grad) => self.found[number] = Some(grad),
-            Err(refused) => {
-                self.error.get_or_insert(refused);
-            }
-        }
     }
 }

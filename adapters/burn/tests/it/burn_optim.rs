@@ -10,13 +10,14 @@ use burn::tensor::Tensor;
 use wgpu_optim_burn::wgpu_optim;
 use wgpu_optim_burn::wgpu_optim::{Adagrad, Adam, AdamW, CpuOptimizer, Layout, Lion, RmsProp, Rule, Sgd};
 
-use crate::common::{Classifier, builder, difference, fused, setup, values};
+use crate::common::{Classifier, builder, device, difference, fused, setup, values};
 
 /// Both optimizers step with the gradients of burn's model, so that rounding is not amplified by training.
 fn same_numbers(theirs: impl Into<ModuleOptimizer>, ours: impl Rule + 'static, lr: f64, tolerance: f32) {
     let (mut theirs, mut burn_model) = (theirs.into(), Classifier::new());
-    let mut model = Classifier::new();
-    let mut optimizer = fused(ours).build(&renamed(&mut model, &burn_model), setup()).expect("built");
+    // The same ids, in memory of its own.
+    let mut model = burn_model.clone().fork(&device());
+    let mut optimizer = fused(ours).build(&model, setup()).expect("built");
     let before = values(&model);
     for step in 0..200 {
         let grads = burn_model.grads(step);
@@ -28,12 +29,6 @@ fn same_numbers(theirs: impl Into<ModuleOptimizer>, ours: impl Rule + 'static, l
     assert!(difference(&theirs, &before) > 0.05, "nothing was learned");
     let apart = difference(&ours, &theirs);
     assert!(apart < tolerance, "{apart:e} apart, {tolerance:e} allowed");
-}
-
-/// Makes `model` a clone of another in its own memory, with the same parameter ids.
-fn renamed(model: &mut Classifier, other: &Classifier) -> Classifier {
-    *model = other.clone().fork(&crate::common::device());
-    model.clone()
 }
 
 /// Every gradient once more.
@@ -98,7 +93,7 @@ fn adagrad() {
     same_numbers(theirs, Adagrad::default().with_eps(1e-5).with_lr_decay(0.01), 0.02, 1e-4);
 }
 
-/// Where rounding turns the sign of an update, an element is two learning rates away.
+/// An element whose update has another sign by rounding is two learning rates away.
 #[test]
 fn lion() {
     let lr = 1e-3;

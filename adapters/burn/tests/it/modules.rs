@@ -9,7 +9,7 @@ use burn::tensor::{DType, FloatDType};
 use wgpu_optim_burn::wgpu_optim::{
     self, Adam, AdamW, Clip, Dtype, Ema, GradScaler, GroupOptions, Precision, Schedule, Sgd, wgpu,
 };
-use wgpu_optim_burn::{Error, FusedOptimizer, Parameters};
+use wgpu_optim_burn::{Error, FusedOptimizer, ParameterFilter};
 
 use crate::burn_optim::host_grads;
 use crate::common::{Classifier, builder, device, difference, fused, numbers, setup, values};
@@ -25,7 +25,7 @@ fn norm(grads: &[Vec<f32>]) -> f64 {
 #[test]
 fn groups_are_chosen_by_pattern_or_by_burns_groups() {
     let frozen = GroupOptions::default().with_lr_scale(0.0);
-    let groups: [Parameters; 2] = ["*.bias".into(), ParamGroup::from_predicate("bias").into()];
+    let groups: [ParameterFilter; 2] = ["*.bias".into(), ParamGroup::from_predicate("bias").into()];
     for group in groups {
         let mut model = Classifier::new();
         let mut optimizer = fused(Sgd::default()).group(group, frozen.clone()).build(&model, setup()).expect("built");
@@ -276,25 +276,28 @@ fn the_loss_scale_stays_on_the_device() {
 
 /// Parameters and gradients of 16 bits, of odd lengths; states are f32.
 #[test]
-fn modules_of_f16() {
-    if !device().supports_dtype(DType::F16) {
-        eprintln!("SKIPPED: burn does not compute in f16 on this adapter");
-        return;
+fn modules_of_16_bits() {
+    let f16 = (DType::F16, FloatDType::F16, Precision::f16_master().with_grads(Dtype::F16));
+    let bf16 = (DType::BF16, FloatDType::BF16, Precision::bf16_master().with_grads(Dtype::Bf16));
+    for (dtype, float, precision) in [f16, bf16] {
+        if !device().supports_dtype(dtype) {
+            eprintln!("SKIPPED: burn does not compute in {dtype:?} on this adapter");
+            continue;
+        }
+        let half = |len: usize, value: f32| {
+            Param::from_tensor(Tensor::<1>::full([len], value, &device()).inner().cast(float).autodiff())
+        };
+        let mut model = Halves { a: half(7, 1.0), b: half(64, 2.0) };
+        let settings = builder(Sgd::default()).precision(precision);
+        let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+        for _ in 0..3 {
+            let loss = model.a.val().sum() * 2.0 + model.b.val().sum();
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            model = optimizer.step(0.125, model, grads).expect("a step");
+        }
+        assert_eq!(model.a.val().dtype(), dtype);
+        assert_eq!(values(&model), [vec![0.25; 7], vec![1.625; 64]]);
     }
-    let half = |len: usize, value: f32| {
-        let tensor = Tensor::<1>::full([len], value, &device()).inner().cast(FloatDType::F16);
-        Param::from_tensor(tensor.autodiff())
-    };
-    let mut model = Halves { a: half(7, 1.0), b: half(64, 2.0) };
-    let settings = builder(Sgd::default()).precision(Precision::f16_master().with_grads(Dtype::F16));
-    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
-    for _ in 0..3 {
-        let loss = model.a.val().sum() * 2.0 + model.b.val().sum();
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(0.125, model, grads).expect("a step");
-    }
-    assert_eq!(model.a.val().dtype(), DType::F16);
-    assert_eq!(values(&model), [vec![0.25; 7], vec![1.625; 64]]);
 }
 
 #[derive(Module, Debug)]

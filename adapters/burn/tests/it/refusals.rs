@@ -68,6 +68,55 @@ fn a_module_that_has_changed() {
     optimizer.step(0.1, model, grads).expect("the module it was built for");
 }
 
+#[derive(Module, Debug)]
+struct Pair {
+    a: Param<Tensor<1>>,
+    b: Param<Tensor<1>>,
+}
+
+/// Of two places of one parameter, one has another shape now.
+#[test]
+fn a_tied_parameter_of_another_shape() {
+    let a = Param::from_tensor(Tensor::<1>::full([6], 1.0, &device()));
+    let model = Pair { b: a.clone(), a };
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let (id, value, mapper) = model.a.consume();
+    let narrow = Param::from_mapped_value(id, value.narrow(0, 0, 2).detach().require_grad(), mapper);
+    for model in [Pair { a: narrow.clone(), b: model.b.clone() }, Pair { a: model.b, b: narrow }] {
+        let before = values(&model);
+        let refused = optimizer.step(0.1, model, GradientsParams::new()).expect_err("another shape");
+        assert!(matches!(refused.error, Error::ModuleChanged { .. }), "{refused}");
+        assert_eq!(values(&refused.module), before);
+    }
+}
+
+/// A file or a sum of the parameters that are left would lack the others.
+#[test]
+fn a_changed_module_is_neither_saved_nor_accumulated() {
+    let model = Classifier::new();
+    let settings = builder(AdamW::default()).accumulate_gradients();
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    let other = Classifier::new();
+    let refused = optimizer.accumulate(&other, other.grads(0), 1.0).expect_err("other parameters");
+    assert!(matches!(refused, Error::ModuleChanged { .. }), "{refused}");
+    let mut smaller = model.clone();
+    smaller.last.bias = None;
+    let refused = optimizer.accumulate(&smaller, smaller.grads(0), 1.0).expect_err("a parameter is gone");
+    assert!(refused.to_string().contains("`last.bias` is gone"), "{refused}");
+    #[cfg(feature = "safetensors")]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("optimizer.safetensors");
+        let (id, weight, mapper) = model.last.weight.clone().consume();
+        let mut transposed = model.clone();
+        transposed.last.weight = Param::from_mapped_value(id, weight.transpose().detach().require_grad(), mapper);
+        let refused = optimizer.save(&path, &transposed).expect_err("another shape");
+        assert!(matches!(refused, Error::ModuleChanged { .. }), "{refused}");
+        assert!(!path.exists());
+    }
+    optimizer.accumulate(&model, model.grads(0), 1.0).expect("the module it was built for");
+}
+
 #[test]
 fn other_element_types() {
     let model = Classifier::new();

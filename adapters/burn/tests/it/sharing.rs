@@ -54,22 +54,77 @@ struct Tied {
     second: Linear,
 }
 
+impl Tied {
+    fn new(first: Linear) -> Self {
+        Self { second: first.clone(), first }
+    }
+
+    fn grads(&self) -> GradientsParams {
+        let x = Tensor::<2>::ones([2, 6], &device());
+        GradientsParams::from_grads(self.second.forward(self.first.forward(x)).sum().backward(), self)
+    }
+}
+
+/// One layer, used twice.
+#[derive(Module, Debug)]
+struct Twice {
+    layer: Linear,
+}
+
+impl Twice {
+    fn new(layer: &Linear) -> Self {
+        Self { layer: layer.clone().fork(&device()) }
+    }
+
+    fn grads(&self) -> GradientsParams {
+        let x = Tensor::<2>::ones([2, 6], &device());
+        GradientsParams::from_grads(self.layer.forward(self.layer.forward(x)).sum().backward(), self)
+    }
+}
+
+/// Their gradient is the sum over both places, in every step.
 #[test]
 fn tied_parameters_stay_tied() {
-    let first = LinearConfig::new(6, 6).with_bias(false).init(&device());
-    let mut model = Tied { second: first.clone(), first };
+    let layer = LinearConfig::new(6, 6).with_bias(false).init(&device());
+    let (mut model, mut twice) = (Tied::new(layer.clone()), Twice::new(&layer));
+    drop(layer);
     let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
-    for _ in 0..3 {
-        let x = Tensor::<2>::ones([2, 6], &device());
-        let loss = model.second.forward(model.first.forward(x)).sum();
-        let before = numbers(model.first.weight.val());
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
-        let grad = numbers(grads.get::<2>(model.first.weight.id).expect("a gradient"));
-        model = optimizer.step(0.5, model, grads).expect("a step");
-        let expected: Vec<f32> = before.iter().zip(&grad).map(|(p, g)| p - 0.5 * g).collect();
-        assert_eq!(numbers(model.first.weight.val()), expected);
-        assert_eq!(numbers(model.second.weight.val()), expected);
+    let mut other = fused(Sgd::default()).build(&twice, setup()).expect("built");
+    for step in 0..4 {
+        if step == 2 {
+            let refused = optimizer.step(0.1, model, GradientsParams::new()).expect_err("no gradient");
+            model = refused.module;
+        }
+        let grads = model.grads();
+        model = optimizer.step(0.1, model, grads).expect("a step");
+        let grads = twice.grads();
+        twice = other.step(0.1, twice, grads).expect("a step");
+        let expected = numbers(twice.layer.weight.val());
+        assert_eq!(numbers(model.first.weight.val()), expected, "step {step}");
+        assert_eq!(numbers(model.second.weight.val()), expected, "step {step}");
         assert_eq!(place(&model.first.weight), place(&model.second.weight));
+    }
+}
+
+/// A target network: a clone in the same module, with the ids of the network that is trained.
+#[test]
+fn a_frozen_clone_in_the_module_stays_as_it_was() {
+    for target_is_first in [false, true] {
+        let layer = LinearConfig::new(6, 6).with_bias(false).init(&device());
+        let before = numbers(layer.weight.val());
+        let frozen = layer.clone().no_grad();
+        let mut model =
+            if target_is_first { Tied { first: frozen, second: layer } } else { Tied { first: layer, second: frozen } };
+        let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
+        for _ in 0..2 {
+            let grads = model.grads();
+            model = optimizer.step(0.1, model, grads).expect("a step");
+        }
+        let (target, online) =
+            if target_is_first { (&model.first, &model.second) } else { (&model.second, &model.first) };
+        assert_eq!(numbers(target.weight.val()), before);
+        assert_ne!(numbers(online.weight.val()), before);
+        assert!(!target.weight.is_require_grad() && online.weight.is_require_grad());
     }
 }
 

@@ -45,9 +45,9 @@ fn two_models_on_one_device_by_turns() {
     let mut first = fused(AdamW::default()).build(&a, setup()).expect("built");
     let mut second = fused(AdamW::default()).build(&b, setup()).expect("built");
     for step in 0..6 {
-        let (of_a, of_b) = (a.grads(step), b.grads(step));
-        a = first.step(1e-2, a, of_a).expect("a step");
-        b = second.step(1e-2, b, of_b).expect("a step");
+        let (grads_a, grads_b) = (a.grads(step), b.grads(step));
+        a = first.step(1e-2, a, grads_a).expect("a step");
+        b = second.step(1e-2, b, grads_b).expect("a step");
     }
     let expected = alone(6);
     assert!(difference(&values(&a), &expected) < 1e-6);

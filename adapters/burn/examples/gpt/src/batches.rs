@@ -1,5 +1,5 @@
-//! Which windows of the text a step trains on: a function of the seed and the step alone, so that a run that is resumed
-//! goes on where it was.
+//! Windows of the text for each step: a function of the seed and the step alone, so that a run that is resumed goes on
+//! where it was.
 
 use burn::prelude::*;
 use rand::rngs::StdRng;

@@ -109,18 +109,11 @@ pub(crate) fn train(
         let last = done == plan.total || saving.interrupted.load(Ordering::Relaxed);
         let is_evaluated = last || done.is_multiple_of(plan.evaluate_every);
         if is_evaluated || done.is_multiple_of(REPORT_EVERY) {
-            let first = done - losses.len() as u64 + 1;
-            let read: Vec<f64> = Tensor::cat(std::mem::take(&mut losses), 0).into_data().iter::<f64>().collect();
-            let seconds = began.elapsed().as_secs_f64();
+            let (report, read) = report(trainer, std::mem::take(&mut losses), done, tokens, began)?;
             spent += began.elapsed();
-            let report = Report {
-                step: done,
-                grad_norm: trainer.grad_norm()?,
-                tokens_per_second: read.len() as f64 * tokens as f64 / seconds,
-                step_ms: seconds * 1e3 / read.len() as f64,
-            };
             bar.set_position(done);
             bar.set_message(progress(&report, read.iter().sum::<f64>() / read.len() as f64));
+            let first = done - read.len() as u64 + 1;
             history.losses.extend((first..).zip(read));
             history.reports.push(report);
             began = Instant::now();
@@ -138,6 +131,25 @@ pub(crate) fn train(
     }
     bar.finish_and_clear();
     Ok((history, model))
+}
+
+/// Reads the losses of the steps since the report before, and the norm of the last. Waits for the device.
+fn report(
+    trainer: &mut dyn Trainer,
+    losses: Vec<Tensor<1>>,
+    done: u64,
+    tokens_per_step: usize,
+    began: Instant,
+) -> Result<(Report, Vec<f64>)> {
+    let losses: Vec<f64> = Tensor::cat(losses, 0).into_data().iter::<f64>().collect();
+    let seconds = began.elapsed().as_secs_f64();
+    let report = Report {
+        step: done,
+        grad_norm: trainer.grad_norm()?,
+        tokens_per_second: (losses.len() * tokens_per_step) as f64 / seconds,
+        step_ms: seconds * 1e3 / losses.len() as f64,
+    };
+    Ok((report, losses))
 }
 
 /// One optimizer step. Returns its loss, still on the device, and the optimizer's seconds if they are to be measured.

@@ -10,7 +10,7 @@ use wgpu_optim::wgpu::BufferSlice;
 use crate::Error;
 
 /// Tensors in wgpu buffers. As long as this lives, burn neither moves their memory nor gives it to others.
-pub(crate) struct Places {
+pub(crate) struct BufferLeases {
     resources: Vec<WgpuResource>,
     /// Bytes of each tensor.
     bytes: Vec<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct Places {
     _leases: Box<dyn Any + Send>,
 }
 
-impl Places {
+impl BufferLeases {
     /// Finds the tensors in one visit to burn's device thread, and submits burn's work of this thread and of those that
     /// made the tensors.
     pub(crate) fn of(tensors: &[CubeTensor]) -> Result<Self, Error> {

@@ -8,14 +8,14 @@ use wildmatch::WildMatch;
 ///
 /// ```
 /// use burn::module::ParamGroup;
-/// use wgpu_optim_burn::Parameters;
+/// use wgpu_optim_burn::ParameterFilter;
 ///
-/// let biases = Parameters::from("*.bias");
-/// let encoder = Parameters::from(ParamGroup::from_predicate("encoder"));
+/// let biases = ParameterFilter::from("*.bias");
+/// let encoder = ParameterFilter::from(ParamGroup::from_predicate("encoder"));
 /// # let _ = (biases, encoder);
 /// ```
 #[derive(Debug, Clone)]
-pub struct Parameters(Kind);
+pub struct ParameterFilter(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -23,7 +23,7 @@ enum Kind {
     Group(Box<ParamGroup>),
 }
 
-impl Parameters {
+impl ParameterFilter {
     pub(crate) fn contains(&self, id: ParamId, path: &str) -> bool {
         match &self.0 {
             Kind::Pattern(pattern) => pattern.matches(path),
@@ -40,13 +40,13 @@ impl Parameters {
     }
 }
 
-impl From<&str> for Parameters {
+impl From<&str> for ParameterFilter {
     fn from(pattern: &str) -> Self {
         Self(Kind::Pattern(WildMatch::new(pattern)))
     }
 }
 
-impl From<ParamGroup> for Parameters {
+impl From<ParamGroup> for ParameterFilter {
     fn from(group: ParamGroup) -> Self {
         Self(Kind::Group(Box::new(group)))
     }
