@@ -14,7 +14,17 @@ pub(crate) struct Parameter {
     pub(crate) id: ParamId,
     /// The names of the fields that lead to it, with dots between.
     pub(crate) path: String,
+    /// The paths of a tied parameter's other places.
+    tied: Vec<String>,
     pub(crate) shape: Vec<usize>,
+}
+
+impl Parameter {
+    /// True for each of its places.
+    fn is_at(&self, path: &[String]) -> bool {
+        let names = || path.iter().map(String::as_str);
+        [&self.path].into_iter().chain(&self.tied).any(|place| names().eq(place.split('.')))
+    }
 }
 
 /// The trainable parameters of a module in the order of its visit, each once.
@@ -54,8 +64,7 @@ impl ParameterList {
         grads: Option<&mut GradientsParams>,
         formats: (Dtype, Dtype),
     ) -> Result<Tensors, Error> {
-        let is_trained = vec![false; self.parameters.len()];
-        let mut visit = Read { list: self, path: Vec::new(), given: grads, tensors: self.empty(), is_trained };
+        let mut visit = Read { list: self, path: Vec::new(), given: grads, tensors: self.empty() };
         module.visit(&mut visit);
         let mut tensors = visit.tensors;
         self.check(&mut tensors, formats)?;
@@ -67,7 +76,8 @@ impl ParameterList {
         Tensors { params: none(), grads: none(), error: None }
     }
 
-    /// The number of a parameter of a module; `None` for one that is not trained.
+    /// The number of the parameter at a place of a module; `None` where nothing is trained. A frozen clone keeps the id of
+    /// its original, and is known by its path.
     ///
     /// # Errors
     /// [`Error::ModuleChanged`].
@@ -77,19 +87,18 @@ impl ParameterList {
         path: &[String],
     ) -> Result<Option<usize>, Error> {
         let changed = |change| Err(Error::ModuleChanged { change });
-        match self.numbers.get(&param.id) {
-            None if param.is_require_grad() && param.shape().num_elements() > 0 => {
-                changed(format!("`{}` is new, or requires a gradient now", path.join(".")))
-            }
-            None => Ok(None),
-            Some(&number) => {
-                let (shape, Parameter { path, shape: old, .. }) = (param.shape(), &self.parameters[number]);
-                if shape.to_vec() == *old {
-                    Ok(Some(number))
-                } else {
-                    changed(format!("the shape of `{path}` was {old:?} and is {:?}", shape.to_vec()))
-                }
-            }
+        let shape = param.shape();
+        let known = self.numbers.get(&param.id).filter(|&&number| self.parameters[number].is_at(path));
+        let Some(&number) = known else {
+            let is_new = param.is_require_grad() && shape.num_elements() > 0;
+            let new = || changed(format!("`{}` is new, or requires a gradient now", path.join(".")));
+            return if is_new { new() } else { Ok(None) };
+        };
+        let Parameter { path, shape: old, .. } = &self.parameters[number];
+        if shape[..] == old[..] {
+            Ok(Some(number))
+        } else {
+            changed(format!("the shape of `{path}` was {old:?} and is {:?}", shape.to_vec()))
         }
     }
 
@@ -108,7 +117,7 @@ impl ParameterList {
 
     /// Moves the gradient of a parameter, if there is one.
     pub(crate) fn take_grad<const D: usize>(&self, number: usize, given: &mut GradientsParams, to: &mut Tensors) {
-        let Parameter { id, path, shape } = &self.parameters[number];
+        let Parameter { id, path, shape, .. } = &self.parameters[number];
         let Some(grad) = given.remove::<D>(*id) else { return };
         let grad = if grad.dims()[..] == shape[..] {
             self.primitive(grad.without_autodiff(), number)
@@ -169,13 +178,17 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let is_known = self.numbers.contains_key(&param.id);
-        if is_known || !param.is_require_grad() || param.shape().num_elements() == 0 {
+        if !param.is_require_grad() || param.shape().num_elements() == 0 {
+            return;
+        }
+        let (id, path) = (param.id, self.path.join("."));
+        if let Some(&number) = self.numbers.get(&id) {
+            self.parameters[number].tied.push(path);
             return;
         }
         self.device.get_or_insert_with(|| param.base().device().without_autodiff());
-        self.numbers.insert(param.id, self.parameters.len());
-        self.parameters.push(Parameter { id: param.id, path: self.path.join("."), shape: param.shape().to_vec() });
+        self.numbers.insert(id, self.parameters.len());
+        self.parameters.push(Parameter { id, path, tied: Vec::new(), shape: param.shape().to_vec() });
     }
 }
 
@@ -184,8 +197,6 @@ struct Read<'a> {
     path: Vec<String>,
     given: Option<&'a mut GradientsParams>,
     tensors: Tensors,
-    /// True for parameters that were found where they require a gradient: a frozen clone with the same id is another tensor.
-    is_trained: Vec<bool>,
 }
 
 impl ModuleVisitor for Read<'_> {
@@ -200,10 +211,8 @@ impl ModuleVisitor for Read<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let found = self.list.number(param, &self.path).and_then(|number| {
             let Some(number) = number else { return Ok(()) };
-            let is_trained = param.is_require_grad() && !self.is_trained[number];
-            if is_trained || self.tensors.params[number].is_none() {
+            if self.tensors.params[number].is_none() {
                 self.tensors.params[number] = Some(self.list.primitive(param.base().without_autodiff(), number)?);
-                self.is_trained[number] = is_trained;
             }
             if let Some(given) = &mut self.given {
                 self.list.take_grad::<D>(number, given, &mut self.tensors);

@@ -4,9 +4,10 @@ use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
-use wgpu_optim_burn::wgpu_optim::{AdamW, Sgd};
+use wgpu_optim_burn::FusedOptimizer;
+use wgpu_optim_burn::wgpu_optim::{AdamW, Ema, Sgd};
 
-use crate::common::{Classifier, device, fused, numbers, setup, values};
+use crate::common::{Classifier, builder, device, fused, numbers, setup, values};
 
 #[test]
 fn a_clone_and_a_valid_model_stay_as_they_were() {
@@ -104,6 +105,23 @@ fn tied_parameters_stay_tied() {
         assert_eq!(numbers(model.second.weight.val()), expected, "step {step}");
         assert_eq!(place(&model.first.weight), place(&model.second.weight));
     }
+}
+
+/// Also in a module without gradients.
+#[test]
+fn an_average_reaches_all_places_of_a_tied_parameter() {
+    let mut model = Tied::new(LinearConfig::new(6, 6).with_bias(false).init(&device()));
+    let settings = builder(Sgd::default()).average(Ema::new(0.5));
+    let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
+    for _ in 0..2 {
+        let grads = model.grads();
+        model = optimizer.step(0.1, model, grads).expect("a step");
+    }
+    let trained = numbers(model.first.weight.val());
+    let valid = optimizer.eval(model.valid()).expect("the average");
+    assert_ne!(numbers(valid.first.weight.val()), trained);
+    assert_eq!(numbers(valid.first.weight.val()), numbers(valid.second.weight.val()));
+    assert_eq!(numbers(model.second.weight.val()), trained, "the module that was not given");
 }
 
 /// A target network: a clone in the same module, with the ids of the network that is trained.
