@@ -1,4 +1,4 @@
-//! `cargo xtask burn`: dependencies, lints, tests and documentation of `adapters/burn`, with burn's fusion and without.
+//! `cargo xtask burn`: licenses and sources of dependencies, lints, tests and documentation of `adapters/burn`, with burn's fusion and without.
 
 use std::process::ExitCode;
 
@@ -11,17 +11,17 @@ const MANIFEST: &str = "adapters/burn/Cargo.toml";
 
 /// Packages and features of each run. The examples have burn's default, fusion.
 const RUNS: [Run; 3] = [
-    Run { packages: &["--workspace"], is_tested: true },
+    Run { selection: &["--workspace"], is_tested: true },
     Run {
-        packages: &["--package", "wgpu-optim-burn", "--no-default-features", "--features", "safetensors"],
+        selection: &["--package", "wgpu-optim-burn", "--no-default-features", "--features", "safetensors"],
         is_tested: true,
     },
     // burn's SPIR-V kernels crash software drivers.
-    Run { packages: &["--package", "wgpu-optim-burn", "--features", "vulkan,webgpu"], is_tested: false },
+    Run { selection: &["--package", "wgpu-optim-burn", "--features", "vulkan,webgpu"], is_tested: false },
 ];
 
 struct Run {
-    packages: &'static [&'static str],
+    selection: &'static [&'static str],
     is_tested: bool,
 }
 
@@ -40,14 +40,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     }
     provide_vulkan();
     let test_args: Vec<&str> = options.test_args.iter().map(String::as_str).collect();
-    for Run { packages, is_tested } in RUNS {
+    for Run { selection, is_tested } in RUNS {
         let lints: (&[&str], &[&str]) = (&["clippy", "--all-targets"], &["-D", "warnings"]);
         let tests: (&[&str], &[&str]) = (&["test"], &test_args);
         // Release: burn is slow to build, so it is built once.
         for (command, arguments) in [lints, tests].into_iter().take(if is_tested { 2 } else { 1 }) {
             let mut run = cargo();
             run.args(command).args(["--locked", "--release", "--manifest-path", MANIFEST]);
-            run.args(packages).arg("--").args(arguments);
+            run.args(selection).arg("--").args(arguments);
             let status = status_of(run)?;
             if !status.success() {
                 return Ok(exit_code(status));

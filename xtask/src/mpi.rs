@@ -1,4 +1,4 @@
-//! `cargo xtask mpi`: dependencies, lints and tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
+//! `cargo xtask mpi`: licenses and sources of dependencies, lints and tests of `adapters/mpi`, with Open MPI and libclang where they are missing.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};

@@ -73,7 +73,7 @@ fn layout(list: &ParameterList, groups: &[(ParameterFilter, GroupOptions)], alig
     let mut layout = Layout::builder().aligned(alignment);
     for parameter in &list.parameters {
         layout = layout.tensor(&parameter.path, &parameter.shape);
-        let is_member = |group: &usize| groups[*group].0.contains(parameter.id, &parameter.path);
+        let is_member = |group: &usize| parameter.paths().any(|path| groups[*group].0.contains(parameter.id, path));
         let matching: Vec<usize> = (0..groups.len()).filter(is_member).collect();
         for &group in &matching {
             is_used[group] = true;

@@ -14,7 +14,7 @@ impl FusedOptimizer {
     ///
     /// Running means and frozen parameters, which the optimizer does not train, are in burn's record of the module alone. To
     /// continue from both files, load the record, build the optimizer for that module, and load this file: a record has
-    /// parameter ids of its own, and the optimizer knows parameters by their ids.
+    /// parameter ids of its own, and the optimizer finds parameters by ids and paths.
     ///
     /// # Errors
     /// [`Error::Checkpoint`], and those of [`FusedOptimizer::step`] that concern the module.

@@ -4,7 +4,7 @@ use wildmatch::WildMatch;
 /// A choice of parameters: a pattern for their paths, or burn's [`ParamGroup`].
 ///
 /// The path of a parameter is that of its fields: `layers.0.weight`. In a pattern, `*` stands for any characters, `?` for
-/// one; the pattern covers the whole path: `*.bias`, `layers.0.*`.
+/// one; the pattern covers the whole path: `*.bias`, `layers.0.*`. A tied parameter is chosen by any of its paths.
 ///
 /// ```
 /// use burn::module::ParamGroup;

@@ -104,6 +104,16 @@ impl FusedOptimizer {
         })
     }
 
+    /// Ties the places of tied parameters again: each takes the value of the first, and they are one leaf of autodiff. All
+    /// calls that return the module do so. One of them is needed before the first gradients of a module that was made by
+    /// burn's `fork`, `train` or `load_file`: burn makes a leaf of each place then, and leaves the gradient of one alone.
+    ///
+    /// # Errors
+    /// Those of [`FusedOptimizer::step`] that concern the module.
+    pub fn tie<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
+        self.update(module, None, |_, _, _| Ok(()))
+    }
+
     /// The statistics of the last step: see [`Optimizer::stats`]. They arrive when `setup.device` is polled.
     pub fn stats(&self) -> ReadbackStats {
         let mut encoder = self.encoder();

@@ -14,16 +14,15 @@ pub(crate) struct Parameter {
     pub(crate) id: ParamId,
     /// The names of the fields that lead to it, with dots between.
     pub(crate) path: String,
-    /// The paths of a tied parameter's other places.
+    /// The other paths of a tied parameter.
     tied: Vec<String>,
     pub(crate) shape: Vec<usize>,
 }
 
 impl Parameter {
-    /// True for each of its places.
-    fn is_at(&self, path: &[String]) -> bool {
-        let names = || path.iter().map(String::as_str);
-        [&self.path].into_iter().chain(&self.tied).any(|place| names().eq(place.split('.')))
+    /// All paths: a tied parameter has several.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        [&self.path].into_iter().chain(&self.tied)
     }
 }
 
@@ -76,8 +75,8 @@ impl ParameterList {
         Tensors { params: none(), grads: none(), error: None }
     }
 
-    /// The number of the parameter at a place of a module; `None` where nothing is trained. A frozen clone keeps the id of
-    /// its original, and is known by its path.
+    /// The number of the parameter at a path of a module; `None` where nothing is trained. A frozen clone has the id of its
+    /// original at another path.
     ///
     /// # Errors
     /// [`Error::ModuleChanged`].
@@ -86,20 +85,21 @@ impl ParameterList {
         param: &Param<Tensor<D>>,
         path: &[String],
     ) -> Result<Option<usize>, Error> {
-        let changed = |change| Err(Error::ModuleChanged { change });
-        let shape = param.shape();
-        let known = self.numbers.get(&param.id).filter(|&&number| self.parameters[number].is_at(path));
-        let Some(&number) = known else {
-            let is_new = param.is_require_grad() && shape.num_elements() > 0;
-            let new = || changed(format!("`{}` is new, or requires a gradient now", path.join(".")));
-            return if is_new { new() } else { Ok(None) };
+        let (path, shape) = (path.join("."), param.shape());
+        let known = self.numbers.get(&param.id).map(|&number| (number, &self.parameters[number]));
+        let change = match known {
+            Some((number, parameter)) if parameter.paths().any(|known| *known == path) => {
+                let old = &parameter.shape;
+                if shape[..] == old[..] {
+                    return Ok(Some(number));
+                }
+                format!("the shape of `{path}` was {old:?} and is {:?}", shape.to_vec())
+            }
+            _ if !param.is_require_grad() || shape.num_elements() == 0 => return Ok(None),
+            Some((_, parameter)) => format!("`{path}` was `{}`, or required no gradient", parameter.path),
+            None => format!("`{path}` is new, or requires a gradient now"),
         };
-        let Parameter { path, shape: old, .. } = &self.parameters[number];
-        if shape[..] == old[..] {
-            Ok(Some(number))
-        } else {
-            changed(format!("the shape of `{path}` was {old:?} and is {:?}", shape.to_vec()))
-        }
+        Err(Error::ModuleChanged { change })
     }
 
     /// A tensor that belongs to a parameter.

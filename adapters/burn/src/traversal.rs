@@ -5,26 +5,24 @@ use std::vec::IntoIter;
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
 
+use crate::Error;
 use crate::parameters::{ParameterList, Tensors};
 use crate::tensors::{Primitive, primitive, tensor};
 
 /// A module without its parameters, and these.
 pub(crate) struct Taken<M> {
     module: M,
-    /// One entry per float tensor of the module, in the order of its traversal; `None` for those that it still has.
-    places: Vec<Option<Place>>,
+    /// One entry per float tensor of the module, in the order of its traversal: the number of the parameter that was taken.
+    places: Vec<Option<usize>>,
+    /// By number of the parameter.
+    contexts: Vec<Option<Context>>,
     pub(crate) tensors: Tensors,
 }
 
-/// A place of a parameter in the module. Tied parameters have several.
-struct Place {
-    number: usize,
-    context: Context,
-}
-
 /// Properties of burn's tensor beside its numbers.
+#[derive(Clone, Copy, PartialEq)]
 struct Context {
     is_autodiff: bool,
     requires_grad: bool,
@@ -34,21 +32,24 @@ struct Context {
 
 /// Takes the parameters of the list, and their gradients out of `grads`.
 pub(crate) fn take<M: Module>(list: &ParameterList, module: M, grads: Option<&mut GradientsParams>) -> Taken<M> {
+    let contexts = vec![None; list.parameters.len()];
     let (path, places) = (Vec::new(), Vec::new());
-    let mut take = Take { list, path, given: grads, placeholder: None, places, tensors: list.empty() };
+    let mut take = Take { list, path, given: grads, placeholder: None, places, contexts, tensors: list.empty() };
     let module = module.map(&mut take);
-    Taken { module, places: take.places, tensors: take.tensors }
+    let Take { places, contexts, tensors, .. } = take;
+    Taken { module, places, contexts, tensors }
 }
 
 impl<M: Module> Taken<M> {
     /// Puts parameters into the places of those with the same number.
     pub(crate) fn put(self, params: Vec<Option<Primitive>>) -> M {
         let mut uses = vec![0; params.len()];
-        for place in self.places.iter().flatten() {
-            uses[place.number] += 1;
+        for &number in self.places.iter().flatten() {
+            uses[number] += 1;
         }
         let tied = params.iter().map(|_| None).collect();
-        self.module.map(&mut Put { places: self.places.into_iter(), params, uses, tied })
+        let (places, contexts) = (self.places.into_iter(), self.contexts);
+        self.module.map(&mut Put { places, contexts, params, uses, tied })
     }
 }
 
@@ -58,7 +59,8 @@ struct Take<'a> {
     given: Option<&'a mut GradientsParams>,
     /// Fills places whose parameter is out.
     placeholder: Option<Primitive>,
-    places: Vec<Option<Place>>,
+    places: Vec<Option<usize>>,
+    contexts: Vec<Option<Context>>,
     tensors: Tensors,
 }
 
@@ -84,26 +86,38 @@ impl ModuleMapper for Take<'_> {
             self.list.take_grad::<D>(number, given, &mut self.tensors);
         }
         let (id, value, mapper) = param.consume();
-        let context = Context::of(&value);
-        let (kept, value) = (value.clone(), value.without_autodiff());
-        let taken = match self.list.primitive(value, number) {
-            Ok(taken) => taken,
+        let (place, left) = match self.take_value(&value, number) {
+            Ok(placeholder) => (Some(number), placeholder),
             Err(refused) => {
                 self.tensors.error.get_or_insert(refused);
-                self.places.push(None);
-                return Param::from_mapped_value(id, kept, mapper);
+                (None, value)
             }
         };
-        let placeholder = self.placeholder(&taken);
-        drop(kept);
-        // A tied parameter is taken once.
-        self.tensors.params[number].get_or_insert(taken);
-        self.places.push(Some(Place { number, context }));
-        Param::from_mapped_value(id, placeholder, mapper)
+        self.places.push(place);
+        Param::from_mapped_value(id, left, mapper)
     }
 }
 
 impl Take<'_> {
+    /// Takes a tied parameter at its first place. Returns a placeholder.
+    fn take_value<const D: usize>(&mut self, value: &Tensor<D>, number: usize) -> Result<Tensor<D>, Error> {
+        let changed = |change| Err(Error::ModuleChanged { change: format!("`{}` {change}", self.path.join(".")) });
+        if matches!(value.dtype(), DType::QFloat(_)) {
+            return changed("is quantized now");
+        }
+        let context = Context::of(value);
+        let taken = self.list.primitive(value.clone().without_autodiff(), number)?;
+        if let (Some(first), Some(known)) = (&self.tensors.params[number], self.contexts[number])
+            && (first.dtype, known) != (taken.dtype, context)
+        {
+            return changed("is tied, and differs from its first place in `requires_grad`, autodiff or element type");
+        }
+        let placeholder = self.placeholder(&taken);
+        self.contexts[number].get_or_insert(context);
+        self.tensors.params[number].get_or_insert(taken);
+        Ok(placeholder)
+    }
+
     /// A tensor of one element, on the device of the parameters.
     fn placeholder<const D: usize>(&mut self, taken: &Primitive) -> Tensor<D> {
         let make = || primitive(Tensor::<1>::empty([1], &self.list.device)).unwrap_or_else(|| taken.clone());
@@ -112,7 +126,8 @@ impl Take<'_> {
 }
 
 struct Put {
-    places: IntoIter<Option<Place>>,
+    places: IntoIter<Option<usize>>,
+    contexts: Vec<Option<Context>>,
     params: Vec<Option<Primitive>>,
     /// The number of places of each parameter.
     uses: Vec<usize>,
@@ -122,20 +137,19 @@ struct Put {
 
 impl ModuleMapper for Put {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(place) = self.places.next().flatten() else { return param };
-        let Some(value) = self.parameter(place, param.id) else { return param };
+        let Some(number) = self.places.next().flatten() else { return param };
+        let Some(value) = self.parameter(number, param.id) else { return param };
         let (id, _, mapper) = param.consume();
         Param::from_mapped_value(id, value, mapper)
     }
 }
 
 impl Put {
-    fn parameter<const D: usize>(&mut self, place: Place, id: ParamId) -> Option<Tensor<D>> {
-        let Place { number, context } = place;
+    fn parameter<const D: usize>(&mut self, number: usize, id: ParamId) -> Option<Tensor<D>> {
         if let Some(tied) = &self.tied[number] {
             return tied.downcast_ref().cloned();
         }
-        let value: Tensor<D> = context.restore(tensor(self.params[number].take()?), id);
+        let value: Tensor<D> = self.contexts[number]?.restore(tensor(self.params[number].take()?), id);
         if self.uses[number] > 1 {
             self.tied[number] = Some(Box::new(value.clone()));
         }

@@ -15,7 +15,7 @@ use crate::common::{Classifier, builder, device, difference, fused, setup, value
 /// Both optimizers step with the gradients of burn's model, so that rounding is not amplified by training.
 fn same_numbers(theirs: impl Into<ModuleOptimizer>, ours: impl Rule + 'static, lr: f64, tolerance: f32) {
     let (mut theirs, mut burn_model) = (theirs.into(), Classifier::new());
-    // The same ids, in memory of its own.
+    // The same ids; the first step copies what the two share.
     let mut model = burn_model.clone().fork(&device());
     let mut optimizer = fused(ours).build(&model, setup()).expect("built");
     let before = values(&model);

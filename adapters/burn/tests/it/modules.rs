@@ -39,6 +39,28 @@ fn groups_are_chosen_by_pattern_or_by_burns_groups() {
     }
 }
 
+/// Of a tied parameter, any path counts.
+#[test]
+fn a_group_may_name_any_place_of_a_tied_parameter() {
+    let a = Param::from_tensor(Tensor::<1>::full([7], 1.0, &device()));
+    let mut model = Halves { b: a.clone(), a };
+    let options = GroupOptions::default().with_lr_scale(0.0);
+    let mut optimizer = fused(Sgd::default()).group("b", options).build(&model, setup()).expect("built");
+    let grads = GradientsParams::from_grads(model.a.val().sum().backward(), &model);
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    assert_eq!(values(&model), [vec![1.0; 7], vec![1.0; 7]]);
+}
+
+/// Its path is empty.
+#[test]
+fn a_parameter_may_be_the_module() {
+    let mut model = Param::from_tensor(Tensor::<1>::full([7], 1.0, &device()));
+    let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
+    let grads = GradientsParams::from_grads(model.val().sum().backward(), &model);
+    model = optimizer.step(0.25, model, grads).expect("a step");
+    assert_eq!(numbers(model.val()), [0.75; 7]);
+}
+
 #[test]
 fn of_two_groups_the_last_counts() {
     let mut model = Classifier::new();

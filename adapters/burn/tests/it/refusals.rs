@@ -90,6 +90,27 @@ fn a_tied_parameter_of_another_shape() {
     }
 }
 
+#[test]
+fn a_tied_parameter_that_is_frozen_at_one_place() {
+    let a = Param::from_tensor(Tensor::<1>::full([6], 1.0, &device()));
+    let mut model = Pair { b: a.clone(), a };
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    model.b = model.b.no_grad();
+    let refused = optimizer.step(0.1, model, GradientsParams::new()).expect_err("a frozen place");
+    assert!(refused.to_string().contains("`b` is tied"), "{refused}");
+    assert!(refused.module.a.is_require_grad() && !refused.module.b.is_require_grad());
+}
+
+#[test]
+fn a_parameter_at_another_path() {
+    let param = |value| Param::from_tensor(Tensor::<1>::full([6], value, &device()));
+    let model = Pair { a: param(1.0), b: param(2.0) };
+    let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
+    let swapped = Pair { a: model.b, b: model.a };
+    let refused = optimizer.step(0.1, swapped, GradientsParams::new()).expect_err("at another path");
+    assert!(refused.to_string().contains("`a` was `b`"), "{refused}");
+}
+
 /// A file or a sum of the parameters that are left would lack the others.
 #[test]
 fn a_changed_module_is_neither_saved_nor_accumulated() {

@@ -107,6 +107,21 @@ fn tied_parameters_stay_tied() {
     }
 }
 
+/// burn's `fork` makes two leaves of a tied parameter.
+#[test]
+fn a_fork_is_tied_again() {
+    let layer = LinearConfig::new(6, 6).with_bias(false).init(&device());
+    let (mut model, mut twice) = (Tied::new(layer.clone()).fork(&device()), Twice::new(&layer));
+    let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
+    let mut other = fused(Sgd::default()).build(&twice, setup()).expect("built");
+    model = optimizer.tie(model).expect("tied");
+    let grads = model.grads();
+    model = optimizer.step(0.1, model, grads).expect("a step");
+    let grads = twice.grads();
+    twice = other.step(0.1, twice, grads).expect("a step");
+    assert_eq!(numbers(model.second.weight.val()), numbers(twice.layer.weight.val()));
+}
+
 /// Also in a module without gradients.
 #[test]
 fn an_average_reaches_all_places_of_a_tied_parameter() {

@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEPS")]
     pub(crate) warmup: Option<u64>,
 
-    /// Weight decay of the weights; biases and norms have none [default: adamw 0.1, lion 1, others 0]
+    /// Weight decay of the weights; biases and norms have none [default: AdamW 0.1, schedule-free too, lion 1, others 0]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     pub(crate) weight_decay: Option<f64>,
 
