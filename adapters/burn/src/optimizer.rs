@@ -110,16 +110,20 @@ impl FusedOptimizer {
     ///
     /// # Errors
     /// Those of [`FusedOptimizer::step`] that concern the module.
-    pub fn tie<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
-        self.update(module, None, |_, _, _| Ok(()))
+    pub fn tie<M: Module>(&self, module: M) -> Result<M, StepError<M>> {
+        let mut taken = take(&self.list, module, None);
+        let checked = self.list.check(&mut taken.tensors, self.dtypes);
+        let params = std::mem::take(&mut taken.tensors.params);
+        let module = taken.put(params);
+        match checked {
+            Ok(()) => Ok(module),
+            Err(error) => Err(StepError { module, error }),
+        }
     }
 
     /// The statistics of the last step: see [`Optimizer::stats`]. They arrive when `setup.device` is polled.
     pub fn stats(&self) -> ReadbackStats {
-        let mut encoder = self.encoder();
-        let stats = self.optimizer.stats(&mut encoder);
-        self.setup.queue.submit([encoder.finish()]);
-        stats
+        self.read_back(Optimizer::stats)
     }
 
     /// The statistics of the last steps: see [`Optimizer::history`]. They arrive when `setup.device` is polled.
@@ -127,10 +131,14 @@ impl FusedOptimizer {
     /// # Errors
     /// [`wgpu_optim::Error::NoHistory`], without [`history`](wgpu_optim::OptimizerBuilder::history) of the builder.
     pub fn history(&self) -> Result<ReadbackHistory, Error> {
+        Ok(self.read_back(Optimizer::history)?)
+    }
+
+    fn read_back<T>(&self, record: impl FnOnce(&Optimizer, &mut CommandEncoder) -> T) -> T {
         let mut encoder = self.encoder();
-        let history = self.optimizer.history(&mut encoder)?;
+        let readback = record(&self.optimizer, &mut encoder);
         self.setup.queue.submit([encoder.finish()]);
-        Ok(history)
+        readback
     }
 
     /// The loss scale of the settings' [`GradScaler`](wgpu_optim::GradScaler), to multiply the loss by; it stays on the

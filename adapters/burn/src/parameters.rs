@@ -63,16 +63,11 @@ impl ParameterList {
         grads: Option<&mut GradientsParams>,
         formats: (Dtype, Dtype),
     ) -> Result<Tensors, Error> {
-        let mut visit = Read { list: self, path: Vec::new(), given: grads, tensors: self.empty() };
+        let mut visit = Read(Walk::new(self, grads));
         module.visit(&mut visit);
-        let mut tensors = visit.tensors;
+        let mut tensors = visit.0.tensors;
         self.check(&mut tensors, formats)?;
         Ok(tensors)
-    }
-
-    pub(crate) fn empty(&self) -> Tensors {
-        let none = || self.parameters.iter().map(|_| None).collect();
-        Tensors { params: none(), grads: none(), error: None }
     }
 
     /// The number of the parameter at a path of a module; `None` where nothing is trained. A frozen clone has the id of its
@@ -80,11 +75,7 @@ impl ParameterList {
     ///
     /// # Errors
     /// [`Error::ModuleChanged`].
-    pub(crate) fn number<const D: usize>(
-        &self,
-        param: &Param<Tensor<D>>,
-        path: &[String],
-    ) -> Result<Option<usize>, Error> {
+    fn number<const D: usize>(&self, param: &Param<Tensor<D>>, path: &[String]) -> Result<Option<usize>, Error> {
         let (path, shape) = (path.join("."), param.shape());
         let known = self.numbers.get(&param.id).map(|&number| (number, &self.parameters[number]));
         let change = match known {
@@ -115,22 +106,17 @@ impl ParameterList {
         })
     }
 
-    /// Moves the gradient of a parameter, if there is one.
-    pub(crate) fn take_grad<const D: usize>(&self, number: usize, given: &mut GradientsParams, to: &mut Tensors) {
-        let Parameter { id, path, shape, .. } = &self.parameters[number];
-        let Some(grad) = given.remove::<D>(*id) else { return };
-        let grad = if grad.dims()[..] == shape[..] {
-            self.primitive(grad.without_autodiff(), number)
-        } else {
-            let (parameter, expected, actual) = (path.clone(), shape.clone(), grad.dims().to_vec());
-            Err(Error::GradientShape { parameter, expected, actual })
-        };
-        match grad {
-            Ok(grad) => to.grads[number] = Some(grad),
-            Err(refused) => {
-                to.error.get_or_insert(refused);
-            }
+    /// The gradient of a parameter.
+    ///
+    /// # Errors
+    /// [`Error::GradientShape`], [`Error::ForeignDevice`].
+    fn grad<const D: usize>(&self, grad: Tensor<D>, number: usize) -> Result<Primitive, Error> {
+        let Parameter { path, shape, .. } = &self.parameters[number];
+        if grad.dims()[..] == shape[..] {
+            return self.primitive(grad.without_autodiff(), number);
         }
+        let (parameter, expected, actual) = (path.clone(), shape.clone(), grad.dims().to_vec());
+        Err(Error::GradientShape { parameter, expected, actual })
     }
 
     /// Refuses tensors that the optimizer was not built for. `formats`: those of parameters and gradients.
@@ -192,35 +178,59 @@ impl ModuleVisitor for Collect {
     }
 }
 
-struct Read<'a> {
-    list: &'a ParameterList,
-    path: Vec<String>,
+/// A way through a module, and what was found on it.
+pub(crate) struct Walk<'a> {
+    pub(crate) list: &'a ParameterList,
+    pub(crate) path: Vec<String>,
     given: Option<&'a mut GradientsParams>,
-    tensors: Tensors,
+    pub(crate) tensors: Tensors,
 }
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(list: &'a ParameterList, given: Option<&'a mut GradientsParams>) -> Self {
+        let none = || list.parameters.iter().map(|_| None).collect();
+        Self { list, path: Vec::new(), given, tensors: Tensors { params: none(), grads: none(), error: None } }
+    }
+
+    /// The number of the parameter at the present path, whose gradient is moved to the tensors.
+    ///
+    /// # Errors
+    /// [`Error::ModuleChanged`], [`Error::GradientShape`], [`Error::ForeignDevice`].
+    pub(crate) fn find<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Option<usize>, Error> {
+        let Some(number) = self.list.number(param, &self.path)? else { return Ok(None) };
+        if let Some(grad) = self.given.as_mut().and_then(|given| given.remove::<D>(param.id)) {
+            self.tensors.grads[number] = Some(self.list.grad(grad, number)?);
+        }
+        Ok(Some(number))
+    }
+
+    /// The first error counts.
+    pub(crate) fn refuse(&mut self, error: Error) {
+        self.tensors.error.get_or_insert(error);
+    }
+}
+
+struct Read<'a>(Walk<'a>);
 
 impl ModuleVisitor for Read<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+        self.0.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+        self.0.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let found = self.list.number(param, &self.path).and_then(|number| {
-            let Some(number) = number else { return Ok(()) };
-            if self.tensors.params[number].is_none() {
-                self.tensors.params[number] = Some(self.list.primitive(param.base().without_autodiff(), number)?);
-            }
-            if let Some(given) = &mut self.given {
-                self.list.take_grad::<D>(number, given, &mut self.tensors);
+        let Self(walk) = self;
+        let found = walk.find(param).and_then(|number| {
+            if let Some(number) = number.filter(|&number| walk.tensors.params[number].is_none()) {
+                walk.tensors.params[number] = Some(walk.list.primitive(param.base().without_autodiff(), number)?);
             }
             Ok(())
         });
         if let Err(refused) = found {
-            self.tensors.error.get_or_insert(refused);
+            walk.refuse(refused);
         }
     }
 }

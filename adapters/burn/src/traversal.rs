@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
 
 use crate::Error;
-use crate::parameters::{ParameterList, Tensors};
+use crate::parameters::{ParameterList, Tensors, Walk};
 use crate::tensors::{Primitive, primitive, tensor};
 
 /// A module without its parameters, and these.
@@ -33,11 +33,10 @@ struct Context {
 /// Takes the parameters of the list, and their gradients out of `grads`.
 pub(crate) fn take<M: Module>(list: &ParameterList, module: M, grads: Option<&mut GradientsParams>) -> Taken<M> {
     let contexts = vec![None; list.parameters.len()];
-    let (path, places) = (Vec::new(), Vec::new());
-    let mut take = Take { list, path, given: grads, placeholder: None, places, contexts, tensors: list.empty() };
+    let mut take = Take { walk: Walk::new(list, grads), placeholder: None, places: Vec::new(), contexts };
     let module = module.map(&mut take);
-    let Take { places, contexts, tensors, .. } = take;
-    Taken { module, places, contexts, tensors }
+    let Take { walk, places, contexts, .. } = take;
+    Taken { module, places, contexts, tensors: walk.tensors }
 }
 
 impl<M: Module> Taken<M> {
@@ -54,42 +53,36 @@ impl<M: Module> Taken<M> {
 }
 
 struct Take<'a> {
-    list: &'a ParameterList,
-    path: Vec<String>,
-    given: Option<&'a mut GradientsParams>,
+    walk: Walk<'a>,
     /// Fills places whose parameter is out.
     placeholder: Option<Primitive>,
     places: Vec<Option<usize>>,
     contexts: Vec<Option<Context>>,
-    tensors: Tensors,
 }
 
 impl ModuleMapper for Take<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+        self.walk.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+        self.walk.path.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let number = self.list.number(&param, &self.path).unwrap_or_else(|changed| {
-            self.tensors.error.get_or_insert(changed);
+        let number = self.walk.find(&param).unwrap_or_else(|refused| {
+            self.walk.refuse(refused);
             None
         });
         let Some(number) = number else {
             self.places.push(None);
             return param;
         };
-        if let Some(given) = &mut self.given {
-            self.list.take_grad::<D>(number, given, &mut self.tensors);
-        }
         let (id, value, mapper) = param.consume();
         let (place, left) = match self.take_value(&value, number) {
             Ok(placeholder) => (Some(number), placeholder),
             Err(refused) => {
-                self.tensors.error.get_or_insert(refused);
+                self.walk.refuse(refused);
                 (None, value)
             }
         };
@@ -101,26 +94,26 @@ impl ModuleMapper for Take<'_> {
 impl Take<'_> {
     /// Takes a tied parameter at its first place. Returns a placeholder.
     fn take_value<const D: usize>(&mut self, value: &Tensor<D>, number: usize) -> Result<Tensor<D>, Error> {
-        let changed = |change| Err(Error::ModuleChanged { change: format!("`{}` {change}", self.path.join(".")) });
+        let changed = |change| Err(Error::ModuleChanged { change: format!("`{}` {change}", self.walk.path.join(".")) });
         if matches!(value.dtype(), DType::QFloat(_)) {
             return changed("is quantized now");
         }
         let context = Context::of(value);
-        let taken = self.list.primitive(value.clone().without_autodiff(), number)?;
-        if let (Some(first), Some(known)) = (&self.tensors.params[number], self.contexts[number])
+        let taken = self.walk.list.primitive(value.clone().without_autodiff(), number)?;
+        if let (Some(first), Some(known)) = (&self.walk.tensors.params[number], self.contexts[number])
             && (first.dtype, known) != (taken.dtype, context)
         {
             return changed("is tied, and differs from its first place in `requires_grad`, autodiff or element type");
         }
         let placeholder = self.placeholder(&taken);
         self.contexts[number].get_or_insert(context);
-        self.tensors.params[number].get_or_insert(taken);
+        self.walk.tensors.params[number].get_or_insert(taken);
         Ok(placeholder)
     }
 
     /// A tensor of one element, on the device of the parameters.
     fn placeholder<const D: usize>(&mut self, taken: &Primitive) -> Tensor<D> {
-        let make = || primitive(Tensor::<1>::empty([1], &self.list.device)).unwrap_or_else(|| taken.clone());
+        let make = || primitive(Tensor::<1>::empty([1], &self.walk.list.device)).unwrap_or_else(|| taken.clone());
         tensor(self.placeholder.get_or_insert_with(make).clone())
     }
 }

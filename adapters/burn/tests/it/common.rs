@@ -97,6 +97,18 @@ impl Classifier {
     }
 }
 
+/// Two parameters.
+#[derive(Module, Debug)]
+pub struct Pair {
+    pub a: Param<Tensor<1>>,
+    pub b: Param<Tensor<1>>,
+}
+
+/// A parameter of equal elements.
+pub fn param(len: usize, value: f32) -> Param<Tensor<1>> {
+    Param::from_tensor(Tensor::full([len], value, &device()))
+}
+
 /// A number in -1..1.
 pub fn noise(seed: u32, i: usize) -> f32 {
     let mut x = (i as u32).wrapping_mul(0x9E37_79B9) ^ seed.wrapping_mul(0x85EB_CA6B);

@@ -12,7 +12,7 @@ use wgpu_optim_burn::wgpu_optim::{
 use wgpu_optim_burn::{Error, FusedOptimizer, ParameterFilter};
 
 use crate::burn_optim::host_grads;
-use crate::common::{Classifier, builder, device, difference, fused, numbers, setup, values};
+use crate::common::{Classifier, Pair, builder, device, difference, fused, numbers, param, setup, values};
 
 fn poll() {
     setup().device.poll(wgpu::PollType::wait_indefinitely()).expect("a device");
@@ -39,11 +39,10 @@ fn groups_are_chosen_by_pattern_or_by_burns_groups() {
     }
 }
 
-/// Of a tied parameter, any path counts.
 #[test]
 fn a_group_may_name_any_place_of_a_tied_parameter() {
-    let a = Param::from_tensor(Tensor::<1>::full([7], 1.0, &device()));
-    let mut model = Halves { b: a.clone(), a };
+    let a = param(7, 1.0);
+    let mut model = Pair { b: a.clone(), a };
     let options = GroupOptions::default().with_lr_scale(0.0);
     let mut optimizer = fused(Sgd::default()).group("b", options).build(&model, setup()).expect("built");
     let grads = GradientsParams::from_grads(model.a.val().sum().backward(), &model);
@@ -54,7 +53,7 @@ fn a_group_may_name_any_place_of_a_tied_parameter() {
 /// Its path is empty.
 #[test]
 fn a_parameter_may_be_the_module() {
-    let mut model = Param::from_tensor(Tensor::<1>::full([7], 1.0, &device()));
+    let mut model = param(7, 1.0);
     let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
     let grads = GradientsParams::from_grads(model.val().sum().backward(), &model);
     model = optimizer.step(0.25, model, grads).expect("a step");
@@ -309,7 +308,7 @@ fn modules_of_16_bits() {
         let half = |len: usize, value: f32| {
             Param::from_tensor(Tensor::<1>::full([len], value, &device()).inner().cast(float).autodiff())
         };
-        let mut model = Halves { a: half(7, 1.0), b: half(64, 2.0) };
+        let mut model = Pair { a: half(7, 1.0), b: half(64, 2.0) };
         let settings = builder(Sgd::default()).precision(precision);
         let mut optimizer = FusedOptimizer::builder(settings).build(&model, setup()).expect("built");
         for _ in 0..3 {
@@ -320,10 +319,4 @@ fn modules_of_16_bits() {
         assert_eq!(model.a.val().dtype(), dtype);
         assert_eq!(values(&model), [vec![0.25; 7], vec![1.625; 64]]);
     }
-}
-
-#[derive(Module, Debug)]
-struct Halves {
-    a: Param<Tensor<1>>,
-    b: Param<Tensor<1>>,
 }

@@ -9,7 +9,7 @@ use wgpu_optim_burn::wgpu_optim::wgpu::DeviceType;
 use wgpu_optim_burn::wgpu_optim::{self, AdamW, GroupOptions, Sgd};
 use wgpu_optim_burn::{Error, FusedOptimizer};
 
-use crate::common::{Classifier, builder, device, fused, setup, values};
+use crate::common::{Classifier, Pair, builder, device, fused, param, setup, values};
 
 #[test]
 fn a_module_without_trainable_parameters() {
@@ -68,16 +68,10 @@ fn a_module_that_has_changed() {
     optimizer.step(0.1, model, grads).expect("the module it was built for");
 }
 
-#[derive(Module, Debug)]
-struct Pair {
-    a: Param<Tensor<1>>,
-    b: Param<Tensor<1>>,
-}
-
-/// Of two places of one parameter, one has another shape now.
+/// One of two places has another shape now.
 #[test]
 fn a_tied_parameter_of_another_shape() {
-    let a = Param::from_tensor(Tensor::<1>::full([6], 1.0, &device()));
+    let a = param(6, 1.0);
     let model = Pair { b: a.clone(), a };
     let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
     let (id, value, mapper) = model.a.consume();
@@ -92,7 +86,7 @@ fn a_tied_parameter_of_another_shape() {
 
 #[test]
 fn a_tied_parameter_that_is_frozen_at_one_place() {
-    let a = Param::from_tensor(Tensor::<1>::full([6], 1.0, &device()));
+    let a = param(6, 1.0);
     let mut model = Pair { b: a.clone(), a };
     let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
     model.b = model.b.no_grad();
@@ -103,8 +97,7 @@ fn a_tied_parameter_that_is_frozen_at_one_place() {
 
 #[test]
 fn a_parameter_at_another_path() {
-    let param = |value| Param::from_tensor(Tensor::<1>::full([6], value, &device()));
-    let model = Pair { a: param(1.0), b: param(2.0) };
+    let model = Pair { a: param(6, 1.0), b: param(6, 2.0) };
     let mut optimizer = fused(AdamW::default()).build(&model, setup()).expect("built");
     let swapped = Pair { a: model.b, b: model.a };
     let refused = optimizer.step(0.1, swapped, GradientsParams::new()).expect_err("at another path");

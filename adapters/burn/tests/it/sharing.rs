@@ -7,7 +7,7 @@ use burn::prelude::*;
 use wgpu_optim_burn::FusedOptimizer;
 use wgpu_optim_burn::wgpu_optim::{AdamW, Ema, Sgd};
 
-use crate::common::{Classifier, builder, device, fused, numbers, setup, values};
+use crate::common::{Classifier, Pair, builder, device, fused, numbers, param, setup, values};
 
 #[test]
 fn a_clone_and_a_valid_model_stay_as_they_were() {
@@ -190,17 +190,10 @@ fn parameters_that_were_never_read() {
     assert_ne!(values(&model), before);
 }
 
-#[derive(Module, Debug)]
-struct Sum {
-    a: Param<Tensor<1>>,
-    b: Param<Tensor<1>>,
-}
-
 /// Two parameters that enter as a sum have one gradient in one buffer.
 #[test]
 fn two_parameters_may_share_a_gradient() {
-    let param = |value: f32| Param::from_tensor(Tensor::<1>::full([70], value, &device()));
-    let mut model = Sum { a: param(1.0), b: param(2.0) };
+    let mut model = Pair { a: param(70, 1.0), b: param(70, 2.0) };
     let mut optimizer = fused(Sgd::default()).build(&model, setup()).expect("built");
     for _ in 0..2 {
         let loss = (model.a.val() + model.b.val()).sum();
