@@ -22,7 +22,7 @@ pub(crate) fn clip_global(
     (grads, Some(norm))
 }
 
-/// The sum of squares of each gradient. Summed one by one, with burn's fusion on, they take three times as long as in one tensor.
+/// The sum of squares of each gradient. Summed one by one, with burn's fusion on, they take two to three times as long as in one tensor.
 struct Squares<'a> {
     grads: &'a GradientsParams,
     sums: Vec<Tensor<1>>,
